@@ -1,0 +1,1 @@
+//! HTTP: Marathon's v2 API, errors, views and event streams.

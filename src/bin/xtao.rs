@@ -1,0 +1,3 @@
+//! `xtao`: the server and its administration.
+
+fn main() {}

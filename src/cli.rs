@@ -1,0 +1,1 @@
+//! The command lines: clients of the API, one file a command.

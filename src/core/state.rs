@@ -1,0 +1,313 @@
+//! The state that one process owns: the durable [`Tables`], and what is derived from them or forgotten at a restart.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::model::{
+    agent::Agent,
+    app::App,
+    brick::Brick,
+    cluster::Offer,
+    deployment::Deployment,
+    id::{AgentId, BrickName, DeploymentId, InstanceId, PathId},
+    instance::{Condition, Goal, Instance, TaskFailure},
+    port::PortClaim,
+    record::{AppEntry, Change, Meta, Record, RecordKey},
+    time::Timestamp,
+};
+
+/// Every durable record, in persistent maps: a clone costs nothing and stays as it is. Readers get a clone; the core alone applies changes.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    /// What is remembered of the whole.
+    pub meta: Arc<Meta>,
+    /// The apps that exist.
+    pub apps: OrdMap<PathId, Arc<AppEntry>>,
+    /// Definitions by app and version; the newest 50 of each app and those that instances or deployments still name.
+    pub definitions: OrdMap<(PathId, Timestamp), Arc<App>>,
+    /// Ordered by app first: the instances of one app lie together.
+    pub instances: OrdMap<InstanceId, Arc<Instance>>,
+    /// The deployments that run.
+    pub deployments: OrdMap<DeploymentId, Arc<Deployment>>,
+    /// Claims on ports.
+    pub ports: OrdMap<u16, Arc<PortClaim>>,
+    /// Bricks, also of apps that are gone.
+    pub bricks: OrdMap<BrickName, Arc<Brick>>,
+    /// Nodes ever seen with tasks of ours.
+    pub agents: OrdMap<AgentId, Arc<Agent>>,
+    /// The last failure of each app.
+    pub failures: OrdMap<PathId, Arc<TaskFailure>>,
+    /// Derived: how many instances of each app are in which condition.
+    pub tallies: OrdMap<PathId, Arc<Tally>>,
+}
+
+/// Counts of one app's instances. Derived from the instances by [`Tables::apply`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Per version of the definition; at most a handful of versions are alive at once.
+    pub by_version: Vec<(Timestamp, Counts)>,
+}
+
+/// Counts by condition (index: the condition's place in [`Condition::ALL`]), for instances with goal Running and for the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Goal Running.
+    pub wanted: [u32; 15],
+    /// Goal Stopped or Decommissioned.
+    pub leaving: [u32; 15],
+}
+
+impl Tally {
+    /// Instances in `condition`, of all versions and goals.
+    pub fn in_condition(&self, condition: Condition) -> u32 {
+        self.by_version.iter().map(|(_, counts)| counts.wanted[condition as usize] + counts.leaving[condition as usize]).sum()
+    }
+
+    /// Marathon's `tasksRunning`.
+    pub fn running(&self) -> u32 {
+        self.in_condition(Condition::Running)
+    }
+
+    /// Marathon's `tasksStaged`.
+    pub fn staged(&self) -> u32 {
+        self.in_condition(Condition::Provisioned) + self.in_condition(Condition::Staging)
+    }
+
+    /// Instances with goal Running whose version is at least `version`, by a test of their condition.
+    pub fn wanted_since(&self, version: Timestamp, mut test: impl FnMut(Condition) -> bool) -> u32 {
+        self.sum(|at| at >= version, |counts| &counts.wanted, &mut test)
+    }
+
+    /// Instances with goal Running whose version is below `version`, by a test of their condition.
+    pub fn wanted_before(&self, version: Timestamp, mut test: impl FnMut(Condition) -> bool) -> u32 {
+        self.sum(|at| at < version, |counts| &counts.wanted, &mut test)
+    }
+
+    /// Instances that are to end but have not yet, by a test of their condition.
+    pub fn leaving(&self, mut test: impl FnMut(Condition) -> bool) -> u32 {
+        self.sum(|_| true, |counts| &counts.leaving, &mut test)
+    }
+
+    fn sum(
+        &self,
+        version: impl Fn(Timestamp) -> bool,
+        part: impl Fn(&Counts) -> &[u32; 15],
+        test: &mut impl FnMut(Condition) -> bool,
+    ) -> u32 {
+        let versions = self.by_version.iter().filter(|(at, _)| version(*at));
+        versions
+            .map(|(_, counts)| Condition::ALL.iter().filter(|condition| test(**condition)).map(|c| part(counts)[*c as usize]).sum::<u32>())
+            .sum()
+    }
+
+    fn add(&mut self, instance: &Instance) {
+        let at = match self.by_version.iter().position(|(version, _)| *version == instance.version) {
+            Some(at) => at,
+            None => {
+                self.by_version.push((instance.version, Counts::default()));
+                self.by_version.len() - 1
+            }
+        };
+        *Self::cell(&mut self.by_version[at].1, instance) += 1;
+    }
+
+    fn remove(&mut self, instance: &Instance) {
+        if let Some(at) = self.by_version.iter().position(|(version, _)| *version == instance.version) {
+            let counts = &mut self.by_version[at].1;
+            let cell = Self::cell(counts, instance);
+            *cell = cell.saturating_sub(1);
+            if *counts == Counts::default() {
+                self.by_version.swap_remove(at);
+            }
+        }
+    }
+
+    fn cell<'a>(counts: &'a mut Counts, instance: &Instance) -> &'a mut u32 {
+        let half = if instance.goal == Goal::Running { &mut counts.wanted } else { &mut counts.leaving };
+        &mut half[instance.condition as usize]
+    }
+}
+
+impl Tables {
+    /// Puts one change into the tables: the only way in which they ever change.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Put(Record::Meta(meta)) => self.meta = meta.clone(),
+            Change::Put(Record::App(app)) => _ = self.apps.insert(app.id.clone(), app.clone()),
+            Change::Put(Record::Definition(app)) => _ = self.definitions.insert((app.id.clone(), app.version), app.clone()),
+            Change::Put(Record::Instance(instance)) => {
+                let before = self.instances.insert(instance.id.clone(), instance.clone());
+                self.count(instance.app(), before.as_deref(), Some(instance));
+            }
+            Change::Put(Record::Deployment(deployment)) => _ = self.deployments.insert(deployment.id.clone(), deployment.clone()),
+            Change::Put(Record::Port(claim)) => _ = self.ports.insert(claim.port, claim.clone()),
+            Change::Put(Record::Brick(brick)) => _ = self.bricks.insert(brick.name.clone(), brick.clone()),
+            Change::Put(Record::Agent(agent)) => _ = self.agents.insert(agent.id.clone(), agent.clone()),
+            Change::Put(Record::Failure(failure)) => _ = self.failures.insert(failure.app.clone(), failure.clone()),
+            Change::Delete(key) => self.delete(key),
+        }
+    }
+
+    fn delete(&mut self, key: &RecordKey) {
+        match key {
+            RecordKey::Meta => self.meta = Arc::default(),
+            RecordKey::App(app) => _ = self.apps.remove(app),
+            RecordKey::Definition(app, version) => _ = self.definitions.remove(&(app.clone(), *version)),
+            RecordKey::Instance(id) => {
+                let before = self.instances.remove(id);
+                self.count(id.app(), before.as_deref(), None);
+            }
+            RecordKey::Deployment(id) => _ = self.deployments.remove(id),
+            RecordKey::Port(port) => _ = self.ports.remove(port),
+            RecordKey::Brick(name) => _ = self.bricks.remove(name),
+            RecordKey::Agent(id) => _ = self.agents.remove(id),
+            RecordKey::Failure(app) => _ = self.failures.remove(app),
+        }
+    }
+
+    fn count(&mut self, app: &PathId, before: Option<&Instance>, after: Option<&Instance>) {
+        let mut slot = self.tallies.remove(app).unwrap_or_default();
+        let tally = Arc::make_mut(&mut slot);
+        before.into_iter().for_each(|instance| tally.remove(instance));
+        after.into_iter().for_each(|instance| tally.add(instance));
+        if !tally.by_version.is_empty() {
+            self.tallies.insert(app.clone(), slot);
+        }
+    }
+
+    /// The current definition of an app that exists.
+    pub fn app(&self, id: &PathId) -> Option<&Arc<App>> {
+        let entry = self.apps.get(id)?;
+        self.definitions.get(&(id.clone(), entry.version))
+    }
+
+    /// The definition that an instance runs, or will run.
+    pub fn definition_of(&self, instance: &Instance) -> Option<&Arc<App>> {
+        self.definitions.get(&(instance.app().clone(), instance.version))
+    }
+
+    /// The instances of one app, also of one that is being removed.
+    pub fn instances_of<'a>(&'a self, app: &PathId) -> impl Iterator<Item = &'a Arc<Instance>> + use<'a> {
+        let first = InstanceId::new(app.clone(), uuid::Uuid::nil());
+        let last = InstanceId::new(app.clone(), uuid::Uuid::max());
+        self.instances.range(first..=last).map(|(_, instance)| instance)
+    }
+
+    /// The versions of one app, oldest first.
+    pub fn versions_of<'a>(&'a self, app: &PathId) -> impl Iterator<Item = &'a Arc<App>> + use<'a> {
+        let range = (app.clone(), Timestamp(i64::MIN))..=(app.clone(), Timestamp(i64::MAX));
+        self.definitions.range(range).map(|(_, definition)| definition)
+    }
+}
+
+/// Why an offer was not used for an app, in the order in which the tests are made. Marathon's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are Marathon's")]
+pub enum Reject {
+    UnfulfilledRole,
+    UnfulfilledConstraint,
+    NoCorrespondingReservationFound,
+    AgentMaintenance,
+    InsufficientCpus,
+    InsufficientMemory,
+    InsufficientDisk,
+    InsufficientGpus,
+    InsufficientPorts,
+    DeclinedScarceResources,
+}
+
+impl Reject {
+    /// Every reason, in funnel order.
+    pub const ALL: [Self; 10] = [
+        Self::UnfulfilledRole,
+        Self::UnfulfilledConstraint,
+        Self::NoCorrespondingReservationFound,
+        Self::AgentMaintenance,
+        Self::InsufficientCpus,
+        Self::InsufficientMemory,
+        Self::InsufficientDisk,
+        Self::InsufficientGpus,
+        Self::InsufficientPorts,
+        Self::DeclinedScarceResources,
+    ];
+
+    /// Marathon's text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnfulfilledRole => "UnfulfilledRole",
+            Self::UnfulfilledConstraint => "UnfulfilledConstraint",
+            Self::NoCorrespondingReservationFound => "NoCorrespondingReservationFound",
+            Self::AgentMaintenance => "AgentMaintenance",
+            Self::InsufficientCpus => "InsufficientCpus",
+            Self::InsufficientMemory => "InsufficientMemory",
+            Self::InsufficientDisk => "InsufficientDisk",
+            Self::InsufficientGpus => "InsufficientGpus",
+            Self::InsufficientPorts => "InsufficientPorts",
+            Self::DeclinedScarceResources => "DeclinedScarceResources",
+        }
+    }
+}
+
+/// What waits to be launched of one app, and why it still waits. Forgotten at a restart, then derived anew.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueEntry {
+    /// The app.
+    pub app: PathId,
+    /// Since when something of it waits.
+    pub since: Timestamp,
+    /// Back-off: not launched before this moment; `None`: at once.
+    pub not_before: Option<Timestamp>,
+    /// Offers that were looked at since.
+    pub processed: u64,
+    /// Of these, not used.
+    pub unused: u64,
+    /// When an offer was last not used.
+    pub last_unused_at: Option<Timestamp>,
+    /// When an offer was last used.
+    pub last_used_at: Option<Timestamp>,
+    /// Refusals of the current launch attempt, by reason (index: the reason's place in [`Reject::ALL`]).
+    pub rejected: [u64; 10],
+    /// The last offer of each node that was not used, at most [`MAX_UNUSED_OFFERS`].
+    pub last_unused_offers: Vec<UnusedOffer>,
+    /// What else holds it up, for people: a brick whose holder is not known to be gone, a node that is pinned and missing.
+    pub held_by: Option<String>,
+}
+
+/// How many unused offers are remembered for an app.
+pub const MAX_UNUSED_OFFERS: usize = 16;
+
+/// An offer that was not used, and every reason.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnusedOffer {
+    /// The offer as it was looked at.
+    pub offer: Arc<Offer>,
+    /// Why not.
+    pub reasons: Vec<Reject>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How full a brick is, as its node last said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrickUsage {
+    /// MiB in use.
+    pub used: Option<u64>,
+    /// MiB that the file system has.
+    pub size: Option<u64>,
+    /// Why its release is stuck.
+    pub stuck: Option<String>,
+}
+
+/// What readers see: durable tables as of one commit, and the volatile rest as of the same moment.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Everything durable.
+    pub tables: Tables,
+    /// Apps with something to launch.
+    pub queue: OrdMap<PathId, Arc<QueueEntry>>,
+    /// Reports on bricks.
+    pub brick_usage: OrdMap<BrickName, Arc<BrickUsage>>,
+    /// Whom we are connected to; `None`: nobody.
+    pub connected_to: Option<Arc<str>>,
+}

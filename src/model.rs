@@ -1,0 +1,17 @@
+//! Plain data: ids, times, amounts, definitions, durable records, and the two enums of the cluster seam. No I/O, no clock, no decisions.
+//!
+//! Marathon's JSON is read and written here too ([`app::input`], [`app::output`]), so that one place knows its defaults and omissions.
+
+pub mod agent;
+pub mod app;
+pub mod brick;
+pub mod cluster;
+pub mod deployment;
+pub mod event;
+pub mod id;
+pub mod instance;
+pub mod port;
+pub mod record;
+pub mod request;
+pub mod resources;
+pub mod time;

@@ -1,0 +1,419 @@
+//! An app's definition in its one canonical form: what is stored, planned and launched.
+//!
+//! The serde form here is the *stored* form. Marathon's JSON, with its defaults, legacy fields and omissions, is read by [`input`] and written by
+//! [`output`]; nothing else knows it.
+
+pub mod input;
+pub mod output;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    id::{PathId, PoolName},
+    resources::Scalar,
+    time::Timestamp,
+};
+
+/// Names to values, in the order in which the user wrote them (the order decides which endpoint is the first).
+pub type Env = IndexMap<String, EnvValue>;
+
+/// The definition of an app at one version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct App {
+    /// Absolute, never the root.
+    pub id: PathId,
+    /// A shell command; exclusive with `args`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<String>,
+    /// Arguments for the image's entry point.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// The user to run as; `None`: the image's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// `@PORT` tokens stay in the values; they are replaced at launch.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub env: Env,
+    /// How many instances are wanted.
+    pub instances: u32,
+    /// CPUs.
+    pub cpus: Scalar,
+    /// MiB.
+    pub mem: Scalar,
+    /// MiB.
+    pub disk: Scalar,
+    /// `""` means the framework's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub executor: String,
+    /// Where instances may go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<Constraint>,
+    /// `None`: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_resource_roles: Option<Vec<String>>,
+    /// The Mesos role.
+    pub role: String,
+    /// Free names and values.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub labels: IndexMap<String, String>,
+    /// `None`: a plain command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+    /// How it is connected.
+    pub network: Network,
+    /// Host networking only; empty otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub port_definitions: Vec<PortDefinition>,
+    /// Host networking only: every declared port is also the host port.
+    #[serde(default)]
+    pub require_ports: bool,
+    /// Waiting after failures.
+    pub backoff: Backoff,
+    /// Milliseconds between SIGTERM and SIGKILL; `None`: the engine's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_grace_ms: Option<u64>,
+    /// Which instances go first when there are too many.
+    pub kill_selection: KillSelection,
+    /// How many may be missing or surplus while a new version replaces an old one.
+    pub upgrade_strategy: UpgradeStrategy,
+    /// What happens to instances whose node is out of reach.
+    pub unreachable_strategy: UnreachableStrategy,
+    /// When this definition was accepted; names it.
+    pub version: Timestamp,
+    /// What the version changed.
+    pub version_info: VersionInfo,
+}
+
+impl App {
+    /// The container's port mappings; none without a container.
+    pub fn port_mappings(&self) -> &[PortMapping] {
+        self.container.as_ref().map_or(&[], |container| &container.port_mappings)
+    }
+
+    /// The bricks that it asks for, in the order written.
+    pub fn bricks(&self) -> impl Iterator<Item = &BrickVolume> {
+        self.container.iter().flat_map(|container| &container.volumes).filter_map(|volume| match volume {
+            Volume::Brick(brick) => Some(brick),
+            Volume::Host { .. } => None,
+        })
+    }
+}
+
+/// A value of the environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EnvValue {
+    /// A plain text.
+    Text(String),
+    /// A reference into `secrets`.
+    Secret {
+        /// The name of the secret.
+        secret: String,
+    },
+}
+
+/// One placement rule: field (`hostname` or an attribute), operator, value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// `hostname`, `@region`, `@zone` or an attribute's name.
+    pub field: String,
+    /// How the field is compared.
+    pub operator: Operator,
+    /// Meaning depends on the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// Marathon's constraint operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(missing_docs, reason = "the names are Marathon's; their meaning is where they are evaluated")]
+pub enum Operator {
+    Unique,
+    Cluster,
+    GroupBy,
+    Like,
+    Unlike,
+    MaxPer,
+    Is,
+}
+
+/// How the app is connected to the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// Shares the node's network.
+    Host,
+    /// Docker's bridge; ports are forwarded.
+    Bridge,
+    /// Named networks (CNI, or one Docker user network).
+    Container(Vec<NamedNetwork>),
+}
+
+/// A named container network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedNetwork {
+    /// Its name.
+    pub name: String,
+    /// Labels for the network plugin.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub labels: IndexMap<String, String>,
+}
+
+/// What was written where a port is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortNumber {
+    /// `0`: any port of the offer.
+    Dynamic,
+    /// This one.
+    Fixed(u16),
+    /// `@PORT`, not allotted yet: only between reading and accepting a definition.
+    Wanted,
+    /// `@PORT`, as claimed.
+    Allotted(u16),
+}
+
+impl PortNumber {
+    /// The number that the API shows; 0 when there is none yet.
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Dynamic | Self::Wanted => 0,
+            Self::Fixed(port) | Self::Allotted(port) => port,
+        }
+    }
+}
+
+/// tcp, udp or both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Protocol {
+    /// `tcp`
+    #[serde(rename = "tcp")]
+    Tcp,
+    /// `udp`
+    #[serde(rename = "udp")]
+    Udp,
+    /// `udp,tcp`
+    #[serde(rename = "udp,tcp")]
+    Both,
+}
+
+impl Protocol {
+    /// Marathon's text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Both => "udp,tcp",
+        }
+    }
+
+    /// The single protocols that it stands for: `udp,tcp` is udp, then tcp.
+    pub fn each(self) -> &'static [&'static str] {
+        match self {
+            Self::Tcp => &["tcp"],
+            Self::Udp => &["udp"],
+            Self::Both => &["udp", "tcp"],
+        }
+    }
+}
+
+/// A port of an app with host networking.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PortDefinition {
+    /// The service port; also the host port when ports are required, or when it is allotted.
+    pub port: PortNumber,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Unique in the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Free names and values.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub labels: IndexMap<String, String>,
+}
+
+/// A port of a container with its own network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// 0: the same as the host port.
+    pub container_port: u16,
+    /// `None`: not reachable through the node (container networks only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_port: Option<PortNumber>,
+    /// The cluster-wide number for load balancers; 0 only before it is assigned.
+    pub service_port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Unique in the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Free names and values.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub labels: IndexMap<String, String>,
+    /// Which of the container networks it belongs to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_names: Vec<String>,
+}
+
+/// Image, volumes and ports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// Who runs it.
+    pub kind: ContainerKind,
+    /// The image and how Docker treats it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker: Option<Docker>,
+    /// Empty with host networking.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub port_mappings: Vec<PortMapping>,
+    /// In the order written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+}
+
+/// Which containerizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ContainerKind {
+    /// Docker.
+    Docker,
+    /// Mesos' own.
+    Mesos,
+}
+
+/// What Docker needs to know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Docker {
+    /// As the user wrote it.
+    pub image: String,
+    /// Pull even when the image is there.
+    #[serde(default)]
+    pub force_pull_image: bool,
+    /// All capabilities of the node.
+    #[serde(default)]
+    pub privileged: bool,
+    /// Raw `docker run` options, as (key, value).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<(String, String)>,
+}
+
+/// Something mounted into the container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Volume {
+    /// A directory or file of the node.
+    #[serde(rename_all = "snake_case")]
+    Host {
+        /// Where the container sees it.
+        container_path: String,
+        /// Where it is on the node.
+        host_path: String,
+        /// Read-only or read-write.
+        mode: Mode,
+    },
+    /// Storage that follows the app.
+    Brick(BrickVolume),
+}
+
+/// A brick that an app asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrickVolume {
+    /// Where the container sees it, as the user wrote it.
+    pub container_path: String,
+    /// Read-only or read-write.
+    pub mode: Mode,
+    /// MiB.
+    pub size: u64,
+    /// Where it is allocated.
+    pub pool: PoolName,
+    /// `None`: the pool's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_system: Option<FileSystem>,
+}
+
+/// File systems that a brick may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileSystem {
+    /// The default.
+    #[default]
+    Ext4,
+    /// On request.
+    Xfs,
+}
+
+impl FileSystem {
+    /// As `mount` names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+        }
+    }
+}
+
+/// Access to a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Mode {
+    Ro,
+    Rw,
+}
+
+/// The wait before a failed instance is launched again.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// The first wait, milliseconds.
+    pub initial_ms: u64,
+    /// Each further wait is this many times longer; at least 1.
+    pub factor: f64,
+    /// The longest wait, milliseconds.
+    pub max_ms: u64,
+}
+
+/// Which instances are killed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum KillSelection {
+    YoungestFirst,
+    OldestFirst,
+}
+
+/// Fractions of the wanted number of instances.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpgradeStrategy {
+    /// At least this part stays healthy; 0 to 1.
+    pub minimum_health_capacity: f64,
+    /// At most this part comes on top; 0 to 1.
+    pub maximum_over_capacity: f64,
+}
+
+/// What happens to an instance whose node is out of reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnreachableStrategy {
+    /// It is waited for, for ever.
+    Disabled,
+    /// Both counted from the loss of contact.
+    #[serde(rename_all = "snake_case")]
+    Enabled {
+        /// After this many seconds a replacement is scheduled.
+        inactive_after_seconds: u64,
+        /// After this many seconds it is forgotten; not before it is inactive.
+        expunge_after_seconds: u64,
+    },
+}
+
+/// What a version changed, by the time of the change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionInfo {
+    /// The last change of `instances`, or the creation.
+    pub last_scaling_at: Timestamp,
+    /// The last change of anything else; an instance of an older version is outdated.
+    pub last_config_change_at: Timestamp,
+}

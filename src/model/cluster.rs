@@ -1,0 +1,312 @@
+//! The seam to whoever runs the tasks: what it tells us and what we ask of it. Shaped like Mesos' scheduler API, without its encodings.
+//!
+//! Three sides speak it: the embedded Docker engine, the simulator, and (a translation of) real Mesos.
+
+use std::{net::IpAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    agent::Attribute,
+    app::App,
+    brick::BrickMount,
+    id::{AgentId, BrickName, OfferId, Owner, TaskId},
+    resources::Resources,
+    time::Timestamp,
+};
+
+/// What the cluster tells us. Any of it may come late, twice, or out of order between nodes; statuses of one task come in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClusterEvent {
+    /// The session stands; offers follow. The scheduler answers with `Reconcile`.
+    Connected {
+        /// The id under which we are known.
+        framework_id: String,
+        /// Whom we are connected to, `host:port` or the engine's name.
+        master: String,
+    },
+    /// The session is gone; what was offered is void.
+    Disconnected {
+        /// For the log and the event stream.
+        reason: String,
+    },
+    /// Resources that may be used until accepted, declined or rescinded.
+    Offers(Vec<Offer>),
+    /// An offer is void.
+    Rescinded(OfferId),
+    /// A task's state. One with a `uuid` is repeated until it is acknowledged.
+    Status(TaskStatus),
+    /// A node is lost for good or for now; offers of it are void. The states of its tasks come as statuses.
+    AgentLost(AgentId),
+    /// What a node says of a brick.
+    Brick(BrickReport),
+}
+
+/// What we ask of the cluster. Each may be lost and is repeated as long as the state calls for it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClusterCall {
+    /// Launches on one offer; what it leaves is offered again.
+    Accept {
+        /// The offer.
+        offer: OfferId,
+        /// At least one.
+        launches: Vec<Launch>,
+    },
+    /// Nothing for these offers now.
+    Decline {
+        /// The offers.
+        offers: Vec<OfferId>,
+        /// The same resources are not offered again for this long; 0: the engine may offer at once.
+        refuse_ms: u64,
+    },
+    /// Offers are wanted again; earlier refusals are void.
+    Revive,
+    /// No offers are wanted until the next revive.
+    Suppress,
+    /// The task should end.
+    Kill {
+        /// The task.
+        task: TaskId,
+        /// Where it was launched, when known.
+        agent: Option<AgentId>,
+        /// Milliseconds between SIGTERM and SIGKILL; `None`: the engine's default.
+        grace_ms: Option<u64>,
+    },
+    /// The status is durable; it need not be repeated.
+    Acknowledge {
+        /// The task.
+        task: TaskId,
+        /// Who sent the status.
+        agent: AgentId,
+        /// The status.
+        uuid: Uuid,
+    },
+    /// Tell the state of these tasks and of every other task of ours that you know. A task that is unknown on a known node is answered with
+    /// `Gone`, one of an unknown node with `Unknown`.
+    Reconcile(Vec<TaskRef>),
+    /// Unmount the brick, if this lease has it mounted, once the holder's container is gone; answer with [`BrickReport::Released`].
+    ReleaseBrick {
+        /// The brick.
+        brick: BrickName,
+        /// The lease that ends.
+        epoch: u64,
+        /// The node of the lease.
+        agent: AgentId,
+        /// The holder; its container must be gone before the unmount.
+        task: TaskId,
+    },
+    /// Delete the brick's data; answer with [`BrickReport::Destroyed`].
+    DestroyBrick {
+        /// The brick.
+        brick: BrickName,
+        /// Its pool.
+        pool: super::id::PoolName,
+        /// The node that has it; `None`: it was never made, or any node can.
+        agent: Option<AgentId>,
+    },
+    /// The end of the framework: every task of ours is killed.
+    Teardown,
+}
+
+/// A task and the node where it was last known, for reconciliation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskRef {
+    /// The task.
+    pub task: TaskId,
+    /// Where it was launched.
+    pub agent: Option<AgentId>,
+}
+
+/// Resources of one node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    /// Its id.
+    pub id: OfferId,
+    /// The node.
+    pub agent: AgentId,
+    /// The node's host name.
+    pub host: Arc<str>,
+    /// The node's addresses, the preferred one first.
+    pub addresses: Vec<IpAddr>,
+    /// What is free.
+    pub resources: Resources,
+    /// For constraints.
+    pub attributes: Vec<Attribute>,
+    /// The node's region, if it has one.
+    pub region: Option<String>,
+    /// The node's zone, if it has one.
+    pub zone: Option<String>,
+}
+
+/// One task to launch, complete: whoever launches it decides nothing any more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    /// The task.
+    pub task: TaskId,
+    /// The node; the offer's.
+    pub agent: AgentId,
+    /// The definition, for image, command, volumes, networks and limits.
+    pub app: Arc<App>,
+    /// Whose app it is.
+    pub owner: Owner,
+    /// What it takes.
+    pub resources: Resources,
+    /// The host port of each port definition, or of each mapping that has one, in order.
+    pub ports: Vec<u16>,
+    /// The container's port for each mapping, in order (a declared 0 is filled in).
+    pub container_ports: Vec<u16>,
+    /// Everything the container's environment gets, with `@PORT` replaced; names are unique.
+    pub environment: Vec<(String, String)>,
+    /// What to mount before the container starts.
+    pub bricks: Vec<BrickMount>,
+}
+
+/// Mesos' task states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(missing_docs, reason = "the names are Mesos'")]
+pub enum TaskState {
+    #[serde(rename = "TASK_STAGING")]
+    Staging,
+    #[serde(rename = "TASK_STARTING")]
+    Starting,
+    #[serde(rename = "TASK_RUNNING")]
+    Running,
+    #[serde(rename = "TASK_KILLING")]
+    Killing,
+    #[serde(rename = "TASK_FINISHED")]
+    Finished,
+    #[serde(rename = "TASK_FAILED")]
+    Failed,
+    #[serde(rename = "TASK_KILLED")]
+    Killed,
+    #[serde(rename = "TASK_ERROR")]
+    Error,
+    #[serde(rename = "TASK_LOST")]
+    Lost,
+    #[serde(rename = "TASK_DROPPED")]
+    Dropped,
+    #[serde(rename = "TASK_UNREACHABLE")]
+    Unreachable,
+    #[serde(rename = "TASK_GONE")]
+    Gone,
+    #[serde(rename = "TASK_GONE_BY_OPERATOR")]
+    GoneByOperator,
+    #[serde(rename = "TASK_UNKNOWN")]
+    Unknown,
+}
+
+impl TaskState {
+    /// Every state.
+    pub const ALL: [Self; 14] = [
+        Self::Staging,
+        Self::Starting,
+        Self::Running,
+        Self::Killing,
+        Self::Finished,
+        Self::Failed,
+        Self::Killed,
+        Self::Error,
+        Self::Lost,
+        Self::Dropped,
+        Self::Unreachable,
+        Self::Gone,
+        Self::GoneByOperator,
+        Self::Unknown,
+    ];
+
+    /// `TASK_RUNNING` and so on.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Staging => "TASK_STAGING",
+            Self::Starting => "TASK_STARTING",
+            Self::Running => "TASK_RUNNING",
+            Self::Killing => "TASK_KILLING",
+            Self::Finished => "TASK_FINISHED",
+            Self::Failed => "TASK_FAILED",
+            Self::Killed => "TASK_KILLED",
+            Self::Error => "TASK_ERROR",
+            Self::Lost => "TASK_LOST",
+            Self::Dropped => "TASK_DROPPED",
+            Self::Unreachable => "TASK_UNREACHABLE",
+            Self::Gone => "TASK_GONE",
+            Self::GoneByOperator => "TASK_GONE_BY_OPERATOR",
+            Self::Unknown => "TASK_UNKNOWN",
+        }
+    }
+}
+
+/// Why a status was sent, as far as it makes a difference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reason {
+    /// Any other.
+    #[default]
+    Other,
+    /// The answer to `Reconcile`.
+    Reconciliation,
+    /// The node is not connected.
+    AgentDisconnected,
+    /// The node was removed.
+    AgentRemoved,
+    /// The node is being drained; costs no back-off.
+    AgentDraining,
+}
+
+/// One report of a task's state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskStatus {
+    /// The task.
+    pub task: TaskId,
+    /// Who says so; `None` for what a master makes up itself.
+    pub agent: Option<AgentId>,
+    /// The state.
+    pub state: TaskState,
+    /// Why.
+    pub reason: Reason,
+    /// For people; at most 10,000 bytes.
+    pub message: String,
+    /// When it happened.
+    pub timestamp: Timestamp,
+    /// Set when it is repeated until acknowledged.
+    pub uuid: Option<Uuid>,
+    /// Health as the executor sees it.
+    pub healthy: Option<bool>,
+    /// The task's own addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What a node says of a brick.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BrickReport {
+    /// The lease's mount is gone: container ended, unmounted, loop or block device released. Also the answer when it never was mounted.
+    Released {
+        /// The brick.
+        brick: BrickName,
+        /// The lease that ended.
+        epoch: u64,
+        /// The node.
+        agent: AgentId,
+    },
+    /// The data is deleted.
+    Destroyed {
+        /// The brick.
+        brick: BrickName,
+    },
+    /// How full it is; not durable.
+    Usage {
+        /// The brick.
+        brick: BrickName,
+        /// MiB in use within the file system.
+        used: u64,
+        /// MiB that the file system has now.
+        size: u64,
+    },
+    /// Releasing did not work yet; it is tried again. For the log, the event stream and `GET /v2/bricks`.
+    Stuck {
+        /// The brick.
+        brick: BrickName,
+        /// What is in the way.
+        reason: String,
+    },
+}

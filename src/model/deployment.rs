@@ -1,0 +1,86 @@
+//! Deployments: a durable plan that takes apps from one version to another, in steps.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    id::{DeploymentId, PathId},
+    time::Timestamp,
+};
+
+/// A running deployment. It names versions; the definitions are kept beside it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// Its id.
+    pub id: DeploymentId,
+    /// When it was accepted; the version of everything it creates.
+    pub version: Timestamp,
+    /// What it changes.
+    pub changes: Vec<AppChange>,
+    /// Never empty while it runs.
+    pub steps: Vec<Step>,
+    /// Index of the step that runs, from 0.
+    pub current_step: usize,
+    /// What [`ActionKind::Restart`] recorded about its app, so that the arithmetic goes on where it was.
+    #[serde(default)]
+    pub started_at: Timestamp,
+}
+
+impl Deployment {
+    /// The apps that are locked by it.
+    pub fn affected_apps(&self) -> impl Iterator<Item = &PathId> {
+        self.changes.iter().map(|change| &change.app)
+    }
+}
+
+/// One app before and after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppChange {
+    /// The app.
+    pub app: PathId,
+    /// `None`: it did not exist.
+    pub from: Option<Timestamp>,
+    /// `None`: it is removed.
+    pub to: Option<Timestamp>,
+}
+
+/// Actions that run side by side; the next step begins when all are done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Never empty.
+    pub actions: Vec<Action>,
+}
+
+/// What is done to one app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// What.
+    pub kind: ActionKind,
+    /// To which app.
+    pub app: PathId,
+}
+
+/// Marathon's deployment actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActionKind {
+    /// A marker: the app comes into being with no instances.
+    Start,
+    /// Every instance goes.
+    Stop,
+    /// The number of instances changes.
+    Scale,
+    /// Every instance of an older version is replaced.
+    Restart,
+}
+
+impl ActionKind {
+    /// `StartApplication` and so on.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "StartApplication",
+            Self::Stop => "StopApplication",
+            Self::Scale => "ScaleApplication",
+            Self::Restart => "RestartApplication",
+        }
+    }
+}

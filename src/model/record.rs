@@ -1,0 +1,102 @@
+//! Everything durable: one enum of records, one of their keys. A [`Change`] carries the whole new value of one record.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    agent::Agent,
+    app::App,
+    brick::Brick,
+    deployment::Deployment,
+    id::{AgentId, BrickName, DeploymentId, InstanceId, Owner, PathId},
+    instance::{Instance, TaskFailure},
+    port::PortClaim,
+    time::Timestamp,
+};
+
+/// An app that exists: its current version and whose it is. The definitions are records of their own ([`RecordKey::Definition`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppEntry {
+    /// The app.
+    pub id: PathId,
+    /// The version that is wanted now.
+    pub version: Timestamp,
+    /// Who may change it.
+    pub owner: Owner,
+}
+
+/// What is remembered of the whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Meta {
+    /// The id under which the cluster knows us, once it has given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framework_id: Option<String>,
+}
+
+/// Names one record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "one for each kind of record below")]
+pub enum RecordKey {
+    Meta,
+    App(PathId),
+    Definition(PathId, Timestamp),
+    Instance(InstanceId),
+    Deployment(DeploymentId),
+    Port(u16),
+    Brick(BrickName),
+    Agent(AgentId),
+    Failure(PathId),
+}
+
+/// The value of one record.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the types say it")]
+pub enum Record {
+    Meta(Arc<Meta>),
+    App(Arc<AppEntry>),
+    Definition(Arc<App>),
+    Instance(Arc<Instance>),
+    Deployment(Arc<Deployment>),
+    Port(Arc<PortClaim>),
+    Brick(Arc<Brick>),
+    Agent(Arc<Agent>),
+    Failure(Arc<TaskFailure>),
+}
+
+impl Record {
+    /// The key under which it is stored.
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Self::Meta(_) => RecordKey::Meta,
+            Self::App(app) => RecordKey::App(app.id.clone()),
+            Self::Definition(app) => RecordKey::Definition(app.id.clone(), app.version),
+            Self::Instance(instance) => RecordKey::Instance(instance.id.clone()),
+            Self::Deployment(deployment) => RecordKey::Deployment(deployment.id.clone()),
+            Self::Port(claim) => RecordKey::Port(claim.port),
+            Self::Brick(brick) => RecordKey::Brick(brick.name.clone()),
+            Self::Agent(agent) => RecordKey::Agent(agent.id.clone()),
+            Self::Failure(failure) => RecordKey::Failure(failure.app.clone()),
+        }
+    }
+}
+
+/// The new value of one record, or its end.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Change {
+    Put(Record),
+    Delete(RecordKey),
+}
+
+impl Change {
+    /// The record that changes.
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Self::Put(record) => record.key(),
+            Self::Delete(key) => key.clone(),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The name server: Mesos-DNS' names and answers, made from snapshots.

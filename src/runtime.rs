@@ -1,0 +1,3 @@
+//! The driver loop and what hangs on it: the snapshot for readers, the fan-out of what was committed, the handle for callers.
+
+pub mod handle;

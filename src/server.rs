@@ -1,0 +1,1 @@
+//! `xtao serve`: puts the rooms together.

@@ -1,0 +1,1 @@
+//! Durable records: one atomic batch at a time, fenced by an epoch.

@@ -1,0 +1,1 @@
+//! Checks of the house itself: import direction, banned calls, module documentation.

@@ -4,6 +4,7 @@
 //! when it is returned; the driver makes them durable before anything else of the frame leaves.
 
 pub mod state;
+pub mod step;
 
 use crate::model::{
     cluster::{ClusterCall, ClusterEvent},
@@ -48,4 +49,65 @@ pub struct Frame {
     pub events: Vec<Event>,
     /// Answered after the commit.
     pub replies: Vec<(RequestId, Result<Reply, RequestError>)>,
+}
+
+/// The settings that decisions depend on. The defaults are Marathon's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Service ports: first.
+    pub local_port_min: u16,
+    /// Service ports: one past the last.
+    pub local_port_max: u16,
+    /// `@PORT` of apps with host networking.
+    pub host_mode_ports: crate::model::resources::PortRange,
+    /// `@PORT` of apps in bridge mode; inside the range that nodes offer.
+    pub bridge_mode_ports: crate::model::resources::PortRange,
+    /// Never allotted: the platform's own and well-known ones.
+    pub reserved_ports: Vec<u16>,
+    /// Deployments that may run at once.
+    pub max_running_deployments: usize,
+    /// Versions kept of each app.
+    pub max_versions: usize,
+    /// A launch without any status is given up after this long, milliseconds.
+    pub task_launch_confirm_timeout_ms: u64,
+    /// A task that is not running is killed after this long, milliseconds.
+    pub task_launch_timeout_ms: u64,
+    /// A kill without a terminal status is repeated after this long, milliseconds.
+    pub kill_retry_timeout_ms: u64,
+    /// Kills in flight at once.
+    pub kill_chunk_size: usize,
+    /// How long an unused offer is refused, milliseconds.
+    pub decline_offer_duration_ms: u64,
+    /// Launches on one offer at most. (Marathon: 5; here the whole offer is used.)
+    pub max_instances_per_offer: usize,
+    /// Between two reconciliations, milliseconds.
+    pub reconciliation_interval_ms: u64,
+    /// Added in front of HOST and PORT variables.
+    pub env_vars_prefix: Option<String>,
+    /// The role and network of apps that name none.
+    pub app_defaults: crate::model::app::input::Defaults,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        use crate::model::resources::PortRange;
+        Self {
+            local_port_min: 10_000,
+            local_port_max: 20_000,
+            host_mode_ports: PortRange::new(1024, 9999),
+            bridge_mode_ports: PortRange::new(31_000, 32_000),
+            reserved_ports: vec![2181, 2375, 2376, 3306, 5000, 5050, 5051, 5432, 6379, 8053, 8080, 8123, 8443, 9090],
+            max_running_deployments: 100,
+            max_versions: 50,
+            task_launch_confirm_timeout_ms: 300_000,
+            task_launch_timeout_ms: 300_000,
+            kill_retry_timeout_ms: 30_000,
+            kill_chunk_size: 100,
+            decline_offer_duration_ms: 120_000,
+            max_instances_per_offer: 1000,
+            reconciliation_interval_ms: 600_000,
+            env_vars_prefix: None,
+            app_defaults: Default::default(),
+        }
+    }
 }

@@ -1,1 +1,58 @@
 //! Durable records: one atomic batch at a time, fenced by an epoch.
+
+use async_trait::async_trait;
+
+use crate::model::record::{Change, Record};
+
+/// Why the store could not do what it must. Every one of these ends the process: what is not durable may not become visible.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Someone else leads; our epoch is over.
+    #[error("another server has taken over this store")]
+    Fenced,
+    /// A record cannot be read.
+    #[error("the record {key} is damaged: {reason}")]
+    Corrupt {
+        /// Which record.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It was written by a newer version.
+    #[error(
+        "the store was written by a newer version (format {found}, this program reads up to {known}); start that version, or restore a backup"
+    )]
+    TooNew {
+        /// The format of the store.
+        found: u32,
+        /// The latest format that is known here.
+        known: u32,
+    },
+    /// It belongs to another cluster or engine, or is in use.
+    #[error("{0}")]
+    Refused(String),
+    /// Writing, syncing or reading failed.
+    #[error("{what}: {reason}")]
+    Failed {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        reason: String,
+    },
+}
+
+/// Rises with each process that takes the store over.
+pub type Epoch = u64;
+
+/// Where records are kept. `commit` returns only when the whole batch is on disk.
+#[async_trait]
+pub trait Store: Send {
+    /// Every record there is, in any order.
+    async fn load(&mut self) -> Result<Vec<Record>, StoreError>;
+
+    /// All of the batch or nothing, durable on return.
+    async fn commit(&mut self, epoch: Epoch, batch: &[Change]) -> Result<(), StoreError>;
+
+    /// Takes the store over; every lower epoch is refused from now on.
+    async fn elect(&mut self) -> Result<Epoch, StoreError>;
+}

@@ -214,6 +214,10 @@ class World:
     def containers(self, everything=True):
         return self.docker("GET", f"/containers/json?all={'true' if everything else 'false'}") or []
 
+    def inside(self, container, *command):
+        """The output of a command in a container."""
+        return run("docker", "--host", f"unix://{self.socket}", "exec", container, *command)
+
     def make_images(self, *names):
         env = dict(os.environ, DOCKER_HOST=f"unix://{self.socket}")
         # The packages come from outside, where this namespace does not lead: that part runs in the machine's own.

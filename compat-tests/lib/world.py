@@ -136,6 +136,8 @@ class World:
     def __init__(self, name, keep_logs=None):
         if os.geteuid() != 0:
             sys.exit("error: this test must run as root: it makes network namespaces, mounts and containers")
+        # Told to end, a run still cleans up: `with` sees it as an exit.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
         self.name = name
         self.keep_logs = keep_logs or os.path.join(TOP, "target", "test-logs", name)
         sweep()

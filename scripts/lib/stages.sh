@@ -15,8 +15,8 @@ stage() {
     log=$stage_logs/$name.log
     began=$SECONDS
     printf '==> %s (%s)\n' "$name" "$*"
-    # SIGINT lets a test clean up after itself; the kill is for one that does not.
-    timeout --signal=INT --kill-after=90 "$seconds" "$@" >"$log" 2>&1 </dev/null || status=$?
+    # SIGTERM lets a test clean up after itself; the kill is for one that does not.
+    timeout --signal=TERM --kill-after=90 "$seconds" "$@" >"$log" 2>&1 </dev/null || status=$?
     spent=$((SECONDS - began))
     case $status in
         0) verdict=passed ;;

@@ -5,7 +5,7 @@
 packages_need() {
     local pair missing=()
     for pair in "$@"; do
-        package_works "${pair%%:*}" || missing+=("${pair#*:}")
+        if ! package_works "${pair%%:*}" && [[ " ${missing[*]} " != *" ${pair#*:} "* ]]; then missing+=("${pair#*:}"); fi
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     packages_install "${missing[@]}"

@@ -42,6 +42,9 @@ pub struct Brick {
     /// When the last lease began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_mounted: Option<Timestamp>,
+    /// True once it was released for good: its data is being deleted, and the record goes when the node says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub condemned: bool,
 }
 
 /// The right of one task on one node to mount a brick. Durable before the launch is sent.

@@ -185,7 +185,7 @@ pub(super) fn new_brick(turn: &Turn<'_, '_>, app: &App, volume: &BrickVolume, co
         owner: owner.clone(),
         created_at: turn.wall(),
         home: None,
-        epoch: 0,
+        epoch: u64::try_from(turn.wall().0).unwrap_or(0),
         lease: None,
         last_mounted: None,
         condemned: false,

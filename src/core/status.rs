@@ -256,8 +256,8 @@ fn brick_report(turn: &mut Turn<'_, '_>, report: BrickReport) {
                 turn.state.brick_usage.remove(&brick);
             }
         }
-        BrickReport::Destroyed { brick } => {
-            if turn.state.tables.bricks.get(&brick).is_some_and(|record| record.condemned) {
+        BrickReport::Destroyed { brick, epoch } => {
+            if turn.state.tables.bricks.get(&brick).is_some_and(|record| record.condemned && record.epoch == epoch) {
                 turn.delete(RecordKey::Brick(brick));
             }
         }

@@ -134,7 +134,7 @@ fn destroy(turn: &mut Turn<'_, '_>, name: &BrickName) {
         turn.delete(RecordKey::Brick(name.clone()));
         return;
     }
-    turn.call(ClusterCall::DestroyBrick { brick: name.clone(), pool: brick.pool.clone(), agent: brick.home.clone() });
+    turn.call(ClusterCall::DestroyBrick { brick: name.clone(), epoch: brick.epoch, pool: brick.pool.clone(), agent: brick.home.clone() });
     let again = turn.now().after_ms(BRICK_RETRY_MS);
     turn.state.timers.set(Timer::Destroy(name.clone()), again);
 }

@@ -140,7 +140,16 @@ fn prepare(
         true => Some(owned_app(turn, origin, &app.id)?),
         false => None,
     };
-    let violations = validate::app(&app, &validate::Ctx { admin: origin.admin });
+    let settings = &turn.state.settings;
+    let violations = validate::app(
+        &app,
+        validate::Ctx {
+            admin: origin.admin,
+            default_role: &settings.app_defaults.role,
+            existing_role: current.as_ref().map(|current| current.role.as_str()),
+            host_volumes: &settings.host_volumes,
+        },
+    );
     if !violations.is_empty() {
         return Err(RequestError::Invalid(violations));
     }

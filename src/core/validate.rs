@@ -41,8 +41,8 @@ pub const MIN_BRICK_SIZE: u64 = 16;
 pub const MAX_BRICK_SIZE: u64 = 64 * 1024 * 1024;
 /// Bytes of a pool's name.
 pub const MAX_POOL_NAME_BYTES: usize = 63;
-/// Bytes that a compiled regular expression of a constraint may take.
-pub const MAX_REGEX_BYTES: usize = 256 * 1024;
+/// Bytes that a compiled regular expression of a constraint may take; one `\w` takes 50 KiB.
+pub const MAX_REGEX_BYTES: usize = 1024 * 1024;
 
 /// Who asks, and what the rules depend on besides the definition.
 #[derive(Clone, Copy, Debug)]

@@ -69,11 +69,11 @@ fn read_docker(docker: &Reader<'_>, unsupported: &Violations) -> Option<Docker> 
     {
         unsupported.add(config.path(), "pullConfig is not supported yet");
     }
+    let image = docker.required("image").and_then(|image| image.some_text());
     let flag = |key: &str| docker.get(key).and_then(|flag| flag.boolean()).unwrap_or_default();
     let (force_pull_image, privileged) = (flag("forcePullImage"), flag("privileged"));
     let parameters = docker.get("parameters").and_then(|parameters| parameters.list(read_parameter)).unwrap_or_default();
-    let image = docker.required("image").and_then(|image| image.some_text())?;
-    Some(Docker { image, force_pull_image, privileged, parameters })
+    Some(Docker { image: image?, force_pull_image, privileged, parameters })
 }
 
 fn read_parameter(parameter: &Reader<'_>) -> Option<(String, String)> {

@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
         let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-' || underscore && *byte == b'_';
         let outer = |byte: Option<&u8>| byte.is_none_or(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         let bytes = text.as_bytes();
-        if !bytes.iter().all(|byte| inner(byte)) || !outer(bytes.first()) || !outer(bytes.last()) {
+        if !bytes.iter().all(inner) || !outer(bytes.first()) || !outer(bytes.last()) {
             self.reject("error.pattern");
         } else if bytes.len() > max_length {
             self.reject("error.maxLength");

@@ -87,7 +87,7 @@ pub struct Limits {
     pub event_streams: usize,
     /// Bytes of a request's body; more is 413.
     pub body_bytes: usize,
-    /// Bytes of a request's line and headers; more is 431.
+    /// Bytes of a request's line and headers; more is 431. hyper looks between two reads, so that up to twice as many may pass.
     pub header_bytes: usize,
     /// Number of headers; more is 431.
     pub headers: usize,

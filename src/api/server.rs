@@ -172,3 +172,75 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Idle<S> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::oneshot,
+    };
+
+    use super::*;
+    use crate::api::testing::{Server, World};
+
+    async fn listening(limits: Limits) -> (std::net::SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+        let api = Server::with_limits(World::default(), limits).api;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        (address, stop, tokio::spawn(serve(listener, api, async { _ = stopped.await })))
+    }
+
+    /// What comes back until the server closes the connection.
+    async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // The server may answer, and close, before it has read everything.
+        _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_is_closed() {
+        let (address, _stop, _server) = listening(Limits { idle: Duration::from_millis(20), ..Limits::default() }).await;
+        assert_eq!(exchange(address, "").await, "");
+        assert_eq!(exchange(address, "GET /ping HTTP/1.1\r\nHost: loc").await, "");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_comes_is_not_waited_for() {
+        let (address, _stop, _server) = listening(Limits { request_time: Duration::from_millis(20), ..Limits::default() }).await;
+        let answer = exchange(address, "POST /v2/apps HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n{").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn headers_have_a_limit() {
+        let (address, _stop, _server) = listening(Limits::default()).await;
+        let many = "X: y\r\n".repeat(200);
+        assert!(exchange(address, &format!("GET /ping HTTP/1.1\r\n{many}\r\n")).await.starts_with("HTTP/1.1 431 "));
+        // Cut off while it still sends, the client may lose the answer; it is never served.
+        let long = "y".repeat(200_000);
+        assert!(!exchange(address, &format!("GET /ping HTTP/1.1\r\nX: {long}\r\n\r\n")).await.contains("pong"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_place_waits_for_one() {
+        let (address, _stop, _server) = listening(Limits { connections: 1, ..Limits::default() }).await;
+        let first = TcpStream::connect(address).await.unwrap();
+        let second = tokio::spawn(exchange(address, "GET /ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+        drop(first);
+        assert!(second.await.unwrap().ends_with("pong"));
+    }
+
+    #[tokio::test]
+    async fn the_server_stops_when_it_is_told() {
+        let (address, stop, server) = listening(Limits { drain: Duration::from_millis(20), ..Limits::default() }).await;
+        let _kept_open = TcpStream::connect(address).await.unwrap();
+        assert!(exchange(address, "GET /ping HTTP/1.0\r\n\r\n").await.ends_with("pong"));
+        stop.send(()).unwrap();
+        server.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}

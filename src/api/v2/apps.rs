@@ -284,3 +284,176 @@ async fn kill_one(api: &Api, call: Call, id: &[&str], task: &str) -> ApiResult {
         reply => Ok(changed(reply)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::testing::{Server, World, app, at},
+        model::{
+            app::PortNumber,
+            cluster::TaskState,
+            id::{InstanceId, TaskId},
+            instance::{Condition, TaskFailure},
+            port::Position,
+            record::Record,
+        },
+    };
+
+    /// Two groups, a service with an allotted port and one locked by a deployment.
+    fn world() -> World {
+        let mut world = World::default();
+        world.agent();
+        world.app(app("/testdb").env("DBPORT", "@PORT").label("tier", "db")).claim(1066, "/testdb", Position::Env(0));
+        world.app(app("/testdb").env("DBPORT", "@PORT").label("tier", "db").version(at(50)));
+        world.instance("/testdb", 1, Condition::Running, &[31_001]);
+        world.app(app("/shop/web").bridge(&[(PortNumber::Dynamic, 80, Some("http"))])).deployment("deployment-1", "/shop/web");
+        world.instance("/shop/web", 2, Condition::Running, &[31_002]);
+        world.instance("/shop/web", 3, Condition::Staging, &[31_003]);
+        world.instance("/shop/web", 4, Condition::Scheduled, &[]);
+        world.instance("/shop/web", 5, Condition::Failed, &[31_004]);
+        world.app(app("/shop/api/v1").label("tier", "web"));
+        world.app(app("/shopping"));
+        world.put(Record::Failure(std::sync::Arc::new(TaskFailure {
+            app: "/testdb".parse().unwrap(),
+            task: TaskId::app(InstanceId::new("/testdb".parse().unwrap(), uuid::Uuid::from_u128(1)), 1),
+            state: TaskState::Failed,
+            message: "exit status 1".into(),
+            host: "node1".into(),
+            agent: "agent-S1".parse().unwrap(),
+            timestamp: at(9),
+            version: at(0),
+        })));
+        world
+    }
+
+    #[tokio::test]
+    async fn bodies_are_marathons() {
+        let server = Server::new(world());
+        for (name, line, body) in [
+            ("list", "GET /v2/apps", ""),
+            ("one", "GET /v2/apps//testdb/", ""),
+            ("one_bridged", "GET /v2/apps/shop/web?embed=app.readiness", ""),
+            ("below", "GET /v2/apps/shop/*", ""),
+            ("versions", "GET /v2/apps/testdb/versions", ""),
+            ("version", "GET /v2/apps/testdb/versions/2020-01-31T12:00:00.000Z", ""),
+            ("tasks", "GET /v2/apps/shop/web/tasks", ""),
+            ("create", "POST /v2/apps", r#"{"id": "new", "cmd": "sleep 1"}"#),
+            ("update", "PUT /v2/apps/testdb", r#"{"cpus": 1}"#),
+            ("update_creates", "PUT /v2/apps/shop/new", r#"{"cmd": "sleep 1"}"#),
+            ("update_all", "PUT /v2/apps", r#"[{"id": "/testdb", "cpus": 1}]"#),
+            ("delete", "DELETE /v2/apps/testdb", ""),
+            ("kill", "DELETE /v2/apps/shop/web/tasks?host=node1", ""),
+            ("kill_one", "DELETE /v2/apps/shop/web/tasks/shop_web.instance-00000000-0000-0000-0000-000000000002._app.1", ""),
+            ("kill_and_scale", "DELETE /v2/apps/shop/web/tasks?scale=True", ""),
+            ("exists", "POST /v2/apps", r#"{"id": "/shopping", "cmd": "sleep 1"}"#),
+            ("locked", "PUT /v2/apps/shop/web", r#"{"cpus": 1}"#),
+            ("wrong_types", "PUT /v2/apps", r#"[{"id": "/testdb"}, {"cmd": "sleep 1"}, 1]"#),
+        ] {
+            insta::assert_snapshot!(name, server.ask(line, body).await.show());
+        }
+    }
+
+    #[tokio::test]
+    async fn every_route_has_its_status() {
+        let server = Server::new(world());
+        let check = async |line: &str, body: &str, status: u16, message: &str| {
+            let answer = server.ask(line, body).await;
+            assert_eq!(answer.status, status, "{line}: {}", answer.body);
+            if !message.is_empty() {
+                assert_eq!(answer.message(), message, "{line}");
+            }
+        };
+        check("GET /v2/apps/", "", 200, "").await;
+        check("HEAD /v2/apps", "", 200, "").await;
+        check("GET /service/marathon/v2/apps", "", 200, "").await;
+        check("GET /marathon/v2/apps/%2Fshop%2Fweb", "", 200, "").await;
+        check("DELETE /v2/apps", "", 405, "Method Not Allowed").await;
+        check("GET /v2/apps/none", "", 404, "App '/none' does not exist").await;
+        check("GET /v2/apps/NONE", "", 404, "App '/NONE' does not exist").await;
+        check("GET /v2/apps/shop", "", 404, "App '/shop' does not exist").await;
+        check("GET /v2/apps/none/*", "", 404, "Group '/none' does not exist").await;
+        check("GET /v2/apps/testdb/*", "", 404, "Group '/testdb' does not exist").await;
+        check("GET /v2/apps/*", "", 200, "").await;
+        check("POST /v2/apps/shop/*", "", 405, "Method Not Allowed").await;
+        check("GET /v2/apps/none/versions", "", 404, "App '/none' does not exist").await;
+        check("GET /v2/apps/testdb/versions/yesterday", "", 422, "Invalid format: \"yesterday\"").await;
+        check(
+            "GET /v2/apps/testdb/versions/2020-01-01T00:00:00.000Z",
+            "",
+            404,
+            "App '/testdb' does not exist in version 2020-01-01T00:00:00.000Z",
+        )
+        .await;
+        check("GET /v2/apps/none/tasks", "", 404, "App '/none' does not exist").await;
+        check("GET /v2/apps/shop/*/tasks", "", 200, "").await;
+        check("GET /v2/apps?label=a%3Db", "", 422, "Can not parse label selector 'a=b'. Reason: '=b' is not expected here").await;
+        check("POST /v2/apps", "", 400, "Please specify data in JSON format").await;
+        check("POST /v2/apps", "{", 400, "Invalid JSON").await;
+        check("POST /v2/apps", &"[".repeat(100_000), 400, "Invalid JSON").await;
+        check("POST /v2/apps", "[]", 422, "Invalid JSON").await;
+        check("POST /v2/apps", "{}", 422, "Invalid JSON").await;
+        check("POST /v2/apps", r#"{"id": "Bad_Id"}"#, 422, "Object is not valid").await;
+        check("PUT /v2/apps/Bad_Id", "{}", 422, "Object is not valid").await;
+        check("PUT /v2/apps", "{}", 422, "Invalid JSON").await;
+        check("PATCH /v2/apps", r#"[{"id": "/none"}]"#, 404, "App '/none' does not exist").await;
+        check("PATCH /v2/apps/none", "{}", 404, "App '/none' does not exist").await;
+        check("PATCH /v2/apps/testdb", "{}", 200, "").await;
+        check("PUT /v2/apps/shop/web?force=true", "{}", 200, "").await;
+        check("DELETE /v2/apps/shop/web?force=false", "", 409, LOCKED).await;
+        check("DELETE /v2/apps/none", "", 404, "App '/none' does not exist").await;
+        check("POST /v2/apps/testdb/restart", r#"{"force": false}"#, 200, "").await;
+        check("POST /v2/apps/shop/web/restart", "", 409, LOCKED).await;
+        check("GET /v2/apps/testdb/restart", "", 405, "Method Not Allowed").await;
+        check("DELETE /v2/apps/none/tasks", "", 404, "App '/none' does not exist").await;
+        check("DELETE /v2/apps/testdb/tasks/none", "", 404, "Task 'none' does not exist").await;
+        check("DELETE /v2/apps/testdb/tasks?scale=true&wipe=true", "", 400, "You cannot use scale and wipe at the same time.").await;
+        check("GET /v2/apps/testdb/tasks/x", "", 405, "Method Not Allowed").await;
+    }
+
+    const LOCKED: &str = "App is locked by one or more deployments. Override with the option '?force=true'. \
+                          View details at '/v2/deployments/<DEPLOYMENT_ID>'.";
+
+    #[tokio::test]
+    async fn a_list_is_filtered_by_all_that_is_asked() {
+        let server = Server::new(world());
+        let check = async |query: &str, expected: &[&str]| {
+            let answer = server.ask(&format!("GET /v2/apps?{query}"), "").await.json();
+            let ids: Vec<_> = answer["apps"].as_array().unwrap().iter().map(|app| app["id"].as_str().unwrap()).collect();
+            assert_eq!(ids, expected, "{query}");
+        };
+        check("", &["/shop/api/v1", "/shop/web", "/shopping", "/testdb"]).await;
+        check("id=SHOP", &["/shop/api/v1", "/shop/web", "/shopping"]).await;
+        check("cmd=SLEEP", &["/shop/api/v1", "/shopping", "/testdb"]).await;
+        check("label=tier", &["/shop/api/v1", "/testdb"]).await;
+        check("label=tier%3D%3Ddb", &["/testdb"]).await;
+        check("label=tier+in+(db,web)&id=shop", &["/shop/api/v1"]).await;
+        check("id=nothing", &[]).await;
+    }
+
+    #[tokio::test]
+    async fn requests_reach_the_core_as_they_were_meant() {
+        let server = Server::new(world());
+        let check = async |line: &str, body: &str, expected: &dyn Fn(&Request) -> bool| {
+            server.ask(line, body).await;
+            let request = server.requests.lock().unwrap().pop().unwrap();
+            assert!(expected(&request), "{line}: {request:?}");
+        };
+        let update = |partial: bool, create: bool, force: bool| {
+            move |request: &Request| {
+                matches!(request, Request::UpdateApps { updates, partial: p, create: c, force: f }
+                    if updates.len() == 1 && updates[0].0.as_str() == "/testdb" && (*p, *c, *f) == (partial, create, force))
+            }
+        };
+        check("PUT /v2/apps/testdb", "{}", &update(true, true, false)).await;
+        check("PUT /v2/apps/testdb?partialUpdate=False&force=True", "{}", &update(false, true, true)).await;
+        check("PATCH /v2/apps/testdb", "{}", &update(true, false, false)).await;
+        check("PUT /v2/apps/testdb", r#"{"id": "/other"}"#, &update(true, true, false)).await;
+        check("PATCH /v2/apps", r#"[{"id": "testdb"}]"#, &update(true, false, false)).await;
+        check("DELETE /v2/apps/testdb/tasks?host=*", "", &|request| {
+            matches!(request, Request::KillTasks { selection: KillSelector::App { host: None, .. }, .. })
+        })
+        .await;
+        check("DELETE /v2/apps/testdb", "", &|request| matches!(request, Request::DeleteApp { force: true, .. })).await;
+    }
+}

@@ -57,3 +57,64 @@ fn epoch(body: &Value) -> Result<u64, ApiError> {
         Some(epoch) => epoch.as_u64().ok_or_else(|| wrong("error.expected.jsnumber")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        api::testing::{Server, World, app, at},
+        core::state::BrickUsage,
+        model::{
+            app::FileSystem,
+            brick::{Brick, Lease, brick_name},
+            id::{InstanceId, Owner, TaskId},
+            record::Record,
+        },
+    };
+
+    fn world() -> World {
+        let mut world = World::default();
+        world.app(app("/testdb")).agent();
+        let brick = |id: &str, lease: Option<Lease>| Brick {
+            name: brick_name(&id.parse().unwrap(), "/var/lib/data"),
+            app: id.parse().unwrap(),
+            container_path: "/var/lib/data".into(),
+            size: 131_072,
+            pool: "datapool".parse().unwrap(),
+            file_system: FileSystem::Ext4,
+            owner: Owner::default_owner(),
+            created_at: at(0),
+            home: lease.as_ref().map(|lease| lease.agent.clone()),
+            epoch: if lease.is_some() { 3 } else { 0 },
+            last_mounted: lease.as_ref().map(|_| at(8)),
+            lease,
+        };
+        let task = TaskId::app(InstanceId::new("/testdb".parse().unwrap(), uuid::Uuid::from_u128(1)), 2);
+        let held = brick("/testdb", Some(Lease { task, agent: "agent-S1".parse().unwrap(), epoch: 3 }));
+        let usage = BrickUsage { used: Some(40), size: Some(131_000), stuck: Some("the device is still in use".into()) };
+        world.view.brick_usage.insert(held.name.clone(), Arc::new(usage));
+        world.put(Record::Brick(Arc::new(held))).put(Record::Brick(Arc::new(brick("/gone", None))));
+        world
+    }
+
+    #[tokio::test]
+    async fn bricks_are_shown_released_and_fenced() {
+        let server = Server::new(world());
+        let name = brick_name(&"/testdb".parse().unwrap(), "/var/lib/data");
+        for (snapshot, line, body) in [
+            ("list", "GET /v2/bricks".to_owned(), ""),
+            ("one", format!("GET /v2/bricks/{name}"), ""),
+            ("unknown", "GET /v2/bricks/none".into(), ""),
+            ("released", format!("DELETE /v2/bricks/{name}?force=true"), ""),
+            ("fenced", format!("POST /v2/bricks/{name}/fence"), r#"{"epoch": 3}"#),
+            ("fence_without_epoch", format!("POST /v2/bricks/{name}/fence"), "{}"),
+            ("fence_with_text", format!("POST /v2/bricks/{name}/fence"), r#"{"epoch": "3"}"#),
+        ] {
+            insta::assert_snapshot!(snapshot, server.ask(&line, body).await.show());
+        }
+        let requests = server.requests.lock().unwrap();
+        assert_eq!(*requests, [Request::ReleaseBrick { brick: name.clone(), force: true }, Request::FenceBrick { brick: name, epoch: 3 }]);
+    }
+}

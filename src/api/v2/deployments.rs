@@ -40,3 +40,24 @@ async fn cancel(api: &Api, call: &Call, id: DeploymentId) -> ApiResult {
         _ => answer::empty(StatusCode::ACCEPTED),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::api::testing::{Server, World, app};
+
+    #[tokio::test]
+    async fn bodies_are_marathons() {
+        let mut world = World::default();
+        world.app(app("/web")).deployment("deployment-1", "/web");
+        let server = Server::new(world);
+        for (name, line) in [
+            ("list", "GET /v2/deployments/"),
+            ("rolled_back", "DELETE /v2/deployments/deployment-1"),
+            ("cancelled", "DELETE /v2/deployments/deployment-1?force=True"),
+            ("unknown", "DELETE /v2/deployments/none"),
+            ("wrong_method", "PUT /v2/deployments/deployment-1"),
+        ] {
+            insta::assert_snapshot!(name, server.ask(line, "").await.show());
+        }
+    }
+}

@@ -139,3 +139,165 @@ fn frame(event: &Event, revision: Option<u64>) -> Bytes {
     _ = write!(text, "data: {}\r\n\r\n", event.body());
     text.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::StreamExt;
+    use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+    use super::*;
+    use crate::api::{
+        Limits, serve,
+        testing::{Server, World, at},
+    };
+
+    /// The API on a real listener.
+    struct Running {
+        url: String,
+        api: Api,
+        stop: oneshot::Sender<()>,
+        server: JoinHandle<()>,
+    }
+
+    async fn running(limits: Limits) -> Running {
+        let api = Server::with_limits(World::default(), limits).api;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, api.clone(), async { _ = stopped.await }));
+        Running { url, api, stop, server }
+    }
+
+    fn client() -> reqwest::Client {
+        // Set up already when another test was quicker.
+        _ = rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::builder().no_proxy().build().unwrap()
+    }
+
+    async fn subscribe(server: &Running, query: &str) -> Frames {
+        let request = client().get(format!("{}/v2/events{query}", server.url)).header("accept", "text/event-stream");
+        let response = request.send().await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap()),
+            (200, "text/event-stream; charset=utf-8")
+        );
+        Frames { bytes: response.bytes_stream().boxed(), text: String::new() }
+    }
+
+    struct Frames {
+        bytes: futures_util::stream::BoxStream<'static, reqwest::Result<Bytes>>,
+        text: String,
+    }
+
+    impl Frames {
+        /// The next event with its blank line; `None` at the end of the stream. Signs of life are skipped.
+        async fn next(&mut self) -> Option<String> {
+            loop {
+                self.text = self.text.trim_start().to_owned();
+                if let Some(end) = self.text.find("\r\n\r\n") {
+                    return Some(self.text.drain(..end + 4).collect());
+                }
+                self.text += std::str::from_utf8(&self.bytes.next().await?.ok()?).unwrap();
+            }
+        }
+    }
+
+    fn publish(api: &Api, revision: u64, kinds: &[&'static str]) {
+        let event = |kind: &&'static str| Arc::new(Event { kind, timestamp: at(1), app: None, fields: serde_json::Map::new() });
+        let events = kinds.iter().map(event).collect();
+        api.handle.publish(api.handle.view_full().as_ref().clone(), Published { revision, events, changed: Vec::new() });
+    }
+
+    #[tokio::test]
+    async fn events_come_in_marathons_frames() {
+        let server = running(Limits::default()).await;
+        let mut frames = subscribe(&server, "").await;
+        let attached = frames.next().await.unwrap();
+        assert!(attached.starts_with("event: event_stream_attached\r\ndata: {\"remoteAddress\":\"127.0.0.1\","), "{attached}");
+        publish(&server.api, 7, &["deployment_info", "deployment_success"]);
+        let data = r#""timestamp":"2020-01-31T12:00:01.000Z"}"#;
+        for kind in ["deployment_info", "deployment_success"] {
+            let expected = format!("event: {kind}\r\nid: 7\r\ndata: {{\"eventType\":\"{kind}\",{data}\r\n\r\n");
+            assert_eq!(frames.next().await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_wanted_types_are_sent() {
+        let server = running(Limits::default()).await;
+        let mut frames = subscribe(&server, "?event_type=b&event_type=c").await;
+        publish(&server.api, 1, &["a", "b"]);
+        publish(&server.api, 2, &["a", "c"]);
+        assert!(frames.next().await.unwrap().starts_with("event: b\r\nid: 1\r\n"));
+        assert!(frames.next().await.unwrap().starts_with("event: c\r\nid: 2\r\n"));
+    }
+
+    #[tokio::test]
+    async fn a_post_is_announced() {
+        let server = running(Limits::default()).await;
+        let mut frames = subscribe(&server, "?event_type=api_post_event").await;
+        let post = client().post(format!("{}//v2/apps/", server.url)).body(r#"{"id": "/x", "cmd": "sleep 1"}"#);
+        let response = post.send().await.unwrap();
+        assert_eq!(response.status(), 201);
+        assert_eq!(response.headers()["location"].to_str().unwrap(), format!("{}/x", server.url));
+        assert!(frames.next().await.unwrap().contains(r#""uri":"//v2/apps/""#));
+    }
+
+    #[tokio::test]
+    async fn a_stream_shows_signs_of_life() {
+        let server = running(Limits { heartbeat: Duration::from_millis(1), ..Limits::default() }).await;
+        let mut frames = subscribe(&server, "?event_type=none").await;
+        assert_eq!(frames.bytes.next().await.unwrap().unwrap(), "\r\n");
+        assert_eq!(frames.bytes.next().await.unwrap().unwrap(), "\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_cut_off() {
+        let server = Server::new(World::default());
+        let (frames, mut receiver) = mpsc::channel(1);
+        let stream = Stream {
+            remote_address: "192.0.2.7".into(),
+            wanted: Vec::new(),
+            commits: server.api.handle.follow(),
+            frames,
+            heartbeat: Duration::from_secs(1000),
+            _permit: server.api.streams.clone().try_acquire_owned().unwrap(),
+        };
+        let (_stop, closing) = watch::channel(false);
+        let stream = tokio::spawn(stream.run(closing));
+        let commits = crate::runtime::handle::MAX_OUTSTANDING_COMMITS as u64 * 2;
+        (0..commits).for_each(|revision| publish(&server.api, revision, &["a"]));
+        let mut received = 0;
+        while receiver.recv().await.is_some() {
+            received += 1;
+        }
+        stream.await.unwrap();
+        assert!(received < commits, "{received}");
+    }
+
+    #[tokio::test]
+    async fn streams_end_when_the_server_stops() {
+        let server = running(Limits::default()).await;
+        let mut frames = subscribe(&server, "").await;
+        frames.next().await.unwrap();
+        server.stop.send(()).unwrap();
+        assert_eq!(frames.next().await, None);
+        server.server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn streams_need_their_type_and_a_place() {
+        let server = running(Limits { event_streams: 1, ..Limits::default() }).await;
+        let answer = client().get(format!("{}/v2/events", server.url)).header("accept", "application/json").send().await.unwrap();
+        assert_eq!(answer.status(), 405);
+        let frames = subscribe(&server, "").await;
+        let again = || client().get(format!("{}/v2/events", server.url)).header("accept", "text/event-stream").send();
+        assert_eq!(again().await.unwrap().status(), 503);
+        drop(frames);
+        while again().await.unwrap().status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

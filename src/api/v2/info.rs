@@ -42,3 +42,22 @@ pub fn plugins(call: &Call, rest: &[&str]) -> ApiResult {
     reads_only(call)?;
     Ok(answer::ok(&json!({ "plugins": [] })))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::api::testing::{Server, World};
+
+    #[tokio::test]
+    async fn bodies_are_marathons() {
+        let server = Server::new(World::default());
+        for (name, line) in [
+            ("info", "GET /v2/info"),
+            ("leader", "GET /v2/leader"),
+            ("plugins", "GET /v2/plugins/"),
+            ("no_plugin", "GET /v2/plugins/x/main.js"),
+            ("no_abdication", "DELETE /v2/leader"),
+        ] {
+            insta::assert_snapshot!(name, server.ask(line, "").await.show());
+        }
+    }
+}

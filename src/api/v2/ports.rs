@@ -38,3 +38,28 @@ pub async fn route(api: &Api, call: Call, rest: &[&str]) -> ApiResult {
         _ => Err(ApiError::no_route()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        api::testing::{Server, World, app},
+        model::port::Position,
+    };
+
+    #[tokio::test]
+    async fn claims_are_shown_and_released() {
+        let mut world = World::default();
+        world.app(app("/testdb")).claim(1066, "/testdb", Position::Env(0)).claim(31_067, "/gone", Position::PortMapping(1));
+        let server = Server::new(world);
+        for (name, line) in [
+            ("list", "GET /v2/ports"),
+            ("one", "GET /v2/ports/1066"),
+            ("used", "DELETE /v2/ports/1066"),
+            ("released", "DELETE /v2/ports/31067"),
+            ("unclaimed", "DELETE /v2/ports/31068"),
+            ("no_port", "DELETE /v2/ports/70000"),
+        ] {
+            insta::assert_snapshot!(name, server.ask(line, "").await.show());
+        }
+    }
+}

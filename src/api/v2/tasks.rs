@@ -130,3 +130,71 @@ fn task_id(tables: &Tables, text: &str) -> Result<Option<TaskId>, ApiError> {
         _ => Err(ApiError::bad(format!("Invalid task id '{text}'. ['{text}' is not a task id]"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::testing::{Server, World, app},
+        model::app::PortNumber,
+    };
+
+    fn world() -> World {
+        let mut world = World::default();
+        world.app(app("/prod/web").bridge(&[(PortNumber::Dynamic, 80, None), (PortNumber::Dynamic, 81, None)]));
+        world.instance("/prod/web", 1, Condition::Running, &[31_001, 31_002]);
+        world.instance("/prod/web", 2, Condition::Running, &[31_003, 31_004]);
+        world.instance("/prod/web", 3, Condition::Provisioned, &[31_005, 31_006]);
+        let mut portless = app("/portless");
+        portless.0.port_definitions.clear();
+        world.app(portless).instance("/portless", 4, Condition::Running, &[]).instance("/portless", 5, Condition::Unreachable, &[]);
+        world.instance("/portless", 6, Condition::Scheduled, &[]);
+        world
+    }
+
+    #[tokio::test]
+    async fn bodies_are_marathons() {
+        let server = Server::new(world());
+        insta::assert_snapshot!("running", server.ask("GET /v2/tasks?status[]=running&status=unheard-of", "").await.show());
+        for (name, line) in [("plain", "GET /v2/tasks"), ("plain_of_app", "GET /v2/apps/prod/web/tasks")] {
+            insta::assert_snapshot!(name, server.ask_with(line, &[("accept", "text/plain")], "").await.show());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_list_is_picked_by_status() {
+        let server = Server::new(world());
+        let check = async |query: &str, expected: usize| {
+            let tasks = server.ask(&format!("GET /v2/tasks/?{query}"), "").await.json();
+            assert_eq!(tasks["tasks"].as_array().unwrap().len(), expected, "{query}");
+        };
+        check("", 5).await;
+        check("status=running", 3).await;
+        check("status=staging", 1).await;
+        check("status=running&status=staging", 4).await;
+        check("status%5B%5D=staging", 1).await;
+        check("status=bogus", 5).await;
+    }
+
+    #[tokio::test]
+    async fn a_kill_names_its_tasks() {
+        let server = Server::new(world());
+        let check = async |line: &str, body: &str, status: u16, expected: &str| {
+            let answer = server.ask(line, body).await;
+            assert_eq!((answer.status.as_u16(), answer.body.contains(expected)), (status, true), "{line} {body}: {}", answer.body);
+        };
+        let id = "prod_web.instance-00000000-0000-0000-0000-000000000001";
+        check("POST /v2/tasks/delete", &format!(r#"{{"ids": ["{id}._app.1"]}}"#), 200, id).await;
+        check("POST /v2/tasks/delete", &format!(r#"{{"ids": ["{id}"]}}"#), 200, id).await;
+        check("POST /v2/tasks/delete?scale=True", &format!(r#"{{"ids": ["{id}._app.1"]}}"#), 200, "deploymentId").await;
+        check("POST /v2/tasks/delete", r#"{"ids": ["old.6b0cd2e8-b243-11e8-8b80-024247c0a575"]}"#, 200, r#"{"tasks":[]}"#).await;
+        check("POST /v2/tasks/delete", r#"{"ids": []}"#, 200, r#"{"tasks":[]}"#).await;
+        check("POST /v2/tasks/delete", r#"{"ids": ["nonsense"]}"#, 400, "Invalid task id 'nonsense'. [").await;
+        check("POST /v2/tasks/delete", r#"{"ids": [1]}"#, 422, "/ids(0)").await;
+        check("POST /v2/tasks/delete", r#"{"ids": "x"}"#, 422, "error.expected.jsarray").await;
+        check("POST /v2/tasks/delete", "{}", 422, "error.path.missing").await;
+        check("POST /v2/tasks/delete?scale=true&wipe=true", "{}", 400, "You cannot use scale and wipe at the same time.").await;
+        check("GET /v2/tasks/delete", "", 405, "Method Not Allowed").await;
+        check("GET /v2/tasks/other", "", 404, "URI not found").await;
+    }
+}

@@ -3,8 +3,11 @@
 //! No clock, no randomness, no I/O, no async in here: time and ids come in through [`Ctx`]. A frame's changes are already applied to the state
 //! when it is returned; the driver makes them durable before anything else of the frame leaves.
 
+pub mod allotment;
+pub mod launch;
 pub mod state;
 pub mod step;
+pub mod validate;
 
 use crate::model::{
     cluster::{ClusterCall, ClusterEvent},

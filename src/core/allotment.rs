@@ -1,0 +1,3 @@
+//! Port numbers and bricks that stay with an app id.
+
+pub mod token;

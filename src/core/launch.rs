@@ -1,0 +1,3 @@
+//! What a task is launched with.
+
+pub mod environment;

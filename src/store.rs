@@ -1,5 +1,9 @@
 //! Durable records: one atomic batch at a time, fenced by an epoch.
 
+pub mod codec;
+#[cfg(test)]
+mod samples;
+
 use async_trait::async_trait;
 
 use crate::model::record::{Change, Record};

@@ -215,6 +215,11 @@ pub(super) fn decode_head<T: DeserializeOwned>(envelope: &[u8]) -> Result<T, Sto
     open(Kind::Head, HEAD_KEY, envelope)
 }
 
+/// The checksum of an envelope, which covers its key too. 0 for what is no envelope.
+pub(super) fn checksum_of(envelope: &[u8]) -> u64 {
+    envelope.last_chunk::<CHECKSUM_BYTES>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
 fn seal(kind: Kind, key: &[u8], value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     let failed = |reason: String| StoreError::Failed { what: format!("the record {} cannot be written", describe_bytes(key)), reason };
     let mut envelope = Vec::with_capacity(512);

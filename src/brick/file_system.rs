@@ -191,7 +191,15 @@ pub fn make_private(target: &Path) -> rustix::io::Result<()> {
     rustix::mount::mount_change(target, MountPropagationFlags::PRIVATE)
 }
 
-/// Grows the mounted file system to the size of its device.
+/// True when [`grow`] may wait until the file system is mounted. That is better, because a crash in the middle does no harm; but the kernel lets
+/// only the holder of `CAP_SYS_RESOURCE` grow a mounted ext4, which service managers like to take away.
+pub fn can_grow_mounted(kind: FileSystem) -> bool {
+    let has_capability =
+        || rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE));
+    kind == FileSystem::Xfs || has_capability()
+}
+
+/// Grows the file system to the size of its device; mounted or, if it is an ext4 that has just been checked wholly, not.
 ///
 /// # Errors
 /// The tool is missing or failed.
@@ -202,7 +210,10 @@ pub fn grow(kind: FileSystem, device: &Path, target: &Path, brick: &BrickName) -
     };
     let ended = tool::run(tool, &[path], MAKE_LIMIT)?;
     match ended.status {
-        0 => Ok(()),
+        0 => {
+            tracing::info!(%brick, output = ended.output, "the file system has grown");
+            Ok(())
+        }
         status => Err(BrickError::Refused(format!(
             "the file system of brick '{brick}' could not grow: {tool} ended with {status}: {}",
             ended.output

@@ -26,6 +26,7 @@ use super::{
     pool::{DeviceNumber, MIB, Pool, Stored, loopback::Loopback},
 };
 use crate::model::{
+    app::FileSystem,
     brick::{BrickMount, DEFAULT_POOL},
     id::{BrickName, PoolName},
 };
@@ -427,6 +428,10 @@ impl Local {
         let found = file_system::superblock(device.path()).map_err(failed)?;
         let kind = found.map_or(wanted.file_system, |found| found.kind);
         file_system::check(kind, device.path(), brick, &data)?;
+        if !file_system::can_grow_mounted(kind) && self.is_short(pool, brick, device.path())?.is_some() {
+            file_system::check_wholly(kind, device.path(), brick, &data)?;
+            file_system::grow(kind, device.path(), &target, brick)?;
+        }
         file_system::mount(kind, device.path(), &target, brick, &data)?;
         let done = self.complete(pool, brick, device.number());
         // From here on the mount keeps the device; if something went wrong, nothing should.
@@ -443,12 +448,8 @@ impl Local {
         let failed = |error: io::Error| BrickError::io(format!("cannot prepare {}", target.display()), error);
         file_system::make_private(&target).map_err(|error| failed(error.into()))?;
         let path = loop_device::path(device.1);
-        let size = pool.find(brick)?.map_or(0, |stored| stored.size);
-        if let Some(found) = file_system::superblock(&path).map_err(failed)?
-            && found.size + MIB <= size
-        {
-            file_system::grow(found.kind, &path, &target, brick)?;
-            tracing::info!(%brick, size = size / MIB, "the file system has grown");
+        if let Some(kind) = self.is_short(pool, brick, &path)? {
+            file_system::grow(kind, &path, &target, brick)?;
         }
         let data = target.join(DATA);
         if !data.is_dir() {
@@ -459,6 +460,13 @@ impl Local {
             return Err(BrickError::Refused(format!("{} was mounted or unmounted by somebody else just now", target.display())));
         }
         Ok(data)
+    }
+
+    /// The kind of the file system, if it is smaller than its brick.
+    fn is_short(&self, pool: &dyn Pool, brick: &BrickName, device: &Path) -> Result<Option<FileSystem>, BrickError> {
+        let size = pool.find(brick)?.map_or(0, |stored| stored.size);
+        let found = file_system::superblock(device).map_err(|error| BrickError::io(format!("cannot read {}", device.display()), error))?;
+        Ok(found.filter(|found| found.size + MIB <= size).map(|found| found.kind))
     }
 
     fn remove_target(&self, target: &Path) -> Result<(), BrickError> {
@@ -589,6 +597,8 @@ fn unmount(target: &Path) -> Result<(), Errno> {
 fn trim(target: &Path) {
     const STEP: u64 = 1024 * MIB;
     let Ok(directory) = File::open(target) else { return };
+    // What was deleted counts as unused only once the deletion is written.
+    _ = rustix::fs::syncfs(&directory);
     let begun = Instant::now();
     let mut start = 0;
     while begun.elapsed() < TRIM_LIMIT && ioctl::trim(&directory, start, STEP).is_ok() {

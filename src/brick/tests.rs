@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use rustix::mount::UnmountFlags;
@@ -26,14 +27,32 @@ mod repair;
 struct World {
     directory: PathBuf,
     children: Vec<Child>,
+    turn: Turn,
+}
+
+/// A mount namespace copies every mount, also those of another test's bricks: a test that makes one runs alone.
+static TURNS: RwLock<()> = RwLock::new(());
+
+enum Turn {
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+    Beside { _guard: RwLockReadGuard<'static, ()> },
 }
 
 impl World {
     fn new() -> Self {
+        Self::with(Turn::Beside { _guard: TURNS.read().unwrap_or_else(PoisonError::into_inner) })
+    }
+
+    /// For tests that call [`World::contain`].
+    fn alone() -> Self {
+        Self::with(Turn::Alone { _guard: TURNS.write().unwrap_or_else(PoisonError::into_inner) })
+    }
+
+    fn with(turn: Turn) -> Self {
         assert!(rustix::process::geteuid().is_root(), "the brick tests mount file systems: run them as root");
         // Not a `TempDir`: it could not remove immutable directories.
         let directory = tempfile::Builder::new().prefix("xtao brick ").tempdir().unwrap().keep();
-        Self { directory, children: Vec::new() }
+        Self { directory, children: Vec::new(), turn }
     }
 
     fn settings(&self) -> Settings {
@@ -66,10 +85,12 @@ impl World {
         self.state(brick) == (0, 0) && loop_device::is_free(&self.image(brick)).unwrap()
     }
 
-    /// A process in a mount namespace of its own, with a copy of every mount: what a container is to a brick. Answers its id once it is there.
-    fn contain(&mut self, script: &str) -> u32 {
+    /// A process in a mount namespace of its own, with a copy of every mount: what a container is to a brick. Answers its id once it has done
+    /// `first`; `then` comes after that.
+    fn contain(&mut self, first: &str, then: &str) -> u32 {
+        assert!(matches!(self.turn, Turn::Alone { .. }));
         let mut child = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "sh", "-c", &format!("echo here; {script}")])
+            .args(["--mount", "--propagation", "private", "sh", "-c", &format!("{first}; echo here; {then}")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

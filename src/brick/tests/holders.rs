@@ -6,10 +6,10 @@ use crate::brick::loop_device::LoopDevice;
 #[tokio::test]
 async fn a_container_that_lives_keeps_its_brick_until_it_ends() {
     for make in [brick, xfs] {
-        let mut world = World::new();
+        let mut world = World::alone();
         let bricks = world.open().await;
         let data = bricks.mount(&make("db", 1, 300)).await.unwrap();
-        let pid = world.contain(&format!("exec 3>'{}/file'; echo before >&3; read line; echo after >&3", data.display()));
+        let pid = world.contain(&format!("exec 3>'{}/file'; echo before >&3", data.display()), "read line; echo after >&3");
 
         let error = text(bricks.release(&name("db"), 1).await);
         assert_eq!(error, format!("brick 'db' is still in use: process {pid} (sh)"));
@@ -33,10 +33,10 @@ async fn a_container_that_lives_keeps_its_brick_until_it_ends() {
 
 #[tokio::test]
 async fn a_stopped_container_keeps_its_brick() {
-    let mut world = World::new();
+    let mut world = World::alone();
     let bricks = world.open().await;
     bricks.mount(&brick("db", 1, 32)).await.unwrap();
-    let pid = world.contain("kill -STOP $$; read line");
+    let pid = world.contain(":", "kill -STOP $$; read line");
     assert!(text(bricks.release(&name("db"), 1).await).contains(&format!("process {pid} (sh)")));
     assert!(text(bricks.mount(&brick("db", 2, 32)).await).contains("still in use"));
     world.end(pid);
@@ -47,10 +47,10 @@ async fn a_stopped_container_keeps_its_brick() {
 
 #[tokio::test]
 async fn a_container_outlives_the_server_and_the_next_server_finds_it() {
-    let mut world = World::new();
+    let mut world = World::alone();
     let bricks = world.open().await;
     bricks.mount(&brick("db", 4, 32)).await.unwrap();
-    let pid = world.contain("read line");
+    let pid = world.contain(":", "read line");
     drop(bricks);
 
     let bricks = world.open().await;
@@ -129,7 +129,7 @@ async fn an_image_is_bound_to_one_device() {
 
 #[tokio::test]
 async fn what_others_bound_or_locked_is_respected_or_taken_back() {
-    let world = World::new();
+    let world = World::alone();
     let bricks = world.open().await;
     bricks.mount(&brick("db", 1, 32)).await.unwrap();
     bricks.release(&name("db"), 1).await.unwrap();
@@ -145,8 +145,8 @@ async fn what_others_bound_or_locked_is_respected_or_taken_back() {
     assert!(Command::new("losetup").arg("--find").arg(world.image("db")).status().unwrap().success());
     let number = loop_device::bound_to(&world.image("db")).unwrap()[0];
     let mut world = world;
-    let pid = world.contain(&format!("exec 3<{}; read line", loop_device::path(number).display()));
-    assert!(text(bricks.mount(&brick("db", 3, 32)).await).contains(&format!("process {pid} (sh)")));
+    let pid = world.contain(&format!("exec 3<{}", loop_device::path(number).display()), "read line");
+    assert_eq!(text(bricks.mount(&brick("db", 3, 32)).await), format!("brick 'db' is still in use: process {pid} (sh)"));
     world.end(pid);
     bricks.mount(&brick("db", 3, 32)).await.unwrap();
     bricks.release(&name("db"), 3).await.unwrap();
@@ -162,10 +162,10 @@ async fn what_others_bound_or_locked_is_respected_or_taken_back() {
 
 #[tokio::test]
 async fn a_mount_whose_image_was_removed_is_released_too() {
-    let mut world = World::new();
+    let mut world = World::alone();
     let bricks = world.open().await;
     bricks.mount(&brick("db", 1, 32)).await.unwrap();
-    let pid = world.contain("read line");
+    let pid = world.contain(":", "read line");
     fs::remove_file(world.image("db")).unwrap();
     assert!(text(bricks.release(&name("db"), 1).await).contains(&format!("process {pid} (sh)")));
     world.end(pid);

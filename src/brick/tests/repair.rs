@@ -34,10 +34,10 @@ async fn a_file_system_that_was_not_unmounted_is_repaired_before_it_is_used() {
 async fn a_superblock_that_is_gone_is_refused_in_clear_words() {
     let world = World::new();
     let bricks = world.open().await;
-    bricks.mount(&brick("db", 1, 32)).await.unwrap();
+    bricks.mount(&brick("db", 1, 300)).await.unwrap();
     bricks.release(&name("db"), 1).await.unwrap();
     write_at(&world.image("db"), 1024, &[0xAB; 1024]);
-    let error = text(bricks.mount(&brick("db", 2, 32)).await);
+    let error = text(bricks.mount(&brick("db", 2, 300)).await);
     assert!(error.contains("the file system of brick 'db' is damaged and is not mounted"), "{error}");
     assert!(error.contains("e2fsck -f") && error.contains("xtao brick restore db FILE") && error.contains("db.img"), "{error}");
     assert!(world.is_free("db"), "nothing stays bound");
@@ -45,7 +45,7 @@ async fn a_superblock_that_is_gone_is_refused_in_clear_words() {
     let fsck =
         Command::new("e2fsck").args(["-f", "-y"]).arg(world.image("db")).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
     assert!(matches!(fsck.code(), Some(0..=3)), "{fsck}");
-    bricks.mount(&brick("db", 3, 32)).await.unwrap();
+    bricks.mount(&brick("db", 3, 300)).await.unwrap();
     bricks.release(&name("db"), 3).await.unwrap();
 }
 

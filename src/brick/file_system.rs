@@ -221,6 +221,37 @@ pub fn grow(kind: FileSystem, device: &Path, target: &Path, brick: &BrickName) -
     }
 }
 
+/// Mounts the xfs on `device` nowhere and unmounts it, which brings what is in its log to its place. Another file system of the same identity
+/// may be mounted meanwhile.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn settle_xfs(device: &Path, brick: &BrickName) -> Result<(), BrickError> {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    };
+    let settle = || {
+        let context = fsopen("xfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, "source", device)?;
+        fsconfig_set_flag(&context, "nouuid")?;
+        fsconfig_create(&context)?;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    };
+    settle().map(drop).map_err(|error| BrickError::io(format!("the file system for brick '{brick}' cannot be mounted"), error.into()))
+}
+
+/// Gives the xfs an identity of its own: the kernel mounts each only once.
+///
+/// # Errors
+/// The tool is missing or failed.
+pub fn renew_xfs_id(path: &Path, brick: &BrickName) -> Result<(), BrickError> {
+    let ended = tool::run("xfs_db", &[Path::new("-x"), Path::new("-c"), Path::new("uuid generate"), path], MAKE_LIMIT)?;
+    match ended.status {
+        0 => Ok(()),
+        status => Err(BrickError::Refused(format!("no new identity for brick '{brick}': xfs_db ended with {status}: {}", ended.output))),
+    }
+}
+
 /// Checks a file system that is not mounted from end to end. ext4 is repaired where that is safe; of xfs, whose log must be empty, nothing is
 /// changed.
 ///

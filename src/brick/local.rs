@@ -214,6 +214,18 @@ impl Local {
         self.loopbacks()?.iter().map(|pool| self.status_of(pool)).collect()
     }
 
+    /// The bricks of all pools.
+    ///
+    /// # Errors
+    /// A pool cannot be read.
+    pub fn names(&self) -> Result<Vec<BrickName>, BrickError> {
+        let mut names = Vec::new();
+        for pool in self.loopbacks()? {
+            names.extend(pool.bricks()?.into_iter().map(|brick| brick.name).filter(|brick| name::brick(brick).is_ok()));
+        }
+        Ok(names)
+    }
+
     /// The pool that has the brick.
     ///
     /// # Errors

@@ -126,6 +126,12 @@ pub trait Draft: fmt::Debug {
     /// What will be the brick: a file or block device to make a file system on, or to copy data to.
     fn path(&self) -> &Path;
 
+    /// Binds it to a block device, which is given up when the answer is dropped.
+    ///
+    /// # Errors
+    /// It cannot be bound.
+    fn attach(&self) -> Result<Box<dyn Attached>, BrickError>;
+
     /// Makes it the brick, durably and at once; a brick of that name is replaced.
     ///
     /// # Errors

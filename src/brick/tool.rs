@@ -75,7 +75,11 @@ fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(6)..].join("; ")
 }
 
-fn find(tool: &str) -> Result<PathBuf, BrickError> {
+/// Where the tool is.
+///
+/// # Errors
+/// Not installed; the text names Debian's package.
+pub fn find(tool: &str) -> Result<PathBuf, BrickError> {
     let places = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin"];
     places.iter().map(|place| PathBuf::from(place).join(tool)).find(|path| path.exists()).ok_or_else(|| {
         let package = match tool {

@@ -132,11 +132,8 @@ impl Pool for Loopback {
     }
 
     fn attach(&self, brick: &BrickName) -> Result<Box<dyn Attached>, BrickError> {
-        match LoopDevice::bind(&self.image(brick))? {
-            Some(device) => {
-                let path = device.path();
-                Ok(Box::new(BoundImage { device, path }))
-            }
+        match bind(&self.image(brick))? {
+            Some(device) => Ok(device),
             None => Err(BrickError::Busy { brick: brick.clone(), by: "its image is bound to a loop device or locked".to_owned() }),
         }
     }
@@ -187,6 +184,12 @@ impl Pool for Loopback {
     }
 }
 
+fn bind(image: &Path) -> Result<Option<Box<dyn Attached>>, BrickError> {
+    let Some(device) = LoopDevice::bind(image)? else { return Ok(None) };
+    let path = device.path();
+    Ok(Some(Box::new(BoundImage { device, path })))
+}
+
 fn stored(path: &Path, brick: &BrickName) -> io::Result<Stored> {
     let meta = fs::symlink_metadata(path)?;
     if !meta.is_file() {
@@ -222,6 +225,11 @@ struct ImageDraft {
 impl Draft for ImageDraft {
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn attach(&self) -> Result<Box<dyn Attached>, BrickError> {
+        let taken = || BrickError::Refused(format!("{} is bound or locked by somebody", self.path.display()));
+        bind(&self.path)?.ok_or_else(taken)
     }
 
     fn keep(mut self: Box<Self>) -> Result<(), BrickError> {

@@ -3,8 +3,23 @@
 //! No clock, no randomness, no I/O, no async in here: time and ids come in through [`Ctx`]. A frame's changes are already applied to the state
 //! when it is returned; the driver makes them durable before anything else of the frame leaves.
 
+pub mod allotment;
+mod deployment;
+mod index;
+pub mod instance;
+mod kill;
+pub mod launch;
+mod owned;
+mod project;
+mod request;
 pub mod state;
+mod status;
 pub mod step;
+pub mod timers;
+mod turn;
+pub mod validate;
+
+pub use owned::State;
 
 use crate::model::{
     cluster::{ClusterCall, ClusterEvent},

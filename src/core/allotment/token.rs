@@ -1,0 +1,4 @@
+//! placeholder
+pub fn tokens(_: &str) -> impl Iterator<Item = u16> + '_ {
+    std::iter::empty()
+}

@@ -15,6 +15,8 @@ mod request;
 pub mod state;
 mod status;
 pub mod step;
+#[cfg(test)]
+mod tests;
 pub mod timers;
 mod turn;
 pub mod validate;

@@ -152,15 +152,8 @@ fn try_launch(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, offer: &Arc<Off
     let bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
     let claims = &turn.state.claims;
     let allotted = |index| claims.get(&(app.id.clone(), crate::model::port::Position::Env(index))).copied();
-    let environment = environment::task_environment(
-        &app,
-        &task,
-        &offer.host,
-        &picked.host_ports,
-        &picked.container_ports,
-        turn.state.settings.env_vars_prefix.as_deref(),
-        allotted,
-    );
+    let place = environment::Place { task: &task, host: &offer.host, ports: &picked.host_ports, container_ports: &picked.container_ports };
+    let environment = environment::environment(&app, place, turn.state.settings.env_vars_prefix.as_deref(), allotted);
     Ok(Launch {
         task,
         agent: offer.agent.clone(),

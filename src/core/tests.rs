@@ -28,8 +28,14 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut world =
-            Self { state: State::recover(Settings::default(), Vec::new(), Instant(0)), now: 0, random: 1, offers: 0, calls: Vec::new(), events: Vec::new() };
+        let mut world = Self {
+            state: State::recover(Settings::default(), Vec::new(), Instant(0)),
+            now: 0,
+            random: 1,
+            offers: 0,
+            calls: Vec::new(),
+            events: Vec::new(),
+        };
         world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into() });
         world.calls.clear();
         world
@@ -86,7 +92,10 @@ impl World {
             zone: None,
         };
         let calls = self.cluster(ClusterEvent::Offers(vec![offer])).calls;
-        calls.into_iter().find_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None }).unwrap_or_default()
+        calls
+            .into_iter()
+            .find_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None })
+            .unwrap_or_default()
     }
 
     fn status(&mut self, task: &TaskId, state: TaskState) -> Frame {
@@ -123,7 +132,10 @@ impl World {
     }
 
     fn kills(&mut self) -> Vec<TaskId> {
-        std::mem::take(&mut self.calls).into_iter().filter_map(|call| if let ClusterCall::Kill { task, .. } = call { Some(task) } else { None }).collect()
+        std::mem::take(&mut self.calls)
+            .into_iter()
+            .filter_map(|call| if let ClusterCall::Kill { task, .. } = call { Some(task) } else { None })
+            .collect()
     }
 
     /// The server is killed and started again: only what is durable is left.
@@ -230,7 +242,9 @@ fn a_kill_is_repeated_until_the_task_has_ended_also_over_a_restart() {
     world.create(web(1)).unwrap();
     let first = world.offer("a", 4, 1000).remove(0);
     world.status(&first.task, TaskState::Running);
-    world.request(Request::KillTasks { selection: KillSelector::Tasks(vec![first.task.clone()]), scale: false, force: false, wipe: false }).unwrap();
+    world
+        .request(Request::KillTasks { selection: KillSelector::Tasks(vec![first.task.clone()]), scale: false, force: false, wipe: false })
+        .unwrap();
     assert_eq!(world.kills(), [first.task.clone()]);
     world.wait(30_000);
     assert_eq!(world.kills(), [first.task.clone()]);
@@ -326,14 +340,16 @@ fn a_brick_waits_for_the_release_of_its_last_holder() {
     let epoch = first.bricks[0].epoch;
     world.status(&first.task, TaskState::Running);
     world.status(&first.task, TaskState::Failed);
-    let release = ClusterCall::ReleaseBrick { brick: first.bricks[0].name.clone(), epoch, agent: AgentId::new("a"), task: first.task.clone() };
+    let release =
+        ClusterCall::ReleaseBrick { brick: first.bricks[0].name.clone(), epoch, agent: AgentId::new("a"), task: first.task.clone() };
     assert!(world.calls.contains(&release));
     world.calls.clear();
     world.wait(60_000);
     assert!(world.calls.contains(&release), "it is asked for again");
     assert!(world.offer("a", 9, 1000).is_empty());
     assert!(world.state.view().queue[&path("/db")].held_by.as_ref().unwrap().contains("still held by task"));
-    let released = |epoch| ClusterEvent::Brick(BrickReport::Released { brick: first.bricks[0].name.clone(), epoch, agent: AgentId::new("a") });
+    let released =
+        |epoch| ClusterEvent::Brick(BrickReport::Released { brick: first.bricks[0].name.clone(), epoch, agent: AgentId::new("a") });
     world.cluster(released(epoch - 1));
     assert!(world.offer("a", 9, 1000).is_empty());
     world.cluster(released(epoch));
@@ -354,7 +370,11 @@ fn a_brick_survives_its_app_and_cannot_shrink() {
     world.status(&first.task, TaskState::Killed);
     let name = first.bricks[0].name.clone();
     assert!(matches!(world.request(Request::ReleaseBrick { brick: name.clone(), force: true }), Err(RequestError::Conflict(_))));
-    world.cluster(ClusterEvent::Brick(BrickReport::Released { brick: name.clone(), epoch: first.bricks[0].epoch, agent: AgentId::new("a") }));
+    world.cluster(ClusterEvent::Brick(BrickReport::Released {
+        brick: name.clone(),
+        epoch: first.bricks[0].epoch,
+        agent: AgentId::new("a"),
+    }));
     let mut smaller = database();
     smaller["container"]["volumes"][0]["brick"]["size"] = 512.into();
     assert!(matches!(world.create(smaller), Err(RequestError::Invalid(_))));

@@ -9,6 +9,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    invariants::bound_ports,
     rng::Rng,
     trace::short,
     workload::host_name,
@@ -18,7 +19,7 @@ use crate::model::{
     agent::Attribute,
     brick::BrickMount,
     cluster::{BrickReport, Launch, Offer, TaskState, TaskStatus},
-    id::{AgentId, BrickName, OfferId, PoolName, TaskId},
+    id::{AgentId, BrickName, OfferId, TaskId},
     resources::{PortRange, Resources, Scalar},
 };
 
@@ -101,8 +102,8 @@ pub enum AgentMessage {
     DestroyBrick {
         /// The brick.
         brick: BrickName,
-        /// Its pool.
-        pool: PoolName,
+        /// The last lease of the life that ends.
+        epoch: u64,
     },
 }
 
@@ -294,7 +295,7 @@ impl World<'_> {
             AgentMessage::Kill { task, grace_ms } => self.kill_task(&task, grace_ms),
             AgentMessage::Acknowledge { task, uuid } => self.acknowledged(&task, uuid),
             AgentMessage::ReleaseBrick { brick, epoch, task } => self.release_brick(at, brick, epoch, task),
-            AgentMessage::DestroyBrick { brick, .. } => self.destroy_brick(at, &brick),
+            AgentMessage::DestroyBrick { brick, epoch } => self.destroy_brick(at, &brick, epoch),
         }
     }
 
@@ -311,7 +312,7 @@ impl World<'_> {
                 task.launched_at = self.now;
             }
         }
-        self.note(|| format!("{} starts {}", self.agents[at].id, short(&id)));
+        self.note(|| format!("agent-{at} starts {}", short(&id)));
         self.check_room(at);
         if let Err(reason) = self.bind_ports(at, launch).and_then(|()| self.mount_bricks(at, launch)) {
             self.end_task(&id, TaskState::Failed, &reason);
@@ -386,7 +387,7 @@ impl World<'_> {
         // Most obey at once, some only when they must.
         let ms = if agent.rng.chance(200) { grace } else { agent.rng.within(1, 300).min(grace) };
         let tells = agent.rng.chance(300);
-        self.note(|| format!("{} ends {} in {ms} ms", self.agents[at].id, short(id)));
+        self.note(|| format!("agent-{at} ends {} in {ms} ms", short(id)));
         if tells {
             self.update(id, TaskState::Killing, "");
         }
@@ -401,7 +402,7 @@ impl World<'_> {
         task.next_token();
         let at = task.agent;
         self.agents[at].bound.retain(|_, holder| holder != id);
-        self.note(|| format!("{}: {} is {} ({message})", self.agents[at].id, short(id), state.as_str()));
+        self.note(|| format!("agent-{at}: {} is {} ({message})", short(id), state.as_str()));
         self.update(id, state, message);
     }
 
@@ -414,12 +415,12 @@ impl World<'_> {
     }
 
     fn bind_ports(&mut self, at: usize, launch: &Launch) -> Result<(), String> {
-        for port in &launch.ports {
-            if let Some(holder) = self.agents[at].bound.get(port).cloned() {
-                self.check_port_holder(at, *port, &holder, &launch.task);
+        for port in bound_ports(launch) {
+            if let Some(holder) = self.agents[at].bound.get(&port).cloned() {
+                self.check_port_holder(at, port, &holder, &launch.task);
                 return Err(format!("port {port} is in use"));
             }
-            self.agents[at].bound.insert(*port, launch.task.clone());
+            self.agents[at].bound.insert(port, launch.task.clone());
         }
         Ok(())
     }
@@ -563,7 +564,7 @@ impl World<'_> {
         if self.agents[at].off > 0 {
             return;
         }
-        self.note(|| format!("{} is up again{}", self.agents[at].id, if forgets { ", without memory" } else { "" }));
+        self.note(|| format!("agent-{at} is up again{}", if forgets { ", without memory" } else { "" }));
         if forgets {
             for id in self.agents[at].tasks.iter().cloned().collect::<Vec<_>>() {
                 let task = self.tasks.get_mut(&id).expect("a node's tasks are among all tasks");
@@ -605,7 +606,7 @@ impl World<'_> {
         brick.mounted = Some(mount.epoch);
         self.mounts.entry(mount.name.clone()).or_default().insert(at, mount.epoch);
         self.data.insert(mount.name.clone(), at);
-        self.note(|| format!("{} mounts {} under lease {}", self.agents[at].id, mount.name, mount.epoch));
+        self.note(|| format!("agent-{at} mounts {} under lease {}", mount.name, mount.epoch));
         Ok(())
     }
 
@@ -613,7 +614,7 @@ impl World<'_> {
         if let Some(brick) = self.agents[at].bricks.get_mut(name)
             && let Some(epoch) = brick.mounted.take()
         {
-            self.note(|| format!("{} unmounts {name} of lease {epoch}", self.agents[at].id));
+            self.note(|| format!("agent-{at} unmounts {name} of lease {epoch}"));
         }
         if let Some(nodes) = self.mounts.get_mut(name) {
             nodes.remove(&at);
@@ -657,17 +658,21 @@ impl World<'_> {
         }
     }
 
-    fn destroy_brick(&mut self, at: usize, name: &BrickName) {
-        if self.agents[at].bricks.get(name).is_some_and(|brick| brick.mounted.is_some()) {
+    fn destroy_brick(&mut self, at: usize, name: &BrickName, epoch: u64) {
+        let brick = self.agents[at].bricks.entry(name.clone()).or_default();
+        if brick.mounted.is_some_and(|mounted| mounted <= epoch) {
             self.report(BrickReport::Stuck { brick: name.clone(), reason: "it is mounted".into() });
             return;
         }
-        self.note(|| format!("{} destroys {name}", self.agents[at].id));
-        self.check_destroy(at, name);
-        self.agents[at].bricks.remove(name);
-        if self.data.get(name) == Some(&at) {
-            self.data.remove(name);
+        let later = brick.seen > epoch;
+        brick.ended = brick.ended.max(epoch);
+        if !later {
+            self.note(|| format!("agent-{at} destroys {name}"));
+            self.check_destroy(at, name);
+            if self.data.get(name) == Some(&at) {
+                self.data.remove(name);
+            }
         }
-        self.report(BrickReport::Destroyed { brick: name.clone() });
+        self.report(BrickReport::Destroyed { brick: name.clone(), epoch });
     }
 }

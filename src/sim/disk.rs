@@ -167,16 +167,18 @@ impl Disk {
 
     /// Every instance.
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
-        self.records.range(RecordKey::Instance(InstanceId::new(PathId::root(), Uuid::nil()))..).map_while(|(_, record)| {
-            if let Record::Instance(instance) = record { Some(&**instance) } else { None }
-        })
+        self.records
+            .range(RecordKey::Instance(InstanceId::new(PathId::root(), Uuid::nil()))..)
+            .map_while(|(_, record)| if let Record::Instance(instance) = record { Some(&**instance) } else { None })
     }
 
     /// The instances of one app.
     pub fn instances_of(&self, app: &PathId) -> impl Iterator<Item = &Instance> {
         let first = RecordKey::Instance(InstanceId::new(app.clone(), Uuid::nil()));
         let last = RecordKey::Instance(InstanceId::new(app.clone(), Uuid::max()));
-        self.records.range(first..=last).filter_map(|(_, record)| if let Record::Instance(instance) = record { Some(&**instance) } else { None })
+        self.records
+            .range(first..=last)
+            .filter_map(|(_, record)| if let Record::Instance(instance) = record { Some(&**instance) } else { None })
     }
 
     /// Every record but instances and definitions: few enough to walk.

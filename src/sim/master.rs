@@ -12,8 +12,8 @@ use super::{
     world::{What, World},
 };
 use crate::model::{
-    cluster::{ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskRef, TaskState, TaskStatus},
-    id::{OfferId, TaskId},
+    cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskRef, TaskState, TaskStatus},
+    id::{AgentId, BrickName, OfferId, TaskId},
     resources::{PortRange, Resources, Scalar},
 };
 
@@ -197,7 +197,7 @@ impl World<'_> {
                     self.order(at, AgentMessage::ReleaseBrick { brick, epoch, task });
                 }
             }
-            ClusterCall::DestroyBrick { brick, pool, agent } => self.route_destroy(brick, pool, agent),
+            ClusterCall::DestroyBrick { brick, epoch, agent, .. } => self.route_destroy(brick, epoch, agent),
             ClusterCall::Teardown => self.violate("teardown", || "nobody asked for a teardown".into()),
         }
     }
@@ -238,7 +238,7 @@ impl World<'_> {
         self.offerable(at);
     }
 
-    fn route_kill(&mut self, task: TaskId, agent: Option<crate::model::id::AgentId>, grace_ms: Option<u64>) {
+    fn route_kill(&mut self, task: TaskId, agent: Option<AgentId>, grace_ms: Option<u64>) {
         match self.tasks.get(&task) {
             Some(known) if self.agents[known.agent].registered && !self.agents[known.agent].unreachable => {
                 let at = known.agent;
@@ -285,20 +285,15 @@ impl World<'_> {
         }
     }
 
-    fn route_destroy(
-        &mut self,
-        brick: crate::model::id::BrickName,
-        pool: crate::model::id::PoolName,
-        agent: Option<crate::model::id::AgentId>,
-    ) {
+    fn route_destroy(&mut self, brick: BrickName, epoch: u64, agent: Option<AgentId>) {
         match agent.as_ref().and_then(|agent| self.agent_at(agent.as_str())) {
-            Some(at) => self.order(at, AgentMessage::DestroyBrick { brick, pool }),
-            None => self.report(crate::model::cluster::BrickReport::Destroyed { brick }),
+            Some(at) => self.order(at, AgentMessage::DestroyBrick { brick, epoch }),
+            None => self.report(BrickReport::Destroyed { brick, epoch }),
         }
     }
 
     /// A status that the master makes up itself: not repeated.
-    pub(super) fn master_says(&mut self, task: TaskId, agent: Option<crate::model::id::AgentId>, state: TaskState, reason: Reason) {
+    pub(super) fn master_says(&mut self, task: TaskId, agent: Option<AgentId>, state: TaskState, reason: Reason) {
         let status = TaskStatus {
             task,
             agent,

@@ -65,7 +65,10 @@ mod tests {
     #[test]
     fn a_stream_is_the_same_for_ever() {
         let mut rng = Rng::new(1);
-        assert_eq!([rng.bits(), rng.bits(), rng.bits()], [12_966_619_160_104_079_557, 9_600_361_134_598_540_522, 10_590_380_919_521_690_900]);
+        assert_eq!(
+            [rng.bits(), rng.bits(), rng.bits()],
+            [12_966_619_160_104_079_557, 9_600_361_134_598_540_522, 10_590_380_919_521_690_900]
+        );
     }
 
     #[test]

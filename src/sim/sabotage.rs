@@ -2,12 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{
-    agent::Phase,
-    rng::Rng,
-    server::Stepped,
-    world::World,
-};
+use super::{rng::Rng, server::Stepped, world::World};
 use crate::model::{
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer},
     resources::PortRange,
@@ -174,11 +169,5 @@ impl World<'_> {
                 self.send_call(call.clone());
             }
         }
-    }
-
-    /// True while any container of this task exists; for the saboteur's tests.
-    #[cfg(test)]
-    pub(super) fn has_container(&self, task: &crate::model::id::TaskId) -> bool {
-        self.tasks.get(task).is_some_and(|task| task.phase > Phase::Coming && task.phase < Phase::Ended)
     }
 }

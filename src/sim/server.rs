@@ -6,13 +6,14 @@ use std::collections::VecDeque;
 
 use super::{
     faults::CrashPoint,
+    invariants::Wanted,
     rng::Rng,
     sabotage::Sabotage,
     workload::{Ask, Op, app_id, host_name, labels},
     world::{What, World},
 };
 use crate::{
-    core::{Ctx, Frame, Input, RequestId, Settings, state::State, step::step},
+    core::{Ctx, Frame, Input, RequestId, Settings, State},
     model::{
         app::input::AppInput,
         cluster::{ClusterCall, ClusterEvent},
@@ -20,10 +21,8 @@ use crate::{
         request::{KillSelector, Origin, Reply, Request},
         time::Instant,
     },
+    runtime::batch,
 };
-
-/// Inputs that are stepped before one commit.
-const MAX_BATCH: usize = 256;
 
 /// Ticks one after the other in the same millisecond: a deadline that a tick does not clear.
 const MAX_TICKS_AT_ONCE: u32 = 100;
@@ -47,6 +46,13 @@ pub(super) struct Stepped {
     pub cause: Input,
     pub at: u64,
     pub frame: Frame,
+}
+
+impl Server {
+    /// True when nothing waits to be stepped or committed: memory and disk must be the same.
+    pub(super) fn is_idle(&self) -> bool {
+        self.inbox.is_empty() && self.stepped.is_none()
+    }
 }
 
 impl World<'_> {
@@ -136,13 +142,13 @@ impl World<'_> {
         let now = self.now;
         let Some(server) = self.server.as_mut().filter(|server| server.boot == boot) else { return };
         server.batch_waits = false;
-        let inputs: Vec<Input> = server.inbox.drain(..server.inbox.len().min(MAX_BATCH)).collect();
+        let inputs: Vec<Input> = server.inbox.drain(..server.inbox.len().min(batch::MAX_INPUTS)).collect();
         let mut stepped = Vec::with_capacity(inputs.len());
         for input in inputs {
             let cause = input.clone();
             let mut random = || server.rng.bits();
             let mut ctx = Ctx { now: Instant(now - server.started), wall, random: &mut random };
-            let frame = step(&mut server.state, input, &mut ctx);
+            let frame = batch::run(&mut server.state, [input], &mut ctx);
             stepped.push(Stepped { cause, at: now, frame });
         }
         let commit_ms = server.rng.below(4);
@@ -230,16 +236,20 @@ impl World<'_> {
     /// A client sends a request, if there is a server to send it to.
     pub(super) fn send_op(&mut self, op: &Op) {
         let Some(request) = self.request_of(op) else { return };
-        self.submit(request, Some(op.mark));
+        let wanted = match op.ask {
+            Ask::Scale { instances, .. } => Wanted { mark: None, instances: Some(instances) },
+            _ => Wanted { mark: Some(op.mark), instances: None },
+        };
+        self.submit(request, wanted);
     }
 
     /// Sends a request; the invariants remember what was asked.
-    pub(super) fn submit(&mut self, request: Request, mark: Option<u32>) {
+    pub(super) fn submit(&mut self, request: Request, wanted: Wanted) {
         if self.server.is_none() {
             return;
         }
         let id: RequestId = self.fresh();
-        self.rules.asked(id, mark);
+        self.rules.asked(id, wanted);
         let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: "10.9.9.9".into(), uri: "/v2/apps".into() };
         self.input(Input::Api(id, origin, Box::new(request)));
     }
@@ -307,7 +317,8 @@ impl World<'_> {
         if self.plan.agents > 12 || self.server.is_none() {
             return;
         }
-        let smallest = |of: fn(&crate::model::resources::Resources) -> u64| self.agents.iter().map(|agent| of(&agent.total)).min().unwrap_or(0);
+        let smallest =
+            |of: fn(&crate::model::resources::Resources) -> u64| self.agents.iter().map(|agent| of(&agent.total)).min().unwrap_or(0);
         let (cpus, mem) = (smallest(|total| total.cpus.0), smallest(|total| total.mem.0));
         let demand = |app: &crate::model::app::App| (u64::from(app.instances) * app.cpus.0, u64::from(app.instances) * app.mem.0);
         let apps: Vec<_> = self.disk.apps().filter_map(|entry| self.disk.current(&entry.id)).collect();
@@ -317,7 +328,7 @@ impl World<'_> {
         }
         let Some(largest) = apps.iter().max_by_key(|app| demand(app)).map(|app| app.id.clone()) else { return };
         self.note(|| format!("make room: destroy {largest}"));
-        self.submit(Request::DeleteApp { app: largest, force: true }, None);
+        self.submit(Request::DeleteApp { app: largest, force: true }, Wanted::default());
         self.after(1_000, What::MakeRoom);
     }
 
@@ -349,8 +360,11 @@ fn describe(input: &Input) -> String {
             if status.uuid.is_some() { "" } else { " (once)" }
         ),
         Input::Cluster(ClusterEvent::Offers(offers)) => {
-            let text: Vec<String> =
-                offers.iter().take(8).map(|offer| format!("{}@{} {}/{}", offer.id, offer.agent, offer.resources.cpus, offer.resources.mem)).collect();
+            let text: Vec<String> = offers
+                .iter()
+                .take(8)
+                .map(|offer| format!("{}@{} {}/{}", offer.id, offer.agent, offer.resources.cpus, offer.resources.mem))
+                .collect();
             format!("{} offers {}", offers.len(), text.join(", "))
         }
         Input::Cluster(event) => format!("{event:?}"),

@@ -24,18 +24,49 @@ pub enum Ask {
     Create(AppSpec),
     Replace(AppSpec),
     Both(AppSpec, AppSpec),
-    Patch { app: u16, mem: u32, fate: Fate },
-    Scale { app: u16, instances: u32 },
-    Restart { app: u16 },
-    Destroy { app: u16 },
-    KillApp { app: u16, host: Option<u64>, scale: bool, wipe: bool },
-    KillOne { app: u16, nth: u64, scale: bool },
-    Cancel { nth: u64 },
-    ResetDelay { app: u16 },
-    ReleasePort { nth: u64 },
-    ReleaseBrick { nth: u64, force: bool },
+    Patch {
+        app: u16,
+        mem: u32,
+        fate: Fate,
+    },
+    Scale {
+        app: u16,
+        instances: u32,
+    },
+    Restart {
+        app: u16,
+    },
+    Destroy {
+        app: u16,
+    },
+    KillApp {
+        app: u16,
+        host: Option<u64>,
+        scale: bool,
+        wipe: bool,
+    },
+    KillOne {
+        app: u16,
+        nth: u64,
+        scale: bool,
+    },
+    Cancel {
+        nth: u64,
+    },
+    ResetDelay {
+        app: u16,
+    },
+    ReleasePort {
+        nth: u64,
+    },
+    ReleaseBrick {
+        nth: u64,
+        force: bool,
+    },
     /// Only sent when the holder's node is off, as an administrator would.
-    Fence { nth: u64 },
+    Fence {
+        nth: u64,
+    },
 }
 
 /// An app as a client writes it.
@@ -172,9 +203,7 @@ impl AppSpec {
     }
 
     fn put_shape(&self, agents: u64, put: &mut impl FnMut(&str, Value)) {
-        let bridge = |host_port: Value| {
-            json!({"type": "DOCKER", "docker": {"image": "web"}, "portMappings": [{"containerPort": 80, "hostPort": host_port, "name": "http"}]})
-        };
+        let bridge = |host_port: Value| json!({"type": "DOCKER", "docker": {"image": "web"}, "portMappings": [{"containerPort": 80, "hostPort": host_port, "name": "http"}]});
         let on_bridge = || json!([{"mode": "container/bridge"}]);
         match self.kind {
             Kind::Plain => {}
@@ -288,11 +317,7 @@ fn draw_app(rng: &mut Rng, app: u16, kind: Kind, scale: Scale) -> AppSpec {
         instances: draw_instances(rng, kind, scale),
         cpus: rng.within(1, 10) as u32 * 50,
         mem: rng.within(16, 128) as u32,
-        strategy: if exclusive || rng.chance(300) {
-            None
-        } else {
-            Some((*rng.pick(&[0, 30, 50, 100]), *rng.pick(&[0, 0, 30, 50, 100])))
-        },
+        strategy: if exclusive || rng.chance(300) { None } else { Some((*rng.pick(&[0, 30, 50, 100]), *rng.pick(&[0, 0, 30, 50, 100]))) },
         backoff_s: rng.within(1, 5) as u32,
         max_delay_s: rng.within(20, 60) as u32,
         grace_s: rng.chance(500).then(|| rng.within(0, 40) as u32),

@@ -13,7 +13,7 @@ use super::{
     invariants::{Rules, Violation},
     master::Master,
     rng::Rng,
-    sabotage::{Saboteur, Sabotage},
+    sabotage::{Sabotage, Saboteur},
     server::Server,
     trace::Trace,
     workload::Op,
@@ -227,7 +227,10 @@ impl<'a> World<'a> {
             What::Boot => self.boot(),
             What::Connect => self.connect(),
             What::MasterUp => self.master_up(),
-            What::LinkUp => self.after(self.now_plus_little(), What::Connect),
+            What::LinkUp => {
+                let ms = self.rng_master.within(10, 500);
+                self.after(ms, What::Connect);
+            }
             What::Batch { boot } => self.batch(boot),
             What::Committed { boot } => self.committed(boot),
             What::Tick { boot, token } => self.tick(boot, token),
@@ -256,10 +259,6 @@ impl<'a> World<'a> {
     fn at(&mut self, at: u64, what: What) {
         self.turn += 1;
         self.heap.insert((at, self.turn), what);
-    }
-
-    fn now_plus_little(&mut self) -> u64 {
-        self.rng_master.within(10, 500)
     }
 
     /// One line of the trace.

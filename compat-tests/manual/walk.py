@@ -20,6 +20,7 @@ DATA = "/var/lib/pgsql/9.6/data/"
 BRICK_MIB = 131072
 # A range of one number more than the walk uses: a third service finds it used up.
 HOST_PORTS = "1066-1067"
+SERVER_OPTIONS = ("--host_mode_ports", HOST_PORTS)
 USER, PASSWORD, DATABASE = "zmfsea", "123456", "MYDB"
 
 
@@ -378,9 +379,6 @@ def main():
             os.rmdir("/var/crash")
     print(f"walked in {time.monotonic() - began:.0f} s")
     sys.exit(report.close())
-
-
-SERVER_OPTIONS = ()
 
 
 def walk(world, report):

@@ -350,7 +350,7 @@ impl Local {
         {
             return Err(busy(self.name_holders(&pool.attached(brick)?, &holders)?));
         }
-        self.prove_unbound(devices, &target).map_err(|by| busy(by))
+        self.prove_unbound(devices, &target).map_err(busy)
     }
 
     /// A mount whose image has been removed or replaced is free too only when its device is.

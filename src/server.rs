@@ -30,6 +30,9 @@ use crate::{
     store::{StoreError, embedded::EmbeddedStore, identity::WorkDir},
 };
 
+/// Between two looks at the free space of the pools.
+const POOL_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// What the work directory remembers as its engine.
 const ENGINE: &str = "docker";
 
@@ -124,6 +127,7 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
     core_settings.host_volumes = host_volumes(&core_settings.host_volumes, &settings);
     let (driver, handle) = Driver::open(core_settings, Box::new(store), events, call_sender).await?;
     let bricks = Arc::new(Bricks::open(brick_settings(&settings)).await?);
+    tokio::spawn(watch_pools(bricks.clone()));
     let (stop, stopping) = watch::channel(false);
 
     let names = match settings.dns.is_empty() {
@@ -134,11 +138,9 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
     let engine_settings = engine_settings(&settings, &work_dir);
     let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
     let dns_routes = names.as_ref().map(naming::http::routes);
-    let serving = tokio::spawn(api::server::serve(listener, api(&settings, handle.clone(), dns_routes.clone()), stopped(stopping.clone())));
+    let serving = tokio::spawn(api::server::serve(listener, api(&settings, handle, dns_routes.clone()), stopped(stopping.clone())));
     if let (Some(listener), Some(routes)) = (dns_listener, dns_routes) {
-        let mut only_names = api(&settings, handle, None);
-        only_names.extra.push(routes);
-        tokio::spawn(api::server::serve(listener, only_names, stopped(stopping)));
+        tokio::spawn(api::server::serve_filter(listener, routes, api::Limits::default(), stopped(stopping)));
     }
     info!(http = %settings.http, work_dir = %settings.work_dir.display(), "Serving.");
 
@@ -188,6 +190,14 @@ fn start_driver(driver: Driver, stopping: watch::Receiver<bool>) -> Result<onesh
     };
     std::thread::Builder::new().name("driver".into()).spawn(run).map_err(system)?;
     Ok(ended)
+}
+
+/// Looks at the pools from time to time: that is what raises the alarm before a disk is full.
+async fn watch_pools(bricks: Arc<Bricks>) {
+    loop {
+        bricks.pool_status().await;
+        tokio::time::sleep(POOL_INTERVAL).await;
+    }
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {

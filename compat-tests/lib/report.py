@@ -26,6 +26,14 @@ class Report:
         print(f"ok   {time.monotonic() - began:6.1f} s  {title}", flush=True)
         return value
 
+    def need(self, title, action, *arguments):
+        """A step without which the rest makes no sense: when it fails, the run ends here (and what it made is still removed)."""
+        failed = len(self.failed)
+        value = self.step(title, action, *arguments)
+        if len(self.failed) > failed:
+            sys.exit(self.close())
+        return value
+
     def close(self):
         """The closing line; the exit code."""
         for title in self.failed:

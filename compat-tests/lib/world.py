@@ -234,6 +234,8 @@ class World:
         if options:
             self.server_options = list(options)
         binary = binary or os.environ.get("XTAO_BINARY", os.path.join(TOP, "target", "debug", "xtao"))
+        if not os.access(binary, os.X_OK):
+            raise Failure(f"{binary} is not there; build it with: cargo build")
         if self.server is None:
             env = {key: value for key, value in os.environ.items() if not key.startswith("MARATHON_")}
             self.server = self._process("server", [], env)

@@ -14,6 +14,8 @@ pub mod zone;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{
     io,
@@ -246,10 +248,7 @@ impl Follower {
             };
             match received {
                 Ok(published) => self.apply(published, &mut news),
-                Err(broadcast::error::RecvError::Lagged(commits)) => {
-                    warn!(commits, "The names lag behind and are made anew.");
-                    self.rebuild();
-                }
+                Err(broadcast::error::RecvError::Lagged(commits)) => self.rebuild(commits),
                 Err(broadcast::error::RecvError::Closed) => {
                     // Nothing changes any more; the last names stay until we are told to end.
                     _ = shutdown.wait_for(|stop| *stop).await;
@@ -262,10 +261,12 @@ impl Follower {
     /// Takes what else is there already, so that many small commits cost one publication.
     fn apply(&self, first: Arc<Published>, news: &mut broadcast::Receiver<Arc<Published>>) {
         let mut batch = vec![first];
-        while batch.len() < MAX_COMMITS_AT_ONCE
-            && let Ok(published) = news.try_recv()
-        {
-            batch.push(published);
+        while batch.len() < MAX_COMMITS_AT_ONCE {
+            match news.try_recv() {
+                Ok(published) => batch.push(published),
+                Err(broadcast::error::TryRecvError::Lagged(commits)) => return self.rebuild(commits),
+                Err(_) => break,
+            }
         }
         let changed: Vec<&RecordKey> = batch.iter().flat_map(|published| &published.changed).filter(|key| Zone::concerns(key)).collect();
         if changed.is_empty() {
@@ -276,7 +277,8 @@ impl Follower {
         self.zone.store(Arc::new(zone));
     }
 
-    fn rebuild(&self) {
+    fn rebuild(&self, missed: u64) {
+        warn!(missed, "The names lag behind and are made anew.");
         let zone = self.zone.load().rebuilt(&self.handle.view(), now());
         self.zone.store(Arc::new(zone));
     }

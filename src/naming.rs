@@ -20,6 +20,7 @@ pub(crate) mod tests;
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -28,7 +29,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, oneshot, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::{
     forward::{Forwarder, Resolvers},
@@ -241,19 +242,28 @@ struct Follower {
 
 impl Follower {
     async fn follow(self, mut news: broadcast::Receiver<Arc<Published>>, mut shutdown: watch::Receiver<bool>) {
+        // True while the zone may lack something, after a fault of our own.
+        let mut incomplete = false;
         loop {
             let received = tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => return,
                 received = news.recv() => received,
             };
-            match received {
-                Ok(published) => self.apply(published, &mut news),
-                Err(broadcast::error::RecvError::Lagged(commits)) => self.rebuild(commits),
-                Err(broadcast::error::RecvError::Closed) => {
-                    // Nothing changes any more; the last names stay until we are told to end.
-                    _ = shutdown.wait_for(|stop| *stop).await;
-                    return;
-                }
+            let closed = matches!(received, Err(broadcast::error::RecvError::Closed));
+            let work = || match received {
+                Ok(published) if !incomplete => self.apply(published, &mut news),
+                Ok(_) => self.rebuild(),
+                Err(broadcast::error::RecvError::Lagged(commits)) => self.make_up_for(commits),
+                Err(broadcast::error::RecvError::Closed) => {}
+            };
+            incomplete = catch_unwind(AssertUnwindSafe(work)).is_err();
+            if incomplete {
+                error!("The names could not be brought up to date; those before stay until the next change.");
+            }
+            if closed {
+                // Nothing changes any more; the last names stay until we are told to end.
+                _ = shutdown.wait_for(|stop| *stop).await;
+                return;
             }
         }
     }
@@ -264,7 +274,7 @@ impl Follower {
         while batch.len() < MAX_COMMITS_AT_ONCE {
             match news.try_recv() {
                 Ok(published) => batch.push(published),
-                Err(broadcast::error::TryRecvError::Lagged(commits)) => return self.rebuild(commits),
+                Err(broadcast::error::TryRecvError::Lagged(commits)) => return self.make_up_for(commits),
                 Err(_) => break,
             }
         }
@@ -277,8 +287,12 @@ impl Follower {
         self.zone.store(Arc::new(zone));
     }
 
-    fn rebuild(&self, missed: u64) {
+    fn make_up_for(&self, missed: u64) {
         warn!(missed, "The names lag behind and are made anew.");
+        self.rebuild();
+    }
+
+    fn rebuild(&self) {
         let zone = self.zone.load().rebuilt(&self.handle.view(), now());
         self.zone.store(Arc::new(zone));
     }

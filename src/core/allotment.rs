@@ -76,6 +76,7 @@ pub(super) fn allot(
     taken: &mut Taken,
 ) -> Result<Allotted, RequestError> {
     let owner = turn.state.tables.apps.get(&app.id).map_or_else(|| origin.user.clone(), |entry| entry.owner.clone());
+    keep_own_numbers(turn, app);
     let mut claims = Vec::new();
     for position in positions(app) {
         let (port, claim) = claim(turn, app, position, &owner, origin, taken)?;
@@ -85,6 +86,21 @@ pub(super) fn allot(
     let bricks = app.bricks().map(|volume| brick(turn, app, volume, &owner, origin)).collect::<Result<Vec<_>, _>>()?;
     service_ports(turn, app, current, taken)?;
     Ok(Allotted { claims, bricks: bricks.into_iter().flatten().collect() })
+}
+
+/// A number that stands where the app has a claim on just that number is that claim: what `GET` showed can be sent back, also after a destroy.
+fn keep_own_numbers(turn: &Turn<'_, '_>, app: &mut App) {
+    let id = app.id.clone();
+    let own = |position, port: PortNumber| match port {
+        PortNumber::Fixed(number) if turn.state.claims.get(&(id.clone(), position)) == Some(&number) => PortNumber::Allotted(number),
+        port => port,
+    };
+    for (at, definition) in app.port_definitions.iter_mut().enumerate() {
+        definition.port = own(Position::PortDefinition(at as u16), definition.port);
+    }
+    for (at, mapping) in app.container.iter_mut().flat_map(|container| &mut container.port_mappings).enumerate() {
+        mapping.host_port = mapping.host_port.map(|port| own(Position::PortMapping(at as u16), port));
+    }
 }
 
 fn set_port(app: &mut App, position: Position, port: u16) {

@@ -78,6 +78,7 @@ pub struct State {
     /// Where the search for a free number goes on: host mode, bridge mode, service ports.
     pub(super) cursors: [u16; 3],
     pub(super) queue: Queue,
+    pub(super) patterns: super::launch::constraints::Patterns,
     /// Offers that have not been matched yet.
     pub(super) offers: BTreeMap<OfferId, Arc<Offer>>,
     pub(super) brick_usage: OrdMap<BrickName, Arc<BrickUsage>>,
@@ -108,6 +109,7 @@ impl State {
             service_ports: BTreeMap::new(),
             cursors,
             queue: Queue::default(),
+            patterns: Default::default(),
             offers: BTreeMap::new(),
             brick_usage: OrdMap::new(),
             connected_to: None,

@@ -80,13 +80,14 @@ fn update(
             return Err(RequestError::Bad(format!("app '{id}' is given more than once")));
         }
         let defaults = turn.state.settings.app_defaults.clone();
-        let app = match (turn.state.tables.app(id).cloned(), input.rollback()?) {
-            (None, _) if !create => return Err(RequestError::NoApp(id.clone())),
-            (None, Some(_)) => return Err(RequestError::NoApp(id.clone())),
-            (None, None) => input.create(id, &defaults).map_err(RequestError::Invalid)?,
-            (Some(_), Some(wanted)) if partial => definition(turn, id, wanted)?,
-            (Some(current), _) if partial => input.update(&current, &defaults).map_err(RequestError::Invalid)?,
-            (Some(_), _) => input.create(id, &defaults).map_err(RequestError::Invalid)?,
+        let app = match turn.state.tables.app(id).cloned() {
+            None if !create => return Err(RequestError::NoApp(id.clone())),
+            None => input.create(id, &defaults).map_err(RequestError::Invalid)?,
+            Some(current) if partial => match input.rollback()? {
+                Some(wanted) => definition(turn, id, wanted)?,
+                None => input.update(&current, &defaults).map_err(RequestError::Invalid)?,
+            },
+            Some(current) => input.replace(&current, &defaults).map_err(RequestError::Invalid)?,
         };
         prepared.insert(id, prepare(turn, origin, app, version, &mut taken)?);
     }
@@ -140,7 +141,16 @@ fn prepare(
         true => Some(owned_app(turn, origin, &app.id)?),
         false => None,
     };
-    let violations = validate::app(&app, &validate::Ctx { admin: origin.admin });
+    let settings = &turn.state.settings;
+    let violations = validate::app(
+        &app,
+        validate::Ctx {
+            admin: origin.admin,
+            default_role: &settings.app_defaults.role,
+            existing_role: current.as_ref().map(|current| current.role.as_str()),
+            host_volumes: &settings.host_volumes,
+        },
+    );
     if !violations.is_empty() {
         return Err(RequestError::Invalid(violations));
     }

@@ -50,6 +50,7 @@ pub struct Brick {
 
 /// The right of one task on one node to mount a brick. Durable before the launch is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Lease {
     /// The holder.
     pub task: TaskId,

@@ -2,12 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use regex::RegexBuilder;
+use regex::Regex;
 
-use crate::model::{
-    agent::Attribute,
-    app::{Constraint, Operator},
+use crate::{
+    core::validate::constraint_regex,
+    model::{
+        agent::Attribute,
+        app::{Constraint, Operator},
+    },
 };
+
+/// Patterns that are kept compiled; one more empties the store, which costs some time and nothing else.
+pub const MAX_PATTERNS: usize = 256;
+
+/// Compiled patterns of LIKE and UNLIKE. A pattern that does not compile (it was checked when the app was accepted) matches nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Patterns(BTreeMap<String, Option<Regex>>);
+
+impl Patterns {
+    fn matches(&mut self, pattern: &str, value: &str) -> bool {
+        if self.0.len() >= MAX_PATTERNS && !self.0.contains_key(pattern) {
+            self.0.clear();
+        }
+        let regex = self.0.entry(pattern.to_owned()).or_insert_with(|| constraint_regex(pattern).ok());
+        regex.as_ref().is_some_and(|regex| regex.is_match(value))
+    }
+}
 
 /// What a constraint's field may be compared with, on one node.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +56,13 @@ impl<'a> NodeFacts<'a> {
 
 /// True when a further instance may go to a node whose field has `value`. `counts`: instances of the present configuration by the field's value
 /// on their nodes; `instances`: how many the app wants.
-pub fn is_satisfied(constraint: &Constraint, value: Option<&str>, counts: &BTreeMap<String, u32>, instances: u32) -> bool {
+pub fn is_satisfied(
+    constraint: &Constraint,
+    value: Option<&str>,
+    counts: &BTreeMap<String, u32>,
+    instances: u32,
+    patterns: &mut Patterns,
+) -> bool {
     let argument = constraint.value.as_deref();
     let Some(value) = value else { return constraint.operator == Operator::Unlike };
     let here = counts.get(value).copied().unwrap_or(0);
@@ -46,8 +72,8 @@ pub fn is_satisfied(constraint: &Constraint, value: Option<&str>, counts: &BTree
             Some(wanted) if !wanted.is_empty() => value == wanted,
             _ => counts.is_empty() || here > 0,
         },
-        Operator::Like => full_match(argument, value),
-        Operator::Unlike => !full_match(argument, value),
+        Operator::Like => argument.is_some_and(|pattern| patterns.matches(pattern, value)),
+        Operator::Unlike => argument.is_some_and(|pattern| !patterns.matches(pattern, value)),
         Operator::MaxPer => argument.and_then(|most| most.parse::<u32>().ok()).is_some_and(|most| here < most),
         Operator::Is => argument.is_some_and(|wanted| is_equal(wanted, value)),
         Operator::GroupBy => group_by(argument, here, counts, instances),
@@ -68,12 +94,6 @@ fn group_by(argument: Option<&str>, here: u32, counts: &BTreeMap<String, u32>, i
     here < quota || here == quota && rest.saturating_sub(excess) > 0
 }
 
-fn full_match(pattern: Option<&str>, value: &str) -> bool {
-    // The pattern was checked when the app was accepted; one that no longer compiles matches nothing.
-    let Some(pattern) = pattern else { return false };
-    RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build().is_ok_and(|regex| regex.is_match(value))
-}
-
 /// Text equality; numbers are compared as numbers with three decimals.
 fn is_equal(wanted: &str, value: &str) -> bool {
     let number = |text: &str| text.parse::<f64>().ok().map(|number| (number * 1000.0).round());
@@ -90,7 +110,11 @@ mod tests {
         let counts =
             counts.split_whitespace().map(|pair| pair.split_once('=').unwrap()).map(|(v, n)| (v.to_owned(), n.parse().unwrap())).collect();
         let value = (value != "-").then_some(value);
-        assert_eq!(is_satisfied(&constraint, value, &counts, instances), expected, "{constraint:?} {counts:?} {value:?}");
+        assert_eq!(
+            is_satisfied(&constraint, value, &counts, instances, &mut Patterns::default()),
+            expected,
+            "{constraint:?} {counts:?} {value:?}"
+        );
     }
 
     #[test]

@@ -168,7 +168,7 @@ fn try_launch(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, offer: &Arc<Off
 }
 
 /// Role, constraints and the homes of bricks.
-fn check_place(turn: &Turn<'_, '_>, app: &App, offer: &Offer) -> Result<(), Vec<Reject>> {
+fn check_place(turn: &mut Turn<'_, '_>, app: &App, offer: &Offer) -> Result<(), Vec<Reject>> {
     if app.accepted_resource_roles.as_ref().is_some_and(|roles| !roles.iter().any(|role| role == "*")) {
         return Err(vec![Reject::UnfulfilledRole]);
     }
@@ -180,7 +180,8 @@ fn check_place(turn: &Turn<'_, '_>, app: &App, offer: &Offer) -> Result<(), Vec<
     };
     for constraint in &app.constraints {
         let counts = counts_by_value(turn, app, &constraint.field);
-        if !constraints::is_satisfied(constraint, facts.value(&constraint.field), &counts, app.instances) {
+        let value = facts.value(&constraint.field);
+        if !constraints::is_satisfied(constraint, value, &counts, app.instances, &mut turn.state.patterns) {
             return Err(vec![Reject::UnfulfilledConstraint]);
         }
     }

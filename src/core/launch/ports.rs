@@ -95,6 +95,7 @@ fn dynamic(turn: &mut Turn<'_, '_>, left: &Resources) -> Option<u16> {
 /// A declared 0 is the same as the host port; without one, any number above the privileged ones.
 fn container_ports(turn: &mut Turn<'_, '_>, app: &App, host_ports: &[u16]) -> Vec<u16> {
     let mut hosts = host_ports.iter();
+    let declared = |port| host_ports.contains(&port) || app.port_mappings().iter().any(|mapping| mapping.container_port == port);
     let mut ports: Vec<u16> = Vec::new();
     for mapping in app.port_mappings() {
         let host = mapping.host_port.and_then(|_| hosts.next().copied());
@@ -102,7 +103,7 @@ fn container_ports(turn: &mut Turn<'_, '_>, app: &App, host_ports: &[u16]) -> Ve
             (0, Some(port)) => port,
             (0, None) => loop {
                 let port = 1025 + turn.random_below(64_000) as u16;
-                if !ports.contains(&port) {
+                if !ports.contains(&port) && !declared(port) {
                     break port;
                 }
             },

@@ -372,10 +372,15 @@ impl Rig {
         self.until(async || path.exists()).await;
     }
 
+    /// What Docker is asked for.
+    pub fn body(&self, wanted: &Wanted, image_id: &str) -> bollard::models::ContainerCreateBody {
+        spec::container(&wanted.launch, &self.settings, image_id, &[]).unwrap()
+    }
+
     /// Creates a task's container without starting it, as a server that dies in between leaves it.
     pub async fn create_only(&self, daemon: &Daemon, wanted: &Wanted) {
         let id = daemon.docker(&["image", "inspect", "-f", "{{.Id}}", IMAGE]);
-        let body = spec::container(&wanted.launch, &self.settings, &id, &[]).unwrap();
+        let body = self.body(wanted, &id);
         let docker = bollard::Docker::connect_with_host(&self.settings.docker_host).unwrap();
         let options = bollard::query_parameters::CreateContainerOptionsBuilder::new().name(&spec::container_name(wanted.task())).build();
         docker.create_container(Some(options), body).await.unwrap();

@@ -217,13 +217,13 @@ pub(super) const OURS: [&str; 18] = [
 
 /// `xtao serve` for clap: [`Flags`], and hidden ones for everything else that Marathon knows.
 pub fn command() -> Command {
-    let command =
-        Command::new("serve").about("Runs the server: the API, the scheduler, the engine on this machine and the name server").long_about(
+    let mut command = Flags::augment_args(Command::new("serve"))
+        .about("Runs the server: the API, the scheduler, the engine on this machine and the name server")
+        .long_about(
             "Runs the server: the API, the scheduler, the engine on this machine and the name server.\n\n\
              Flags are Marathon's where Marathon has one; dashes instead of underscores are fine. Each can be set in the environment, as \
              MARATHON_HTTP_PORT=8080 for Marathon's and XTAO_DNS_PORT=53 for the others, and in the file that --config names.",
         );
-    let mut command = Flags::augment_args(command);
     for known in NO_MEANING.iter().chain(&REFUSED) {
         let arg = Arg::new(known.name).long(known.name).hide(true);
         command = match known.takes {

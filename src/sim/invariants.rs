@@ -138,7 +138,8 @@ impl World<'_> {
 
     /// Nothing is launched while its app has to wait.
     fn check_back_off(&mut self, one: &Stepped) {
-        let accepts = one.frame.calls.iter().filter_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None });
+        let accepts =
+            one.frame.calls.iter().filter_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None });
         for launch in accepts.flatten() {
             let key = (launch.app.id.clone(), launch.app.version_info.last_config_change_at);
             if let Some(until) = self.rules.delays.get(&key).map(|delay| delay.until).filter(|until| one.at < *until) {
@@ -827,7 +828,8 @@ impl World<'_> {
         let states = instances.iter().map(|instance| format!("{} {:?}", short_instance(&instance.id), instance.condition));
         let states = states.collect::<Vec<_>>().join(", ");
         let queue = self.server.as_ref().and_then(|server| server.state.view().queue.get(&app.id).cloned());
-        let why = queue.map(|entry| format!("not before {:?}, rejected {:?}, held by {:?}", entry.not_before, entry.rejected, entry.held_by));
+        let why =
+            queue.map(|entry| format!("not before {:?}, rejected {:?}, held by {:?}", entry.not_before, entry.rejected, entry.held_by));
         Err(format!("{running} of {} run ({states}); queue: {}", app.instances, why.unwrap_or_else(|| "not in it".into())))
     }
 

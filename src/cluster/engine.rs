@@ -368,7 +368,7 @@ impl Engine {
                 }
                 Action::Follow(task) => self.follow(task),
                 Action::Release { brick, epoch, task } => self.spawn(jobs::release(context, brick, epoch, task)),
-                Action::Destroy { brick, pool } => self.spawn(jobs::destroy(context, brick, pool)),
+                Action::Destroy { brick, epoch, pool } => self.spawn(jobs::destroy(context, brick, epoch, pool)),
             }
         }
     }

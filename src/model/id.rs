@@ -2,7 +2,7 @@
 //!
 //! Every id is parsed once, at the edge; behind it only valid ones exist. Grammar of paths and of instance and task ids: Marathon 1.11.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
@@ -115,6 +115,12 @@ fn is_segment(segment: &str) -> bool {
             && !label.ends_with('-')
             && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     })
+}
+
+impl Borrow<str> for PathId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 impl FromStr for PathId {

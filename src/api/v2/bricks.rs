@@ -90,6 +90,7 @@ mod tests {
             epoch: if lease.is_some() { 3 } else { 0 },
             last_mounted: lease.as_ref().map(|_| at(8)),
             lease,
+            condemned: false,
         };
         let task = TaskId::app(InstanceId::new("/testdb".parse().unwrap(), uuid::Uuid::from_u128(1)), 2);
         let held = brick("/testdb", Some(Lease { task, agent: "agent-S1".parse().unwrap(), epoch: 3 }));

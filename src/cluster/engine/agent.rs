@@ -258,6 +258,8 @@ pub enum Action {
     },
     /// Delete a brick's data.
     Destroy {
+        /// The last lease that it had.
+        epoch: u64,
         /// The brick.
         brick: BrickName,
         /// Its pool.
@@ -365,7 +367,7 @@ impl Agent {
             ClusterCall::Acknowledge { task, uuid, .. } => self.acknowledge(&task, uuid, &mut out),
             ClusterCall::Reconcile(tasks) => self.reconcile(&tasks, ctx, &mut out),
             ClusterCall::ReleaseBrick { brick, epoch, task, .. } => self.release(brick, epoch, task, ctx, &mut out),
-            ClusterCall::DestroyBrick { brick, pool, .. } => out.push(Action::Destroy { brick, pool }),
+            ClusterCall::DestroyBrick { brick, epoch, pool, .. } => out.push(Action::Destroy { brick, epoch, pool }),
             ClusterCall::Teardown => {
                 let tasks: Vec<TaskId> = self.tasks.keys().cloned().collect();
                 tasks.iter().for_each(|task| self.kill(task, None, ctx, &mut out));

@@ -194,9 +194,9 @@ async fn try_release(context: &Context, brick: &BrickName, epoch: u64, task: &Ta
 }
 
 /// Deletes a brick's data.
-pub(super) async fn destroy(context: Arc<Context>, brick: BrickName, pool: PoolName) {
+pub(super) async fn destroy(context: Arc<Context>, brick: BrickName, epoch: u64, pool: PoolName) {
     let report = match context.bricks.destroy(&brick, &pool).await {
-        Ok(()) => BrickReport::Destroyed { brick },
+        Ok(()) => BrickReport::Destroyed { brick, epoch },
         Err(error) => BrickReport::Stuck { brick, reason: describe(&error) },
     };
     context.report(Report::Brick(report)).await;

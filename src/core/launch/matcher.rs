@@ -83,8 +83,8 @@ fn match_offer(turn: &mut Turn<'_, '_>, offer: &Arc<Offer>) -> Vec<Launch> {
 fn ready_apps(turn: &mut Turn<'_, '_>) -> Vec<PathId> {
     let queue = &mut turn.state.queue;
     let after = queue.cursor.take().unwrap_or_else(PathId::root);
-    let later = queue.ready.range((std::ops::Bound::Excluded(&after), std::ops::Bound::Unbounded));
-    let earlier = queue.ready.range(..=&after);
+    let later = queue.ready.range::<PathId, _>((std::ops::Bound::Excluded(&after), std::ops::Bound::Unbounded));
+    let earlier = queue.ready.range::<PathId, _>(..=&after);
     let apps: Vec<PathId> = later.chain(earlier).take(MAX_APPS_PER_OFFER).cloned().collect();
     queue.cursor = apps.last().cloned();
     apps

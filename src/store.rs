@@ -1,5 +1,13 @@
 //! Durable records: one atomic batch at a time, fenced by an epoch.
 
+pub mod codec;
+pub mod embedded;
+mod files;
+pub mod identity;
+pub mod memory;
+#[cfg(test)]
+mod samples;
+
 use async_trait::async_trait;
 
 use crate::model::record::{Change, Record};
@@ -16,6 +24,14 @@ pub enum StoreError {
         /// Which record.
         key: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The files beneath the records cannot be trusted.
+    #[error("{what} is damaged: {reason}")]
+    Damaged {
+        /// Which file or directory.
+        what: String,
+        /// What is wrong with it, and what to do.
         reason: String,
     },
     /// It was written by a newer version.

@@ -31,6 +31,7 @@ pub struct Agent {
 
 /// An attribute of a node, in the text form that constraints compare.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Attribute {
     /// Its name.
     pub name: String,

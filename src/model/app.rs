@@ -103,7 +103,7 @@ impl App {
 
 /// A value of the environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum EnvValue {
     /// A plain text.
     Text(String),
@@ -116,6 +116,7 @@ pub enum EnvValue {
 
 /// One placement rule: field (`hostname` or an attribute), operator, value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Constraint {
     /// `hostname`, `@region`, `@zone` or an attribute's name.
     pub field: String,
@@ -154,6 +155,7 @@ pub enum Network {
 
 /// A named container network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NamedNetwork {
     /// Its name.
     pub name: String,
@@ -222,6 +224,7 @@ impl Protocol {
 
 /// A port of an app with host networking.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PortDefinition {
     /// The service port; also the host port when ports are required, or when it is allotted.
     pub port: PortNumber,
@@ -237,6 +240,7 @@ pub struct PortDefinition {
 
 /// A port of a container with its own network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PortMapping {
     /// 0: the same as the host port.
     pub container_port: u16,
@@ -260,6 +264,7 @@ pub struct PortMapping {
 
 /// Image, volumes and ports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Container {
     /// Who runs it.
     pub kind: ContainerKind,
@@ -286,6 +291,7 @@ pub enum ContainerKind {
 
 /// What Docker needs to know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Docker {
     /// As the user wrote it.
     pub image: String,
@@ -302,7 +308,7 @@ pub struct Docker {
 
 /// Something mounted into the container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Volume {
     /// A directory or file of the node.
     #[serde(rename_all = "snake_case")]
@@ -320,6 +326,7 @@ pub enum Volume {
 
 /// A brick that an app asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BrickVolume {
     /// Where the container sees it, as the user wrote it.
     pub container_path: String,
@@ -366,6 +373,7 @@ pub enum Mode {
 
 /// The wait before a failed instance is launched again.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Backoff {
     /// The first wait, milliseconds.
     pub initial_ms: u64,
@@ -386,6 +394,7 @@ pub enum KillSelection {
 
 /// Fractions of the wanted number of instances.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct UpgradeStrategy {
     /// At least this part stays healthy; 0 to 1.
     pub minimum_health_capacity: f64,
@@ -395,7 +404,7 @@ pub struct UpgradeStrategy {
 
 /// What happens to an instance whose node is out of reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum UnreachableStrategy {
     /// It is waited for, for ever.
     Disabled,
@@ -411,6 +420,7 @@ pub enum UnreachableStrategy {
 
 /// What a version changed, by the time of the change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VersionInfo {
     /// The last change of `instances`, or the creation.
     pub last_scaling_at: Timestamp,

@@ -35,6 +35,7 @@ impl Deployment {
 
 /// One app before and after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AppChange {
     /// The app.
     pub app: PathId,
@@ -46,6 +47,7 @@ pub struct AppChange {
 
 /// Actions that run side by side; the next step begins when all are done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Step {
     /// Never empty.
     pub actions: Vec<Action>,
@@ -53,6 +55,7 @@ pub struct Step {
 
 /// What is done to one app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Action {
     /// What.
     pub kind: ActionKind,

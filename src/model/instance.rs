@@ -95,6 +95,7 @@ pub enum Goal {
 
 /// Where and with which ports the current incarnation was launched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Placement {
     /// The node.
     pub agent: AgentId,
@@ -152,6 +153,7 @@ impl Instance {
 
 /// The last failure of an app's tasks, as Marathon's `lastTaskFailure`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TaskFailure {
     /// The app.
     pub app: PathId,

@@ -1,0 +1,215 @@
+//! Round trips, damage, versions and the fixtures of each released version.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::store::samples::{any_path, any_record, bare, full};
+
+fn samples() -> Vec<(&'static str, Record)> {
+    full().into_iter().chain(bare()).collect()
+}
+
+fn key_of(record: &Record) -> Vec<u8> {
+    key_bytes(&record.key())
+}
+
+fn round_trip(record: &Record) {
+    let envelope = encode(record).unwrap();
+    assert_eq!(decode(&key_of(record), &envelope).unwrap(), *record);
+    assert_eq!(parse_key(&key_of(record)), Some(record.key()));
+}
+
+#[test]
+fn samples_read_back_as_written() {
+    for (_, record) in samples() {
+        round_trip(&record);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_record_reads_back_as_written(record in any_record()) {
+        round_trip(&record);
+    }
+
+    #[test]
+    fn keys_sort_as_their_bytes_do(left in any_record(), right in any_record(), path in any_path(), a in any::<i64>(), b in any::<i64>()) {
+        prop_assert_eq!(left.key().cmp(&right.key()), key_of(&left).cmp(&key_of(&right)));
+        let version = |number| RecordKey::Definition(path.clone(), Timestamp(number));
+        prop_assert_eq!(version(a).cmp(&version(b)), key_bytes(&version(a)).cmp(&key_bytes(&version(b))));
+    }
+
+    #[test]
+    fn any_bytes_are_refused_without_a_panic(key in prop::collection::vec(0..12_u8, 0..40), value in prop::collection::vec(any::<u8>(), 0..60)) {
+        prop_assert!(decode(&key, &value).is_err());
+        _ = (parse_key(&key), describe_bytes(&key));
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_noticed_and_the_record_named() {
+    for (_, record) in samples() {
+        let (key, envelope) = (key_of(&record), encode(&record).unwrap());
+        for byte in 0..envelope.len() {
+            for bit in 0..8 {
+                let mut damaged = envelope.clone();
+                damaged[byte] ^= 1 << bit;
+                match decode(&key, &damaged) {
+                    Err(StoreError::Corrupt { key, .. }) => assert_eq!(key, describe(&record.key())),
+                    other => panic!("bit {bit} of byte {byte}: {other:?}"),
+                }
+            }
+        }
+        for length in 0..envelope.len() {
+            assert!(matches!(decode(&key, &envelope[..length]), Err(StoreError::Corrupt { .. })), "cut to {length} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_value_does_not_pass_under_another_key() {
+    let (_, record) = samples().swap_remove(4);
+    let Record::Instance(instance) = &record else { panic!("{record:?}") };
+    let other = key_bytes(&RecordKey::Instance(InstanceId::new("/other".parse().unwrap(), instance.id.uuid())));
+    assert!(matches!(decode(&other, &encode(&record).unwrap()), Err(StoreError::Corrupt { .. })));
+}
+
+#[test]
+fn records_are_named_in_words() {
+    let names: Vec<String> = full().iter().map(|(_, record)| describe(&record.key())).collect();
+    insta::assert_snapshot!(names.join("\n"), @"
+    meta
+    app /prod/db/pg
+    definition /prod/db/pg 2026-05-28T20:26:40.123Z
+    definition /large 2026-05-28T20:26:40.123Z
+    instance /shop/web 6b0cd2ef-b243-11e8-8b80-024247c0a575
+    deployment 867ed450-f6a8-4d33-9b0e-e11c5513990b
+    port 1066
+    brick testdb-var-lib-pgsql-9.6-data-0123456789abcdef
+    agent 6b0cd2e8-b243-11e8-8b80-024247c0a575-S0
+    failure /testdb
+    ");
+    assert_eq!(describe_bytes(HEAD_KEY), "head");
+    assert_eq!(describe_bytes(&[4, 255]), "with the key 04ff");
+}
+
+/// `sealed` with its checksum made right again.
+fn resealed(key: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let (_, record) = samples().into_iter().find(|(_, record)| key_of(record) == key).unwrap();
+    let mut envelope = encode(&record).unwrap();
+    envelope.truncate(envelope.len() - CHECKSUM_BYTES);
+    change(&mut envelope);
+    let sum = checksum(key, &envelope);
+    envelope.extend_from_slice(&sum.to_le_bytes());
+    envelope
+}
+
+#[test]
+fn what_a_newer_version_wrote_is_refused_as_such() {
+    let key = key_bytes(&RecordKey::Port(1066));
+    let newer_format = resealed(&key, |bytes| bytes[0] = FORMAT + 1);
+    assert!(matches!(decode(&key, &newer_format), Err(StoreError::TooNew { found: 2, known: 1 })));
+    let newer_schema = resealed(&key, |bytes| bytes[2] = 7);
+    assert!(matches!(decode(&key, &newer_schema), Err(StoreError::TooNew { found: 7, known: 1 })));
+    let unheard_of = resealed(&key, |bytes| bytes[3] = 9);
+    assert!(decode(&key, &unheard_of).unwrap_err().to_string().contains("unknown form 9"));
+    let older_schema = resealed(&key, |bytes| bytes[2] = 0);
+    assert!(decode(&key, &older_schema).unwrap_err().to_string().contains("no schema 0"));
+}
+
+#[test]
+fn a_text_longer_than_announced_is_not_read() {
+    let (_, record) = samples().into_iter().find(|(name, _)| *name == "definition-large").unwrap();
+    let key = key_of(&record);
+    assert_eq!(encode(&record).unwrap()[3], DEFLATE);
+    for length in [0_u32, 10, MAX_RECORD_BYTES as u32 + 1, u32::MAX] {
+        let bomb = resealed(&key, |bytes| bytes[4..8].copy_from_slice(&length.to_le_bytes()));
+        assert!(matches!(decode(&key, &bomb), Err(StoreError::Corrupt { .. })), "{length}");
+    }
+}
+
+/// Every object of every record refuses a field that it does not know, and every enum a value; maps with free names excepted.
+#[test]
+fn unknown_fields_and_values_are_errors() {
+    for (name, record) in samples() {
+        let (key, envelope) = (key_of(&record), encode(&record).unwrap());
+        let (_, text) = unseal(Kind::from_byte(key[0]).unwrap(), &key, &envelope).unwrap();
+        let value: Value = serde_json::from_slice(&text).unwrap();
+        for place in places(&value, String::new()) {
+            let mut changed = value.clone();
+            match changed.pointer_mut(&place).unwrap() {
+                Value::Object(fields) => _ = fields.insert("fieldFromTheFuture".into(), Value::Null),
+                other => *other = Value::String("value-from-the-future".into()),
+            }
+            let sealed = seal(Kind::from_byte(key[0]).unwrap(), &key, &changed).unwrap();
+            let refused = matches!(decode(&key, &sealed), Err(StoreError::Corrupt { .. }));
+            assert!(refused, "{name} accepts something unknown at {place}");
+        }
+    }
+}
+
+/// Pointers to all objects with fixed fields, and to the enums that are stored as texts.
+fn places(value: &Value, at: String) -> Vec<String> {
+    const FREE_NAMES: [&str; 2] = ["env", "labels"];
+    const ENUMS: [&str; 13] = [
+        "condition",
+        "goal",
+        "kind",
+        "network",
+        "operator",
+        "position",
+        "protocol",
+        "port",
+        "mode",
+        "file_system",
+        "kill_selection",
+        "state",
+        "unreachable_strategy",
+    ];
+    let last = at.rsplit('/').next().unwrap_or_default();
+    let mut found = Vec::new();
+    match value {
+        Value::Object(fields) => {
+            if !FREE_NAMES.contains(&last) {
+                found.push(at.clone());
+            }
+            fields.iter().for_each(|(name, value)| found.extend(places(value, format!("{at}/{name}"))));
+        }
+        Value::Array(values) => values.iter().enumerate().for_each(|(n, value)| found.extend(places(value, format!("{at}/{n}")))),
+        _ if ENUMS.contains(&last) => found.push(at),
+        _ => {}
+    }
+    found
+}
+
+/// One file per sample: the key and the envelope in hexadecimal, and for people the text. Written once, when a version is released; run with
+/// `XTAO_WRITE_FIXTURES=1` after adding a sample. An existing file is never written again.
+#[test]
+fn fixtures_of_version_1_stay_readable() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/store/fixtures/v1");
+    for (name, record) in samples() {
+        let file = folder.join(format!("{name}.txt"));
+        if std::env::var_os("XTAO_WRITE_FIXTURES").is_some() && !file.exists() {
+            std::fs::write(&file, fixture(&record)).unwrap();
+        }
+        let content = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let part = |label: &str| {
+            let line = content.lines().find_map(|line| line.strip_prefix(label)).unwrap();
+            (0..line.len()).step_by(2).map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap()).collect::<Vec<u8>>()
+        };
+        assert_eq!(decode(&part("key: "), &part("envelope: ")).unwrap(), record, "{name}");
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), samples().len(), "a fixture without a sample");
+}
+
+fn fixture(record: &Record) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (key, envelope) = (key_of(record), encode(record).unwrap());
+    let (_, text) = unseal(Kind::from_byte(key[0]).unwrap(), &key, &envelope).unwrap();
+    format!("key: {}\nenvelope: {}\ntext: {}\n", hex(&key), hex(&envelope), String::from_utf8_lossy(&text))
+}

@@ -1,0 +1,73 @@
+//! Small files that must never be half there, and file errors in plain words.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+};
+
+use super::StoreError;
+
+/// Replaces the content of `path` at once: whoever reads it, also after a crash, sees the old content or the new one.
+///
+/// # Errors
+/// See [`failed`].
+pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
+    let new = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)?;
+        sync_directory(path.parent().unwrap_or(path))
+    };
+    write().map_err(|error| failed(&format!("cannot write {}", path.display()), &error))
+}
+
+/// The content of `path`; `None` when there is no such file.
+///
+/// # Errors
+/// See [`failed`].
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match std::fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(&format!("cannot read {}", path.display()), &error)),
+    }
+}
+
+/// Makes `path` and what is missing above it, for the owner alone. One that exists is left as it is.
+///
+/// # Errors
+/// See [`failed`].
+pub(super) fn create_directory(path: &Path) -> Result<(), StoreError> {
+    let create = || {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        path.parent().map_or(Ok(()), sync_directory)
+    };
+    create().map_err(|error| failed(&format!("cannot create the directory {}", path.display()), &error))
+}
+
+/// Makes the names in `path` durable.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    // A relative path of one segment has the empty path above it.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    File::open(path)?.sync_all()
+}
+
+/// `error` with what to do about it.
+pub(super) fn failed(what: &str, error: &io::Error) -> StoreError {
+    let hint = match error.kind() {
+        ErrorKind::StorageFull => "; free some space on that file system and start again",
+        ErrorKind::QuotaExceeded => "; raise the quota or free some space, and start again",
+        ErrorKind::PermissionDenied => "; run as the owner of that directory (usually root), or choose another --work_dir",
+        ErrorKind::ReadOnlyFilesystem => {
+            "; remount it for writing (the kernel's log says why it is read-only), or choose another --work_dir"
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "; something else is in the way: move it, or choose another --work_dir",
+        _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => "; the disk may be failing: see the kernel's log",
+        _ => "",
+    };
+    StoreError::Failed { what: what.to_owned(), reason: format!("{error}{hint}") }
+}

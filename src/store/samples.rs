@@ -1,0 +1,551 @@
+//! Records for tests: one full and one bare of each kind, and proptest strategies for all of them.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use proptest::{collection::vec, option, prelude::*};
+use uuid::Uuid;
+
+use crate::model::{
+    agent::{Agent, Attribute},
+    app::{
+        App, Backoff, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, FileSystem, KillSelection, Mode, NamedNetwork,
+        Network, Operator, PortDefinition, PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
+    },
+    brick::{Brick, Lease},
+    cluster::TaskState,
+    deployment::{Action, ActionKind, AppChange, Deployment, Step},
+    id::{AgentId, BrickName, DeploymentId, InstanceId, Owner, PathId, PoolName, TaskId},
+    instance::{Condition, Goal, Instance, Placement, TaskFailure},
+    port::{PortClaim, Position},
+    record::{AppEntry, Change, Meta, Record},
+    resources::Scalar,
+    time::Timestamp,
+};
+
+const UUID: Uuid = Uuid::from_u128(0x6b0c_d2e8_b243_11e8_8b80_0242_47c0_a575);
+
+/// A moment in 2026.
+pub(crate) const WHEN: Timestamp = Timestamp(1_780_000_000_123);
+
+/// Every field filled, every kind of value somewhere; the names are those of the fixtures.
+pub(crate) fn full() -> Vec<(&'static str, Record)> {
+    vec![
+        ("meta", Record::Meta(Arc::new(Meta { framework_id: Some("6b0cd2e8-b243-11e8-8b80-024247c0a575-0000".into()) }))),
+        ("app", Record::App(Arc::new(AppEntry { id: path("/prod/db/pg"), version: WHEN, owner: Owner::new("zmfsea") }))),
+        ("definition", Record::Definition(Arc::new(full_app()))),
+        ("definition-large", Record::Definition(Arc::new(large_app()))),
+        ("instance", Record::Instance(Arc::new(instance(7)))),
+        ("deployment", Record::Deployment(Arc::new(full_deployment()))),
+        ("port", Record::Port(Arc::new(full_claim()))),
+        ("brick", Record::Brick(Arc::new(full_brick()))),
+        ("agent", Record::Agent(Arc::new(full_agent()))),
+        ("failure", Record::Failure(Arc::new(full_failure()))),
+    ]
+}
+
+/// No optional field filled.
+pub(crate) fn bare() -> Vec<(&'static str, Record)> {
+    let app = path("/web");
+    let definition = bare_app();
+    vec![
+        ("meta-bare", Record::Meta(Arc::default())),
+        ("definition-bare", Record::Definition(Arc::new(definition))),
+        ("instance-bare", Record::Instance(Arc::new(bare_instance()))),
+        ("brick-bare", Record::Brick(Arc::new(Brick { home: None, lease: None, last_mounted: None, app, ..full_brick() }))),
+        ("agent-bare", Record::Agent(Arc::new(Agent { attributes: vec![], region: None, zone: None, ..full_agent() }))),
+    ]
+}
+
+/// A running instance as they are stored by the thousand: about 450 bytes in its envelope.
+pub(crate) fn instance(number: u128) -> Instance {
+    Instance {
+        id: InstanceId::new(path("/shop/web"), Uuid::from_u128(UUID.as_u128() ^ (number << 96))),
+        version: WHEN,
+        incarnation: 3,
+        condition: Condition::Running,
+        goal: Goal::Running,
+        since: Timestamp(WHEN.0 + 7),
+        placement: Some(Placement {
+            agent: AgentId::new("6b0cd2e8-b243-11e8-8b80-024247c0a575-S0"),
+            host: "compute1".into(),
+            ports: vec![31_067, 31_068],
+        }),
+        staged_at: Some(Timestamp(WHEN.0 + 1)),
+        started_at: Some(Timestamp(WHEN.0 + 5)),
+        addresses: vec!["10.0.0.1".parse().unwrap(), "fe80::1".parse().unwrap()],
+        healthy: Some(true),
+    }
+}
+
+fn path(text: &str) -> PathId {
+    text.parse().unwrap()
+}
+
+fn bare_instance() -> Instance {
+    Instance {
+        incarnation: 0,
+        condition: Condition::Scheduled,
+        placement: None,
+        staged_at: None,
+        started_at: None,
+        addresses: vec![],
+        healthy: None,
+        ..instance(0)
+    }
+}
+
+fn bare_app() -> App {
+    App {
+        id: path("/web"),
+        cmd: Some("sleep 1000".into()),
+        args: vec![],
+        user: None,
+        env: IndexMap::new(),
+        instances: 1,
+        cpus: Scalar::whole(1),
+        mem: Scalar::whole(128),
+        disk: Scalar::ZERO,
+        executor: String::new(),
+        constraints: vec![],
+        accepted_resource_roles: None,
+        role: "*".into(),
+        labels: IndexMap::new(),
+        container: None,
+        network: Network::Host,
+        port_definitions: vec![],
+        require_ports: false,
+        backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
+        kill_grace_ms: None,
+        kill_selection: KillSelection::YoungestFirst,
+        upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
+        unreachable_strategy: UnreachableStrategy::Disabled,
+        version: WHEN,
+        version_info: VersionInfo::default(),
+    }
+}
+
+fn full_app() -> App {
+    let labels = || IndexMap::from([("z".to_owned(), "1".to_owned()), ("a".to_owned(), "ä \"quoted\"\n".to_owned())]);
+    App {
+        id: path("/prod/db/pg"),
+        cmd: None,
+        args: vec!["-c".into(), "listen_addresses=*".into()],
+        user: Some("postgres".into()),
+        env: IndexMap::from([
+            ("DBPORT".to_owned(), EnvValue::Text("@PORT".into())),
+            ("DBPASSWD".to_owned(), EnvValue::Secret { secret: "pw".into() }),
+        ]),
+        cpus: Scalar::from_f64(0.5),
+        disk: Scalar::whole(10),
+        executor: "//cmd".into(),
+        constraints: vec![
+            Constraint { field: "hostname".into(), operator: Operator::Is, value: Some("compute1".into()) },
+            Constraint { field: "rack".into(), operator: Operator::GroupBy, value: None },
+        ],
+        accepted_resource_roles: Some(vec!["*".into()]),
+        labels: labels(),
+        container: Some(Container {
+            kind: ContainerKind::Docker,
+            docker: Some(Docker {
+                image: "zmfsea/cmp-postgresql".into(),
+                force_pull_image: true,
+                privileged: true,
+                parameters: vec![("hostname".into(), "a.b".into())],
+            }),
+            port_mappings: vec![PortMapping {
+                container_port: 5432,
+                host_port: Some(PortNumber::Allotted(31_067)),
+                service_port: 10_000,
+                protocol: Protocol::Both,
+                name: Some("pg".into()),
+                labels: labels(),
+                network_names: vec!["overlay".into()],
+            }],
+            volumes: vec![
+                Volume::Host { container_path: "/var/crash".into(), host_path: "/var/crash".into(), mode: Mode::Ro },
+                Volume::Brick(BrickVolume {
+                    container_path: "/var/lib/pgsql/9.6/data/".into(),
+                    mode: Mode::Rw,
+                    size: 131_072,
+                    pool: PoolName::new("datapool"),
+                    file_system: Some(FileSystem::Xfs),
+                }),
+            ],
+        }),
+        network: Network::Container(vec![NamedNetwork { name: "overlay".into(), labels: labels() }]),
+        port_definitions: vec![PortDefinition {
+            port: PortNumber::Fixed(8080),
+            protocol: Protocol::Udp,
+            name: Some("http".into()),
+            labels: labels(),
+        }],
+        require_ports: true,
+        kill_grace_ms: Some(30_000),
+        kill_selection: KillSelection::OldestFirst,
+        unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 300, expunge_after_seconds: 600 },
+        version_info: VersionInfo { last_scaling_at: WHEN, last_config_change_at: WHEN },
+        ..bare_app()
+    }
+}
+
+/// Long enough to be compressed.
+fn large_app() -> App {
+    let env = (0..200).map(|n| (format!("VARIABLE_{n}"), EnvValue::Text(format!("value number {n}")))).collect();
+    App { id: path("/large"), env, ..bare_app() }
+}
+
+fn full_deployment() -> Deployment {
+    let action = |kind| Action { kind, app: path("/prod/db/pg") };
+    Deployment {
+        id: DeploymentId::new("867ed450-f6a8-4d33-9b0e-e11c5513990b"),
+        version: WHEN,
+        changes: vec![
+            AppChange { app: path("/prod/db/pg"), from: None, to: Some(WHEN) },
+            AppChange { app: path("/old"), from: Some(WHEN), to: None },
+        ],
+        steps: vec![
+            Step { actions: vec![action(ActionKind::Start), action(ActionKind::Stop)] },
+            Step { actions: vec![action(ActionKind::Scale), action(ActionKind::Restart)] },
+        ],
+        current_step: 1,
+        started_at: WHEN,
+    }
+}
+
+fn full_claim() -> PortClaim {
+    PortClaim { port: 1066, app: path("/testdb"), position: Position::Env(0), owner: Owner::new("zmfsea"), created_at: WHEN }
+}
+
+fn full_brick() -> Brick {
+    let task = TaskId::app(InstanceId::new(path("/testdb"), UUID), 3);
+    Brick {
+        name: BrickName::new("testdb-var-lib-pgsql-9.6-data-0123456789abcdef"),
+        app: path("/testdb"),
+        container_path: "/var/lib/pgsql/9.6/data".into(),
+        size: 131_072,
+        pool: PoolName::new("datapool"),
+        file_system: FileSystem::Ext4,
+        owner: Owner::new("zmfsea"),
+        created_at: WHEN,
+        home: Some(AgentId::new("S0")),
+        epoch: 9,
+        lease: Some(Lease { task, agent: AgentId::new("S0"), epoch: 9 }),
+        last_mounted: Some(WHEN),
+        condemned: false,
+    }
+}
+
+fn full_agent() -> Agent {
+    Agent {
+        id: AgentId::new("6b0cd2e8-b243-11e8-8b80-024247c0a575-S0"),
+        host: "compute1".into(),
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        attributes: vec![Attribute { name: "rack".into(), text: "1".into() }],
+        region: Some("eu".into()),
+        zone: Some("eu-1".into()),
+        seen_at: WHEN,
+    }
+}
+
+fn full_failure() -> TaskFailure {
+    TaskFailure {
+        app: path("/testdb"),
+        task: TaskId::app(InstanceId::new(path("/testdb"), UUID), 3),
+        state: TaskState::Failed,
+        message: "Container exited with status 1".into(),
+        host: "compute1".into(),
+        agent: AgentId::new("S0"),
+        timestamp: WHEN,
+        version: WHEN,
+    }
+}
+
+/// Any record of any kind.
+pub(crate) fn any_record() -> impl Strategy<Value = Record> {
+    prop_oneof![
+        option::of(text()).prop_map(|framework_id| Record::Meta(Arc::new(Meta { framework_id }))),
+        (any_path(), when(), text()).prop_map(|(id, version, owner)| Record::App(Arc::new(AppEntry {
+            id,
+            version,
+            owner: Owner::new(owner)
+        }))),
+        any_app().prop_map(|app| Record::Definition(Arc::new(app))),
+        any_instance().prop_map(|instance| Record::Instance(Arc::new(instance))),
+        any_deployment().prop_map(|deployment| Record::Deployment(Arc::new(deployment))),
+        any_claim().prop_map(|claim| Record::Port(Arc::new(claim))),
+        any_brick().prop_map(|brick| Record::Brick(Arc::new(brick))),
+        any_agent().prop_map(|agent| Record::Agent(Arc::new(agent))),
+        any_failure().prop_map(|failure| Record::Failure(Arc::new(failure))),
+    ]
+}
+
+/// A small world in which puts and deletes meet the same records again and again.
+pub(crate) fn any_change() -> impl Strategy<Value = Change> {
+    let record = prop_oneof![
+        option::of(text()).prop_map(|framework_id| Record::Meta(Arc::new(Meta { framework_id }))),
+        (0..6_u128, 0..100_u32).prop_map(|(number, incarnation)| Record::Instance(Arc::new(Instance { incarnation, ..instance(number) }))),
+        (0..4_u16, text()).prop_map(|(port, owner)| Record::Port(Arc::new(PortClaim { port, owner: Owner::new(owner), ..full_claim() }))),
+        (0..3_u8, text()).prop_map(|(n, owner)| {
+            Record::App(Arc::new(AppEntry { id: path(&format!("/app{n}")), version: WHEN, owner: Owner::new(owner) }))
+        }),
+        // Long values, so that write buffers fill and compression is used.
+        (0..3_u8, "[a-z]{5000,9000}")
+            .prop_map(|(n, cmd)| { Record::Definition(Arc::new(App { id: path(&format!("/app{n}")), cmd: Some(cmd), ..bare_app() })) }),
+    ];
+    (record, prop::bool::weighted(0.3)).prop_map(|(record, delete)| if delete { Change::Delete(record.key()) } else { Change::Put(record) })
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z0-9.-]{1,12}", any::<String>()]
+}
+
+fn texts() -> impl Strategy<Value = Vec<String>> {
+    vec(text(), 0..3)
+}
+
+fn labels() -> impl Strategy<Value = IndexMap<String, String>> {
+    vec((text(), text()), 0..3).prop_map(|pairs| pairs.into_iter().collect())
+}
+
+/// Years 1970 to 9999, as far as the text form goes.
+fn when() -> impl Strategy<Value = Timestamp> {
+    (0..253_402_300_799_999_i64).prop_map(Timestamp)
+}
+
+pub(crate) fn any_path() -> impl Strategy<Value = PathId> {
+    "(/[a-z0-9]([a-z0-9-]{0,6}[a-z0-9])?(\\.[a-z0-9]{1,3})?){1,4}".prop_map(|text| path(&text))
+}
+
+fn scalar() -> impl Strategy<Value = Scalar> {
+    (0..1_u64 << 40).prop_map(Scalar)
+}
+
+fn fraction() -> impl Strategy<Value = f64> {
+    0.0..=1.0
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop::sample::select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Both])
+}
+
+fn port_number() -> impl Strategy<Value = PortNumber> {
+    prop_oneof![
+        Just(PortNumber::Dynamic),
+        any::<u16>().prop_map(PortNumber::Fixed),
+        Just(PortNumber::Wanted),
+        any::<u16>().prop_map(PortNumber::Allotted)
+    ]
+}
+
+fn instance_id() -> impl Strategy<Value = InstanceId> {
+    (any_path(), any::<u128>()).prop_map(|(app, bits)| InstanceId::new(app, Uuid::from_u128(bits)))
+}
+
+fn task_id() -> impl Strategy<Value = TaskId> {
+    (instance_id(), option::of("[a-z0-9-]{1,9}"), any::<u32>()).prop_map(|(instance, container, incarnation)| TaskId {
+        instance,
+        container: container.map(Into::into),
+        incarnation,
+    })
+}
+
+fn container() -> impl Strategy<Value = Container> {
+    let docker = (text(), any::<bool>(), any::<bool>(), vec((text(), text()), 0..2))
+        .prop_map(|(image, pull, privileged, parameters)| Docker { image, force_pull_image: pull, privileged, parameters });
+    let mapping = (any::<u16>(), option::of(port_number()), any::<u16>(), protocol(), option::of(text()), labels(), texts()).prop_map(
+        |(container_port, host_port, service_port, protocol, name, labels, network_names)| PortMapping {
+            container_port,
+            host_port,
+            service_port,
+            protocol,
+            name,
+            labels,
+            network_names,
+        },
+    );
+    let mode = || prop::sample::select(vec![Mode::Ro, Mode::Rw]);
+    let host = (text(), text(), mode()).prop_map(|(container_path, host_path, mode)| Volume::Host { container_path, host_path, mode });
+    let file_system = option::of(prop::sample::select(vec![FileSystem::Ext4, FileSystem::Xfs]));
+    let brick = (text(), mode(), any::<u64>(), text(), file_system).prop_map(|(container_path, mode, size, pool, file_system)| {
+        Volume::Brick(BrickVolume { container_path, mode, size, pool: PoolName::new(pool), file_system })
+    });
+    let kind = prop::sample::select(vec![ContainerKind::Docker, ContainerKind::Mesos]);
+    (kind, option::of(docker), vec(mapping, 0..3), vec(prop_oneof![host, brick], 0..3))
+        .prop_map(|(kind, docker, port_mappings, volumes)| Container { kind, docker, port_mappings, volumes })
+}
+
+fn network() -> impl Strategy<Value = Network> {
+    let named = (text(), labels()).prop_map(|(name, labels)| NamedNetwork { name, labels });
+    prop_oneof![Just(Network::Host), Just(Network::Bridge), vec(named, 0..3).prop_map(Network::Container)]
+}
+
+fn any_app() -> impl Strategy<Value = App> {
+    let value = prop_oneof![text().prop_map(EnvValue::Text), text().prop_map(|secret| EnvValue::Secret { secret })];
+    let operator = prop::sample::select(vec![
+        Operator::Unique,
+        Operator::Cluster,
+        Operator::GroupBy,
+        Operator::Like,
+        Operator::Unlike,
+        Operator::MaxPer,
+        Operator::Is,
+    ]);
+    let constraint = (text(), operator, option::of(text())).prop_map(|(field, operator, value)| Constraint { field, operator, value });
+    let definition = (port_number(), protocol(), option::of(text()), labels()).prop_map(|(port, protocol, name, labels)| PortDefinition {
+        port,
+        protocol,
+        name,
+        labels,
+    });
+    let what = (any_path(), option::of(text()), texts(), option::of(text()), vec((text(), value), 0..3), any::<u32>());
+    let needs = (scalar(), scalar(), scalar(), text(), vec(constraint, 0..3), option::of(texts()), text(), labels());
+    let wires = (option::of(container()), network(), vec(definition, 0..3), any::<bool>());
+    let unreachable = prop_oneof![
+        Just(UnreachableStrategy::Disabled),
+        (any::<u64>(), any::<u64>()).prop_map(|(inactive_after_seconds, expunge_after_seconds)| UnreachableStrategy::Enabled {
+            inactive_after_seconds,
+            expunge_after_seconds
+        })
+    ];
+    let selection = prop::sample::select(vec![KillSelection::YoungestFirst, KillSelection::OldestFirst]);
+    let ways = (any::<u64>(), 1.0..1000.0_f64, any::<u64>(), option::of(any::<u64>()), selection, fraction(), fraction(), unreachable);
+    (what, needs, wires, ways, (when(), when(), when())).prop_map(|(what, needs, wires, ways, times)| App {
+        id: what.0,
+        cmd: what.1,
+        args: what.2,
+        user: what.3,
+        env: what.4.into_iter().collect(),
+        instances: what.5,
+        cpus: needs.0,
+        mem: needs.1,
+        disk: needs.2,
+        executor: needs.3,
+        constraints: needs.4,
+        accepted_resource_roles: needs.5,
+        role: needs.6,
+        labels: needs.7,
+        container: wires.0,
+        network: wires.1,
+        port_definitions: wires.2,
+        require_ports: wires.3,
+        backoff: Backoff { initial_ms: ways.0, factor: ways.1, max_ms: ways.2 },
+        kill_grace_ms: ways.3,
+        kill_selection: ways.4,
+        upgrade_strategy: UpgradeStrategy { minimum_health_capacity: ways.5, maximum_over_capacity: ways.6 },
+        unreachable_strategy: ways.7,
+        version: times.0,
+        version_info: VersionInfo { last_scaling_at: times.1, last_config_change_at: times.2 },
+    })
+}
+
+fn any_instance() -> impl Strategy<Value = Instance> {
+    let placement = (text(), text(), vec(any::<u16>(), 0..3)).prop_map(|(agent, host, ports)| Placement {
+        agent: AgentId::new(agent),
+        host: host.into(),
+        ports,
+    });
+    let goal = prop::sample::select(vec![Goal::Running, Goal::Stopped, Goal::Decommissioned]);
+    let state = (prop::sample::select(Condition::ALL.to_vec()), goal, any::<u32>(), option::of(placement), option::of(any::<bool>()));
+    let times = (when(), when(), option::of(when()), option::of(when()));
+    (instance_id(), state, times, vec(any::<std::net::IpAddr>(), 0..3)).prop_map(|(id, state, times, addresses)| Instance {
+        id,
+        version: times.0,
+        incarnation: state.2,
+        condition: state.0,
+        goal: state.1,
+        since: times.1,
+        placement: state.3,
+        staged_at: times.2,
+        started_at: times.3,
+        addresses,
+        healthy: state.4,
+    })
+}
+
+fn any_deployment() -> impl Strategy<Value = Deployment> {
+    let kind = prop::sample::select(vec![ActionKind::Start, ActionKind::Stop, ActionKind::Scale, ActionKind::Restart]);
+    let action = (kind, any_path()).prop_map(|(kind, app)| Action { kind, app });
+    let step = vec(action, 1..3).prop_map(|actions| Step { actions });
+    let change = (any_path(), option::of(when()), option::of(when())).prop_map(|(app, from, to)| AppChange { app, from, to });
+    (text(), when(), vec(change, 0..3), vec(step, 0..3), any::<u32>(), when()).prop_map(
+        |(id, version, changes, steps, current_step, started_at)| Deployment {
+            id: DeploymentId::new(id),
+            version,
+            changes,
+            steps,
+            current_step: current_step as usize,
+            started_at,
+        },
+    )
+}
+
+fn any_claim() -> impl Strategy<Value = PortClaim> {
+    let position = prop_oneof![
+        any::<u16>().prop_map(Position::Env),
+        any::<u16>().prop_map(Position::PortDefinition),
+        any::<u16>().prop_map(Position::PortMapping)
+    ];
+    (any::<u16>(), any_path(), position, text(), when()).prop_map(|(port, app, position, owner, created_at)| PortClaim {
+        port,
+        app,
+        position,
+        owner: Owner::new(owner),
+        created_at,
+    })
+}
+
+fn any_brick() -> impl Strategy<Value = Brick> {
+    let lease = (task_id(), text(), any::<u64>()).prop_map(|(task, agent, epoch)| Lease { task, agent: AgentId::new(agent), epoch });
+    let what = (text(), any_path(), text(), any::<u64>(), text(), text());
+    let file_system = prop::sample::select(vec![FileSystem::Ext4, FileSystem::Xfs]);
+    (what, file_system, when(), option::of(text()), any::<u64>(), option::of(lease), option::of(when())).prop_map(
+        |(what, file_system, created_at, home, epoch, lease, last_mounted)| Brick {
+            name: BrickName::new(what.0),
+            app: what.1,
+            container_path: what.2,
+            size: what.3,
+            pool: PoolName::new(what.4),
+            file_system,
+            owner: Owner::new(what.5),
+            created_at,
+            home: home.map(AgentId::new),
+            epoch,
+            lease,
+            last_mounted,
+            condemned: what.3.is_multiple_of(2),
+        },
+    )
+}
+
+fn any_agent() -> impl Strategy<Value = Agent> {
+    let attribute = (text(), text()).prop_map(|(name, text)| Attribute { name, text });
+    let addresses = vec(any::<std::net::IpAddr>(), 0..3);
+    (text(), text(), addresses, vec(attribute, 0..3), option::of(text()), option::of(text()), when()).prop_map(
+        |(id, host, addresses, attributes, region, zone, seen_at)| Agent {
+            id: AgentId::new(id),
+            host,
+            addresses,
+            attributes,
+            region,
+            zone,
+            seen_at,
+        },
+    )
+}
+
+fn any_failure() -> impl Strategy<Value = TaskFailure> {
+    let state = prop::sample::select(TaskState::ALL.to_vec());
+    (any_path(), task_id(), state, text(), text(), text(), when(), when()).prop_map(
+        |(app, task, state, message, host, agent, timestamp, version)| TaskFailure {
+            app,
+            task,
+            state,
+            message,
+            host,
+            agent: AgentId::new(agent),
+            timestamp,
+            version,
+        },
+    )
+}

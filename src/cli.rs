@@ -1,1 +1,3 @@
 //! The command lines: clients of the API, one file a command.
+
+pub mod brick;

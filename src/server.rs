@@ -1,1 +1,270 @@
-//! `xtao serve`: puts the rooms together.
+//! `xtao serve`: puts the rooms together, in an order in which nothing is served before it is true, and takes them down again.
+//!
+//! Up: the work directory is locked, every address is bound, the state is recovered; then driver, names, API and engine begin. The driver and the
+//! name server have threads of their own, so that a busy API starves neither. Down: a signal, or the end of the driver, ends all; tasks keep running.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+};
+use tracing::{error, info};
+use warp::Filter;
+
+use crate::{
+    api::{self, Api, Info},
+    brick::{self, BrickError, Bricks},
+    cluster::engine::{self, EngineError},
+    config::{self, Config, PortSpan},
+    core,
+    model::{
+        agent::Attribute,
+        app::input::Defaults,
+        host_volume::HostVolumeRule,
+        resources::{PortRange, Scalar},
+    },
+    naming::{self, NamingError},
+    runtime::{
+        driver::{Driver, MAX_WAITING_CALLS, MAX_WAITING_EVENTS},
+        handle::Handle,
+    },
+    store::{StoreError, embedded::EmbeddedStore, identity::WorkDir},
+};
+
+/// Between two looks at the free space of the pools.
+const POOL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the work directory remembers as its engine.
+const ENGINE: &str = "docker";
+
+type NameRoutes = warp::filters::BoxedFilter<(warp::reply::Response,)>;
+
+/// Why the server did not start, or why it ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each wraps the error of one room")]
+pub enum ServerError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Brick(#[from] BrickError),
+    #[error(transparent)]
+    Naming(#[from] NamingError),
+    /// An address of the HTTP API cannot be bound.
+    #[error("cannot listen on {address} ({what}): {source}; another server may have it, choose another with {option}")]
+    Bind {
+        address: SocketAddr,
+        what: &'static str,
+        option: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    /// Threads or signal handlers cannot be made.
+    #[error("the operating system refuses {what}: {source}")]
+    System {
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl ServerError {
+    /// The process' exit code: Marathon's where it has one.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Bind { .. } | Self::Naming(NamingError::Bind { .. }) => 111,
+            _ => 1,
+        }
+    }
+}
+
+/// Runs the server until a signal asks it to end.
+///
+/// # Errors
+/// See [`ServerError`]. Whatever the error, containers keep running.
+pub async fn run(config: Config) -> Result<(), ServerError> {
+    let work_dir = WorkDir::open(&config.work_dir, ENGINE)?;
+    let listener = bind(config.http.address, "HTTP API", "--http_port").await?;
+    let dns_http = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.dns.http_port);
+    let dns_listener = bind(dns_http, "HTTP API of the name server", "--dns_http_port").await?;
+    let store = EmbeddedStore::open(&work_dir)?;
+    let (event_sender, events) = mpsc::channel(MAX_WAITING_EVENTS);
+    let (call_sender, calls) = mpsc::channel(MAX_WAITING_CALLS);
+    let core_settings = core_settings(&config);
+    let (driver, handle) = Driver::open(core_settings.clone(), Box::new(store), events, call_sender).await?;
+    let bricks = Arc::new(Bricks::open(brick_settings(&config)).await?);
+    tokio::spawn(watch_pools(bricks.clone()));
+    let (stop, stopping) = watch::channel(false);
+
+    let names = naming::start(naming_settings(&config), handle.clone(), stopping.clone()).await?;
+    let mut driver_ended = start_driver(driver, stopping.clone())?;
+    let engine_settings = engine_settings(&config, &core_settings, &work_dir);
+    let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
+    let dns_routes = naming::http::routes(&names);
+    let api = api(&config, &core_settings, handle, dns_routes.clone());
+    let serving = tokio::spawn(api::server::serve(listener, api, stopped(stopping.clone())));
+    tokio::spawn(api::server::serve_filter(dns_listener, dns_routes, api::Limits::default(), stopped(stopping)));
+    info!(http = %config.http.address, work_dir = %config.work_dir.display(), "Serving.");
+
+    let mut engine_ended = false;
+    let outcome = tokio::select! {
+        outcome = &mut driver_ended => outcome.unwrap_or_else(|_| Err(failed("the driver's thread ended"))).map_err(ServerError::from),
+        ended = &mut engine => {
+            engine_ended = true;
+            ended.unwrap_or_else(|error| Err(EngineError::Settings(format!("the engine failed: {error}")))).map_err(ServerError::from)
+        }
+        outcome = asked_to_end() => outcome,
+    };
+    _ = stop.send(true);
+    if !engine_ended {
+        _ = engine.await;
+    }
+    _ = serving.await;
+    if outcome.is_ok()
+        && let Ok(Err(error)) = driver_ended.await
+    {
+        return Err(error.into());
+    }
+    info!("Ended; tasks keep running.");
+    outcome
+}
+
+async fn bind(address: SocketAddr, what: &'static str, option: &'static str) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|source| ServerError::Bind { address, what, option, source })
+}
+
+fn failed(what: &str) -> StoreError {
+    StoreError::Failed { what: what.into(), reason: "see the log".into() }
+}
+
+/// The driver's own thread and runtime: its commits block, and nothing else waits for them.
+fn start_driver(driver: Driver, stopping: watch::Receiver<bool>) -> Result<oneshot::Receiver<Result<(), StoreError>>, ServerError> {
+    let system = |source| ServerError::System { what: "the driver's thread", source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
+    let (sender, ended) = oneshot::channel();
+    let run = move || {
+        let outcome = runtime.block_on(driver.run(stopping));
+        if let Err(error) = &outcome {
+            error!(%error, "The driver ended.");
+        }
+        // Without a receiver the server is ending already.
+        _ = sender.send(outcome);
+    };
+    std::thread::Builder::new().name("driver".into()).spawn(run).map_err(system)?;
+    Ok(ended)
+}
+
+/// Looks at the pools from time to time: that is what raises the alarm before a disk is full.
+async fn watch_pools(bricks: Arc<Bricks>) {
+    loop {
+        bricks.pool_status().await;
+        tokio::time::sleep(POOL_INTERVAL).await;
+    }
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is an end as well.
+    _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn asked_to_end() -> Result<(), ServerError> {
+    let system = |source| ServerError::System { what: "signal handlers", source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: ending."),
+        _ = interrupt.recv() => info!("SIGINT: ending."),
+    }
+    Ok(())
+}
+
+fn api(config: &Config, core: &core::Settings, handle: Handle, names: NameRoutes) -> Api {
+    let mut info = Info::new(&config.identity.hostname, config.http.address.port(), core);
+    info.framework_name.clone_from(&config.identity.framework_name);
+    info.hosts.extend(config.engine.node_addresses.iter().map(ToString::to_string));
+    info.marathon_config.insert("webui_url".into(), config.identity.webui_url.clone().into());
+    let mut api = Api::new(handle, info);
+    api.extra.push(warp::path("mesos_dns").and(names).boxed());
+    api
+}
+
+fn core_settings(config: &Config) -> core::Settings {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let range = |span: PortSpan| PortRange::new(span.first, span.last);
+    let given = &config.core;
+    core::Settings {
+        local_port_min: given.local_port_min,
+        local_port_max: given.local_port_max,
+        host_mode_ports: range(given.host_mode_ports),
+        bridge_mode_ports: range(given.bridge_mode_ports),
+        reserved_ports: given.reserved_ports.clone(),
+        max_running_deployments: given.max_running_deployments,
+        max_versions: given.max_versions,
+        task_launch_confirm_timeout_ms: ms(given.task_launch_confirm_timeout),
+        task_launch_timeout_ms: ms(given.task_launch_timeout),
+        kill_retry_timeout_ms: ms(given.kill_retry_timeout),
+        kill_chunk_size: given.kill_chunk_size,
+        decline_offer_duration_ms: ms(given.decline_offer_duration),
+        max_instances_per_offer: given.max_instances_per_offer,
+        reconciliation_interval_ms: ms(given.reconciliation_interval),
+        env_vars_prefix: given.env_vars_prefix.clone(),
+        host_volumes: host_volumes(config),
+        app_defaults: Defaults { role: given.default_role.clone(), network_name: given.default_network_name.clone() },
+    }
+}
+
+fn naming_settings(config: &Config) -> naming::Settings {
+    let listen = config.dns.addresses.iter().map(|address| SocketAddr::new(*address, config.dns.port)).collect();
+    let mut names = naming::Settings::new(config.identity.framework_name.clone(), config.engine.node_addresses.clone(), listen);
+    names.leader_port = config.http.address.port();
+    names.framework_port = Some(config.http.address.port());
+    names.http_port = config.dns.http_port;
+    names
+}
+
+fn brick_settings(config: &Config) -> brick::Settings {
+    brick::Settings { work_dir: config.work_dir.clone(), overcommit: config.bricks.overcommit, reserve: config.bricks.reserve }
+}
+
+fn engine_settings(config: &Config, core: &core::Settings, work_dir: &WorkDir) -> engine::Settings {
+    let identity = work_dir.identity();
+    let given = &config.engine;
+    let paths = |texts: &[String]| texts.iter().map(PathBuf::from).collect();
+    let mut engine = engine::Settings::new(
+        given.docker_host.clone(),
+        config.work_dir.clone(),
+        identity.cluster_id.clone(),
+        identity.agent_id.clone(),
+        config.identity.hostname.clone(),
+        given.node_addresses.clone(),
+    );
+    engine.resources.cpus = given.resources.cpus.map(Scalar::from_f64);
+    engine.resources.mem = given.resources.mem.map(Scalar::whole);
+    engine.resources.disk = given.resources.disk.map(Scalar::whole);
+    if !given.resources.ports.is_empty() {
+        engine.resources.ports = given.resources.ports.iter().map(|span| PortRange::new(span.first, span.last)).collect();
+    }
+    let attribute = |attribute: &config::Attribute| Attribute { name: attribute.name.clone(), text: attribute.value.clone() };
+    engine.attributes = given.attributes.iter().map(attribute).collect();
+    engine.host_volume_allow = paths(&core.host_volumes.allow);
+    engine.host_volume_deny = paths(&core.host_volumes.deny);
+    engine
+}
+
+/// The administrator's rule, and our own directories, which nobody can open.
+fn host_volumes(config: &Config) -> HostVolumeRule {
+    let socket = config.engine.docker_host.strip_prefix("unix://").map(Path::new);
+    // A socket that lies in a large directory, such as /tmp, closes itself only.
+    let directory = socket.and_then(Path::parent).filter(|directory| directory.components().count() > 2);
+    let texts = |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    let own = [Some(config.work_dir.as_path()), socket, directory].into_iter().flatten().map(|path| path.to_string_lossy().into_owned());
+    HostVolumeRule { allow: texts(&config.engine.host_volume_allow), deny: texts(&config.engine.host_volume_deny), own: own.collect() }
+}

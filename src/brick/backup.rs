@@ -7,12 +7,12 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufReader, BufWriter},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, OFlags, RenameFlags};
 
 pub use self::format::Header;
 use self::{
@@ -385,8 +385,14 @@ struct Partial {
 impl Partial {
     fn create(file: &Path) -> io::Result<Self> {
         let name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-        let path = file.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let path = file.with_file_name(format!(".{name}.partial"));
+        let open =
+            |options: &mut OpenOptions| options.write(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(&path);
+        // One that a killed backup left behind is used again.
+        let file = open(OpenOptions::new().create(true).truncate(false))?;
+        file.try_lock().map_err(|_| io::Error::other("another backup is just writing it"))?;
+        file.set_len(0)?;
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
         Ok(Self { file, path })
     }
 

@@ -43,6 +43,9 @@ const UNMOUNT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a release may spend on giving unused space back to the pool.
 const TRIM_LIMIT: Duration = Duration::from_millis(300);
 
+/// Bytes that a brick may take beyond what its files need, before a release gives some back: the journal's size and some more.
+const TRIM_WORTH: u64 = 48 * MIB;
+
 const POLL: Duration = Duration::from_millis(20);
 
 /// Mounts on top of each other that are removed; we make one.
@@ -331,7 +334,9 @@ impl Local {
         for _ in 0..MAX_STACK {
             let Some(mount) = self.mounts_at(&target)?.pop() else { break };
             devices.insert(mount.device);
-            trim(&target);
+            if let Some(pool) = pool {
+                give_back(pool, brick, &target);
+            }
             unmount(&target).map_err(|error| match error {
                 Errno::BUSY => {
                     let holders = mounts::holders(mount.device, &loop_device::path(mount.device.1), &target);
@@ -345,7 +350,7 @@ impl Local {
         {
             return Err(busy(self.name_holders(&pool.attached(brick)?, &holders)?));
         }
-        self.prove_unbound(devices, &target).map_err(|by| busy(by))
+        self.prove_unbound(devices, &target).map_err(busy)
     }
 
     /// A mount whose image has been removed or replaced is free too only when its device is.
@@ -605,9 +610,14 @@ fn unmount(target: &Path) -> Result<(), Errno> {
     }
 }
 
-/// Gives what the file system does not use back to the pool, as far as the time reaches. Not being able to is no error.
-fn trim(target: &Path) {
+/// Gives what the file system does not use back to the pool, if that is worth the time and as far as it reaches. Not being able to is no error.
+fn give_back(pool: &dyn Pool, brick: &BrickName, target: &Path) {
     const STEP: u64 = 1024 * MIB;
+    let (Ok(Some(stored)), Ok(usage)) = (pool.find(brick), rustix::fs::statvfs(target)) else { return };
+    let used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize;
+    if stored.taken < used + used / 16 + TRIM_WORTH {
+        return;
+    }
     let Ok(directory) = File::open(target) else { return };
     // What was deleted counts as unused only once the deletion is written.
     _ = rustix::fs::syncfs(&directory);

@@ -88,9 +88,13 @@ impl World {
     /// A process in a mount namespace of its own, with a copy of every mount: what a container is to a brick. Answers its id once it has done
     /// `first`; `then` comes after that.
     fn contain(&mut self, first: &str, then: &str) -> u32 {
+        self.contain_with("private", first, then)
+    }
+
+    fn contain_with(&mut self, propagation: &str, first: &str, then: &str) -> u32 {
         assert!(matches!(self.turn, Turn::Alone { .. }));
         let mut child = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "sh", "-c", &format!("{first}; echo here; {then}")])
+            .args(["--mount", "--propagation", propagation, "sh", "-c", &format!("{first}; echo here; {then}")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -99,6 +103,12 @@ impl World {
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
         let pid = child.id();
         self.children.push(child);
+        // Bricks of other tests, in other processes, are none of its business.
+        let others = mounts::table().unwrap().into_iter().filter(|mount| mount.device.0 == loop_device::LOOP_MAJOR);
+        for mount in others.filter(|mount| !mount.target.starts_with(&self.directory)) {
+            let enter = ["--target", &pid.to_string(), "--mount", "umount"].map(str::to_owned);
+            _ = Command::new("nsenter").args(enter).arg(&mount.target).stderr(Stdio::null()).status();
+        }
         pid
     }
 

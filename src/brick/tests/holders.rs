@@ -87,6 +87,22 @@ async fn a_file_open_on_the_host_keeps_the_brick_and_is_named() {
 }
 
 #[tokio::test]
+async fn where_mounts_are_shared_an_unmount_reaches_the_copies() {
+    let mut world = World::alone();
+    // As on a machine with systemd, where everything is shared.
+    rustix::mount::mount_bind(&world.directory, &world.directory).unwrap();
+    rustix::mount::mount_change(&world.directory, rustix::mount::MountPropagationFlags::SHARED).unwrap();
+    let bricks = world.open().await;
+    bricks.mount(&brick("old", 1, 32)).await.unwrap();
+    world.contain_with("slave", ":", "read line");
+    bricks.mount(&brick("new", 1, 32)).await.unwrap();
+    for brick in ["old", "new"] {
+        bricks.release(&name(brick), 1).await.unwrap();
+        assert!(world.is_free(brick));
+    }
+}
+
+#[tokio::test]
 async fn a_second_mount_of_the_device_keeps_the_brick() {
     let world = World::new();
     let bricks = world.open().await;

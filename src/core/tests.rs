@@ -213,6 +213,23 @@ fn a_failed_task_is_launched_again_in_the_same_instance_after_its_back_off() {
 }
 
 #[test]
+fn what_is_being_replaced_does_not_touch_the_back_off_of_its_successor() {
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let old = world.offer("a", 9, 1000).remove(0);
+    world.status(&old.task, TaskState::Running);
+    world.update("/web", json!({"cpus": 2}), false).unwrap();
+    let new = world.offer("a", 9, 1000).remove(0);
+    world.status(&new.task, TaskState::Failed);
+    world.status(&old.task, TaskState::Failed);
+    assert!(world.offer("a", 9, 1000).is_empty());
+    world.wait(1999);
+    assert!(world.offer("a", 9, 1000).is_empty());
+    world.wait(1);
+    assert_eq!(world.offer("a", 9, 1000).len(), 1);
+}
+
+#[test]
 fn an_end_counts_once_however_often_it_is_told() {
     let mut world = World::new();
     world.create(web(1)).unwrap();

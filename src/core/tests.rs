@@ -403,6 +403,24 @@ fn a_brick_survives_its_app_and_cannot_shrink() {
 }
 
 #[test]
+fn an_app_whose_brick_was_released_by_force_starts_with_a_new_one() {
+    let mut world = World::new();
+    world.create(json!({"id": "/web", "cmd": "sleep 9"})).unwrap();
+    world.create(database()).unwrap();
+    let name = world.tables().bricks.keys().next().unwrap().clone();
+    let first = world.offer("a", 9, 1000).into_iter().find(|launch| !launch.bricks.is_empty()).unwrap();
+    world.status(&first.task, TaskState::Failed);
+    let epoch = first.bricks[0].epoch;
+    world.cluster(ClusterEvent::Brick(BrickReport::Released { brick: name.clone(), epoch, agent: AgentId::new("a") }));
+    world.request(Request::ReleaseBrick { brick: name.clone(), force: true }).unwrap();
+    world.wait(60_000);
+    assert!(world.offer("a", 9, 1000).is_empty());
+    world.cluster(ClusterEvent::Brick(BrickReport::Destroyed { brick: name, epoch }));
+    let second = world.offer("b", 9, 1000).remove(0);
+    assert!(second.bricks[0].epoch > epoch);
+}
+
+#[test]
 fn an_app_with_a_brick_is_replaced_one_after_the_other() {
     let mut world = World::new();
     world.create(database()).unwrap();

@@ -142,6 +142,7 @@ impl World {
     fn restart(&mut self) {
         let t = self.tables();
         let mut records: Vec<Record> = Vec::new();
+        records.push(Record::Meta(t.meta.clone()));
         records.extend(t.apps.values().cloned().map(Record::App));
         records.extend(t.bricks.values().cloned().map(Record::Brick));
         records.extend(t.definitions.values().cloned().map(Record::Definition));

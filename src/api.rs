@@ -1,1 +1,139 @@
 //! HTTP: Marathon's v2 API, errors, views and event streams.
+//!
+//! A request is read here, turned into one [`Request`](crate::model::request::Request) for the core or into a look at the present snapshot, and
+//! answered with Marathon's statuses, headers and JSON. Nothing is decided here about apps, and no state is kept but the number of open streams.
+//!
+//! | room | what it is |
+//! | --- | --- |
+//! | [`server`] | the accept loop: connections, limits, time-outs, shutdown |
+//! | `guard` | which hosts and origins may speak to us at all |
+//! | `call` | a request taken apart: path, query, body |
+//! | `v2` | the routes, one file each |
+//! | [`view`] | the JSON bodies, computed from a snapshot alone |
+//! | `error` | every refusal, with Marathon's status and text |
+//!
+//! # Why one warp filter and a hand-written table of routes
+//! Marathon's paths end in a suffix after an id of any depth (`/v2/apps/a/b/c/versions/{ts}`), may have doubled and trailing slashes, and tell a
+//! wrong method (405) from an unknown route (404). Combinators of path segments express none of this; a `match` on a slice of segments does, and it
+//! compiles quickly. warp does the rest: the service, bodies, and the filters that others mount beside ours ([`Api::extra`]).
+//!
+//! # Where this differs from Marathon 1.11 on purpose
+//! * An unknown route is 404, not 500. `Accept` never leads to 406: JSON is sent.
+//! * `/v2/tasks` still speaks `text/plain`, as before 1.10.
+//! * There is always a leader: this process. `DELETE /v2/leader` and pods do not exist; groups are read only.
+//! * `Host` and `Origin` are checked (`guard`).
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+use warp::{Filter, filters::BoxedFilter};
+
+use crate::runtime::handle::Handle;
+
+mod accept;
+mod answer;
+mod call;
+mod error;
+mod guard;
+mod identity;
+mod info;
+mod query;
+mod selector;
+pub mod server;
+#[cfg(test)]
+mod testing;
+mod v2;
+pub mod view;
+
+pub use info::Info;
+pub use server::serve;
+
+/// An HTTP response, as warp makes them.
+pub type Response = warp::reply::Response;
+
+/// What the API works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    /// Reads and requests.
+    pub handle: Handle,
+    /// What the server says of itself.
+    pub info: Arc<Info>,
+    /// Filters that are tried before our own routes; a rejection of theirs means "not mine".
+    pub extra: Vec<BoxedFilter<(Response,)>>,
+    /// What one client, and all together, may take.
+    pub limits: Limits,
+    /// Room for event streams; see [`Limits::event_streams`].
+    streams: Arc<Semaphore>,
+}
+
+impl Api {
+    /// The API with nothing mounted beside it and the usual limits.
+    pub fn new(handle: Handle, info: Info) -> Self {
+        Self::with_limits(handle, info, Limits::default())
+    }
+
+    /// The API with other limits.
+    pub fn with_limits(handle: Handle, info: Info, limits: Limits) -> Self {
+        Self { handle, info: Arc::new(info), extra: Vec::new(), limits, streams: Arc::new(Semaphore::new(limits.event_streams)) }
+    }
+}
+
+/// Limits of the HTTP side. Every one is there so that no client can take memory or places without end.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// Event streams at once; one more is refused with 503, so that streams cannot take every connection.
+    pub event_streams: usize,
+    /// Bytes of a request's body; more is 413.
+    pub body_bytes: usize,
+    /// Bytes of a request's line and headers; more is 431. hyper looks between two reads, so that up to twice as many may pass.
+    pub header_bytes: usize,
+    /// Number of headers; more is 431.
+    pub headers: usize,
+    /// From the first byte of a request, or the end of the last one, to the end of its headers.
+    pub header_time: Duration,
+    /// From a request's headers to the response's; more is 503. Shorter than `idle`, which would otherwise cut the connection first.
+    pub request_time: Duration,
+    /// Without a byte in either direction a connection is closed. Marathon: 30 s.
+    pub idle: Duration,
+    /// Between two signs of life on an event stream; shorter than `idle`.
+    pub heartbeat: Duration,
+    /// How long connections may go on after the server was told to stop.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            event_streams: 256,
+            body_bytes: 4 * 1024 * 1024,
+            header_bytes: 64 * 1024,
+            headers: 100,
+            header_time: Duration::from_secs(30),
+            request_time: Duration::from_secs(25),
+            idle: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(10),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Everything that is served, with Marathon's headers on every response. It never rejects.
+pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
+    let info = api.info.clone();
+    let gate = guard::filter(api.info.clone());
+    let own = {
+        let api = api.clone();
+        call::filter(api.limits.body_bytes).then(move |call| v2::answer(api.clone(), call)).boxed()
+    };
+    let all = api.extra.into_iter().rev().fold(own, |rest, extra| gate.clone().and(extra).or(rest).unify().boxed());
+    all.map(move |response| answer::with_common_headers(response, &info)).boxed()
+}
+
+/// The wall clock. Only shown and compared with what is shown, never decided with.
+fn wall() -> crate::model::time::Timestamp {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    crate::model::time::Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}

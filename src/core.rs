@@ -3,8 +3,25 @@
 //! No clock, no randomness, no I/O, no async in here: time and ids come in through [`Ctx`]. A frame's changes are already applied to the state
 //! when it is returned; the driver makes them durable before anything else of the frame leaves.
 
+pub mod allotment;
+mod deployment;
+mod index;
+pub mod instance;
+mod kill;
+pub mod launch;
+mod owned;
+mod project;
+mod request;
 pub mod state;
+mod status;
 pub mod step;
+#[cfg(test)]
+mod tests;
+pub mod timers;
+mod turn;
+pub mod validate;
+
+pub use owned::State;
 
 use crate::model::{
     cluster::{ClusterCall, ClusterEvent},
@@ -84,6 +101,8 @@ pub struct Settings {
     pub reconciliation_interval_ms: u64,
     /// Added in front of HOST and PORT variables.
     pub env_vars_prefix: Option<String>,
+    /// Which paths of a node may be mapped into containers.
+    pub host_volumes: crate::model::host_volume::HostVolumeRule,
     /// The role and network of apps that name none.
     pub app_defaults: crate::model::app::input::Defaults,
 }
@@ -107,6 +126,7 @@ impl Default for Settings {
             max_instances_per_offer: 1000,
             reconciliation_interval_ms: 600_000,
             env_vars_prefix: None,
+            host_volumes: Default::default(),
             app_defaults: Default::default(),
         }
     }

@@ -24,7 +24,7 @@
 //! | [`brick`] | storage on this machine: pools, mounts, fences | `model` |
 //! | [`naming`] | the name server and its HTTP API, from snapshots | `model`, `core` (state, read only), `runtime` |
 //! | [`api`] | HTTP: routes, errors, views, event streams | `model`, `core` (validation and state, read only), `runtime`, `naming` |
-//! | [`cli`] | the command lines, as clients of the API | `model` |
+//! | [`cli`] | the command lines, as clients of the API; backup and restore of bricks | `model`, `brick` |
 //! | [`config`] | flags over environment over file, validated once | nothing |
 //! | [`telemetry`] | logging | nothing |
 //! | [`server`] | puts the rooms together for `xtao serve` | all of the above |

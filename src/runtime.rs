@@ -1,3 +1,6 @@
 //! The driver loop and what hangs on it: the snapshot for readers, the fan-out of what was committed, the handle for callers.
 
+pub mod batch;
+pub mod clock;
+pub mod driver;
 pub mod handle;

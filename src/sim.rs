@@ -1,1 +1,94 @@
-//! The deterministic world: a seeded event heap around the real core and the driver's synchronous half.
+//! The deterministic world: the real core and the driver's synchronous half on a seeded heap of events, with everything around them that can go
+//! wrong. A seed gives a [`Plan`](world::Plan) of requests and faults; a plan has one course; a plan that breaks a rule is made smaller until it can
+//! be read.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`workload`], [`faults`] | what is asked, and what goes wrong: data, drawn from the seed |
+//! | [`world`] | the heap, the links, one run |
+//! | `master`, `agent` | a cluster as Mesos 1.11 is one: offers, statuses repeated until acknowledged, partitions, bricks |
+//! | `server` | the process under test: core, batch, commit, crash, restart, clients |
+//! | [`disk`] | the durable store |
+//! | [`invariants`] | what must always hold, and what must hold once the world has healed |
+//! | [`sabotage`] | faults put in deliberately: each must be found |
+//! | [`shrink`] | makes a failing plan smaller |
+
+pub mod agent;
+pub mod disk;
+pub mod faults;
+pub mod invariants;
+pub mod master;
+pub mod rng;
+pub mod sabotage;
+mod server;
+pub mod shrink;
+pub mod trace;
+pub mod workload;
+pub mod world;
+
+use rng::Rng;
+use sabotage::Sabotage;
+use trace::Trace;
+use world::{Outcome, Plan};
+
+/// What a seed is played with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Nodes; `None`: 2 to 6, by the seed.
+    pub agents: Option<u64>,
+    /// Minutes of the world's time until it heals; `None`: 5 to 15, by the seed.
+    pub minutes: Option<u64>,
+    /// A fault put in deliberately.
+    pub sabotage: Option<Sabotage>,
+}
+
+/// The plan of a seed.
+pub fn plan(seed: u64, options: Options) -> Plan {
+    let mut rng = Rng::part(seed, 0);
+    let (agents, minutes) = (rng.within(2, 6), rng.within(5, 15));
+    let agents = options.agents.unwrap_or(agents).max(1);
+    let chaos_ms = options.minutes.unwrap_or(minutes).max(1) * 60_000;
+    // A large cluster gets more of everything, but not in proportion: what is wanted is found among few apps.
+    let size = 1 + u64::from(agents.ilog2());
+    let scale = workload::Scale {
+        agents,
+        apps: rng.within(2, 3 + 2 * size) as u16,
+        ops: rng.within(5, 20 + 10 * size),
+        instances: rng.within(2, (4 * size).max(agents / 20)) as u32,
+        span_ms: chaos_ms,
+    };
+    let ops = workload::draw(&mut rng, scale);
+    let noise = faults::Noise::draw(&mut rng);
+    let count = *rng.pick(&[0, 2, 5, 10, 20, 30]) * size / 2;
+    let faults = faults::draw(&mut rng, count, agents, chaos_ms);
+    Plan { seed, agents, noise, ops, faults, chaos_ms, sabotage: options.sabotage }
+}
+
+/// Plays one seed.
+pub fn play(seed: u64, options: Options, trace: Trace) -> Outcome {
+    world::run(&plan(seed, options), trace)
+}
+
+/// Lines of a trace that are printed.
+const MAX_LINES_SHOWN: usize = 400;
+
+/// How to see a failing seed again, and the smallest plan that breaks the same rule, with its trace.
+pub fn explain_failure(seed: u64, options: Options, violation: &invariants::Violation) -> String {
+    let mut again = format!("xtao-sim --seed {seed}");
+    for (flag, value) in [("agents", options.agents), ("minutes", options.minutes)] {
+        again.extend(value.map(|value| format!(" --{flag} {value}")));
+    }
+    again.extend(options.sabotage.map(|sabotage| format!(" --sabotage {sabotage}")));
+    let (smallest, runs) = shrink::shrink(&plan(seed, options), violation.rule);
+    let outcome = shrink::explain(&smallest);
+    let from = outcome.trace.len().saturating_sub(MAX_LINES_SHOWN);
+    let mut text =
+        format!("again: {again} -v\n\nmade smaller in {runs} runs: {} nodes, heals after {} ms\n", smallest.agents, smallest.chaos_ms);
+    let noise = format!("{:?}\n", smallest.noise);
+    let ops = smallest.ops.iter().map(|op| format!("op    {:>8} ms {:?} force={} mark={}\n", op.at, op.ask, op.force, op.mark));
+    let faults = smallest.faults.iter().map(|fault| format!("fault {:>8} ms {:?}\n", fault.at, fault.kind));
+    text.extend(std::iter::once(noise).chain(ops).chain(faults));
+    text.push_str(&format!("\ntrace ({from} earlier lines left out):\n"));
+    text.extend(outcome.trace[from..].iter().map(|line| format!("{line}\n")));
+    text
+}

@@ -7,15 +7,7 @@ use std::{
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::{error, warn};
-use xtao::{
-    cli, config,
-    config::Config,
-    server::{self, ServeError},
-    telemetry,
-};
-
-/// A port could not be had; Marathon's status for it.
-const EXIT_BIND: u8 = 111;
+use xtao::{cli, config, config::Config, server, telemetry};
 
 /// Worker threads at most: the work is waiting, and each thread has a stack.
 const MAX_WORKERS: usize = 4;
@@ -32,8 +24,7 @@ struct Cli {
 enum Command {
     /// Runs the server
     Serve(Unread),
-    /// Shows, backs up, restores and releases bricks
-    Brick(cli::brick::Args),
+    Brick(cli::brick::Arguments),
     /// Prints the completions for a shell
     Completion {
         /// The shell.
@@ -67,7 +58,7 @@ fn command() -> clap::Command {
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(Unread {}) => serve(&[]),
-        Command::Brick(args) => exit(block_on(cli::brick::run(args))),
+        Command::Brick(args) => exit(block_on(async { Ok(cli::brick::run(args).await?) })),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut self::command(), "xtao", &mut std::io::stdout());
             ExitCode::SUCCESS
@@ -88,11 +79,11 @@ fn serve(args: &[String]) -> ExitCode {
     for warning in warnings {
         warn!("{warning}");
     }
-    match block_on(async { Ok(server::run(config).await) }) {
+    match block_on(async { Ok(server::run(config.into()).await) }) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
             error!("{}", chain(&failure));
-            if matches!(failure, ServeError::Bind { .. }) { ExitCode::from(EXIT_BIND) } else { ExitCode::FAILURE }
+            ExitCode::from(failure.exit_code())
         }
         Err(failure) => exit(Err(failure)),
     }

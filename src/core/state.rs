@@ -311,36 +311,3 @@ pub struct View {
     /// Whom we are connected to; `None`: nobody.
     pub connected_to: Option<Arc<str>>,
 }
-
-/// The state of the one process that decides. Built by [`State::recover`], changed by `step` alone.
-pub struct State {
-    tables: Tables,
-    settings: super::Settings,
-}
-
-impl State {
-    /// From what is durable; with no records, an empty one. Volatile parts (queue, kills owed, deadlines) are derived here.
-    pub fn recover(settings: super::Settings, records: Vec<Record>, now: crate::model::time::Instant) -> Self {
-        let _ = now;
-        let mut tables = Tables::default();
-        for record in records {
-            tables.apply(&Change::Put(record));
-        }
-        Self { tables, settings }
-    }
-
-    /// What readers may see of it.
-    pub fn view(&self) -> View {
-        View { tables: self.tables.clone(), ..View::default() }
-    }
-
-    /// When [`super::Input::Tick`] next has something to do; `None`: only other inputs can change anything.
-    pub fn next_deadline(&self) -> Option<crate::model::time::Instant> {
-        None
-    }
-
-    /// The settings.
-    pub fn settings(&self) -> &super::Settings {
-        &self.settings
-    }
-}

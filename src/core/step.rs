@@ -1,9 +1,161 @@
 //! The order of the passes, written once.
+//!
+//! A step takes its input, then does whatever the state calls for: due deadlines, deployments and scale of the apps that were touched, matching of
+//! held offers, kills, revive or suppress. Each pass computes from the state, so a lost event costs time, never correctness; each looks only at what
+//! is marked dirty or due.
 
-use super::{Ctx, Frame, Input, state::State};
+use super::{
+    Ctx, Frame, Input, deployment, launch,
+    owned::{State, Timer},
+    request, status,
+    turn::Turn,
+};
+use crate::model::{
+    cluster::{ClusterCall, TaskRef},
+    id::{BrickName, InstanceId},
+    instance::{Condition, Instance},
+    record::{Record, RecordKey},
+};
+
+/// Deadlines that one step takes; the rest follows in the next one.
+const MAX_DUE: usize = 1024;
+
+/// Rounds of the deployment pass in one step; what is then still dirty waits for the next one.
+const MAX_ROUNDS: usize = 16;
+
+/// A release or deletion of a brick that nobody has confirmed is asked for again after this long, milliseconds.
+pub const BRICK_RETRY_MS: u64 = 5_000;
 
 /// Takes one input. The state already has the frame's changes when it returns; nothing of the frame may leave before they are durable.
 pub fn step(state: &mut State, input: Input, ctx: &mut Ctx<'_>) -> Frame {
-    let _ = (state, input, ctx);
-    Frame::default()
+    let mut turn = Turn::new(state, ctx);
+    match input {
+        Input::Api(id, origin, request) => {
+            let reply = request::handle(&mut turn, &origin, *request);
+            turn.frame.replies.push((id, reply));
+        }
+        Input::Cluster(event) => status::handle(&mut turn, event),
+        Input::Tick => {}
+    }
+    due(&mut turn);
+    settle(&mut turn);
+    if launch::matcher::match_offers(&mut turn) {
+        settle(&mut turn);
+    }
+    kills(&mut turn);
+    launch::queue::revive_or_suppress(&mut turn);
+    turn.frame
+}
+
+/// Deployments and scale, for what is dirty, until nothing is.
+fn settle(turn: &mut Turn<'_, '_>) {
+    for _ in 0..MAX_ROUNDS {
+        let apps = std::mem::take(&mut turn.state.dirty);
+        for app in &apps {
+            if let Some(deployment) = turn.state.locks.get(app).cloned() {
+                turn.state.dirty_deployments.insert(deployment);
+            } else {
+                deployment::scale::keep(turn, app);
+            }
+            launch::queue::upkeep(turn, app);
+        }
+        let deployments = std::mem::take(&mut turn.state.dirty_deployments);
+        for deployment in &deployments {
+            deployment::advance::advance(turn, deployment);
+        }
+        if turn.state.dirty.is_empty() && turn.state.dirty_deployments.is_empty() {
+            break;
+        }
+    }
+}
+
+fn due(turn: &mut Turn<'_, '_>) {
+    for _ in 0..MAX_DUE {
+        let now = turn.now();
+        let Some(timer) = turn.state.timers.pop_due(now) else { break };
+        match timer {
+            Timer::Confirm(id) => confirm(turn, &id),
+            Timer::Overdue(id) => overdue(turn, &id),
+            Timer::Unreachable(id) => status::unreachable_too_long(turn, &id),
+            Timer::Backoff(app) => {
+                turn.state.queue.end_delay(&app);
+                turn.state.dirty.insert(app);
+            }
+            Timer::Release(brick) => release(turn, &brick),
+            Timer::Destroy(brick) => destroy(turn, &brick),
+            Timer::Reconcile => {
+                reconcile_all(turn);
+                let again = now.after_ms(turn.state.settings.reconciliation_interval_ms);
+                turn.state.timers.set(Timer::Reconcile, again);
+            }
+            Timer::Revive => turn.state.queue.revive_again(),
+        }
+    }
+}
+
+/// A launch without any status: the cluster is asked. Its answer (a state, or that it does not know the task) decides.
+fn confirm(turn: &mut Turn<'_, '_>, id: &InstanceId) {
+    let Some(instance) = turn.state.tables.instances.get(id).filter(|instance| instance.condition == Condition::Provisioned) else {
+        return;
+    };
+    let task = task_ref(instance);
+    turn.call(ClusterCall::Reconcile(vec![task]));
+    let again = turn.now().after_ms(super::owned::CONFIRM_INTERVAL_MS);
+    turn.state.timers.set(Timer::Confirm(id.clone()), again);
+}
+
+/// A task that has not come up in time is killed, and launched again when that is confirmed.
+fn overdue(turn: &mut Turn<'_, '_>, id: &InstanceId) {
+    let Some(instance) = turn.state.tables.instances.get(id).cloned() else { return };
+    if matches!(instance.condition, Condition::Provisioned | Condition::Staging | Condition::Starting) {
+        let since = turn.wall();
+        turn.put(Record::Instance(Instance { condition: Condition::Killing, since, ..(*instance).clone() }.into()));
+    }
+}
+
+/// Asks the node to unmount; repeated until it says that it has.
+fn release(turn: &mut Turn<'_, '_>, name: &BrickName) {
+    let Some(brick) = turn.state.tables.bricks.get(name).cloned() else { return };
+    let Some(lease) = &brick.lease else { return };
+    let holder = turn.state.tables.instances.get(&lease.task.instance);
+    if super::owned::holds(holder.map(|instance| &**instance), lease.task.incarnation) {
+        return;
+    }
+    let (epoch, agent, task) = (lease.epoch, lease.agent.clone(), lease.task.clone());
+    turn.call(ClusterCall::ReleaseBrick { brick: name.clone(), epoch, agent, task });
+    let again = turn.now().after_ms(BRICK_RETRY_MS);
+    turn.state.timers.set(Timer::Release(name.clone()), again);
+}
+
+/// Asks for the deletion of a condemned brick; repeated until confirmed.
+fn destroy(turn: &mut Turn<'_, '_>, name: &BrickName) {
+    let Some(brick) = turn.state.tables.bricks.get(name).filter(|brick| brick.condemned && brick.lease.is_none()).cloned() else { return };
+    if brick.home.is_none() {
+        turn.delete(RecordKey::Brick(name.clone()));
+        return;
+    }
+    turn.call(ClusterCall::DestroyBrick { brick: name.clone(), epoch: brick.epoch, pool: brick.pool.clone(), agent: brick.home.clone() });
+    let again = turn.now().after_ms(BRICK_RETRY_MS);
+    turn.state.timers.set(Timer::Destroy(name.clone()), again);
+}
+
+fn kills(turn: &mut Turn<'_, '_>) {
+    let (now, retry_ms, chunk) = (turn.now(), turn.state.settings.kill_retry_timeout_ms, turn.state.settings.kill_chunk_size);
+    for id in turn.state.kills.advance(now, retry_ms, chunk) {
+        let Some(instance) = turn.state.tables.instances.get(&id).cloned() else { continue };
+        let grace_ms = turn.state.tables.definition_of(&instance).and_then(|app| app.kill_grace_ms);
+        let agent = instance.placement.as_ref().map(|placement| placement.agent.clone());
+        turn.call(ClusterCall::Kill { task: instance.task(), agent, grace_ms });
+    }
+}
+
+/// Asks for the state of every task that may live.
+pub(super) fn reconcile_all(turn: &mut Turn<'_, '_>) {
+    let live = turn.state.tables.instances.values().filter(|instance| instance.condition.is_live());
+    let tasks = live.map(|instance| task_ref(instance)).collect();
+    turn.call(ClusterCall::Reconcile(tasks));
+}
+
+fn task_ref(instance: &Instance) -> TaskRef {
+    TaskRef { task: instance.task(), agent: instance.placement.as_ref().map(|placement| placement.agent.clone()) }
 }

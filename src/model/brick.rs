@@ -34,7 +34,8 @@ pub struct Brick {
     /// The node that has the data, for pools that are local to a node; set at the first lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<AgentId>,
-    /// The number of the last lease; rises with each one, never falls.
+    /// The number of the last lease; rises with each one, never falls. A new brick begins at the present moment (milliseconds since 1970), so that
+    /// one made again under the same name is above every lease of its predecessor.
     pub epoch: u64,
     /// The one holder there may be. It ends only when the node reports the release, or was fenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,6 +43,9 @@ pub struct Brick {
     /// When the last lease began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_mounted: Option<Timestamp>,
+    /// True once it was released for good: its data is being deleted, and the record goes when the node says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub condemned: bool,
 }
 
 /// The right of one task on one node to mount a brick. Durable before the launch is sent.

@@ -100,6 +100,8 @@ pub enum ClusterCall {
     DestroyBrick {
         /// The brick.
         brick: BrickName,
+        /// The last lease that it had; a node that has seen a later one keeps the data.
+        epoch: u64,
         /// Its pool.
         pool: super::id::PoolName,
         /// The node that has it; `None`: it was never made, or any node can.
@@ -292,6 +294,8 @@ pub enum BrickReport {
     Destroyed {
         /// The brick.
         brick: BrickName,
+        /// As it was asked for.
+        epoch: u64,
     },
     /// How full it is; not durable.
     Usage {

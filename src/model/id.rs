@@ -90,6 +90,15 @@ impl PathId {
         self.segments().rev().collect::<Vec<_>>().join(".")
     }
 
+    /// The label of its domain name: the host form as one label, dots as dashes, cut to 63 bytes (Mesos-DNS, RFC 1123 rules). Two paths may
+    /// share one: `/b/a` and `/a.b`.
+    pub fn dns_label(&self) -> String {
+        let mut label = self.host_form().replace('.', "-");
+        label.truncate(63);
+        label.truncate(label.trim_end_matches('-').len());
+        label
+    }
+
     /// Slashes as underscores, without the leading one: `prod_db_pg`. Reversible, because a segment has no underscore.
     pub fn safe_form(&self) -> String {
         self.0[1..].replace('/', "_")
@@ -108,17 +117,17 @@ fn is_segment(segment: &str) -> bool {
     })
 }
 
+impl Borrow<str> for PathId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for PathId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         Self::resolve(text, &Self::root())
-    }
-}
-
-impl Borrow<str> for PathId {
-    fn borrow(&self) -> &str {
-        &self.0
     }
 }
 

@@ -1,5 +1,7 @@
 //! Claims on ports: numbers that the platform allotted for `@PORT` and that never change.
 
+pub mod token;
+
 use serde::{Deserialize, Serialize};
 
 use super::{

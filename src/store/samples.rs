@@ -232,6 +232,7 @@ fn full_brick() -> Brick {
         epoch: 9,
         lease: Some(Lease { task, agent: AgentId::new("S0"), epoch: 9 }),
         last_mounted: Some(WHEN),
+        condemned: false,
     }
 }
 
@@ -512,6 +513,7 @@ fn any_brick() -> impl Strategy<Value = Brick> {
             epoch,
             lease,
             last_mounted,
+            condemned: what.3.is_multiple_of(2),
         },
     )
 }

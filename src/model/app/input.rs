@@ -1,16 +1,81 @@
 //! Reads Marathon's app JSON: types, legacy forms, defaults. What cannot be read is a list of [`Violation`]s in Marathon's notation.
+//!
+//! Two steps, because Marathon answers them differently: [`AppInput::read`] finds wrong types ("Invalid JSON"), and [`AppInput::create`],
+//! [`AppInput::update`] and [`AppInput::replace`] find what contradicts itself or is not supported ("Object is not valid"). What a definition
+//! means on top of that is `core::validate`'s business.
 
-use serde_json::{Map, Value};
+mod container;
+mod network;
+mod reader;
 
-use super::App;
-use crate::model::{id::PathId, request::Violation, time::Timestamp};
+use indexmap::IndexMap;
+use serde_json::Value;
 
-/// App JSON whose types are right and whose legacy fields are replaced by the present ones; not yet a complete definition.
-#[derive(Clone, Debug, PartialEq)]
+use self::{
+    container::ContainerInput,
+    network::{IpAddressInput, NetworkInput},
+    reader::{Reader, Violations},
+};
+use super::{
+    App, Backoff, Constraint, Env, EnvValue, KillSelection, Network, Operator, PortDefinition, PortNumber, UnreachableStrategy,
+    UpgradeStrategy, VersionInfo,
+};
+use crate::model::{
+    id::PathId,
+    port::token,
+    request::{RequestError, Violation},
+    resources::Scalar,
+    time::Timestamp,
+};
+
+/// `"@PORT"` in place of a number.
+pub const WANTED_PORT: &str = "@PORT";
+
+/// The label of an app that must never run twice.
+pub const SINGLE_INSTANCE_LABEL: &str = "MARATHON_SINGLE_INSTANCE_APP";
+
+/// The longest time that a definition may name, in seconds: Marathon's times are 32-bit integers.
+pub const MAX_SECONDS: u32 = i32::MAX as u32;
+
+/// App JSON whose types are right; not yet a complete definition. Legacy fields are still beside the present ones.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AppInput {
-    /// The keys that were written, in their canonical names and shapes.
-    fields: Map<String, Value>,
+    id: Option<String>,
+    version: Option<Timestamp>,
+    /// A known key besides `id` and `version` was written.
+    has_content: bool,
+    /// What was written although nothing carries it out yet.
+    unsupported: Vec<Violation>,
+    cmd: Option<String>,
+    args: Option<Vec<String>>,
+    user: Option<String>,
+    env: Option<Env>,
+    instances: Option<u32>,
+    cpus: Option<Scalar>,
+    mem: Option<Scalar>,
+    disk: Option<Scalar>,
+    executor: Option<String>,
+    constraints: Option<Vec<ConstraintInput>>,
+    accepted_resource_roles: Option<Vec<String>>,
+    role: Option<String>,
+    labels: Option<IndexMap<String, String>>,
+    container: Option<ContainerInput>,
+    networks: Option<Vec<NetworkInput>>,
+    ip_address: Option<IpAddressInput>,
+    ports: Option<Vec<u16>>,
+    port_definitions: Option<Vec<PortDefinition>>,
+    require_ports: Option<bool>,
+    backoff_initial_ms: Option<u64>,
+    backoff_factor: Option<f64>,
+    backoff_max_ms: Option<u64>,
+    kill_grace_ms: Option<u64>,
+    kill_selection: Option<KillSelection>,
+    upgrade_strategy: Option<UpgradeStrategy>,
+    unreachable_strategy: Option<UnreachableStrategy>,
 }
+
+/// Field, operator as written, value.
+type ConstraintInput = (String, String, Option<String>);
 
 /// What the server's settings contribute to a definition.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,43 +93,422 @@ impl Default for Defaults {
 }
 
 impl AppInput {
-    /// Checks the types of `value` and brings legacy fields into their present form. Unknown keys are ignored, as Marathon does.
+    /// Checks the types of `value`. Unknown keys are ignored, as Marathon does; null is as good as absent.
     ///
     /// # Errors
-    /// Wrong types, unknown enum values and contradicting legacy fields.
+    /// Wrong types, unknown enum values, numbers outside their range: Marathon's "Invalid JSON".
     pub fn read(value: &Value) -> Result<Self, Vec<Violation>> {
-        let Value::Object(fields) = value else { return Err(vec![Violation::new("/", "error.expected.jsobject")]) };
-        Ok(Self { fields: fields.clone() })
+        let (violations, unsupported) = (Violations::default(), Violations::default());
+        let input = read_app(&Reader::root(value, &violations), &unsupported);
+        let violations = violations.into_list();
+        if violations.is_empty() { Ok(Self { unsupported: unsupported.into_list(), ..input }) } else { Err(violations) }
     }
 
     /// The `id` that was written, unresolved.
     pub fn id(&self) -> Option<&str> {
-        self.fields.get("id").and_then(Value::as_str)
+        self.id.as_deref()
     }
 
-    /// `Some(version)` when the input asks for a rollback: it holds `version`, and besides at most `id`.
+    /// `Some(version)` when the input, as a partial update, asks for a rollback: it holds `version`, and besides at most `id`.
     ///
     /// # Errors
-    /// `version` beside other keys, or one that is no timestamp.
-    pub fn rollback(&self) -> Result<Option<Timestamp>, crate::model::request::RequestError> {
-        Ok(None)
+    /// `version` beside other keys.
+    pub fn rollback(&self) -> Result<Option<Timestamp>, RequestError> {
+        if self.version.is_some() && self.has_content {
+            let violation = Violation::new("/", "The 'version' field may only be combined with the 'id' field.");
+            return Err(RequestError::Invalid(vec![violation]));
+        }
+        Ok(self.version)
     }
 
     /// A complete definition named `id`, absent keys at their defaults. `version` and `version_info` are left for the caller to set.
     ///
     /// # Errors
-    /// What is missing or contradictory as a whole.
+    /// What is contradictory or not supported: Marathon's "Object is not valid".
     pub fn create(&self, id: &PathId, defaults: &Defaults) -> Result<App, Vec<Violation>> {
-        let _ = (id, defaults);
-        Err(vec![Violation::new("/", "not implemented")])
+        self.complete(blank(id, defaults), None, defaults)
     }
 
-    /// `current` with the written keys replaced, each as a whole (Marathon's partial update).
+    /// `current` with the written keys replaced, each as a whole (Marathon's partial update). Ports that are allotted to `current` stay allotted
+    /// where their own number is written.
     ///
     /// # Errors
     /// As for [`AppInput::create`].
     pub fn update(&self, current: &App, defaults: &Defaults) -> Result<App, Vec<Violation>> {
-        let _ = (current, defaults);
-        Err(vec![Violation::new("/", "not implemented")])
+        let mut app = self.complete(current.clone(), Some(current), defaults)?;
+        keep_allotted(&mut app, current);
+        Ok(app)
+    }
+
+    /// A complete definition that takes the place of `current` (`partialUpdate=false`): absent keys return to their defaults, allotted ports stay
+    /// allotted where their own number is written, and the version stays that of `current`.
+    ///
+    /// # Errors
+    /// As for [`AppInput::create`].
+    pub fn replace(&self, current: &App, defaults: &Defaults) -> Result<App, Vec<Violation>> {
+        let mut app = self.create(&current.id, defaults)?;
+        keep_allotted(&mut app, current);
+        app.version = current.version;
+        app.version_info = current.version_info;
+        Ok(app)
+    }
+
+    /// `app` with what was written laid over it.
+    fn complete(&self, mut app: App, current: Option<&App>, defaults: &Defaults) -> Result<App, Vec<Violation>> {
+        let violations = Violations::default();
+        for violation in &self.unsupported {
+            violations.add(&violation.path, &violation.text);
+        }
+        self.lay_plain_fields_over(&mut app);
+        if let Some(constraints) = &self.constraints {
+            app.constraints = read_operators(constraints, &violations);
+        }
+        network::connect(self, &mut app, current, defaults, &violations);
+        app.upgrade_strategy = self.upgrade_strategy.unwrap_or_else(|| match current {
+            None => default_upgrade_strategy(&app),
+            Some(current) => kept_upgrade_strategy(current, &app),
+        });
+        let violations = violations.into_list();
+        if violations.is_empty() { Ok(app) } else { Err(violations) }
+    }
+
+    fn lay_plain_fields_over(&self, app: &mut App) {
+        fn set<T: Clone>(field: &mut T, written: &Option<T>) {
+            if let Some(written) = written {
+                field.clone_from(written);
+            }
+        }
+        set(&mut app.args, &self.args);
+        set(&mut app.env, &self.env);
+        set(&mut app.instances, &self.instances);
+        set(&mut app.cpus, &self.cpus);
+        set(&mut app.mem, &self.mem);
+        set(&mut app.disk, &self.disk);
+        set(&mut app.executor, &self.executor);
+        set(&mut app.role, &self.role);
+        set(&mut app.labels, &self.labels);
+        set(&mut app.require_ports, &self.require_ports);
+        set(&mut app.backoff.initial_ms, &self.backoff_initial_ms);
+        set(&mut app.backoff.factor, &self.backoff_factor);
+        set(&mut app.backoff.max_ms, &self.backoff_max_ms);
+        set(&mut app.kill_selection, &self.kill_selection);
+        set(&mut app.unreachable_strategy, &self.unreachable_strategy);
+        if self.cmd.is_some() {
+            app.cmd.clone_from(&self.cmd);
+        }
+        if let Some(user) = &self.user {
+            app.user = (!user.is_empty()).then(|| user.clone());
+        }
+        if self.accepted_resource_roles.is_some() {
+            app.accepted_resource_roles.clone_from(&self.accepted_resource_roles);
+        }
+        app.kill_grace_ms = self.kill_grace_ms.or(app.kill_grace_ms);
     }
 }
+
+/// Marathon's defaults.
+fn blank(id: &PathId, defaults: &Defaults) -> App {
+    App {
+        id: id.clone(),
+        cmd: None,
+        args: Vec::new(),
+        user: None,
+        env: Env::new(),
+        instances: 1,
+        cpus: Scalar::whole(1),
+        mem: Scalar::whole(128),
+        disk: Scalar::ZERO,
+        executor: String::new(),
+        constraints: Vec::new(),
+        accepted_resource_roles: None,
+        role: defaults.role.clone(),
+        labels: IndexMap::new(),
+        container: None,
+        network: Network::Host,
+        port_definitions: Vec::new(),
+        require_ports: false,
+        backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
+        kill_grace_ms: None,
+        kill_selection: KillSelection::YoungestFirst,
+        upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
+        unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
+        version: Timestamp::default(),
+        version_info: VersionInfo::default(),
+    }
+}
+
+/// 1/1; 0/0 where a new instance cannot start beside the old one, because a brick, a claimed port or its label allow only one.
+fn default_upgrade_strategy(app: &App) -> UpgradeStrategy {
+    let one_at_a_time = app.bricks().next().is_some() || wants_port(app) || is_single_instance(app);
+    let capacity = if one_at_a_time { 0.0 } else { 1.0 };
+    UpgradeStrategy { minimum_health_capacity: capacity, maximum_over_capacity: capacity }
+}
+
+/// An update that writes no strategy keeps the present one. But one that was only the default, and would not do any more, becomes the new default.
+fn kept_upgrade_strategy(current: &App, app: &App) -> UpgradeStrategy {
+    let (before, after) = (default_upgrade_strategy(current), default_upgrade_strategy(app));
+    let is_default = current.upgrade_strategy == before;
+    if is_default && after.maximum_over_capacity < before.maximum_over_capacity { after } else { current.upgrade_strategy }
+}
+
+/// True when the label says that the app must never run twice.
+pub fn is_single_instance(app: &App) -> bool {
+    app.labels.get(SINGLE_INSTANCE_LABEL).is_some_and(|value| value == "true")
+}
+
+fn wants_port(app: &App) -> bool {
+    let is_claimed = |port: PortNumber| matches!(port, PortNumber::Wanted | PortNumber::Allotted(_));
+    let in_env = |value: &EnvValue| matches!(value, EnvValue::Text(text) if token::tokens(text).next().is_some());
+    app.env.values().any(in_env)
+        || app.port_definitions.iter().any(|definition| is_claimed(definition.port))
+        || app.port_mappings().iter().any(|mapping| mapping.host_port.is_some_and(is_claimed))
+}
+
+/// A number written where `current` has the same one allotted means that one.
+fn keep_allotted(app: &mut App, current: &App) {
+    let keep = |new: &mut PortNumber, old: PortNumber| {
+        if let PortNumber::Allotted(port) = old
+            && *new == PortNumber::Fixed(port)
+        {
+            *new = old;
+        }
+    };
+    for (new, old) in app.port_definitions.iter_mut().zip(&current.port_definitions) {
+        keep(&mut new.port, old.port);
+    }
+    let mappings = app.container.iter_mut().flat_map(|container| &mut container.port_mappings);
+    for (new, old) in mappings.zip(current.port_mappings()) {
+        if let (Some(new), Some(old)) = (&mut new.host_port, old.host_port) {
+            keep(new, old);
+        }
+    }
+}
+
+fn read_operators(constraints: &[ConstraintInput], violations: &Violations) -> Vec<Constraint> {
+    let mut read: Vec<Constraint> = Vec::new();
+    for (index, (field, operator, value)) in constraints.iter().enumerate() {
+        let operator = match operator.to_ascii_uppercase().as_str() {
+            "UNIQUE" => Operator::Unique,
+            "CLUSTER" => Operator::Cluster,
+            "GROUP_BY" => Operator::GroupBy,
+            "LIKE" => Operator::Like,
+            "UNLIKE" => Operator::Unlike,
+            "MAX_PER" => Operator::MaxPer,
+            "IS" => Operator::Is,
+            _ => {
+                let text = "operator must be one of the following UNIQUE, CLUSTER, GROUP_BY, LIKE, MAX_PER, UNLIKE or IS";
+                violations.add(format!("/constraints({index})"), text);
+                continue;
+            }
+        };
+        read.push(Constraint { field: field.clone(), operator, value: value.clone() });
+    }
+    read
+}
+
+/// Every key of an app definition besides `id` and `version`. Others are status, or nobody's.
+const CONTENT_KEYS: [&str; 39] = [
+    "acceptedResourceRoles",
+    "args",
+    "backoffFactor",
+    "backoffSeconds",
+    "check",
+    "cmd",
+    "constraints",
+    "container",
+    "cpus",
+    "dependencies",
+    "disk",
+    "env",
+    "executor",
+    "executorResources",
+    "fetch",
+    "gpus",
+    "healthChecks",
+    "instances",
+    "ipAddress",
+    "killSelection",
+    "labels",
+    "maxLaunchDelaySeconds",
+    "mem",
+    "networks",
+    "portDefinitions",
+    "ports",
+    "readinessChecks",
+    "requirePorts",
+    "residency",
+    "resourceLimits",
+    "role",
+    "secrets",
+    "taskKillGracePeriodSeconds",
+    "tty",
+    "unreachableStrategy",
+    "upgradeStrategy",
+    "uris",
+    "user",
+    "versionInfo",
+];
+
+/// Keys whose features do not exist yet: refused unless empty, with the text for people.
+const UNSUPPORTED_KEYS: [(&str, &str); 10] = [
+    ("check", "check is not supported yet"),
+    ("dependencies", "dependencies are not supported yet"),
+    ("executorResources", "executorResources are not supported yet"),
+    ("fetch", "fetch is not supported yet"),
+    ("healthChecks", "healthChecks are not supported yet"),
+    ("readinessChecks", "readinessChecks are not supported yet"),
+    ("resourceLimits", "resourceLimits are not supported yet"),
+    ("secrets", "secrets are not supported yet"),
+    ("tty", "tty is not supported yet"),
+    ("uris", "uris are not supported yet"),
+];
+
+fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
+    if !app.is_object() {
+        return AppInput::default();
+    }
+    note_unsupported(app, unsupported);
+    AppInput {
+        id: app.get("id").and_then(|id| id.some_text()),
+        version: app.get("version").and_then(|version| read_timestamp(&version)),
+        has_content: CONTENT_KEYS.iter().any(|key| app.get(key).is_some()),
+        unsupported: Vec::new(),
+        cmd: app.get("cmd").and_then(|cmd| cmd.some_text()),
+        args: app.get("args").and_then(|args| args.list(Reader::text)),
+        user: app.get("user").and_then(|user| user.text()),
+        env: app.get("env").and_then(|env| read_env(&env, unsupported)),
+        instances: app.get("instances").and_then(|instances| instances.whole(i32::MAX as u32)),
+        cpus: app.get("cpus").and_then(|cpus| cpus.number(0.001)).map(Scalar::from_f64),
+        mem: app.get("mem").and_then(|mem| mem.number(0.0)).map(Scalar::from_f64),
+        disk: app.get("disk").and_then(|disk| disk.number(0.0)).map(Scalar::from_f64),
+        executor: app.get("executor").and_then(|executor| executor.text()),
+        constraints: app.get("constraints").and_then(|constraints| constraints.set(read_constraint)),
+        accepted_resource_roles: app.get("acceptedResourceRoles").and_then(|roles| roles.set(Reader::text)),
+        role: app.get("role").and_then(|role| role.text()).filter(|role| !role.is_empty()),
+        labels: app.get("labels").and_then(|labels| labels.texts()),
+        container: app.get("container").and_then(|container| container::read(&container, unsupported)),
+        networks: app.get("networks").and_then(|networks| networks.list(network::read)),
+        ip_address: app.get("ipAddress").and_then(|address| network::read_ip_address(&address, unsupported)),
+        ports: app.get("ports").and_then(|ports| ports.list(Reader::port)),
+        port_definitions: app.get("portDefinitions").and_then(|ports| ports.list(read_port_definition)),
+        require_ports: app.get("requirePorts").and_then(|require| require.boolean()),
+        backoff_initial_ms: app.get("backoffSeconds").and_then(|seconds| read_seconds(&seconds)),
+        backoff_factor: app.get("backoffFactor").and_then(|factor| factor.number(1.0)),
+        backoff_max_ms: app.get("maxLaunchDelaySeconds").and_then(|seconds| read_seconds(&seconds)),
+        kill_grace_ms: app.get("taskKillGracePeriodSeconds").and_then(|seconds| read_seconds(&seconds)),
+        kill_selection: app.get("killSelection").and_then(|selection| {
+            selection.choice(&[("YOUNGEST_FIRST", KillSelection::YoungestFirst), ("OLDEST_FIRST", KillSelection::OldestFirst)])
+        }),
+        upgrade_strategy: app.get("upgradeStrategy").and_then(|strategy| read_upgrade_strategy(&strategy)),
+        unreachable_strategy: app.get("unreachableStrategy").and_then(|strategy| read_unreachable_strategy(&strategy)),
+    }
+}
+
+/// `residency` is not among them: Marathon itself says that it has no effect.
+fn note_unsupported(app: &Reader<'_>, unsupported: &Violations) {
+    for (key, text) in UNSUPPORTED_KEYS {
+        if let Some(value) = app.get(key)
+            && !is_empty(value.value())
+        {
+            unsupported.add(value.path(), text);
+        }
+    }
+    if let Some(gpus) = app.get("gpus")
+        && gpus.whole(i32::MAX as u32).is_some_and(|gpus| gpus > 0)
+    {
+        unsupported.add(gpus.path(), "gpus are not supported yet");
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(text) => text.is_empty(),
+        Value::Bool(true) | Value::Number(_) => false,
+    }
+}
+
+fn read_timestamp(version: &Reader<'_>) -> Option<Timestamp> {
+    let timestamp = version.text()?.parse().ok();
+    if timestamp.is_none() {
+        version.reject("error.expected.date.isoformat");
+    }
+    timestamp
+}
+
+fn read_env(env: &Reader<'_>, unsupported: &Violations) -> Option<Env> {
+    let read = |(name, value): (&str, Reader<'_>)| {
+        if !value.value().is_object() {
+            return Some((name.to_owned(), EnvValue::Text(value.text()?)));
+        }
+        let secret = value.required("secret")?;
+        unsupported.add(secret.path(), "secrets are not supported yet");
+        Some((name.to_owned(), EnvValue::Secret { secret: secret.text()? }))
+    };
+    Some(env.entries()?.into_iter().filter_map(read).collect())
+}
+
+/// Two or three texts.
+fn read_constraint(constraint: &Reader<'_>) -> Option<ConstraintInput> {
+    let items = constraint.items()?;
+    match items.as_slice() {
+        [] | [_] => constraint.reject("error.minLength"),
+        [field, operator] => {
+            let (field, operator) = (field.text(), operator.text());
+            return Some((field?, operator?, None));
+        }
+        [field, operator, value] => {
+            let (field, operator, value) = (field.text(), operator.text(), value.text());
+            return Some((field?, operator?, Some(value?)));
+        }
+        _ => constraint.reject("error.maxLength"),
+    }
+    None
+}
+
+fn read_port_definition(definition: &Reader<'_>) -> Option<PortDefinition> {
+    if !definition.is_object() {
+        return None;
+    }
+    let port = definition.get("port").map_or(Some(PortNumber::Dynamic), |port| container::read_port_number(&port));
+    let protocol = definition.get("protocol").map_or(Some(super::Protocol::Tcp), |protocol| container::read_protocol(&protocol));
+    let name = definition.get("name").and_then(|name| name.name(usize::MAX, false));
+    let labels = definition.get("labels").and_then(|labels| labels.texts()).unwrap_or_default();
+    Some(PortDefinition { port: port?, protocol: protocol?, name, labels })
+}
+
+/// Seconds, also broken ones, as milliseconds.
+fn read_seconds(seconds: &Reader<'_>) -> Option<u64> {
+    let number = seconds.number(0.0)?;
+    if number > f64::from(MAX_SECONDS) {
+        seconds.reject("error.max");
+    }
+    Some((number * 1000.0).round() as u64)
+}
+
+fn read_upgrade_strategy(strategy: &Reader<'_>) -> Option<UpgradeStrategy> {
+    if !strategy.is_object() {
+        return None;
+    }
+    let (minimum, maximum) = (strategy.required("minimumHealthCapacity"), strategy.required("maximumOverCapacity"));
+    let number = |capacity: Reader<'_>| capacity.number(f64::MIN);
+    let (minimum, maximum) = (minimum.and_then(number), maximum.and_then(number));
+    Some(UpgradeStrategy { minimum_health_capacity: minimum?, maximum_over_capacity: maximum? })
+}
+
+fn read_unreachable_strategy(strategy: &Reader<'_>) -> Option<UnreachableStrategy> {
+    if strategy.value().is_string() {
+        return strategy.choice(&[("disabled", UnreachableStrategy::Disabled)]);
+    }
+    if !strategy.is_object() {
+        return None;
+    }
+    let seconds = |key: &str| strategy.get(key).map_or(Some(0), |seconds| seconds.long(u64::from(MAX_SECONDS)));
+    let (inactive, expunge) = (seconds("inactiveAfterSeconds"), seconds("expungeAfterSeconds"));
+    Some(UnreachableStrategy::Enabled { inactive_after_seconds: inactive?, expunge_after_seconds: expunge? })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,219 @@
 //! Writes Marathon's app JSON: the definition with Marathon's omissions. Status fields are the API's business.
 
-use serde_json::{Map, Value};
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
 
-use super::App;
+use super::{
+    App, Constraint, Container, ContainerKind, Env, EnvValue, KillSelection, Mode, NamedNetwork, Network, Operator, PortDefinition,
+    PortMapping, UnreachableStrategy, Volume,
+};
+use crate::model::resources::Scalar;
 
-/// The definition as `GET` shows it: always-present keys, keys dropped when empty, host-mode-only keys (reference: Marathon 1.11).
+/// The definition as `GET` shows it: always-present keys, keys dropped when empty, host-mode-only keys (reference: Marathon 1.11). No nulls.
 pub fn definition(app: &App) -> Map<String, Value> {
-    let mut fields = Map::new();
-    fields.insert("id".into(), app.id.as_str().into());
-    fields
+    let mut fields = Fields::default();
+    fields.set("id", app.id.as_str());
+    fields.set_some("acceptedResourceRoles", app.accepted_resource_roles.as_ref().filter(|roles| !roles.is_empty()).cloned());
+    fields.set_some("args", (!app.args.is_empty()).then(|| app.args.clone()));
+    fields.set("backoffFactor", number(app.backoff.factor));
+    fields.set("backoffSeconds", seconds(app.backoff.initial_ms));
+    fields.set_some("cmd", app.cmd.clone());
+    fields.set_some("constraints", (!app.constraints.is_empty()).then(|| app.constraints.iter().map(constraint).collect::<Vec<_>>()));
+    fields.set_some("container", app.container.as_ref().map(|found| container(found, &app.network)));
+    fields.set("cpus", scalar(app.cpus));
+    fields.set("disk", scalar(app.disk));
+    fields.set_some("env", (!app.env.is_empty()).then(|| env(&app.env)));
+    fields.set("executor", app.executor.clone());
+    fields.set("instances", app.instances);
+    fields.set("labels", texts(&app.labels));
+    fields.set("maxLaunchDelaySeconds", seconds(app.backoff.max_ms));
+    fields.set("mem", scalar(app.mem));
+    fields.set("gpus", 0);
+    fields.set("networks", networks(&app.network));
+    if app.network == Network::Host {
+        fields.set("portDefinitions", app.port_definitions.iter().map(port_definition).collect::<Vec<_>>());
+    }
+    fields.set("requirePorts", app.require_ports);
+    fields.set_some("taskKillGracePeriodSeconds", app.kill_grace_ms.map(seconds));
+    fields.set(
+        "upgradeStrategy",
+        json!({
+            "maximumOverCapacity": number(app.upgrade_strategy.maximum_over_capacity),
+            "minimumHealthCapacity": number(app.upgrade_strategy.minimum_health_capacity),
+        }),
+    );
+    fields.set_some("user", app.user.clone());
+    fields.set("version", app.version.to_string());
+    fields.set(
+        "versionInfo",
+        json!({
+            "lastScalingAt": app.version_info.last_scaling_at.to_string(),
+            "lastConfigChangeAt": app.version_info.last_config_change_at.to_string(),
+        }),
+    );
+    fields.set("killSelection", kill_selection(app.kill_selection));
+    fields.set("unreachableStrategy", unreachable_strategy(app.unreachable_strategy));
+    fields.set("role", app.role.clone());
+    fields.0
+}
+
+/// An object whose optional fields are left out, never null.
+#[derive(Default)]
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn set(&mut self, key: &str, value: impl Into<Value>) {
+        self.0.insert(key.to_owned(), value.into());
+    }
+
+    fn set_some(&mut self, key: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.set(key, value);
+        }
+    }
+
+    fn set_texts_unless_empty(&mut self, key: &str, values: &IndexMap<String, String>) {
+        if !values.is_empty() {
+            self.set(key, texts(values));
+        }
+    }
+}
+
+/// A whole number without a decimal point.
+fn number(number: f64) -> Value {
+    // Up to 2^53 whole numbers are exact.
+    if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 { json!(number as i64) } else { json!(number) }
+}
+
+fn scalar(amount: Scalar) -> Value {
+    number(amount.as_f64())
+}
+
+fn seconds(milliseconds: u64) -> Value {
+    if milliseconds.is_multiple_of(1000) { json!(milliseconds / 1000) } else { json!(milliseconds as f64 / 1000.0) }
+}
+
+fn texts(values: &IndexMap<String, String>) -> Value {
+    Value::Object(values.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect())
+}
+
+fn env(env: &Env) -> Value {
+    let value = |value: &EnvValue| match value {
+        EnvValue::Text(text) => Value::String(text.clone()),
+        EnvValue::Secret { secret } => json!({ "secret": secret }),
+    };
+    Value::Object(env.iter().map(|(name, found)| (name.clone(), value(found))).collect())
+}
+
+fn constraint(constraint: &Constraint) -> Value {
+    let operator = match constraint.operator {
+        Operator::Unique => "UNIQUE",
+        Operator::Cluster => "CLUSTER",
+        Operator::GroupBy => "GROUP_BY",
+        Operator::Like => "LIKE",
+        Operator::Unlike => "UNLIKE",
+        Operator::MaxPer => "MAX_PER",
+        Operator::Is => "IS",
+    };
+    let texts = [Some(constraint.field.as_str()), Some(operator), constraint.value.as_deref()];
+    texts.into_iter().flatten().collect()
+}
+
+fn networks(network: &Network) -> Vec<Value> {
+    let named = |network: &NamedNetwork| {
+        let mut fields = Fields::default();
+        fields.set("name", network.name.clone());
+        fields.set("mode", "container");
+        fields.set_texts_unless_empty("labels", &network.labels);
+        Value::Object(fields.0)
+    };
+    match network {
+        Network::Host => vec![json!({"mode": "host"})],
+        Network::Bridge => vec![json!({"mode": "container/bridge"})],
+        Network::Container(networks) => networks.iter().map(named).collect(),
+    }
+}
+
+fn port_definition(definition: &PortDefinition) -> Value {
+    let mut fields = Fields::default();
+    fields.set("port", definition.port.number());
+    fields.set_texts_unless_empty("labels", &definition.labels);
+    fields.set_some("name", definition.name.clone());
+    fields.set("protocol", definition.protocol.as_str());
+    Value::Object(fields.0)
+}
+
+fn port_mapping(mapping: &PortMapping) -> Value {
+    let mut fields = Fields::default();
+    fields.set("containerPort", mapping.container_port);
+    fields.set_some("hostPort", mapping.host_port.map(|port| port.number()));
+    fields.set("labels", texts(&mapping.labels));
+    fields.set_some("name", mapping.name.clone());
+    fields.set("protocol", mapping.protocol.as_str());
+    fields.set("servicePort", mapping.service_port);
+    fields.set_some("networkNames", (!mapping.network_names.is_empty()).then(|| mapping.network_names.clone()));
+    Value::Object(fields.0)
+}
+
+fn container(container: &Container, network: &Network) -> Value {
+    let mut fields = Fields::default();
+    fields.set(
+        "type",
+        match container.kind {
+            ContainerKind::Docker => "DOCKER",
+            ContainerKind::Mesos => "MESOS",
+        },
+    );
+    if let Some(docker) = &container.docker {
+        let parameters: Vec<Value> = docker.parameters.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+        fields.set(
+            "docker",
+            json!({
+                "forcePullImage": docker.force_pull_image,
+                "image": docker.image,
+                "parameters": parameters,
+                "privileged": docker.privileged,
+            }),
+        );
+    }
+    fields.set("volumes", container.volumes.iter().map(volume).collect::<Vec<_>>());
+    if *network != Network::Host {
+        fields.set("portMappings", container.port_mappings.iter().map(port_mapping).collect::<Vec<_>>());
+    }
+    Value::Object(fields.0)
+}
+
+fn volume(volume: &Volume) -> Value {
+    let mode = |mode: &Mode| match mode {
+        Mode::Ro => "RO",
+        Mode::Rw => "RW",
+    };
+    match volume {
+        Volume::Host { container_path, host_path, mode: access } => {
+            json!({"containerPath": container_path, "hostPath": host_path, "mode": mode(access)})
+        }
+        Volume::Brick(brick) => {
+            let mut fields = Fields::default();
+            fields.set("size", brick.size);
+            fields.set("pool", brick.pool.as_str());
+            fields.set_some("fs", brick.file_system.map(|file_system| file_system.as_str()));
+            json!({"containerPath": brick.container_path, "mode": mode(&brick.mode), "brick": fields.0})
+        }
+    }
+}
+
+fn kill_selection(selection: KillSelection) -> &'static str {
+    match selection {
+        KillSelection::YoungestFirst => "YOUNGEST_FIRST",
+        KillSelection::OldestFirst => "OLDEST_FIRST",
+    }
+}
+
+fn unreachable_strategy(strategy: UnreachableStrategy) -> Value {
+    match strategy {
+        UnreachableStrategy::Disabled => json!("disabled"),
+        UnreachableStrategy::Enabled { inactive_after_seconds, expunge_after_seconds } => {
+            json!({"inactiveAfterSeconds": inactive_after_seconds, "expungeAfterSeconds": expunge_after_seconds})
+        }
+    }
 }

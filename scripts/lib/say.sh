@@ -1,0 +1,56 @@
+# Messages and the places that the scripts share. To be sourced, not run.
+# shellcheck shell=bash
+
+# Administration tools live in sbin, which a plain root shell may leave out.
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+# The top of the source tree.
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+export top
+
+say() { printf '%s\n' "$*"; }
+step() { printf '==> %s\n' "$*"; }
+warn() { printf 'warning: %s\n' "$*" >&2; }
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+need_root() {
+    [ "$(id -u)" = 0 ] || die "$1 must run as root: it manages containers, mounts and the name server's port. Try: sudo $0"
+}
+
+# await SECONDS WHAT COMMAND...: runs COMMAND until it succeeds; false after SECONDS.
+await() {
+    local seconds=$1 what=$2 end
+    shift 2
+    end=$((SECONDS + seconds))
+    until "$@" >/dev/null 2>&1; do
+        [ "$SECONDS" -lt "$end" ] || {
+            warn "$what: not within $seconds seconds"
+            return 1
+        }
+        sleep 0.1
+    done
+}
+
+# alive PID NAME: is PID a process whose command is NAME? (A pid file may be older than the process that has its number now.)
+alive() {
+    [ -n "$1" ] && [ -r "/proc/$1/comm" ] && [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ]
+}
+
+# end_process PID NAME SECONDS: asks a process to end and waits for it; kills it after SECONDS.
+end_process() {
+    local pid=$1 name=$2 seconds=$3
+    alive "$pid" "$name" || return 0
+    kill "$pid" 2>/dev/null || return 0
+    local end=$((SECONDS + seconds))
+    while alive "$pid" "$name"; do
+        if [ "$SECONDS" -ge "$end" ]; then
+            warn "$name (process $pid) did not end within $seconds seconds; it is killed"
+            kill -9 "$pid" 2>/dev/null || true
+            return 0
+        fi
+        sleep 0.1
+    done
+}

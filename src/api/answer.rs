@@ -1,0 +1,80 @@
+//! Responses: JSON, nothing, and the headers that every one of them has.
+
+use serde::Serialize;
+use serde_json::json;
+use warp::{
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE, EXPIRES, LOCATION, PRAGMA, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION},
+    },
+    reply::Reply as _,
+};
+
+use super::{Info, Response};
+use crate::model::{
+    id::{DeploymentId, PathId},
+    time::Timestamp,
+};
+
+/// JSON with a status.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let mut response = warp::reply::json(body).into_response();
+    if response.status() == StatusCode::OK {
+        *response.status_mut() = status;
+    }
+    response
+}
+
+/// JSON with 200.
+pub fn ok(body: &impl Serialize) -> Response {
+    json(StatusCode::OK, body)
+}
+
+/// A status without a body.
+pub fn empty(status: StatusCode) -> Response {
+    status.into_response()
+}
+
+/// A text with its media type.
+pub fn text(kind: &'static str, body: String) -> Response {
+    let mut response = body.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// Marathon's answer to a change: the version and the deployment that brings it about, the latter in a header too.
+pub fn deployment(status: StatusCode, id: &DeploymentId, version: Timestamp) -> Response {
+    with_deployment(json(status, &json!({ "version": version, "deploymentId": id })), id)
+}
+
+/// Adds `Marathon-Deployment-Id`.
+pub fn with_deployment(mut response: Response, id: &DeploymentId) -> Response {
+    set(response.headers_mut(), HeaderName::from_static("marathon-deployment-id"), id.as_str());
+    response
+}
+
+/// Adds `Location`. Marathon gives the app's id as a path of its own host (`http://host:8080/shop/web`), which is no address of the API.
+pub fn with_location(mut response: Response, base: &str, app: &PathId) -> Response {
+    set(response.headers_mut(), LOCATION, &format!("{base}{app}"));
+    response
+}
+
+/// The headers of every response (Marathon 1.11), and `nosniff`.
+pub fn with_common_headers(mut response: Response, info: &Info) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    headers.insert(EXPIRES, HeaderValue::from_static("0"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(X_XSS_PROTECTION, HeaderValue::from_static("1; mode=block"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    set(headers, HeaderName::from_static("x-marathon-leader"), &info.leader_url());
+    response
+}
+
+/// A value that is no header's is left out: none of ours has such characters.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

@@ -1,0 +1,185 @@
+//! A request taken apart: the path without its decorations, the query, and a body that is read only when a route wants it, up to a limit.
+
+use std::{net::SocketAddr, pin::Pin};
+
+use bytes::{Buf, Bytes};
+use futures_util::{Stream, StreamExt};
+use serde_json::Value;
+use tokio::sync::watch;
+use warp::{
+    Filter, Rejection,
+    http::{
+        HeaderMap, Method, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE, HOST},
+    },
+};
+
+use super::{
+    error::ApiError,
+    query::{Query, decode},
+};
+
+/// The connection that a request came on; put into the request's extensions by the accept loop.
+#[derive(Clone)]
+pub struct Peer {
+    /// The client.
+    pub address: SocketAddr,
+    /// Becomes true when the server is to stop: streams end then.
+    pub closing: watch::Receiver<bool>,
+}
+
+/// One request.
+pub struct Call {
+    /// Its method.
+    pub method: Method,
+    /// The path's segments, decoded; empty ones are dropped, and so are the prefixes under which DC/OS mounts Marathon.
+    pub segments: Vec<String>,
+    /// Its query.
+    pub query: Query,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Where it came from; `None` without a connection.
+    pub peer: Option<Peer>,
+    path: String,
+    body: Body,
+    body_bytes_max: usize,
+}
+
+type Body = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>;
+
+/// Takes every request apart; bodies of more than `body_bytes_max` are refused when they are read.
+pub fn filter(body_bytes_max: usize) -> impl Filter<Extract = (Call,), Error = Rejection> + Clone {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::method()
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<Peer>())
+        .and(warp::body::stream().map(boxed))
+        .map(move |method, path: warp::path::FullPath, query: String, headers, peer, body| Call {
+            method,
+            segments: segments(path.as_str()),
+            query: Query::read(&query),
+            headers,
+            peer,
+            path: path.as_str().to_owned(),
+            body,
+            body_bytes_max,
+        })
+}
+
+fn boxed(body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static) -> Body {
+    Box::pin(body.map(|part| part.map(|mut part| part.copy_to_bytes(part.remaining()))))
+}
+
+/// An id may come with its slashes encoded, so decoding goes first.
+fn segments(path: &str) -> Vec<String> {
+    let mut segments: Vec<String> = decode(path, false).split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
+    for prefix in [["service", "marathon"].as_slice(), &["marathon"]] {
+        if segments.len() > prefix.len() && prefix.iter().zip(&segments).all(|(ours, theirs)| ours == theirs) {
+            segments.drain(..prefix.len());
+            break;
+        }
+    }
+    segments
+}
+
+impl Call {
+    /// The path as it came.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The client's address, without its port.
+    pub fn client_ip(&self) -> String {
+        self.peer.as_ref().map_or_else(|| "unknown".into(), |peer| peer.address.ip().to_string())
+    }
+
+    /// True for GET and for HEAD, which is answered the same; hyper leaves the body away.
+    pub fn is_read(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
+
+    /// A flag of the query.
+    pub fn flag(&self, name: &str, default: bool) -> bool {
+        self.query.flag(name, default)
+    }
+
+    /// `http://host:port` as the client knows us.
+    pub fn base(&self, otherwise: &str) -> String {
+        let host = self.headers.get(HOST).and_then(|host| host.to_str().ok());
+        host.map_or_else(|| otherwise.to_owned(), |host| format!("http://{host}"))
+    }
+
+    /// The body as JSON. Nesting is limited to 128 levels by the reader.
+    ///
+    /// # Errors
+    /// 415 for another content type (none is taken for JSON), 413 for too much, 400 for nothing or for what is not JSON.
+    pub async fn json(&mut self) -> Result<Value, ApiError> {
+        if let Some(kind) = self.headers.get(CONTENT_TYPE)
+            && !kind.to_str().is_ok_and(is_json)
+        {
+            return Err(ApiError::reason(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
+        let body = self.bytes().await?;
+        if body.trim_ascii().is_empty() {
+            return Err(ApiError::empty_body());
+        }
+        serde_json::from_slice(&body).map_err(|error| ApiError::malformed(error.to_string()))
+    }
+
+    async fn bytes(&mut self) -> Result<Vec<u8>, ApiError> {
+        let max = self.body_bytes_max;
+        let too_large = || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {max} bytes"));
+        let announced = self.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > max) {
+            return Err(too_large());
+        }
+        let mut body = Vec::new();
+        while let Some(part) = self.body.next().await {
+            let part = part.map_err(|error| ApiError::bad(format!("the body could not be read: {error}")))?;
+            if body.len() + part.len() > max {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok(body)
+    }
+}
+
+fn is_json(kind: &str) -> bool {
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || essence.starts_with("application/") && essence.ends_with("+json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decorations_of_a_path_are_dropped() {
+        let check = |path: &str, expected: &str| assert_eq!(segments(path).join(" "), expected, "{path}");
+        check("/v2/apps/", "v2 apps");
+        check("/v2/apps//shop/web", "v2 apps shop web");
+        check("/v2/apps/%2Fshop%2Fweb", "v2 apps shop web");
+        check("/service/marathon/v2/apps", "v2 apps");
+        check("/marathon/v2/apps", "v2 apps");
+        check("/marathon", "marathon");
+        check("/", "");
+        check("*", "*");
+    }
+
+    #[test]
+    fn json_goes_by_several_names() {
+        for (kind, expected) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/vnd.dcos+json", true),
+            ("text/plain", false),
+            ("application/x-www-form-urlencoded", false),
+            ("", false),
+        ] {
+            assert_eq!(is_json(kind), expected, "{kind}");
+        }
+    }
+}

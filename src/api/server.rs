@@ -1,0 +1,246 @@
+//! The accept loop: connections, their limits and their end.
+//!
+//! HTTP/1.1 without TLS, as Marathon's plain port. warp's own server has neither limits nor time-outs, so only its service is used. A connection is
+//! closed when nothing has been sent or received for [`Limits::idle`](super::Limits::idle): that covers clients that say nothing, that never finish
+//! their headers or body, and that never read their answer. Event streams live on through their signs of life.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+    time::{Instant, Sleep},
+};
+use tracing::{debug, warn};
+use warp::filters::BoxedFilter;
+
+use super::{Api, Limits, Response, call::Peer, routes};
+
+/// After an error of `accept` that is not about one connection (no file descriptors left), the next attempt waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `shutdown` is done; then connections get [`Limits::drain`] to finish, and event streams end at once.
+pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()>) {
+    let limits = api.limits;
+    let filter = routes(api);
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let (stop, closing) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            (place, stream, address) = accept(&listener, &places) => {
+                let peer = Peer { address, closing: closing.clone() };
+                connections.spawn(connection(stream, peer, filter.clone(), limits, place));
+            }
+        }
+    }
+    drop(listener);
+    // Nobody may be connected.
+    _ = stop.send(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.drain, drained).await.is_err() {
+        debug!(connections = connections.len(), "Connections are cut.");
+    }
+    connections.shutdown().await;
+}
+
+/// The next connection that there is a place for.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (Option<OwnedSemaphorePermit>, TcpStream, std::net::SocketAddr) {
+    // The semaphore is never closed.
+    let place = places.clone().acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => return (place, stream, address),
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+            Err(error) => {
+                warn!(%error, "No connection can be accepted.");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, peer: Peer, filter: BoxedFilter<(Response,)>, limits: Limits, place: Option<OwnedSemaphorePermit>) {
+    let _place = place;
+    // Without it small answers may wait for an acknowledgement; with it failing they are only slower.
+    _ = stream.set_nodelay(true);
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_time)
+        .max_buf_size(limits.header_bytes)
+        .max_headers(limits.headers);
+    let service = TowerToHyperService::new(warp::service(filter));
+    let mut closing = peer.closing.clone();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        hyper::service::Service::call(&service, request)
+    });
+    let io = TokioIo::new(Idle::new(stream, limits.idle));
+    let connection = builder.serve_connection(io, service);
+    tokio::pin!(connection);
+    let told_to_end = async { _ = closing.wait_for(|closing| *closing).await };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told_to_end => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "Connection ended.");
+    }
+}
+
+/// A stream that fails when nothing has moved for a while.
+struct Idle<S> {
+    stream: S,
+    limit: Duration,
+    moved_at: Instant,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl<S> Idle<S> {
+    fn new(stream: S, limit: Duration) -> Self {
+        let now = Instant::now();
+        Self { stream, limit, moved_at: now, alarm: Box::pin(tokio::time::sleep_until(now + limit)) }
+    }
+
+    /// What an operation came to; one that has to wait fails when it has been too long. The alarm is set anew only when it goes off.
+    fn watch<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.moved_at = Instant::now();
+            return outcome;
+        }
+        loop {
+            ready!(self.alarm.as_mut().poll(context));
+            let due = self.moved_at + self.limit;
+            if due <= Instant::now() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.alarm.as_mut().reset(due);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Idle<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.watch(context, outcome)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Idle<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watch(context, outcome)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.watch(context, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::oneshot,
+    };
+
+    use super::*;
+    use crate::api::testing::{Server, World};
+
+    async fn listening(limits: Limits) -> (std::net::SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+        let api = Server::with_limits(World::default(), limits).api;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        (address, stop, tokio::spawn(serve(listener, api, async { _ = stopped.await })))
+    }
+
+    /// What comes back until the server closes the connection.
+    async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // The server may answer, and close, before it has read everything.
+        _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_is_closed() {
+        let (address, _stop, _server) = listening(Limits { idle: Duration::from_millis(20), ..Limits::default() }).await;
+        assert_eq!(exchange(address, "").await, "");
+        assert_eq!(exchange(address, "GET /ping HTTP/1.1\r\nHost: loc").await, "");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_comes_is_not_waited_for() {
+        let (address, _stop, _server) = listening(Limits { request_time: Duration::from_millis(20), ..Limits::default() }).await;
+        let answer = exchange(address, "POST /v2/apps HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n{").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn headers_have_a_limit() {
+        let (address, _stop, _server) = listening(Limits::default()).await;
+        let many = "X: y\r\n".repeat(200);
+        assert!(exchange(address, &format!("GET /ping HTTP/1.1\r\n{many}\r\n")).await.starts_with("HTTP/1.1 431 "));
+        // Cut off while it still sends, the client may lose the answer; it is never served.
+        let long = "y".repeat(200_000);
+        assert!(!exchange(address, &format!("GET /ping HTTP/1.1\r\nX: {long}\r\n\r\n")).await.contains("pong"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_place_waits_for_one() {
+        let (address, _stop, _server) = listening(Limits { connections: 1, ..Limits::default() }).await;
+        let first = TcpStream::connect(address).await.unwrap();
+        let second = tokio::spawn(exchange(address, "GET /ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+        drop(first);
+        assert!(second.await.unwrap().ends_with("pong"));
+    }
+
+    #[tokio::test]
+    async fn the_server_stops_when_it_is_told() {
+        let (address, stop, server) = listening(Limits { drain: Duration::from_millis(20), ..Limits::default() }).await;
+        let _kept_open = TcpStream::connect(address).await.unwrap();
+        assert!(exchange(address, "GET /ping HTTP/1.0\r\n\r\n").await.ends_with("pong"));
+        stop.send(()).unwrap();
+        server.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}

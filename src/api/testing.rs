@@ -1,0 +1,419 @@
+//! A hand-built world for the tests of this room: a view, and a stand-in for the driver that answers requests as plainly as can be.
+
+use std::sync::{Arc, Mutex};
+
+use hyper_util::service::TowerToHyperService;
+use indexmap::IndexMap;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+use warp::{
+    filters::BoxedFilter,
+    http::{HeaderMap, Request as HttpRequest, StatusCode},
+};
+
+use super::{Api, Info, Limits, routes};
+use crate::{
+    core::state::{QueueEntry, View},
+    model::{
+        agent::Agent,
+        app::{
+            App, Backoff, Container, ContainerKind, Docker, EnvValue, KillSelection, Network, PortDefinition, PortMapping, PortNumber,
+            Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo,
+        },
+        deployment::{Action, ActionKind, AppChange, Deployment, Step},
+        event::Event,
+        id::{DeploymentId, InstanceId, Owner, PathId},
+        instance::{Condition, Goal, Instance, Placement},
+        port::{PortClaim, Position},
+        record::{AppEntry, Change, Record, RecordKey},
+        request::{KillSelector, Reply, Request, RequestError},
+        resources::Scalar,
+        time::Timestamp,
+    },
+    runtime::handle::{Handle, Published, Submission},
+};
+
+/// A fixed moment, `seconds` after it.
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp("2020-01-31T12:00:00.000Z".parse::<Timestamp>().unwrap().0 + seconds * 1000)
+}
+
+/// A definition to be varied.
+pub struct AppBuilder(pub App);
+
+/// An app with a command and one dynamic port on the host's network.
+pub fn app(id: &str) -> AppBuilder {
+    let default =
+        PortDefinition { port: PortNumber::Fixed(10_000), protocol: Protocol::Tcp, name: Some("default".into()), labels: IndexMap::new() };
+    AppBuilder(App {
+        id: id.parse().unwrap(),
+        cmd: Some("sleep 1000".into()),
+        args: Vec::new(),
+        user: None,
+        env: IndexMap::new(),
+        instances: 1,
+        cpus: Scalar::from_f64(0.5),
+        mem: Scalar::whole(128),
+        disk: Scalar::ZERO,
+        executor: String::new(),
+        constraints: Vec::new(),
+        accepted_resource_roles: None,
+        role: "*".into(),
+        labels: IndexMap::new(),
+        container: None,
+        network: Network::Host,
+        port_definitions: vec![default],
+        require_ports: false,
+        backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
+        kill_grace_ms: None,
+        kill_selection: KillSelection::YoungestFirst,
+        upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
+        unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
+        version: at(0),
+        version_info: VersionInfo { last_scaling_at: at(0), last_config_change_at: at(0) },
+    })
+}
+
+impl AppBuilder {
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.0.env.insert(name.into(), EnvValue::Text(value.into()));
+        self
+    }
+
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.0.labels.insert(name.into(), value.into());
+        self
+    }
+
+    pub fn version(mut self, version: Timestamp) -> Self {
+        self.0.version = version;
+        self.0.version_info = VersionInfo { last_scaling_at: version, last_config_change_at: version };
+        self
+    }
+
+    /// Docker on the bridge; host port, container port and name of each mapping. Service ports count from 10100.
+    pub fn bridge(mut self, mappings: &[(PortNumber, u16, Option<&str>)]) -> Self {
+        let mapping = |(index, (host_port, container_port, name)): (usize, &(PortNumber, u16, Option<&str>))| PortMapping {
+            container_port: *container_port,
+            host_port: Some(*host_port),
+            service_port: 10_100 + index as u16,
+            protocol: Protocol::Tcp,
+            name: name.map(str::to_owned),
+            labels: IndexMap::new(),
+            network_names: Vec::new(),
+        };
+        self.0.cmd = None;
+        self.0.network = Network::Bridge;
+        self.0.port_definitions = Vec::new();
+        self.0.container = Some(Container {
+            kind: ContainerKind::Docker,
+            docker: Some(Docker { image: "zmfsea/web".into(), force_pull_image: false, privileged: false, parameters: Vec::new() }),
+            port_mappings: mappings.iter().enumerate().map(mapping).collect(),
+            volumes: Vec::new(),
+        });
+        self
+    }
+}
+
+/// What there is.
+#[derive(Clone, Default)]
+pub struct World {
+    pub view: View,
+}
+
+impl World {
+    pub fn put(&mut self, record: Record) -> &mut Self {
+        self.view.tables.apply(&Change::Put(record));
+        self
+    }
+
+    pub fn app(&mut self, app: AppBuilder) -> &mut Self {
+        let app = app.0;
+        self.put(Record::App(Arc::new(AppEntry { id: app.id.clone(), version: app.version, owner: Owner::default_owner() })));
+        self.put(Record::Definition(Arc::new(app)))
+    }
+
+    pub fn claim(&mut self, port: u16, app: &str, position: Position) -> &mut Self {
+        let (app, owner, created_at) = (app.parse().unwrap(), Owner::default_owner(), at(0));
+        self.put(Record::Port(Arc::new(PortClaim { port, app, position, owner, created_at })))
+    }
+
+    /// Instance number `number` of an app, in its current version, on `node1`.
+    pub fn instance(&mut self, app: &str, number: u128, condition: Condition, ports: &[u16]) -> &mut Self {
+        let app: PathId = app.parse().unwrap();
+        let version = self.view.tables.apps[&app].version;
+        let launched = condition != Condition::Scheduled;
+        let placement = Placement { agent: "agent-S1".parse().unwrap(), host: "node1".into(), ports: ports.to_vec() };
+        let started = matches!(condition, Condition::Running | Condition::Killing | Condition::Unreachable);
+        self.put(Record::Instance(Arc::new(Instance {
+            id: InstanceId::new(app, Uuid::from_u128(number)),
+            version,
+            incarnation: u32::from(launched),
+            condition,
+            goal: Goal::Running,
+            since: at(10),
+            placement: launched.then_some(placement),
+            staged_at: launched.then(|| at(10)),
+            started_at: started.then(|| at(12)),
+            addresses: if started { vec!["192.0.2.1".parse().unwrap()] } else { Vec::new() },
+            healthy: None,
+        })))
+    }
+
+    pub fn agent(&mut self) -> &mut Self {
+        self.put(Record::Agent(Arc::new(Agent {
+            id: "agent-S1".parse().unwrap(),
+            host: "node1".into(),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            attributes: Vec::new(),
+            region: Some("west".into()),
+            zone: None,
+            seen_at: at(0),
+        })))
+    }
+
+    pub fn deployment(&mut self, id: &str, app: &str) -> &mut Self {
+        let app: PathId = app.parse().unwrap();
+        let action = |kind| Step { actions: vec![Action { kind, app: app.clone() }] };
+        self.put(Record::Deployment(Arc::new(Deployment {
+            id: id.parse().unwrap(),
+            version: at(0),
+            changes: vec![AppChange { app: app.clone(), from: None, to: Some(at(0)) }],
+            steps: vec![action(ActionKind::Start), action(ActionKind::Scale)],
+            current_step: 1,
+            started_at: at(0),
+        })))
+    }
+
+    pub fn queue(&mut self, entry: QueueEntry) -> &mut Self {
+        self.view.queue.insert(entry.app.clone(), Arc::new(entry));
+        self
+    }
+}
+
+/// An app that waits without a reason yet.
+pub fn queued(app: &str) -> QueueEntry {
+    QueueEntry {
+        app: app.parse().unwrap(),
+        since: at(5),
+        not_before: None,
+        processed: 0,
+        unused: 0,
+        last_unused_at: None,
+        last_used_at: None,
+        rejected: [0; 10],
+        last_unused_offers: Vec::new(),
+        held_by: None,
+    }
+}
+
+/// The API over a world, with a driver that carries requests out at once and remembers them.
+pub struct Server {
+    pub api: Api,
+    pub requests: Arc<Mutex<Vec<Request>>>,
+    routes: BoxedFilter<(super::Response,)>,
+}
+
+pub fn info() -> Info {
+    let mut info = Info::new("node1", 8080, &crate::core::Settings::default());
+    info.build_ref = "test".into();
+    info
+}
+
+impl Server {
+    pub fn new(world: World) -> Self {
+        Self::with_limits(world, Limits::default())
+    }
+
+    pub fn with_limits(world: World, limits: Limits) -> Self {
+        let (handle, submissions) = Handle::new(world.view.clone());
+        let requests = Arc::default();
+        let driver = Driver { handle: handle.clone(), world, requests: Arc::clone(&requests), revision: 0 };
+        tokio::spawn(driver.run(submissions));
+        let api = Api::with_limits(handle, info(), limits);
+        Self { routes: routes(api.clone()), api, requests }
+    }
+
+    /// `line` is a method and a path; a body that is given is sent as JSON.
+    pub async fn ask(&self, line: &str, body: &str) -> Answer {
+        self.ask_with(line, &[("host", "localhost:8080"), ("content-type", "application/json")], body).await
+    }
+
+    pub async fn ask_with(&self, line: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let (method, uri) = line.split_once(' ').unwrap();
+        let mut request = HttpRequest::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(body.to_owned()).unwrap()).await
+    }
+
+    pub async fn send(&self, request: HttpRequest<String>) -> Answer {
+        let service = TowerToHyperService::new(warp::service(self.routes.clone()));
+        let response = hyper::service::Service::call(&service, request).await.unwrap();
+        let (head, body) = response.into_parts();
+        Answer { status: head.status, headers: head.headers, body: collect(body).await }
+    }
+}
+
+async fn collect(body: impl hyper::body::Body<Data = bytes::Bytes, Error = warp::Error>) -> String {
+    let mut body = std::pin::pin!(body);
+    let mut bytes = Vec::new();
+    while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
+        bytes.extend_from_slice(&frame.unwrap().into_data().unwrap_or_default());
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// A response.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    pub fn message(&self) -> String {
+        self.json()["message"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Status, the headers that depend on the request, and the body, for snapshots.
+    pub fn show(&self) -> String {
+        let mut text = format!("{}\n", self.status);
+        for name in ["allow", "content-type", "location", "marathon-deployment-id", "retry-after"] {
+            if let Some(value) = self.headers.get(name) {
+                text += &format!("{name}: {}\n", value.to_str().unwrap());
+            }
+        }
+        let body = serde_json::from_str::<Value>(&self.body);
+        text + "\n" + &body.map_or_else(|_| self.body.clone(), |body| serde_json::to_string_pretty(&body).unwrap())
+    }
+}
+
+struct Driver {
+    handle: Handle,
+    world: World,
+    requests: Arc<Mutex<Vec<Request>>>,
+    revision: u64,
+}
+
+impl Driver {
+    async fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
+        while let Some(submission) = submissions.recv().await {
+            self.requests.lock().unwrap().push(submission.request.clone());
+            let outcome = self.carry_out(submission.request);
+            self.revision += 1;
+            let posted = Event {
+                kind: "api_post_event",
+                timestamp: at(self.revision as i64),
+                app: None,
+                fields: serde_json::Map::from_iter([("uri".to_owned(), submission.origin.uri.into())]),
+            };
+            let published = Published { revision: self.revision, events: vec![Arc::new(posted)], changed: Vec::new() };
+            self.handle.publish(self.world.view.clone(), published);
+            // The client may be gone.
+            _ = submission.reply.send(outcome);
+        }
+    }
+
+    fn carry_out(&mut self, request: Request) -> Result<Reply, RequestError> {
+        match request {
+            Request::CreateApp { input, .. } => {
+                let id = PathId::resolve(input.id().unwrap(), &PathId::root()).unwrap();
+                if self.world.view.tables.apps.contains_key(&id) {
+                    return Err(RequestError::AppExists(id));
+                }
+                self.create(&id);
+                Ok(self.deployed(vec![id]))
+            }
+            Request::UpdateApps { updates, create, force, .. } => {
+                let missing: Vec<_> = updates.iter().map(|(id, _)| id).filter(|id| self.exists(id).is_err()).cloned().collect();
+                if let Some(id) = missing.first().filter(|_| !create) {
+                    return Err(RequestError::NoApp(id.clone()));
+                }
+                for (id, _) in &updates {
+                    self.unlocked(id, force)?;
+                }
+                missing.iter().for_each(|id| self.create(id));
+                Ok(self.deployed(missing))
+            }
+            Request::DeleteApp { app, force } => {
+                self.exists(&app)?;
+                self.unlocked(&app, force)?;
+                self.world.view.tables.apply(&Change::Delete(RecordKey::App(app)));
+                Ok(self.deployed(Vec::new()))
+            }
+            Request::RestartApp { app, force } => {
+                self.exists(&app)?;
+                self.unlocked(&app, force)?;
+                Ok(self.deployed(Vec::new()))
+            }
+            Request::KillTasks { selection, scale, .. } => {
+                let killed = self.select(selection)?;
+                Ok(if scale { self.deployed(Vec::new()) } else { Reply::Killed(killed) })
+            }
+            Request::CancelDeployment { id, force } => {
+                let found = self.world.view.tables.deployments.contains_key(&id);
+                let done = || if force { Reply::Done } else { self.deployed(Vec::new()) };
+                if found { Ok(done()) } else { Err(RequestError::NoDeployment(id)) }
+            }
+            Request::ResetDelay { app } => self.world.view.queue.remove(&app).map(|_| Reply::Done).ok_or(RequestError::NotQueued(app)),
+            Request::ReleasePort { port } => {
+                let claim = self.world.view.tables.ports.get(&port).cloned().ok_or(RequestError::NoPort(port))?;
+                match self.exists(&claim.app) {
+                    Ok(()) => Err(RequestError::Conflict(format!("Port {port} is used by app '{}'.", claim.app))),
+                    Err(_) => Ok(Reply::Done),
+                }
+            }
+            Request::ReleaseBrick { brick, .. } | Request::FenceBrick { brick, .. } => {
+                let found = self.world.view.tables.bricks.contains_key(&brick);
+                if found { Ok(Reply::Done) } else { Err(RequestError::NoBrick(brick)) }
+            }
+        }
+    }
+
+    fn exists(&self, app: &PathId) -> Result<(), RequestError> {
+        let found = self.world.view.tables.apps.contains_key(app);
+        if found { Ok(()) } else { Err(RequestError::NoApp(app.clone())) }
+    }
+
+    fn unlocked(&self, app: &PathId, force: bool) -> Result<(), RequestError> {
+        let deployments = self.world.view.tables.deployments.values();
+        let locks: Vec<_> = deployments.filter(|d| d.affected_apps().any(|id| id == app)).map(|d| d.id.clone()).collect();
+        if force || locks.is_empty() { Ok(()) } else { Err(RequestError::Locked(locks)) }
+    }
+
+    fn create(&mut self, id: &PathId) {
+        self.world.app(app(id.as_str()).version(at(100)));
+    }
+
+    fn deployed(&self, created: Vec<PathId>) -> Reply {
+        Reply::Deployment { id: DeploymentId::new("97c136bf-5a28-4821-9d94-480d9fbb01c8"), version: at(100), created }
+    }
+
+    fn select(&self, selection: KillSelector) -> Result<Vec<Instance>, RequestError> {
+        let tables = &self.world.view.tables;
+        let live = |app: &PathId| tables.instances_of(app).filter(|instance| instance.condition.is_live()).map(|i| (**i).clone());
+        match selection {
+            KillSelector::App { app, host } => {
+                self.exists(&app)?;
+                let on = |instance: &Instance| instance.placement.as_ref().is_some_and(|at| host.as_ref().is_none_or(|h| **h == *at.host));
+                Ok(live(&app).filter(on).collect())
+            }
+            KillSelector::Task { app, task } => {
+                self.exists(&app)?;
+                let found: Vec<_> = live(&app).filter(|instance| instance.task().to_string() == task).collect();
+                if found.is_empty() { Err(RequestError::NoTask(task)) } else { Ok(found) }
+            }
+            KillSelector::Tasks(tasks) => {
+                Ok(tasks.iter().filter_map(|task| tables.instances.get(&task.instance)).map(|instance| (**instance).clone()).collect())
+            }
+        }
+    }
+}

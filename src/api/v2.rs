@@ -1,0 +1,290 @@
+//! The routes. Each file names the facts about Marathon 1.11 that it relies on; bodies are in [`view`](super::view).
+//!
+//! In common: a trailing slash, doubled slashes and encoded ones change nothing. `force`, `scale` and `wipe` are true only when they say so. A change
+//! answers `{"version", "deploymentId"}` and repeats the id in `Marathon-Deployment-Id`. What has been answered is visible to the same client's next
+//! read, because a request is answered only after its commit and its snapshot.
+
+use warp::http::Method;
+
+use super::{
+    Api, Response, accept, answer,
+    call::Call,
+    error::{ApiError, ApiResult},
+    guard, identity,
+};
+use crate::model::{
+    id::PathId,
+    request::{Reply, Request},
+};
+
+mod apps;
+mod bricks;
+mod deployments;
+mod events;
+mod groups;
+mod info;
+mod ports;
+mod queue;
+mod tasks;
+
+/// Answers any request, in time.
+pub async fn answer(api: Api, call: Call) -> Response {
+    let in_time = tokio::time::timeout(api.limits.request_time, route(&api, call)).await;
+    let late = || {
+        let seconds = api.limits.request_time.as_secs();
+        Err(ApiError::unavailable(format!("no answer within {seconds} s; a change that was asked for may still be made")))
+    };
+    in_time.unwrap_or_else(|_| late()).unwrap_or_else(|error| error.response())
+}
+
+async fn route(api: &Api, call: Call) -> ApiResult {
+    guard::check(&api.info, &call.method, &call.headers)?;
+    let segments = call.segments.clone();
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    match segments.as_slice() {
+        ["ping"] => ping(&call),
+        ["v2", "apps", rest @ ..] => apps::route(api, call, rest).await,
+        ["v2", "deployments", rest @ ..] => deployments::route(api, call, rest).await,
+        ["v2", "groups", rest @ ..] => groups::route(api, &call, rest),
+        ["v2", "tasks", rest @ ..] => tasks::route(api, call, rest).await,
+        ["v2", "queue", rest @ ..] => queue::route(api, call, rest).await,
+        ["v2", "events"] => events::route(api, &call),
+        ["v2", "info"] => info::info(api, &call),
+        ["v2", "leader"] => info::leader(api, &call),
+        ["v2", "plugins", rest @ ..] => info::plugins(&call, rest),
+        ["v2", "ports", rest @ ..] => ports::route(api, call, rest).await,
+        ["v2", "bricks", rest @ ..] => bricks::route(api, call, rest).await,
+        _ => Err(ApiError::no_route()),
+    }
+}
+
+/// `pong`: as a text for `*/*`, `text/*` and without `Accept`; as a JSON string for `application/json`; 204 when the client wants neither.
+fn ping(call: &Call) -> ApiResult {
+    reads_only(call)?;
+    Ok(match accept::best(&call.headers, &["text/plain", "application/json"]) {
+        Some("application/json") => answer::ok(&"pong"),
+        Some(_) => answer::text("text/plain; charset=utf-8", "pong".into()),
+        None => answer::empty(warp::http::StatusCode::NO_CONTENT),
+    })
+}
+
+/// # Errors
+/// 405 for anything but GET and HEAD.
+fn reads_only(call: &Call) -> Result<(), ApiError> {
+    if call.is_read() { Ok(()) } else { Err(ApiError::method(&[Method::GET, Method::HEAD])) }
+}
+
+/// Asks the core.
+async fn submit(api: &Api, call: &Call, request: Request) -> Result<Reply, ApiError> {
+    Ok(api.handle.submit(identity::origin(call), request).await?)
+}
+
+/// An id spelled by the segments of a path.
+///
+/// # Errors
+/// The text of the id, for a message, when no app can have it.
+fn path_id(segments: &[&str]) -> Result<PathId, String> {
+    let text = format!("/{}", segments.join("/"));
+    text.parse().map_err(|_| text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::{
+        api::{
+            Limits, routes,
+            testing::{Server, World, app},
+        },
+        model::{instance::Condition, port::Position},
+    };
+
+    #[tokio::test]
+    async fn every_response_has_marathons_headers() {
+        let server = Server::new(World::default());
+        for line in ["GET /v2/apps", "GET /nowhere", "POST /v2/apps", "GET /ping"] {
+            let headers = server.ask(line, "").await.headers;
+            for (name, value) in [
+                ("cache-control", "no-cache, no-store, must-revalidate"),
+                ("pragma", "no-cache"),
+                ("expires", "0"),
+                ("x-marathon-leader", "http://node1:8080"),
+                ("x-frame-options", "DENY"),
+                ("x-xss-protection", "1; mode=block"),
+                ("x-content-type-options", "nosniff"),
+            ] {
+                assert_eq!(headers[name], value, "{line}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_served_is_404_and_wrong_methods_are_405() {
+        let server = Server::new(World::default());
+        for line in ["GET /", "GET /v2", "GET /v2/pods", "HEAD /v2/pods", "GET /v2/eventSubscriptions", "GET /v2/info/x", "GET /metrics"] {
+            assert_eq!(
+                server.ask(line, "").await.show(),
+                "404 Not Found\ncontent-type: application/json\n\n{\n  \"message\": \"URI not found\"\n}"
+            );
+        }
+        let answer = server.ask("PUT /v2/info", "").await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.headers["allow"], &*answer.message()),
+            (405, &"GET, HEAD".parse().unwrap(), "Method Not Allowed")
+        );
+    }
+
+    #[tokio::test]
+    async fn ping_is_answered_in_the_clients_type() {
+        let server = Server::new(World::default());
+        let check = async |headers: &[(&str, &str)], status: u16, body: &str| {
+            let answer = server.ask_with("GET /ping", headers, "").await;
+            assert_eq!((answer.status.as_u16(), answer.body.as_str()), (status, body), "{headers:?}");
+        };
+        check(&[], 200, "pong").await;
+        check(&[("accept", "text/html")], 200, "pong").await;
+        check(&[("accept", "application/json")], 200, "\"pong\"").await;
+        check(&[("accept", "image/png")], 204, "").await;
+    }
+
+    #[tokio::test]
+    async fn strangers_are_turned_away() {
+        let server = Server::new(World::default());
+        let check = async |line: &str, headers: &[(&str, &str)], body: &str, status: u16| {
+            let answer = server.ask_with(line, headers, body).await;
+            assert_eq!(answer.status, status, "{line} {headers:?}: {}", answer.body);
+        };
+        let host = ("host", "localhost");
+        check("GET /v2/apps", &[("host", "evil.example")], "", 403).await;
+        check("GET /nowhere", &[("host", "evil.example")], "", 403).await;
+        check("POST /v2/apps", &[host, ("origin", "https://evil.example")], "{}", 403).await;
+        check("POST /v2/apps", &[host, ("content-type", "text/plain")], r#"{"id": "/x"}"#, 415).await;
+        check("POST /v2/apps", &[host, ("content-type", "application/x-www-form-urlencoded")], r#"{"id": "/x"}"#, 415).await;
+        check("POST /v2/apps", &[host], r#"{"id": "/x", "cmd": "sleep 1"}"#, 201).await;
+    }
+
+    #[tokio::test]
+    async fn bodies_have_a_limit() {
+        let server = Server::with_limits(World::default(), Limits { body_bytes: 100, ..Limits::default() });
+        let check = async |headers: &[(&str, &str)], body: &str, status: u16| {
+            assert_eq!(server.ask_with("POST /v2/apps", headers, body).await.status, status);
+        };
+        check(&[], &format!(r#"{{"id": "/x", "cmd": "{}"}}"#, "x".repeat(50)), 201).await;
+        check(&[], &" ".repeat(101), 413).await;
+        check(&[("content-length", "101")], "", 413).await;
+        check(&[("content-length", "99999999999999999999999")], "", 400).await;
+    }
+
+    #[tokio::test]
+    async fn filters_beside_ours_come_first_and_are_guarded_too() {
+        use warp::{Filter as _, Reply as _};
+        let mut api = Server::new(World::default()).api;
+        let extra = |name: &'static str| warp::path(name).and(warp::path::end()).map(move || name.into_response()).boxed();
+        api.extra = vec![extra("one"), extra("two")];
+        let ask = async |path: &str, host: &str| {
+            let service = hyper_util::service::TowerToHyperService::new(warp::service(routes(api.clone())));
+            let request = warp::http::Request::get(path).header("host", host).body(String::new()).unwrap();
+            hyper::service::Service::call(&service, request).await.unwrap().status().as_u16()
+        };
+        assert_eq!(ask("/one", "localhost").await, 200);
+        assert_eq!(ask("/two", "localhost").await, 200);
+        assert_eq!(ask("/three", "localhost").await, 404);
+        assert_eq!(ask("/v2/apps", "localhost").await, 200);
+        assert_eq!(ask("/one", "evil.example").await, 403);
+    }
+
+    const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"];
+    const PIECES: &[&str] = &[
+        "v2",
+        "apps",
+        "tasks",
+        "delete",
+        "queue",
+        "delay",
+        "deployments",
+        "groups",
+        "versions",
+        "restart",
+        "*",
+        "..",
+        ".",
+        "ports",
+        "1066",
+        "bricks",
+        "fence",
+        "web",
+        "shop",
+        "events",
+        "info",
+        "leader",
+        "plugins",
+        "ping",
+        "marathon",
+        "%2F",
+        "%",
+        "%ff",
+        "",
+        "2020-01-31T12:00:00.000Z",
+        "9999999999999",
+        "-1",
+        "Ä%C3%84",
+    ];
+    const QUERIES: &[&str] = &[
+        "",
+        "?",
+        "?force=true",
+        "?embed=tasks&embed=taskStats",
+        "?label=a==b",
+        "?label=%00",
+        "?status[]=running",
+        "?scale=true&wipe=true",
+        "?host=*",
+        "?id=%ff&cmd=",
+        "?partialUpdate=false",
+    ];
+
+    /// Pieces of real requests, shuffled, and pure noise.
+    fn line() -> impl Strategy<Value = (String, String)> {
+        let piece = prop_oneof![4 => prop::sample::select(PIECES).prop_map(str::to_owned), 1 => "[ -~]{0,12}"];
+        let path = prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.join("/"));
+        let path = (any::<bool>(), path).prop_map(|(v2, path)| if v2 { format!("/v2/{path}") } else { format!("/{path}") });
+        (prop::sample::select(METHODS), path, prop::sample::select(QUERIES))
+            .prop_map(|(method, path, query)| (method.to_owned(), format!("{path}{query}")))
+    }
+
+    fn body() -> impl Strategy<Value = String> {
+        let value = prop_oneof![
+            Just(serde_json::json!(null)),
+            any::<i64>().prop_map(|number| number.into()),
+            any::<f64>().prop_map(|number| number.into()),
+            "\\PC{0,8}".prop_map(|text| text.into()),
+            Just(serde_json::json!(["/web", "x.y", "_", ""])),
+        ];
+        let key = prop::sample::select(&["id", "cmd", "ids", "epoch", "cpus", "env", "container", "version", "ports", "networks", "x"][..]);
+        let object = prop::collection::vec((key, value.clone()), 0..5)
+            .prop_map(|fields| serde_json::Value::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()));
+        let json = prop_oneof![object.clone(), value, prop::collection::vec(object, 0..3).prop_map(serde_json::Value::Array)];
+        prop_oneof![3 => json.prop_map(|json| json.to_string()), 1 => ".{0,40}", 1 => Just(String::new())]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn no_input_makes_the_server_fail((method, uri) in line(), body in body(), kind in prop::sample::select(&["application/json", "text/plain", "\u{7f}"][..])) {
+            let Ok(uri) = uri.parse::<warp::http::Uri>() else { return Ok(()) };
+            let mut request = warp::http::Request::builder().method(method.as_str()).uri(uri.clone());
+            if let Ok(kind) = warp::http::HeaderValue::from_str(kind) {
+                request = request.header("content-type", kind);
+            }
+            let request = request.body(body.clone()).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let status = runtime.block_on(async {
+                let mut world = World::default();
+                world.app(app("/web")).claim(1066, "/web", Position::Env(0)).instance("/web", 1, Condition::Running, &[31_001]);
+                Server::new(world).send(request).await.status
+            });
+            prop_assert!(!status.is_server_error(), "{} {} {}: {}", method, uri, body, status);
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! `/v2/events`: what is committed, as server-sent events.
+//!
+//! Facts (Marathon 1.11): `event: <type>`, then `data: <json>` on one line, then a blank line, all with CR LF (marathon-lb splits at CR LF);
+//! `event_type` may be repeated and picks; the first event of a stream is its own `event_stream_attached`; between events there are blank lines as
+//! signs of life; without `Accept: text/event-stream` it is 405; a reader who lags by more than 1024 is cut off.
+//!
+//! Ours: `id` is the number of the commit in this process. `event_stream_attached` of other streams is not told.
+
+use std::{convert::Infallible, fmt::Write as _, sync::Arc};
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::info;
+use warp::{
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
+    reply::Reply as _,
+};
+
+use super::reads_only;
+use crate::{
+    api::{
+        Api,
+        call::Call,
+        error::{ApiError, ApiResult},
+        wall,
+    },
+    model::event::Event,
+    runtime::handle::Published,
+};
+
+/// Frames that wait for a slow connection, beyond those that the fan-out keeps for it.
+const MAX_WAITING_FRAMES: usize = 64;
+
+pub fn route(api: &Api, call: &Call) -> ApiResult {
+    reads_only(call)?;
+    let streams = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/event-stream"));
+    if !call.headers.get_all(ACCEPT).iter().any(streams) {
+        return Err(ApiError::reason(StatusCode::METHOD_NOT_ALLOWED));
+    }
+    let permit = api.streams.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| ApiError::unavailable("too many event streams are open"))?;
+    let (frames, receiver) = mpsc::channel(MAX_WAITING_FRAMES);
+    let stream = Stream {
+        remote_address: call.client_ip(),
+        wanted: call.query.all("event_type").map(str::to_owned).collect(),
+        commits: api.handle.follow(),
+        frames,
+        heartbeat: api.limits.heartbeat,
+        _permit: permit,
+    };
+    // A request without a connection has nobody to tell it of the end; it ends with its reader.
+    let closing = call.peer.as_ref().map_or_else(|| watch::channel(false).1, |peer| peer.closing.clone());
+    if !call.method.eq(&warp::http::Method::HEAD) {
+        tokio::spawn(stream.run(closing));
+    }
+    let mut response = warp::reply::stream(ReceiverStream::new(receiver)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+struct Stream {
+    remote_address: String,
+    /// Empty: every type.
+    wanted: Vec<String>,
+    commits: broadcast::Receiver<Arc<Published>>,
+    frames: mpsc::Sender<Result<Bytes, Infallible>>,
+    heartbeat: std::time::Duration,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Stream {
+    /// Until the reader is gone or too slow, or the server stops.
+    async fn run(mut self, mut closing: watch::Receiver<bool>) {
+        let attached = Event {
+            kind: "event_stream_attached",
+            timestamp: wall(),
+            app: None,
+            fields: serde_json::Map::from_iter([("remoteAddress".to_owned(), json!(self.remote_address))]),
+        };
+        if !self.send(&attached, None).await {
+            return;
+        }
+        let closed = async { closing.wait_for(|closing| *closing).await.is_ok() };
+        tokio::pin!(closed);
+        let mut waiting_for_end = true;
+        loop {
+            let alive = tokio::select! {
+                told = &mut closed, if waiting_for_end => { waiting_for_end = false; !told }
+                () = self.frames.closed() => false,
+                commit = self.commits.recv() => self.deliver(commit).await,
+                () = tokio::time::sleep(self.heartbeat) => self.frames.send(Ok(Bytes::from_static(b"\r\n"))).await.is_ok(),
+            };
+            if !alive {
+                return;
+            }
+        }
+    }
+
+    /// False when the stream is to end.
+    async fn deliver(&mut self, commit: Result<Arc<Published>, broadcast::error::RecvError>) -> bool {
+        match commit {
+            Ok(commit) => {
+                for event in &commit.events {
+                    if !self.send(event, Some(commit.revision)).await {
+                        return false;
+                    }
+                }
+                true
+            }
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                info!(client = %self.remote_address, missed, "Event stream closed: its reader is too slow.");
+                false
+            }
+            Err(broadcast::error::RecvError::Closed) => false,
+        }
+    }
+
+    async fn send(&self, event: &Event, revision: Option<u64>) -> bool {
+        if !self.wanted.is_empty() && !self.wanted.iter().any(|kind| kind == event.kind) {
+            return true;
+        }
+        self.frames.send(Ok(frame(event, revision))).await.is_ok()
+    }
+}
+
+fn frame(event: &Event, revision: Option<u64>) -> Bytes {
+    let mut text = format!("event: {}\r\n", event.kind);
+    if let Some(revision) = revision {
+        // Writing to a String does not fail.
+        _ = write!(text, "id: {revision}\r\n");
+    }
+    _ = write!(text, "data: {}\r\n\r\n", event.body());
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::StreamExt;
+    use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+    use super::*;
+    use crate::api::{
+        Limits, serve,
+        testing::{Server, World, at},
+    };
+
+    /// The API on a real listener.
+    struct Running {
+        url: String,
+        api: Api,
+        stop: oneshot::Sender<()>,
+        server: JoinHandle<()>,
+    }
+
+    async fn running(limits: Limits) -> Running {
+        let api = Server::with_limits(World::default(), limits).api;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, api.clone(), async { _ = stopped.await }));
+        Running { url, api, stop, server }
+    }
+
+    fn client() -> reqwest::Client {
+        // Set up already when another test was quicker.
+        _ = rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::builder().no_proxy().build().unwrap()
+    }
+
+    async fn subscribe(server: &Running, query: &str) -> Frames {
+        let request = client().get(format!("{}/v2/events{query}", server.url)).header("accept", "text/event-stream");
+        let response = request.send().await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap()),
+            (200, "text/event-stream; charset=utf-8")
+        );
+        Frames { bytes: response.bytes_stream().boxed(), text: String::new() }
+    }
+
+    struct Frames {
+        bytes: futures_util::stream::BoxStream<'static, reqwest::Result<Bytes>>,
+        text: String,
+    }
+
+    impl Frames {
+        /// The next event with its blank line; `None` at the end of the stream. Signs of life are skipped.
+        async fn next(&mut self) -> Option<String> {
+            loop {
+                self.text = self.text.trim_start().to_owned();
+                if let Some(end) = self.text.find("\r\n\r\n") {
+                    return Some(self.text.drain(..end + 4).collect());
+                }
+                self.text += std::str::from_utf8(&self.bytes.next().await?.ok()?).unwrap();
+            }
+        }
+    }
+
+    fn publish(api: &Api, revision: u64, kinds: &[&'static str]) {
+        let event = |kind: &&'static str| Arc::new(Event { kind, timestamp: at(1), app: None, fields: serde_json::Map::new() });
+        let events = kinds.iter().map(event).collect();
+        api.handle.publish(api.handle.view_full().as_ref().clone(), Published { revision, events, changed: Vec::new() });
+    }
+
+    #[tokio::test]
+    async fn events_come_in_marathons_frames() {
+        let server = running(Limits::default()).await;
+        let mut frames = subscribe(&server, "").await;
+        let attached = frames.next().await.unwrap();
+        assert!(attached.starts_with("event: event_stream_attached\r\ndata: {\"remoteAddress\":\"127.0.0.1\","), "{attached}");
+        publish(&server.api, 7, &["deployment_info", "deployment_success"]);
+        let data = r#""timestamp":"2020-01-31T12:00:01.000Z"}"#;
+        for kind in ["deployment_info", "deployment_success"] {
+            let expected = format!("event: {kind}\r\nid: 7\r\ndata: {{\"eventType\":\"{kind}\",{data}\r\n\r\n");
+            assert_eq!(frames.next().await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_wanted_types_are_sent() {
+        let server = running(Limits::default()).await;
+        let mut frames = subscribe(&server, "?event_type=b&event_type=c").await;
+        publish(&server.api, 1, &["a", "b"]);
+        publish(&server.api, 2, &["a", "c"]);
+        assert!(frames.next().await.unwrap().starts_with("event: b\r\nid: 1\r\n"));
+        assert!(frames.next().await.unwrap().starts_with("event: c\r\nid: 2\r\n"));
+    }
+
+    #[tokio::test]
+    async fn a_post_is_announced() {
+        let server = running(Limits::default()).await;
+        let mut frames = subscribe(&server, "?event_type=api_post_event").await;
+        let post = client().post(format!("{}//v2/apps/", server.url)).body(r#"{"id": "/x", "cmd": "sleep 1"}"#);
+        let response = post.send().await.unwrap();
+        assert_eq!(response.status(), 201);
+        assert_eq!(response.headers()["location"].to_str().unwrap(), format!("{}/x", server.url));
+        assert!(frames.next().await.unwrap().contains(r#""uri":"//v2/apps/""#));
+    }
+
+    #[tokio::test]
+    async fn a_stream_shows_signs_of_life() {
+        let server = running(Limits { heartbeat: Duration::from_millis(1), ..Limits::default() }).await;
+        let mut frames = subscribe(&server, "?event_type=none").await;
+        assert_eq!(frames.bytes.next().await.unwrap().unwrap(), "\r\n");
+        assert_eq!(frames.bytes.next().await.unwrap().unwrap(), "\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_cut_off() {
+        let server = Server::new(World::default());
+        let (frames, mut receiver) = mpsc::channel(1);
+        let stream = Stream {
+            remote_address: "192.0.2.7".into(),
+            wanted: Vec::new(),
+            commits: server.api.handle.follow(),
+            frames,
+            heartbeat: Duration::from_secs(1000),
+            _permit: server.api.streams.clone().try_acquire_owned().unwrap(),
+        };
+        let (_stop, closing) = watch::channel(false);
+        let stream = tokio::spawn(stream.run(closing));
+        let commits = crate::runtime::handle::MAX_OUTSTANDING_COMMITS as u64 * 2;
+        (0..commits).for_each(|revision| publish(&server.api, revision, &["a"]));
+        let mut received = 0;
+        while receiver.recv().await.is_some() {
+            received += 1;
+        }
+        stream.await.unwrap();
+        assert!(received < commits, "{received}");
+    }
+
+    #[tokio::test]
+    async fn streams_end_when_the_server_stops() {
+        let server = running(Limits::default()).await;
+        let mut frames = subscribe(&server, "").await;
+        frames.next().await.unwrap();
+        server.stop.send(()).unwrap();
+        assert_eq!(frames.next().await, None);
+        server.server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn streams_need_their_type_and_a_place() {
+        let server = running(Limits { event_streams: 1, ..Limits::default() }).await;
+        let answer = client().get(format!("{}/v2/events", server.url)).header("accept", "application/json").send().await.unwrap();
+        assert_eq!(answer.status(), 405);
+        let frames = subscribe(&server, "").await;
+        let again = || client().get(format!("{}/v2/events", server.url)).header("accept", "text/event-stream").send();
+        assert_eq!(again().await.unwrap().status(), 503);
+        drop(frames);
+        while again().await.unwrap().status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Apps: the definition, and around it what became of it.
+//!
+//! Facts (Marathon 1.11): `tasksStaged` counts launched instances whose state is not yet known or TASK_STAGING, `tasksRunning` those in
+//! TASK_RUNNING, every other one is in neither; health is counted only for apps with health checks. What is only scheduled shows in the queue.
+
+use std::{cell::OnceCell, collections::HashMap};
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    endpoints::{self, Names},
+    task,
+};
+use crate::{
+    api::{Info, query::Embed},
+    core::state::View,
+    model::{
+        app::{App, output},
+        id::{DeploymentId, PathId},
+        instance::TaskFailure,
+        time::Timestamp,
+    },
+};
+
+/// What every app of one answer is shown with.
+pub struct Context<'a> {
+    view: &'a View,
+    names: Names<'a>,
+    now: Timestamp,
+    locks: OnceCell<HashMap<&'a PathId, Vec<&'a DeploymentId>>>,
+}
+
+impl<'a> Context<'a> {
+    /// The snapshot, the server and the time of an answer.
+    pub fn new(view: &'a View, info: &'a Info, now: Timestamp) -> Self {
+        let names = Names { framework: &info.framework_name, domain: &info.domain };
+        Self { view, names, now, locks: OnceCell::new() }
+    }
+
+    /// An app, with what `embed` asks for. Costs in proportion to the app's own instances at most.
+    pub fn app(&self, app: &App, embed: Embed) -> Map<String, Value> {
+        let tables = &self.view.tables;
+        let mut fields = self.definition(app);
+        let mut set = |name: &str, value: Value| _ = fields.insert(name.into(), value);
+        if embed.counts {
+            let tally = tables.tallies.get(&app.id);
+            set("tasksStaged", tally.map_or(0, |tally| tally.staged()).into());
+            set("tasksRunning", tally.map_or(0, |tally| tally.running()).into());
+            // No definition has health checks yet.
+            set("tasksHealthy", 0.into());
+            set("tasksUnhealthy", 0.into());
+        }
+        if embed.deployments {
+            let locks = self.locks().get(&app.id).map_or([].as_slice(), Vec::as_slice);
+            set("deployments", locks.iter().map(|id| json!({ "id": id })).collect());
+        }
+        if embed.readiness {
+            set("readinessCheckResults", json!([]));
+        }
+        if embed.last_task_failure
+            && let Some(failure) = tables.failures.get(&app.id)
+        {
+            set("lastTaskFailure", last_task_failure(failure));
+        }
+        if embed.tasks {
+            set("tasks", task::live(tables, &app.id).map(|instance| Value::Object(task::task(tables, instance))).collect());
+        }
+        if embed.task_stats {
+            set("tasksStats", task::stats(tables, app, self.now));
+        }
+        fields
+    }
+
+    /// The definition and where the app is reached.
+    pub fn definition(&self, app: &App) -> Map<String, Value> {
+        let mut fields = output::definition(app);
+        fields.insert("endpoints".into(), json!(endpoints::endpoints(app, &self.view.tables, self.names)));
+        fields
+    }
+
+    /// What `POST /v2/apps` answers: nothing runs yet, the version is bare, and the deployment is named whether or not it still runs.
+    pub fn created(&self, app: &App, deployment: &DeploymentId) -> Map<String, Value> {
+        let mut fields = self.definition(app);
+        fields.shift_remove("versionInfo");
+        for counter in ["tasksStaged", "tasksRunning", "tasksHealthy", "tasksUnhealthy"] {
+            fields.insert(counter.into(), 0.into());
+        }
+        fields.insert("deployments".into(), json!([{ "id": deployment }]));
+        fields
+    }
+
+    fn locks(&self) -> &HashMap<&'a PathId, Vec<&'a DeploymentId>> {
+        self.locks.get_or_init(|| {
+            let mut locks: HashMap<&PathId, Vec<&DeploymentId>> = HashMap::new();
+            for deployment in self.view.tables.deployments.values() {
+                deployment.affected_apps().for_each(|app| locks.entry(app).or_default().push(&deployment.id));
+            }
+            locks
+        })
+    }
+}
+
+/// Marathon's `lastTaskFailure`.
+fn last_task_failure(failure: &TaskFailure) -> Value {
+    json!({
+        "appId": failure.app,
+        "host": failure.host,
+        "message": failure.message,
+        "state": failure.state.as_str(),
+        "taskId": failure.task,
+        "timestamp": failure.timestamp,
+        "version": failure.version,
+        "slaveId": failure.agent,
+    })
+}

@@ -1,0 +1,89 @@
+//! Groups, derived from the ids of the apps: there are no others yet, so a group without an app does not exist.
+//!
+//! Facts (Marathon 1.11): `{id, apps, pods, groups, dependencies, version, enforceRole}`; any `embed` replaces the default set of `group.groups`,
+//! `group.apps` and `group.pods`; a group's version is the root's.
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+
+use serde_json::{Map, Value, json};
+
+use super::{app::Context, object};
+use crate::{
+    api::query::{Embed, Query},
+    core::state::{Tables, View},
+    model::{app::App, id::PathId, time::Timestamp},
+};
+
+/// What is shown of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupEmbed {
+    groups: bool,
+    apps: bool,
+    pods: bool,
+    app: Embed,
+}
+
+impl GroupEmbed {
+    /// What the query asks for; everything when it asks for nothing.
+    pub fn read(query: &Query) -> Self {
+        let none = query.first("embed").is_none();
+        let has = |name: &str| none || query.all("embed").any(|value| value.strip_prefix("group.").unwrap_or(value) == name);
+        Self { groups: has("groups"), apps: has("apps"), pods: has("pods"), app: Embed::default().and(query) }
+    }
+}
+
+/// The current definitions of the apps below a group, in the order of their ids.
+pub fn apps_below<'a>(tables: &'a Tables, group: &PathId) -> impl Iterator<Item = &'a Arc<App>> + use<'a> {
+    // '0' follows '/': the range holds exactly what begins with the group's path and a slash.
+    let prefix = if group.is_root() { String::new() } else { group.to_string() };
+    let (first, last) = (format!("{prefix}/"), format!("{prefix}0"));
+    let range = (Bound::Included(first.as_str()), Bound::Excluded(last.as_str()));
+    tables.apps.range::<_, str>(range).filter_map(|(id, _)| tables.app(id))
+}
+
+/// True when something is below `group`; the root is always there.
+pub fn exists(tables: &Tables, group: &PathId) -> bool {
+    group.is_root() || apps_below(tables, group).next().is_some()
+}
+
+/// A group with everything below it; `None`: there is none.
+pub fn group(view: &View, context: &Context<'_>, id: &PathId, embed: GroupEmbed) -> Option<Map<String, Value>> {
+    if !exists(&view.tables, id) {
+        return None;
+    }
+    let mut tree = Node::default();
+    for app in apps_below(&view.tables, id) {
+        let segments: Vec<&str> = app.id.segments().skip(id.segments().count()).collect();
+        let (_, groups) = segments.split_last()?;
+        let place = groups.iter().fold(&mut tree, |node, segment| node.groups.entry(segment).or_default());
+        place.apps.push(app);
+    }
+    let version = view.tables.apps.values().map(|entry| entry.version).max().unwrap_or_default();
+    Some(tree.show(id.as_str(), version, context, embed))
+}
+
+#[derive(Default)]
+struct Node<'a> {
+    apps: Vec<&'a App>,
+    groups: BTreeMap<&'a str, Node<'a>>,
+}
+
+impl Node<'_> {
+    /// As deep as a path has segments, which its length limits to 512.
+    fn show(&self, id: &str, version: Timestamp, context: &Context<'_>, embed: GroupEmbed) -> Map<String, Value> {
+        let mut fields = object(json!({ "id": id, "dependencies": [], "version": version, "enforceRole": false }));
+        if embed.apps {
+            let apps = self.apps.iter().map(|app| Value::Object(context.app(app, embed.app)));
+            fields.insert("apps".into(), apps.collect());
+        }
+        if embed.groups {
+            let below = |name: &str| format!("{}/{name}", id.trim_end_matches('/'));
+            let groups = self.groups.iter().map(|(name, group)| Value::Object(group.show(&below(name), version, context, embed)));
+            fields.insert("groups".into(), groups.collect());
+        }
+        if embed.pods {
+            fields.insert("pods".into(), json!([]));
+        }
+        fields
+    }
+}

@@ -1,0 +1,109 @@
+//! The launch queue: what waits, and why.
+//!
+//! Facts (Marathon 1.11): `count` is what is scheduled or launched without a word yet; the reject summaries are lists in the order of the tests, and
+//! a stage's `processed` is what the earlier stages let through. `reason` is ours: what else holds the app up, as a sentence.
+
+use serde_json::{Value, json};
+
+use super::app::Context;
+use crate::{
+    core::state::{QueueEntry, Reject, UnusedOffer, View},
+    model::{
+        app::App,
+        cluster::Offer,
+        id::PathId,
+        instance::Condition,
+        resources::{PortRange, Resources},
+        time::Timestamp,
+    },
+};
+
+/// One entry. `context` shows the definition.
+pub fn entry(view: &View, context: &Context<'_>, entry: &QueueEntry, app: &App, with_offers: bool, now: Timestamp) -> Value {
+    let left_ms = entry.not_before.map_or(0, |moment| moment.ms_since(now));
+    let mut fields = json!({
+        "count": waiting(view, &entry.app),
+        "role": app.role,
+        "since": entry.since,
+        "delay": { "timeLeftSeconds": left_ms.div_ceil(1000), "overdue": left_ms == 0 },
+        "app": context.definition(app),
+        "processedOffersSummary": summary(entry),
+    });
+    if with_offers {
+        fields["lastUnusedOffers"] = entry.last_unused_offers.iter().map(unused_offer).collect();
+    }
+    if let Some(reason) = &entry.held_by {
+        fields["reason"] = reason.as_str().into();
+    }
+    fields
+}
+
+fn waiting(view: &View, app: &PathId) -> u32 {
+    let by_version = view.tables.tallies.get(app).map_or([].as_slice(), |tally| &tally.by_version);
+    let count = |condition: Condition| by_version.iter().map(|(_, counts)| counts.wanted[condition as usize]).sum::<u32>();
+    count(Condition::Scheduled) + count(Condition::Provisioned)
+}
+
+fn summary(entry: &QueueEntry) -> Value {
+    let mut last = [0_u64; Reject::ALL.len()];
+    for offer in &entry.last_unused_offers {
+        // Each offer counts once: at the first test that it failed.
+        if let Some(first) = offer.reasons.iter().min() {
+            last[*first as usize] += 1;
+        }
+    }
+    let mut fields = json!({
+        "processedOffersCount": entry.processed,
+        "unusedOffersCount": entry.unused,
+        "rejectSummaryLastOffers": funnel(&last, entry.last_unused_offers.len() as u64),
+        "rejectSummaryLaunchAttempt": funnel(&entry.rejected, entry.processed),
+    });
+    if let Some(at) = entry.last_unused_at {
+        fields["lastUnusedOfferAt"] = json!(at);
+    }
+    if let Some(at) = entry.last_used_at {
+        fields["lastUsedOfferAt"] = json!(at);
+    }
+    fields
+}
+
+fn funnel(declined: &[u64; 10], mut left: u64) -> Value {
+    let stages = Reject::ALL.iter().zip(declined).map(|(reason, declined)| {
+        let stage = json!({ "reason": reason.as_str(), "declined": declined, "processed": left });
+        left = left.saturating_sub(*declined);
+        stage
+    });
+    stages.collect()
+}
+
+fn unused_offer(unused: &UnusedOffer) -> Value {
+    json!({
+        "offer": offer(&unused.offer),
+        "reason": unused.reasons.iter().map(|reason| reason.as_str()).collect::<Vec<_>>(),
+        "timestamp": unused.at,
+    })
+}
+
+fn offer(offer: &Offer) -> Value {
+    let attributes = offer.attributes.iter().map(|attribute| json!({ "name": attribute.name, "text": attribute.text }));
+    json!({
+        "id": offer.id,
+        "hostname": &*offer.host,
+        "agentId": offer.agent,
+        "resources": resources(&offer.resources),
+        "attributes": attributes.collect::<Value>(),
+    })
+}
+
+fn resources(resources: &Resources) -> Value {
+    let scalar = |name: &str, value: Value| json!({ "name": name, "role": "*", "scalar": value });
+    let mut list = vec![
+        scalar("cpus", json!(resources.cpus)),
+        scalar("mem", json!(resources.mem)),
+        scalar("disk", json!(resources.disk)),
+        scalar("gpus", json!(resources.gpus)),
+    ];
+    let range = |range: &PortRange| json!({ "begin": range.begin, "end": range.end });
+    list.push(json!({ "name": "ports", "role": "*", "ranges": resources.ports.iter().map(range).collect::<Value>() }));
+    Value::Array(list)
+}

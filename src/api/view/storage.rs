@@ -1,0 +1,73 @@
+//! Claimed ports and bricks. Ours; Marathon has neither.
+
+use serde_json::{Value, json};
+
+use crate::{
+    core::state::View,
+    model::{
+        brick::Brick,
+        id::AgentId,
+        port::{PortClaim, Position},
+    },
+};
+
+/// One claim. `source` and `index` say which `@PORT` of the app it is: `env` 1 is `@PORT1`.
+pub fn port(view: &View, claim: &PortClaim) -> Value {
+    let (source, index) = match claim.position {
+        Position::Env(index) => ("env", index),
+        Position::PortDefinition(index) => ("portDefinition", index),
+        Position::PortMapping(index) => ("portMapping", index),
+    };
+    json!({
+        "port": claim.port,
+        "app": claim.app,
+        "source": source,
+        "index": index,
+        "owner": claim.owner,
+        "createdAt": claim.created_at,
+        "appExists": view.tables.apps.contains_key(&claim.app),
+    })
+}
+
+/// One brick; sizes in MiB. `holder` is the one task that may have it mounted, `home` the node that has the data, `stuck` why a release does not
+/// come to its end.
+pub fn brick(view: &View, brick: &Brick) -> Value {
+    let mut fields = json!({
+        "name": brick.name,
+        "app": brick.app,
+        "appExists": view.tables.apps.contains_key(&brick.app),
+        "containerPath": brick.container_path,
+        "size": brick.size,
+        "fileSystem": brick.file_system.as_str(),
+        "pool": brick.pool,
+        "owner": brick.owner,
+        "createdAt": brick.created_at,
+        "epoch": brick.epoch,
+    });
+    let mut set = |name: &str, value: Option<Value>| value.into_iter().for_each(|value| fields[name] = value);
+    let usage = view.brick_usage.get(&brick.name);
+    set("used", usage.and_then(|usage| usage.used).map(Value::from));
+    set("fileSystemSize", usage.and_then(|usage| usage.size).map(Value::from));
+    set("stuck", usage.and_then(|usage| usage.stuck.as_deref()).map(Value::from));
+    set("lastMounted", brick.last_mounted.map(|at| json!(at)));
+    set("home", brick.home.as_ref().map(|agent| node(view, agent)));
+    set(
+        "holder",
+        brick.lease.as_ref().map(|lease| {
+            let mut holder = node(view, &lease.agent);
+            holder["task"] = json!(lease.task);
+            holder["instance"] = json!(lease.task.instance);
+            holder["epoch"] = json!(lease.epoch);
+            holder
+        }),
+    );
+    fields
+}
+
+fn node(view: &View, agent: &AgentId) -> Value {
+    let mut fields = json!({ "agent": agent });
+    if let Some(known) = view.tables.agents.get(agent) {
+        fields["host"] = json!(known.host);
+    }
+    fields
+}

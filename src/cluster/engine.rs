@@ -1,0 +1,431 @@
+//! The embedded engine: the Docker daemon of this machine, behaving like one Mesos agent with its master.
+//!
+//! [`agent`] decides (pure), everything else is its hands: [`session`] watches Docker (list, then events; ping), [`launch`] and [`jobs`] change it.
+//! Docker itself is the only record: containers carry labels with all that a restart needs, so the state is derived from a listing, after a restart of
+//! ours as after one of Docker's. A listing is repeated every half minute, so that a lost event costs time and nothing else.
+//!
+//! | what | how |
+//! | --- | --- |
+//! | Docker hangs or restarts | `Disconnected`, no verdict about any task; then a listing, what changed since, `Connected` |
+//! | container names | derived from the task id: a repeated creation meets the first one |
+//! | an ended container | stays until its terminal status is acknowledged |
+//! | a call without an answer | its outcome is looked up before it is repeated |
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::{JoinHandle, JoinSet},
+    time::MissedTickBehavior,
+};
+use uuid::Uuid;
+
+use crate::{
+    brick::Bricks,
+    model::{
+        agent::Attribute,
+        cluster::{ClusterCall, ClusterEvent},
+        id::{AgentId, ClusterId, TaskId},
+        resources::{PortRange, Scalar},
+        time::{Instant, Timestamp},
+    },
+};
+
+pub mod agent;
+pub mod cgroup;
+pub mod docker;
+pub mod facts;
+mod images;
+mod jobs;
+mod launch;
+mod logs;
+mod parameters;
+pub mod sandbox;
+mod session;
+pub mod spec;
+pub mod volumes;
+
+#[cfg(test)]
+mod samples;
+
+use agent::{Action, Agent, Ctx, Node, Report};
+use jobs::Context;
+
+/// Events that wait for the core. Beyond it, what is repeated anyway is left out: statuses, brick reports, answers to a reconciliation.
+pub const MAX_OUTBOX: usize = 16_384;
+/// Reports of jobs and of Docker that wait for the agent.
+pub const MAX_REPORTS: usize = 1_024;
+/// Calls and reports that are taken before offers are made.
+const MAX_BATCH: usize = 256;
+/// Looks, signals and removals at once.
+const SMALL_JOBS: usize = 4;
+/// How full the mounted bricks are is told this often.
+const BRICK_USAGE_EVERY: Duration = Duration::from_secs(30);
+/// Old sandboxes are looked for this often.
+const COLLECT_EVERY: Duration = Duration::from_secs(3600);
+/// At the end, followers of output get this long to save what they have.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What the engine offers instead of what the machine has.
+#[derive(Clone, Debug)]
+pub struct ResourceSettings {
+    /// CPUs; `None`: all.
+    pub cpus: Option<Scalar>,
+    /// MiB; `None`: all but what the system keeps.
+    pub mem: Option<Scalar>,
+    /// MiB; `None`: the file system of the work directory but what the system keeps.
+    pub disk: Option<Scalar>,
+    /// Ports to offer.
+    pub ports: Vec<PortRange>,
+}
+
+impl Default for ResourceSettings {
+    fn default() -> Self {
+        Self { cpus: None, mem: None, disk: None, ports: vec![facts::DEFAULT_PORTS] }
+    }
+}
+
+/// How the engine is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `unix:///var/run/docker.sock` or `tcp://host:port`.
+    pub docker_host: String,
+    /// The server's directory; sandboxes are `<work_dir>/sandboxes/<task>`.
+    pub work_dir: PathBuf,
+    /// Which installation this is; labels every container.
+    pub cluster_id: ClusterId,
+    /// Under which id this node is known; the same after a restart.
+    pub agent_id: AgentId,
+    /// The node's host name, for constraints and offers.
+    pub hostname: String,
+    /// The node's addresses, the preferred one first; ports are published on each of them and on no other.
+    pub node_addresses: Vec<IpAddr>,
+    /// What is offered.
+    pub resources: ResourceSettings,
+    /// For constraints.
+    pub attributes: Vec<Attribute>,
+    /// Host volumes: open with everything below.
+    pub host_volume_allow: Vec<PathBuf>,
+    /// Host volumes: closed with everything below.
+    pub host_volume_deny: Vec<PathBuf>,
+    /// A task's stdout and stderr grow to this many bytes each before they are replaced; one old file each is kept.
+    pub log_file_bytes: u64,
+    /// The sandbox of an ended task is kept this long.
+    pub sandbox_keep: Duration,
+    /// Sandboxes of ended tasks that are kept at most.
+    pub sandbox_max: usize,
+    /// Containers that are created and started at once. More than 8 only add latency: the daemon is bound by the CPU.
+    pub concurrency: usize,
+    /// Between SIGTERM and SIGKILL when neither the app nor the call says: `docker stop`'s own 10 s. (Mesos: 3 s. A database wants more.)
+    pub kill_grace: Duration,
+    /// Processes and threads of one container.
+    pub pids_limit: i64,
+    /// CPUs are a hard limit too. Off as in Mesos: they are shares, and what others leave idle may be used.
+    pub cpu_hard_limit: bool,
+    /// Privileged containers and powerful `docker.parameters` are allowed: whoever may post an app then owns this machine.
+    pub allow_privileged: bool,
+}
+
+impl Settings {
+    /// Settings with the defaults for everything that has one.
+    pub fn new(
+        docker_host: String,
+        work_dir: PathBuf,
+        cluster_id: ClusterId,
+        agent_id: AgentId,
+        hostname: String,
+        node_addresses: Vec<IpAddr>,
+    ) -> Self {
+        Self {
+            docker_host,
+            work_dir,
+            cluster_id,
+            agent_id,
+            hostname,
+            node_addresses,
+            resources: ResourceSettings::default(),
+            attributes: Vec::new(),
+            host_volume_allow: Vec::new(),
+            host_volume_deny: Vec::new(),
+            log_file_bytes: 10 << 20,
+            sandbox_keep: Duration::from_secs(7 * 24 * 3600),
+            sandbox_max: 1_000,
+            concurrency: 8,
+            kill_grace: Duration::from_secs(10),
+            pids_limit: 8_192,
+            cpu_hard_limit: false,
+            allow_privileged: false,
+        }
+    }
+}
+
+/// Why the engine cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The settings make no sense, or the machine does not say what it has: a sentence that says what to do.
+    #[error("{0}")]
+    Settings(String),
+    /// The directory of the sandboxes cannot be used.
+    #[error("the directory {path} cannot be used")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Runs the engine until `shutdown` turns true (or the core is gone). Tasks keep running then; the next run adopts them.
+///
+/// It never waits for room in `events` while `calls` come in. A daemon that is not there is waited for.
+///
+/// # Errors
+/// Only at the beginning; see [`EngineError`].
+pub async fn run(
+    settings: Settings,
+    bricks: Arc<Bricks>,
+    calls: mpsc::Receiver<ClusterCall>,
+    events: mpsc::Sender<ClusterEvent>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), EngineError> {
+    let (client, docker) = watch::channel(None);
+    let (reports, incoming) = mpsc::channel(MAX_REPORTS);
+    let node = prepare(&settings)?;
+    let context = Arc::new(Context {
+        images: images::Images::default(),
+        bricks,
+        docker,
+        launches: Semaphore::new(settings.concurrency.max(1)),
+        small: Semaphore::new(SMALL_JOBS),
+        reports,
+        rule: volumes::Rule {
+            allow: settings.host_volume_allow.clone(),
+            deny: settings.host_volume_deny.clone(),
+            own: vec![settings.work_dir.clone()],
+        },
+        settings,
+    });
+    let (stop, stopped) = watch::channel(false);
+    let mut engine = Engine {
+        agent: Agent::new(node),
+        outbox: VecDeque::new(),
+        jobs: JoinSet::new(),
+        launches: HashMap::new(),
+        followers: HashMap::new(),
+        stopped,
+        began: tokio::time::Instant::now(),
+        context: context.clone(),
+    };
+    engine.jobs.spawn(session::run(context, client));
+    engine.serve(calls, incoming, events, shutdown).await;
+    _ = stop.send(true);
+    engine.farewell().await;
+    Ok(())
+}
+
+fn prepare(settings: &Settings) -> Result<Node, EngineError> {
+    if settings.node_addresses.iter().all(IpAddr::is_unspecified) {
+        return Err(EngineError::Settings("the engine needs an address of this node to publish ports on: give --node_address".to_owned()));
+    }
+    let path = sandbox::root(&settings.work_dir);
+    std::fs::create_dir_all(&path).map_err(|source| EngineError::Directory { path, source })?;
+    let total = facts::resources(&settings.resources, &settings.work_dir).map_err(EngineError::Settings)?;
+    tracing::info!(cpus = %total.cpus, mem = %total.mem, disk = %total.disk, ports = ?total.ports, cgroup = %cgroup::Cgroups::detect("/sys/fs/cgroup").version(), "This node offers its resources.");
+    Ok(Node {
+        id: settings.agent_id.clone(),
+        host: settings.hostname.as_str().into(),
+        addresses: settings.node_addresses.clone(),
+        total,
+        attributes: settings.attributes.clone(),
+        framework_id: settings.cluster_id.to_string(),
+        master: format!("docker@{}", settings.hostname),
+        kill_grace_ms: u64::try_from(settings.kill_grace.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+struct Engine {
+    agent: Agent,
+    outbox: VecDeque<ClusterEvent>,
+    jobs: JoinSet<()>,
+    /// How to give up the launches that are under way.
+    launches: HashMap<TaskId, watch::Sender<bool>>,
+    followers: HashMap<TaskId, JoinHandle<()>>,
+    stopped: watch::Receiver<bool>,
+    began: tokio::time::Instant,
+    context: Arc<Context>,
+}
+
+impl Engine {
+    async fn serve(
+        &mut self,
+        mut calls: mpsc::Receiver<ClusterCall>,
+        mut reports: mpsc::Receiver<Report>,
+        events: mpsc::Sender<ClusterEvent>,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let mut usage = tokio::time::interval(BRICK_USAGE_EVERY);
+        let mut collect = tokio::time::interval(COLLECT_EVERY);
+        usage.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !*shutdown.borrow() {
+            let deadline = self.agent.next_deadline().map(|at| self.began + Duration::from_millis(at.0));
+            tokio::select! {
+                changed = shutdown.changed() => if changed.is_err() { break },
+                call = calls.recv() => match call {
+                    Some(call) => self.call(call),
+                    None => break,
+                },
+                Some(report) = reports.recv() => self.report(report),
+                room = events.reserve(), if !self.outbox.is_empty() => match room {
+                    Ok(room) => if let Some(event) = self.outbox.pop_front() { room.send(event) },
+                    Err(_) => break,
+                },
+                () = sleep_until(deadline) => {}
+                _ = usage.tick() => self.spawn(jobs::brick_usage(self.context.clone())),
+                _ = collect.tick() => self.collect_sandboxes(),
+                Some(_) = self.jobs.join_next(), if !self.jobs.is_empty() => {}
+            }
+            self.drain(&mut calls, &mut reports, &events);
+        }
+    }
+
+    /// Takes what else is there without waiting, then does what is due and makes offers once for all of it.
+    fn drain(
+        &mut self,
+        calls: &mut mpsc::Receiver<ClusterCall>,
+        reports: &mut mpsc::Receiver<Report>,
+        events: &mpsc::Sender<ClusterEvent>,
+    ) {
+        for _ in 0..MAX_BATCH {
+            match (calls.try_recv(), reports.try_recv()) {
+                (Err(_), Err(_)) => break,
+                (call, report) => {
+                    call.into_iter().for_each(|call| self.call(call));
+                    report.into_iter().for_each(|report| self.report(report));
+                }
+            }
+        }
+        let due = self.step(|agent, ctx| agent.advance(ctx));
+        self.perform(due);
+        let offers = self.step(|agent, ctx| agent.offer(ctx));
+        self.perform(offers);
+        while let Some(event) = self.outbox.pop_front() {
+            match events.try_send(event) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(event) | mpsc::error::TrySendError::Closed(event)) => {
+                    self.outbox.push_front(event);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, call: ClusterCall) {
+        let actions = self.step(|agent, ctx| agent.call(call, ctx));
+        self.perform(actions);
+    }
+
+    fn report(&mut self, report: Report) {
+        if let Report::Started { task, .. } | Report::Refused { task, .. } | Report::Cancelled { task } = &report {
+            self.launches.remove(task);
+        }
+        let actions = self.step(|agent, ctx| agent.report(report, ctx));
+        self.perform(actions);
+    }
+
+    fn step(&mut self, step: impl FnOnce(&mut Agent, &mut Ctx) -> Vec<Action>) -> Vec<Action> {
+        let now = Instant(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        step(&mut self.agent, &mut Ctx { now, wall: wall_clock(), uuid: &mut Uuid::new_v4 })
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            let context = self.context.clone();
+            match action {
+                Action::Tell(event) => self.tell(event),
+                Action::Launch(launch) => {
+                    let (cancel, cancelled) = watch::channel(false);
+                    self.launches.insert(launch.task.clone(), cancel);
+                    self.spawn(launch::run(context, launch, cancelled));
+                }
+                Action::Cancel(task) => {
+                    if let Some(cancel) = self.launches.get(&task) {
+                        cancel.send_replace(true);
+                    }
+                }
+                Action::Signal(task, signal) => self.spawn(jobs::signal(context, task, signal)),
+                Action::Inspect(task) => self.spawn(jobs::inspect(context, task)),
+                Action::Remove(task) => {
+                    let follower = self.followers.remove(&task);
+                    self.spawn(jobs::remove(context, task, follower));
+                }
+                Action::Follow(task) => self.follow(task),
+                Action::Release { brick, epoch, task } => self.spawn(jobs::release(context, brick, epoch, task)),
+                Action::Destroy { brick, epoch, pool } => self.spawn(jobs::destroy(context, brick, epoch, pool)),
+            }
+        }
+    }
+
+    fn tell(&mut self, event: ClusterEvent) {
+        let repeated = matches!(event, ClusterEvent::Status(_) | ClusterEvent::Brick(_));
+        if repeated && self.outbox.len() >= MAX_OUTBOX {
+            tracing::warn!("The core is too slow to take events; some are left out and repeated later.");
+            return;
+        }
+        self.outbox.push_back(event);
+    }
+
+    fn spawn(&mut self, job: impl Future<Output = ()> + Send + 'static) {
+        self.jobs.spawn(job);
+    }
+
+    fn follow(&mut self, task: TaskId) {
+        if self.followers.get(&task).is_some_and(|follower| !follower.is_finished()) {
+            return;
+        }
+        let follower = logs::Follower {
+            task: task.clone(),
+            work_dir: self.context.settings.work_dir.clone(),
+            limit: self.context.settings.log_file_bytes,
+            docker: self.context.docker.clone(),
+            stop: self.stopped.clone(),
+        };
+        self.followers.insert(task, tokio::spawn(follower.run()));
+    }
+
+    fn collect_sandboxes(&mut self) {
+        let in_use: HashSet<String> = self.agent.tasks().map(spec::file_name).collect();
+        let settings = &self.context.settings;
+        let (work_dir, keep, max) = (settings.work_dir.clone(), settings.sandbox_keep, settings.sandbox_max);
+        self.jobs.spawn_blocking(move || match sandbox::collect(&work_dir, &in_use, keep, max) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "Old sandboxes were removed."),
+            Err(error) => tracing::warn!(%error, "Old sandboxes could not be looked for."),
+        });
+    }
+
+    async fn farewell(mut self) {
+        self.jobs.abort_all();
+        let followers = futures_util::future::join_all(self.followers.drain().map(|(_, follower)| follower));
+        _ = tokio::time::timeout(FAREWELL, followers).await;
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

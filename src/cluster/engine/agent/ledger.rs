@@ -1,0 +1,109 @@
+//! What the node has and who holds it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Holding;
+use crate::model::{
+    id::TaskId,
+    resources::{PortRange, Resources, Scalar},
+};
+
+/// The book of holdings. What is free may be nothing although less than everything is held: settings may shrink while tasks run.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    total: Resources,
+    held: BTreeMap<TaskId, Holding>,
+    cpus: Scalar,
+    mem: Scalar,
+    disk: Scalar,
+    gpus: u32,
+    ports: BTreeSet<u16>,
+}
+
+impl Ledger {
+    pub(super) fn new(total: Resources) -> Self {
+        let none = Scalar::ZERO;
+        Self { total, held: BTreeMap::new(), cpus: none, mem: none, disk: none, gpus: 0, ports: BTreeSet::new() }
+    }
+
+    /// What nobody holds.
+    pub(super) fn free(&self) -> Resources {
+        Resources {
+            cpus: self.total.cpus.minus(self.cpus),
+            mem: self.total.mem.minus(self.mem),
+            disk: self.total.disk.minus(self.disk),
+            gpus: self.total.gpus.saturating_sub(self.gpus),
+            ports: self.total.ports.iter().flat_map(|range| self.gaps(*range)).collect(),
+        }
+    }
+
+    /// True when it can be held in addition. Ports outside the offered ranges (`@PORT` with host networking) only have to be unused.
+    pub(super) fn fits(&self, wanted: &Resources, ports: &[u16]) -> bool {
+        wanted.cpus <= self.total.cpus.minus(self.cpus)
+            && wanted.mem <= self.total.mem.minus(self.mem)
+            && wanted.disk <= self.total.disk.minus(self.disk)
+            && wanted.gpus <= self.total.gpus.saturating_sub(self.gpus)
+            && ports.iter().all(|port| !self.ports.contains(port))
+    }
+
+    pub(super) fn take(&mut self, task: &TaskId, holding: &Holding) {
+        self.give_back(task);
+        self.cpus = self.cpus.plus(holding.resources.cpus);
+        self.mem = self.mem.plus(holding.resources.mem);
+        self.disk = self.disk.plus(holding.resources.disk);
+        self.gpus += holding.resources.gpus;
+        self.ports.extend(&holding.ports);
+        self.held.insert(task.clone(), holding.clone());
+    }
+
+    pub(super) fn give_back(&mut self, task: &TaskId) {
+        let Some(holding) = self.held.remove(task) else { return };
+        self.cpus = self.cpus.minus(holding.resources.cpus);
+        self.mem = self.mem.minus(holding.resources.mem);
+        self.disk = self.disk.minus(holding.resources.disk);
+        self.gpus = self.gpus.saturating_sub(holding.resources.gpus);
+        for port in &holding.ports {
+            self.ports.remove(port);
+        }
+    }
+
+    fn gaps(&self, range: PortRange) -> Vec<PortRange> {
+        let mut gaps = Vec::new();
+        let mut begin = u32::from(range.begin);
+        for &port in self.ports.range(range.begin..=range.end) {
+            push_range(&mut gaps, begin, u32::from(port));
+            begin = u32::from(port) + 1;
+        }
+        push_range(&mut gaps, begin, u32::from(range.end) + 1);
+        gaps
+    }
+}
+
+/// Adds `begin..end` (the end excluded) unless it is empty.
+fn push_range(gaps: &mut Vec<PortRange>, begin: u32, end: u32) {
+    if let (Ok(first), Some(Ok(last))) = (u16::try_from(begin), end.checked_sub(1).map(u16::try_from))
+        && begin < end
+    {
+        gaps.push(PortRange::new(first, last));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_ports_are_what_lies_between_the_held_ones() {
+        let check = |held: &[u16], expected: &str| {
+            let mut ledger =
+                Ledger::new(Resources { ports: vec![PortRange::new(10, 14), PortRange::new(65534, 65535)], ..Resources::default() });
+            ledger.ports.extend(held);
+            let free: Vec<String> = ledger.free().ports.iter().map(ToString::to_string).collect();
+            assert_eq!(free.join(" "), expected, "{held:?}");
+        };
+        check(&[], "10-14 65534-65535");
+        check(&[10, 12, 65535], "11-11 13-14 65534-65534");
+        check(&[14, 65534, 65535], "10-13");
+        check(&[9, 15, 1066], "10-14 65534-65535");
+    }
+}

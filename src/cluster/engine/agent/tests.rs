@@ -1,0 +1,499 @@
+//! One line a step, `input -> what comes out`, in the words of [`World::step`] and [`World::show`]. Tasks are single letters of half a CPU each, on a node
+//! of two; `!` marks a status that is repeated until it is acknowledged.
+
+use super::*;
+use crate::cluster::engine::samples;
+
+struct World {
+    agent: Agent,
+    now: u64,
+    uuids: u128,
+    offers: Vec<OfferId>,
+    statuses: BTreeMap<TaskId, Vec<Uuid>>,
+}
+
+fn task(letter: &str) -> TaskId {
+    samples::task(&format!("/{letter}"), 1)
+}
+
+fn letter(task: &TaskId) -> String {
+    task.instance.app().as_str()[1..].to_owned()
+}
+
+fn exit(code: i64) -> Seen {
+    Seen::Ended(Exit { code, ..Exit::default() })
+}
+
+fn seen(text: &str) -> Seen {
+    match text {
+        "created" => Seen::Created,
+        "running" => Seen::Running { addresses: Vec::new() },
+        "killed" => Seen::Ended(Exit { code: 137, killed: true, ..Exit::default() }),
+        code => exit(code.parse().unwrap()),
+    }
+}
+
+fn found(text: &str) -> Found {
+    let (name, state) = text.split_once(':').unwrap();
+    let launch = samples::launch(&format!("/{name}"), 1);
+    Found { task: launch.task, holding: Holding { resources: launch.resources, ports: vec![], host_network: true }, state: seen(state) }
+}
+
+impl World {
+    fn new() -> Self {
+        let total = Resources {
+            cpus: Scalar::whole(2),
+            mem: Scalar::whole(1000),
+            ports: vec![crate::model::resources::PortRange::new(31000, 31009)],
+            ..Resources::default()
+        };
+        let node = Node {
+            id: AgentId::new("A"),
+            host: "node1".into(),
+            addresses: vec!["10.0.0.5".parse().unwrap()],
+            total,
+            attributes: Vec::new(),
+            framework_id: "F".into(),
+            master: "docker@node1".into(),
+            kill_grace_ms: 10_000,
+        };
+        Self { agent: Agent::new(node), now: 0, uuids: 0, offers: Vec::new(), statuses: BTreeMap::new() }
+    }
+
+    fn with<T>(&mut self, step: impl FnOnce(&mut Agent, &mut Ctx) -> T) -> T {
+        let uuids = &mut self.uuids;
+        let mut uuid = || {
+            *uuids += 1;
+            Uuid::from_u128(*uuids)
+        };
+        step(&mut self.agent, &mut Ctx { now: Instant(self.now), wall: Timestamp(0), uuid: &mut uuid })
+    }
+
+    fn call(&mut self, call: ClusterCall) -> Vec<Action> {
+        self.with(|agent, ctx| agent.call(call, ctx))
+    }
+
+    fn report(&mut self, report: Report) -> Vec<Action> {
+        self.with(|agent, ctx| agent.report(report, ctx))
+    }
+
+    fn step(&mut self, words: &[&str]) -> Vec<Action> {
+        let launches = |names: &[&str]| names.iter().map(|name| samples::launch(&format!("/{name}"), 1)).collect::<Vec<_>>();
+        let last = || self.offers.last().cloned().unwrap_or_else(|| OfferId::new("none"));
+        let brick = || BrickName::new("brick");
+        match words {
+            ["list", items @ ..] => self.report(Report::Listed(items.iter().map(|item| found(item)).collect())),
+            ["lost"] => self.report(Report::Lost { reason: "gone".into() }),
+            ["accept", names @ ..] => self.call(ClusterCall::Accept { offer: last(), launches: launches(names) }),
+            ["accept-first", names @ ..] => self.call(ClusterCall::Accept { offer: self.offers[0].clone(), launches: launches(names) }),
+            ["accept-unknown", names @ ..] => self.call(ClusterCall::Accept { offer: OfferId::new("?"), launches: launches(names) }),
+            ["decline", ms] => self.call(ClusterCall::Decline { offers: vec![last()], refuse_ms: ms.parse().unwrap() }),
+            ["revive"] => self.call(ClusterCall::Revive),
+            ["suppress"] => self.call(ClusterCall::Suppress),
+            ["teardown"] => self.call(ClusterCall::Teardown),
+            ["kill", name] => self.call(ClusterCall::Kill { task: task(name), agent: None, grace_ms: None }),
+            ["kill", name, ms] => self.call(ClusterCall::Kill { task: task(name), agent: None, grace_ms: Some(ms.parse().unwrap()) }),
+            ["ack", name] => {
+                let uuids = self.statuses.remove(&task(name)).unwrap_or_default();
+                let acknowledge = |uuid| ClusterCall::Acknowledge { task: task(name), agent: AgentId::new("A"), uuid };
+                uuids.into_iter().flat_map(|uuid| self.call(acknowledge(uuid))).collect()
+            }
+            ["reconcile", names @ ..] => {
+                let agent = |name: &str| AgentId::new(if name.ends_with('\'') { "other" } else { "A" });
+                let asked = names.iter().map(|name| TaskRef { task: task(name.trim_end_matches('\'')), agent: Some(agent(name)) });
+                self.call(ClusterCall::Reconcile(asked.collect()))
+            }
+            ["release", name] => {
+                self.call(ClusterCall::ReleaseBrick { brick: brick(), epoch: 7, agent: AgentId::new("A"), task: task(name) })
+            }
+            ["released", "ok"] => self.report(Report::Released { brick: brick(), epoch: 7, outcome: Ok(()) }),
+            ["released", reason] => self.report(Report::Released { brick: brick(), epoch: 7, outcome: Err((*reason).to_owned()) }),
+            ["progress", name, message] => self.report(Report::Progress { task: task(name), message: (*message).to_owned() }),
+            ["starting", name] => self.report(Report::Starting { task: task(name) }),
+            ["started", name, state] => self.report(Report::Started { task: task(name), seen: seen(state) }),
+            ["refused", name] => self.report(Report::Refused { task: task(name), state: TaskState::Failed, message: "no image".into() }),
+            ["cancelled", name] => self.report(Report::Cancelled { task: task(name) }),
+            ["died", name] => self.report(Report::Died { task: task(name) }),
+            ["oom", name] => self.report(Report::OutOfMemory { task: task(name) }),
+            ["inspected", name, "gone"] => self.report(Report::Inspected { task: task(name), seen: None }),
+            ["inspected", name, state] => self.report(Report::Inspected { task: task(name), seen: Some(seen(state)) }),
+            ["signalled", name, signal, outcome] => {
+                let signal = if *signal == "stop" { Signal::Stop } else { Signal::Kill };
+                self.report(Report::Signalled { task: task(name), signal, delivered: *outcome == "ok" })
+            }
+            ["removed", name] => self.report(Report::Removed { task: task(name), gone: true }),
+            ["not-removed", name] => self.report(Report::Removed { task: task(name), gone: false }),
+            ["at", ms] => {
+                self.now = ms.parse().unwrap();
+                Vec::new()
+            }
+            other => panic!("no such step: {other:?}"),
+        }
+    }
+
+    fn show(&mut self, action: Action) -> String {
+        match action {
+            Action::Tell(ClusterEvent::Connected { .. }) => "connected".to_owned(),
+            Action::Tell(ClusterEvent::Disconnected { .. }) => "disconnected".to_owned(),
+            Action::Tell(ClusterEvent::Offers(offers)) => {
+                self.offers.push(offers[0].id.clone());
+                format!("offer {}", offers[0].resources.cpus)
+            }
+            Action::Tell(ClusterEvent::Rescinded(_)) => "rescind".to_owned(),
+            Action::Tell(ClusterEvent::Status(status)) => {
+                if let Some(uuid) = status.uuid {
+                    let known = self.statuses.entry(status.task.clone()).or_default();
+                    known.retain(|other| *other != uuid);
+                    known.push(uuid);
+                }
+                let mark = if status.uuid.is_some() { "!" } else { "" };
+                let reason = if status.reason == Reason::Reconciliation { "?" } else { "" };
+                format!("{}{mark}{reason} {}", &status.state.as_str()[5..], letter(&status.task))
+            }
+            Action::Tell(ClusterEvent::Brick(report)) => match report {
+                BrickReport::Released { .. } => "released".to_owned(),
+                BrickReport::Stuck { .. } => "stuck".to_owned(),
+                other => format!("{other:?}"),
+            },
+            Action::Tell(other) => format!("{other:?}"),
+            Action::Launch(launch) => format!("launch {}", letter(&launch.task)),
+            Action::Cancel(task) => format!("cancel {}", letter(&task)),
+            Action::Signal(task, signal) => format!("{} {}", if signal == Signal::Stop { "stop" } else { "force" }, letter(&task)),
+            Action::Inspect(task) => format!("look {}", letter(&task)),
+            Action::Remove(task) => format!("remove {}", letter(&task)),
+            Action::Follow(task) => format!("follow {}", letter(&task)),
+            Action::Release { .. } => "unmount".to_owned(),
+            Action::Destroy { .. } => "destroy".to_owned(),
+        }
+    }
+}
+
+fn check(script: &str) {
+    let mut world = World::new();
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (input, expected) = line.split_once("->").unwrap();
+        let words: Vec<&str> = input.split_whitespace().collect();
+        let mut actions = world.step(&words);
+        actions.extend(world.with(|agent, ctx| agent.advance(ctx)));
+        actions.extend(world.with(|agent, ctx| agent.offer(ctx)));
+        let shown: Vec<String> = actions.into_iter().map(|action| world.show(action)).collect();
+        assert_eq!(shown.join(", "), expected.trim(), "at: {line}");
+    }
+}
+
+#[test]
+fn a_task_is_launched_runs_ends_and_gives_back_what_it_held() {
+    check(
+        "
+        list                -> connected, offer 2
+        accept a            -> launch a, offer 1.5
+        starting a          -> STARTING! a
+        started a running   -> follow a, RUNNING! a
+        ack a               ->
+        died a              -> look a
+        inspected a 3       -> FAILED! a
+        ack a               -> remove a, rescind, offer 2
+        removed a           ->
+        reconcile a         -> GONE? a
+    ",
+    );
+}
+
+#[test]
+fn a_launch_on_an_offer_that_is_not_known_is_dropped() {
+    check(
+        "
+        list                -> connected, offer 2
+        accept-unknown a    -> DROPPED a
+        accept a b c d      -> launch a, launch b, launch c, launch d, offer 0
+        accept a            -> offer 0
+        accept-first e      -> DROPPED e
+        lost                -> disconnected
+        accept e            -> DROPPED e
+    ",
+    );
+}
+
+#[test]
+fn an_offer_that_was_replaced_is_honoured_while_its_resources_are_free() {
+    check(
+        "
+        list a:running b:running c:running -> connected, follow a, follow b, follow c, offer 0.5
+        died a              -> look a
+        inspected a 0       -> FINISHED! a
+        ack a               -> remove a, rescind, offer 1
+        accept-first d e f  -> launch d, launch e, DROPPED f, rescind, offer 0
+    ",
+    );
+}
+
+#[test]
+fn what_is_refused_is_withheld_until_its_time_or_until_there_is_more() {
+    check(
+        "
+        list b:running      -> connected, follow b, offer 1.5
+        decline 5000        ->
+        at 4999             ->
+        at 5000             -> offer 1.5
+        decline 0           ->
+        at 5999             ->
+        at 6000             -> offer 1.5
+        decline 60000       ->
+        revive              -> offer 1.5
+        decline 60000       ->
+        inspected b 0       -> FINISHED! b
+        ack b               -> remove b, offer 2
+        decline 60000       ->
+        suppress            ->
+        at 70000            ->
+        revive              -> offer 2
+    ",
+    );
+}
+
+#[test]
+fn a_status_is_repeated_until_it_is_acknowledged() {
+    check(
+        "
+        list                -> connected, offer 2
+        accept a            -> launch a, offer 1.5
+        starting a          -> STARTING! a
+        at 5000             ->
+        started a running   -> follow a, RUNNING! a
+        at 9999             ->
+        at 10000            -> STARTING! a, RUNNING! a
+        at 19999            ->
+        at 20000            -> STARTING! a, RUNNING! a
+        ack a               ->
+        at 30000            ->
+        inspected a 0       -> FINISHED! a
+        at 39999            ->
+        at 40000            -> FINISHED! a
+    ",
+    );
+}
+
+#[test]
+fn progress_is_told_and_only_its_first_word_is_repeated() {
+    check(
+        "
+        list                -> connected, offer 2
+        accept a            -> launch a, offer 1.5
+        progress a pulling  -> STAGING! a
+        progress a more     -> STAGING a
+        starting a          -> STARTING! a
+        progress a late     ->
+        refused a           -> FAILED! a
+        ack a               -> rescind, offer 2
+    ",
+    );
+}
+
+#[test]
+fn a_kill_waits_for_its_grace_and_then_repeats_itself() {
+    check(
+        "
+        list a:running      -> connected, follow a, offer 1.5
+        kill a 3000         -> stop a
+        kill a 3000         ->
+        signalled a stop ok ->
+        at 2999             ->
+        at 3000             -> force a
+        at 13000            -> force a
+        signalled a kill no ->
+        at 14000            -> force a
+        inspected a 137     -> KILLED! a
+        at 23999            ->
+        kill a              -> KILLED! a
+    ",
+    );
+}
+
+#[test]
+fn the_grace_begins_when_the_signal_was_delivered() {
+    check(
+        "
+        list a:running      -> connected, follow a, offer 1.5
+        kill a 3000         -> stop a
+        lost                -> disconnected
+        signalled a stop no ->
+        at 1000             -> stop a
+        at 30000            ->
+        signalled a stop ok ->
+        at 32999            ->
+        at 33000            -> force a
+    ",
+    );
+}
+
+#[test]
+fn a_later_kill_may_shorten_the_grace() {
+    check(
+        "
+        list a:running      -> connected, follow a, offer 1.5
+        kill a 60000        -> stop a
+        signalled a stop ok ->
+        kill a 0            -> force a
+    ",
+    );
+}
+
+#[test]
+fn a_kill_during_a_launch_cancels_it_or_meets_it_when_it_is_up() {
+    check(
+        "
+        list                -> connected, offer 2
+        accept a b          -> launch a, launch b, offer 1
+        kill a              -> cancel a
+        cancelled a         -> KILLED! a
+        kill b              -> cancel b
+        started b running   -> follow b, RUNNING! b, stop b
+    ",
+    );
+}
+
+#[test]
+fn a_kill_of_an_unknown_task_is_answered_once_everything_is_known() {
+    check(
+        "
+        kill a              ->
+        list                -> connected, offer 2
+        kill a              -> KILLED a
+    ",
+    );
+}
+
+#[test]
+fn teardown_kills_everything() {
+    check(
+        "
+        list a:running b:running -> connected, follow a, follow b, offer 1
+        teardown            -> stop a, stop b
+    ",
+    );
+}
+
+#[test]
+fn reconciliation_answers_what_was_asked_and_all_that_is_known() {
+    check(
+        "
+        reconcile a         ->
+        list a:running b:3  -> connected, follow a, follow b, FAILED! b, offer 1
+        reconcile a c d'    -> GONE? c, UNKNOWN? d, RUNNING? a, FAILED? b
+    ",
+    );
+}
+
+#[test]
+fn a_restart_adopts_what_runs_and_reports_what_ended() {
+    check("
+        list a:running b:0 c:created d:killed -> connected, follow a, follow b, FINISHED! b, remove c, DROPPED! c, follow d, KILLED! d, offer 0
+        removed c           ->
+        ack b               -> remove b, rescind, offer 0.5
+        ack c               -> rescind, offer 1
+        ack d               -> remove d, rescind, offer 1.5
+    ");
+}
+
+#[test]
+fn a_restart_of_docker_tells_no_state_before_it_was_looked_at() {
+    check(
+        "
+        list a:running b:running -> connected, follow a, follow b, offer 1
+        lost                -> disconnected
+        lost                ->
+        list a:running b:137 -> connected, FAILED! b, offer 1
+        lost                -> disconnected
+        list b:137          -> connected, look a, offer 1
+        inspected a gone    -> FAILED! a
+    ",
+    );
+}
+
+#[test]
+fn a_container_that_ends_while_its_start_is_reported_is_looked_at() {
+    check(
+        "
+        list                -> connected, offer 2
+        accept a b          -> launch a, launch b, offer 1
+        died a              ->
+        started a running   -> follow a, RUNNING! a, look a
+        inspected a 1       -> FAILED! a
+        started b 0         -> follow b, RUNNING! b, FINISHED! b
+    ",
+    );
+}
+
+#[test]
+fn a_listing_cannot_bring_back_what_was_told_to_be_over() {
+    check(
+        "
+        list                -> connected, offer 2
+        accept a b          -> launch a, launch b, offer 1
+        refused a           -> FAILED! a
+        list a:running b:created -> remove a
+        ack a               -> rescind, offer 1.5
+        list a:running b:created -> remove a
+        started b running   -> follow b, RUNNING! b
+        list b:running      ->
+        ack b               ->
+        list b:5            -> FAILED! b
+        list b:5            ->
+        ack b               -> remove b, rescind, offer 2
+        not-removed b       ->
+        list b:5            -> remove b
+        list                ->
+        reconcile b         -> GONE? b
+    ",
+    );
+}
+
+#[test]
+fn a_brick_is_released_when_its_holder_is_gone() {
+    check(
+        "
+        release a           ->
+        list a:running      -> connected, follow a, stuck, offer 1.5
+        release a           ->
+        inspected a 0       -> FINISHED! a, unmount
+        release a           ->
+        released busy       -> stuck
+        at 1999             ->
+        at 2000             -> unmount
+        released busy       ->
+        lost                -> disconnected
+        at 4000             ->
+        list a:0            -> connected, unmount, offer 1.5
+        released ok         -> released
+        release b           -> unmount
+    ",
+    );
+}
+
+#[test]
+fn the_words_of_an_end_say_what_happened() {
+    let check = |exit: Exit, state: TaskState, expected: &str| assert_eq!(verdict(&exit, Scalar::whole(128)), (state, expected.to_owned()));
+    let code = |code: i64| Exit { code, ..Exit::default() };
+    check(code(0), TaskState::Finished, "Container exited with status 0");
+    check(code(3), TaskState::Failed, "Container exited with status 3");
+    check(code(143), TaskState::Failed, "Container exited with status 143 (signal 15, SIGTERM)");
+    check(Exit { killed: true, ..code(0) }, TaskState::Killed, "Container exited with status 0");
+    check(
+        Exit { oom: true, ..code(137) },
+        TaskState::Failed,
+        "Container exited with status 137 (signal 9, SIGKILL): out of memory, the limit is 128 MiB; give it more memory",
+    );
+    check(Exit { error: "no shim".into(), ..code(255) }, TaskState::Failed, "Container exited with status 255: no shim");
+}
+
+#[test]
+fn a_kernel_that_kills_for_memory_is_named() {
+    let mut world = World::new();
+    for line in ["list a:running", "oom a"] {
+        world.step(&line.split(' ').collect::<Vec<_>>());
+    }
+    let actions = world.step(&["inspected", "a", "137"]);
+    let Some(Action::Tell(ClusterEvent::Status(status))) = actions.first() else { panic!("{actions:?}") };
+    assert!(status.message.contains("out of memory, the limit is 64 MiB"), "{}", status.message);
+    assert_eq!(status.addresses, ["10.0.0.5".parse::<IpAddr>().unwrap()]);
+}

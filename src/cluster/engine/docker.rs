@@ -1,0 +1,214 @@
+//! Docker's API with a time limit on every call and errors sorted by what can be done about them.
+//!
+//! An answer that did not come says nothing about what Docker did: callers of a call that failed with [`DockerError::Unreachable`] look before they
+//! repeat. Paths carry no API version, so the daemon answers in its own.
+
+use std::{collections::HashMap, path::Path, time::Duration};
+
+use bollard::{
+    Docker,
+    container::LogOutput,
+    errors::Error,
+    models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary, EventMessage, SystemInfo},
+    query_parameters::{
+        CreateContainerOptionsBuilder, EventsOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+        RemoveContainerOptionsBuilder,
+    },
+};
+use futures_util::Stream;
+
+/// Looking at one thing.
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
+/// Making, starting and removing a container: minutes on a busy disk.
+const CHANGE_LIMIT: Duration = Duration::from_secs(180);
+/// The answer to a ping.
+const PING_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a call failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DockerError {
+    /// There is no such thing.
+    #[error("{0}")]
+    Missing(String),
+    /// It is there already, or in the wrong state.
+    #[error("{0}")]
+    Conflict(String),
+    /// Docker said no, in these words.
+    #[error("{0}")]
+    Refused(String),
+    /// No answer: what Docker did, or will do, is unknown.
+    #[error("Docker does not answer: {0}")]
+    Unreachable(String),
+}
+
+impl DockerError {
+    /// Sorts bollard's errors.
+    pub fn sort(error: Error) -> Self {
+        match error {
+            Error::DockerResponseServerError { status_code: 404, message } => Self::Missing(message),
+            Error::DockerResponseServerError { status_code: 409, message } => Self::Conflict(message),
+            Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message } => Self::Refused(message),
+            Error::JsonDataError { message, .. } => Self::Refused(format!("its answer makes no sense: {message}")),
+            other => Self::Unreachable(chain(&other)),
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let source_text = source.to_string();
+        if !text.contains(&source_text) {
+            text = format!("{text}: {source_text}");
+        }
+        cause = source.source();
+    }
+    text
+}
+
+/// A client of one daemon. It holds no connection: each call makes its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    docker: Docker,
+    local: bool,
+}
+
+impl Client {
+    /// A client for `unix:///path` or `tcp://host:port`.
+    ///
+    /// # Errors
+    /// The address is of no known kind, or its socket does not exist yet.
+    pub fn new(docker_host: &str) -> Result<Self, DockerError> {
+        let local = docker_host.starts_with("unix://");
+        if let Some(path) = docker_host.strip_prefix("unix://")
+            && !Path::new(path).exists()
+        {
+            return Err(DockerError::Unreachable(format!("the socket {path} does not exist; is the Docker daemon running?")));
+        }
+        let docker = Docker::connect_with_host(docker_host).map_err(DockerError::sort)?.with_timeout(CHANGE_LIMIT);
+        Ok(Self { docker, local })
+    }
+
+    /// True when its containers are processes of this machine.
+    pub fn is_local(&self) -> bool {
+        self.local
+    }
+
+    /// The library's client, for streams.
+    pub fn raw(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// True while it answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<(), DockerError> {
+        within(PING_LIMIT, self.docker.ping()).await.map(drop)
+    }
+
+    /// What it is.
+    ///
+    /// # Errors
+    /// See [`DockerError`]; so for all that follow.
+    pub async fn info(&self) -> Result<SystemInfo, DockerError> {
+        within(LOOK_LIMIT, self.docker.info()).await
+    }
+
+    /// Every container with this label (`name` or `name=value`), running or not.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn list(&self, label: &str) -> Result<Vec<ContainerSummary>, DockerError> {
+        let filters = HashMap::from([("label", vec![label])]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        within(LOOK_LIMIT, self.docker.list_containers(Some(options))).await
+    }
+
+    /// One container.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn inspect(&self, name: &str) -> Result<ContainerInspectResponse, DockerError> {
+        within(LOOK_LIMIT, self.docker.inspect_container(name, None)).await
+    }
+
+    /// The id of an image that is here; `None`: it is not.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn image_id(&self, image: &str) -> Result<Option<String>, DockerError> {
+        match within(LOOK_LIMIT, self.docker.inspect_image(image)).await {
+            Ok(image) => Ok(image.id),
+            Err(DockerError::Missing(_)) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Makes a container.
+    ///
+    /// # Errors
+    /// [`DockerError::Conflict`] when the name is taken.
+    pub async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<(), DockerError> {
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        within(CHANGE_LIMIT, self.docker.create_container(Some(options), body)).await.map(drop)
+    }
+
+    /// Starts a container; one that runs already is left alone.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn start(&self, name: &str) -> Result<(), DockerError> {
+        within(CHANGE_LIMIT, self.docker.start_container(name, None)).await
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// [`DockerError::Conflict`] when it does not run.
+    pub async fn kill(&self, name: &str, signal: &str) -> Result<(), DockerError> {
+        let options = KillContainerOptionsBuilder::new().signal(signal).build();
+        within(LOOK_LIMIT, self.docker.kill_container(name, Some(options))).await
+    }
+
+    /// Lets a paused container go on.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn unpause(&self, name: &str) -> Result<(), DockerError> {
+        within(LOOK_LIMIT, self.docker.unpause_container(name)).await
+    }
+
+    /// Removes a container and its unnamed volumes, running or not. None there is success.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn remove(&self, name: &str) -> Result<(), DockerError> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match within(CHANGE_LIMIT, self.docker.remove_container(name, Some(options))).await {
+            Err(DockerError::Missing(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What happens to containers with this label, beginning at `since` (Unix seconds).
+    pub fn events(&self, label: &str, since: i64) -> impl Stream<Item = Result<EventMessage, Error>> + use<> {
+        let filters = HashMap::from([("type", vec!["container"]), ("event", vec!["die", "oom"]), ("label", vec![label])]);
+        self.docker.events(Some(EventsOptionsBuilder::new().since(&since.to_string()).filters(&filters).build()))
+    }
+
+    /// The output of a container, each line with its time, beginning at `since` (Unix seconds), until it ends.
+    pub fn logs(&self, name: &str, since: i32) -> impl Stream<Item = Result<LogOutput, Error>> + use<> {
+        let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).timestamps(true).since(since).build();
+        self.docker.logs(name, Some(options))
+    }
+}
+
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, DockerError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(answer) => answer.map_err(DockerError::sort),
+        Err(_) => Err(DockerError::Unreachable(format!("no answer within {} s", limit.as_secs()))),
+    }
+}

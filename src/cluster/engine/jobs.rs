@@ -1,0 +1,218 @@
+//! Single acts on Docker and on bricks: look, signal, remove, release. Each tells its outcome in a report and decides nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinHandle,
+};
+
+use super::{
+    Settings,
+    agent::{Report, Seen, Signal},
+    docker::{Client, DockerError},
+    images::Images,
+    sandbox, spec, volumes,
+};
+use crate::{
+    brick::{BrickError, Bricks},
+    model::{
+        cluster::BrickReport,
+        id::{BrickName, PoolName, TaskId},
+    },
+};
+
+/// A follower gets this long to keep the last of a container's output before the container is removed.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How often a removal is tried before it is left to the next listing.
+const REMOVE_TRIES: u32 = 5;
+const REMOVE_PAUSE: Duration = Duration::from_millis(500);
+
+/// What jobs share.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) settings: Settings,
+    pub(super) bricks: Arc<Bricks>,
+    pub(super) images: Images,
+    /// Docker, while it can be reached.
+    pub(super) docker: watch::Receiver<Option<Client>>,
+    /// Creations and starts at once.
+    pub(super) launches: Semaphore,
+    /// Everything else at once.
+    pub(super) small: Semaphore,
+    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) rule: volumes::Rule,
+}
+
+impl Context {
+    /// Docker, now; `None` while it is out of reach.
+    pub(super) fn client(&self) -> Option<Client> {
+        self.docker.borrow().clone()
+    }
+
+    /// Docker, as soon as it can be reached.
+    pub(super) async fn await_client(&self) -> Client {
+        let mut docker = self.docker.clone();
+        loop {
+            if let Ok(Some(client)) = docker.wait_for(Option::is_some).await.as_deref() {
+                return client.clone();
+            }
+            // The session is over, and so is this job: it is aborted with the others.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// For what is said again soon.
+    pub(super) fn report_if_room(&self, report: Report) {
+        _ = self.reports.try_send(report);
+    }
+
+    pub(super) async fn report(&self, report: Report) {
+        _ = self.reports.send(report).await; // The other end is gone only when the engine ends.
+    }
+}
+
+/// Looks at a task's container; says nothing when Docker does not answer.
+pub(super) async fn inspect(context: Arc<Context>, task: TaskId) {
+    let Some(client) = context.client() else { return };
+    let _turn = context.small.acquire().await;
+    if let Ok(seen) = look(&context, &client, &task).await {
+        context.report(Report::Inspected { task, seen }).await;
+    }
+}
+
+/// What Docker says of a task's container; `None`: there is none that is ours.
+pub(super) async fn look(context: &Context, client: &Client, task: &TaskId) -> Result<Option<Seen>, DockerError> {
+    match client.inspect(&spec::container_name(task)).await {
+        Ok(container) if is_ours(context, &container) => {
+            let killed = sandbox::is_marked_killed(&context.settings.work_dir, task);
+            Ok(Some(spec::seen(&container, killed)))
+        }
+        Ok(_) | Err(DockerError::Missing(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// True when the container carries our cluster's label.
+pub(super) fn is_ours(context: &Context, container: &bollard::models::ContainerInspectResponse) -> bool {
+    let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
+    labels.and_then(|labels| labels.get(spec::LABEL_CLUSTER)).is_some_and(|cluster| *cluster == context.settings.cluster_id.as_str())
+}
+
+/// Sends a signal; a container that is not running any more counts as reached.
+pub(super) async fn signal(context: Arc<Context>, task: TaskId, signal: Signal) {
+    let _turn = context.small.acquire().await;
+    if let Err(error) = sandbox::mark_killed(&context.settings.work_dir, &task) {
+        tracing::warn!(%task, %error, "The kill could not be noted; after a restart the task may count as failed.");
+    }
+    let outcome = match context.client() {
+        Some(client) => send_signal(&client, &spec::container_name(&task), signal).await,
+        None => Err(DockerError::Unreachable("it is out of reach".to_owned())),
+    };
+    let delivered = match &outcome {
+        Ok(()) => true,
+        Err(DockerError::Missing(_) | DockerError::Conflict(_)) => {
+            context.report(Report::Died { task: task.clone() }).await;
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%task, ?signal, %error, "The signal could not be sent; trying again.");
+            false
+        }
+    };
+    context.report(Report::Signalled { task, signal, delivered }).await;
+}
+
+async fn send_signal(client: &Client, name: &str, signal: Signal) -> Result<(), DockerError> {
+    let wanted = match signal {
+        Signal::Kill => "SIGKILL".to_owned(),
+        Signal::Stop => {
+            let container = client.inspect(name).await?;
+            container
+                .config
+                .and_then(|config| config.stop_signal)
+                .filter(|signal| !signal.is_empty())
+                .unwrap_or_else(|| "SIGTERM".to_owned())
+        }
+    };
+    match client.kill(name, &wanted).await {
+        Err(DockerError::Conflict(words)) if words.contains("paused") => {
+            client.unpause(name).await?;
+            client.kill(name, &wanted).await
+        }
+        other => other,
+    }
+}
+
+/// Removes a container once its output is kept.
+pub(super) async fn remove(context: Arc<Context>, task: TaskId, follower: Option<JoinHandle<()>>) {
+    if let Some(mut follower) = follower
+        && tokio::time::timeout(LAST_WORDS, &mut follower).await.is_err()
+    {
+        follower.abort();
+    }
+    let gone = remove_container(&context, &task).await;
+    context.report(Report::Removed { task, gone }).await;
+}
+
+/// Removes a task's container, if it is ours, as soon as Docker can be reached; true when it is gone.
+pub(super) async fn remove_container(context: &Context, task: &TaskId) -> bool {
+    let name = spec::container_name(task);
+    for _ in 0..REMOVE_TRIES {
+        let client = context.await_client().await;
+        let _turn = context.small.acquire().await;
+        let outcome = match client.inspect(&name).await {
+            Ok(container) if is_ours(context, &container) => client.remove(&name).await,
+            Ok(_) | Err(DockerError::Missing(_)) => return true,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => return true,
+            Err(error) => tracing::debug!(%task, %error, "The container could not be removed yet."),
+        }
+        drop(_turn);
+        tokio::time::sleep(REMOVE_PAUSE).await;
+    }
+    tracing::warn!(%task, "The container could not be removed; it is tried again later.");
+    false
+}
+
+/// Releases a brick when its holder has no process any more.
+pub(super) async fn release(context: Arc<Context>, brick: BrickName, epoch: u64, task: TaskId) {
+    let outcome = try_release(&context, &brick, epoch, &task).await;
+    context.report(Report::Released { brick, epoch, outcome }).await;
+}
+
+async fn try_release(context: &Context, brick: &BrickName, epoch: u64, task: &TaskId) -> Result<(), String> {
+    let client = context.client().ok_or("Docker does not answer, so nobody knows whether its container still runs")?;
+    match look(context, &client, task).await {
+        Ok(Some(Seen::Running { .. })) => return Err(format!("the container of task {task} still runs")),
+        Ok(_) => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    context.bricks.release(brick, epoch).await.map_err(|error| describe(&error))
+}
+
+/// Deletes a brick's data.
+pub(super) async fn destroy(context: Arc<Context>, brick: BrickName, epoch: u64, pool: PoolName) {
+    let report = match context.bricks.destroy(&brick, &pool).await {
+        Ok(()) => BrickReport::Destroyed { brick, epoch },
+        Err(error) => BrickReport::Stuck { brick, reason: describe(&error) },
+    };
+    context.report(Report::Brick(report)).await;
+}
+
+/// Tells how full the mounted bricks are.
+pub(super) async fn brick_usage(context: Arc<Context>) {
+    for (brick, _, used, size) in context.bricks.mounted().await {
+        context.report(Report::Brick(BrickReport::Usage { brick, used, size })).await;
+    }
+}
+
+/// A brick's error with its cause.
+pub(super) fn describe(error: &BrickError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

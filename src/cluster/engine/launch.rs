@@ -1,0 +1,306 @@
+//! One launch, from definition to running container: image, host volumes, bricks, create, start, look whether it sees its volumes.
+//!
+//! A call that brings no answer is repeated after looking what came of it, for as long as Docker is away; a launch ends early only when it is cancelled.
+//! Whatever fails leaves no container behind. Bricks stay mounted: the lease is the core's, and ends by its release.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+
+use super::{
+    agent::{Report, Seen},
+    docker::{Client, DockerError},
+    jobs::{self, Context},
+    spec::{self, Bind},
+    volumes::{self, Identity, Pinned},
+};
+use crate::model::{
+    app::{Mode, Volume},
+    cluster::{Launch, TaskState},
+    id::TaskId,
+};
+
+/// How often a call is repeated that Docker leaves without an answer although it is there.
+const MAX_TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(500);
+/// A launch that waits longer than this for its turn says so.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why a launch came to nothing.
+enum End {
+    Cancelled,
+    Refused(TaskState, String),
+}
+
+impl End {
+    fn failed(words: impl Into<String>) -> Self {
+        Self::Refused(TaskState::Failed, words.into())
+    }
+}
+
+/// A volume, and what must be seen at its target.
+struct Expected {
+    target: String,
+    identity: Identity,
+    what: String,
+}
+
+/// Launches a task and reports what came of it.
+pub(super) async fn run(context: Arc<Context>, launch: Box<Launch>, cancel: watch::Receiver<bool>) {
+    let task = launch.task.clone();
+    let attempt = Attempt { context: &context, task: &task, launch: &launch, cancel };
+    let outcome = AssertUnwindSafe(attempt.run()).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|_| Err(End::failed("the server made an error while launching it; see its log")));
+    let report = match outcome {
+        Ok(seen) => Report::Started { task, seen },
+        Err(End::Cancelled) => Report::Cancelled { task },
+        Err(End::Refused(state, message)) => {
+            tracing::info!(%task, state = state.as_str(), %message, "The task could not be launched.");
+            Report::Refused { task, state, message }
+        }
+    };
+    context.report(report).await;
+}
+
+struct Attempt<'a> {
+    context: &'a Arc<Context>,
+    task: &'a TaskId,
+    launch: &'a Launch,
+    cancel: watch::Receiver<bool>,
+}
+
+impl<'a> Attempt<'a> {
+    async fn run(mut self) -> Result<Seen, End> {
+        // What is wrong with the definition itself is said before anything is fetched.
+        spec::container(self.launch, &self.context.settings, "", &[]).map_err(|words| End::Refused(TaskState::Error, words))?;
+        let image_id = self.image().await?;
+        let pinned = self.host_volumes().await?;
+        let mut binds: Vec<Bind> = pinned.iter().map(|pinned| pinned.bind.clone()).collect();
+        let mut expected: Vec<Expected> = pinned.iter().map(expect_host_volume).collect();
+        self.bricks(&mut binds, &mut expected).await?;
+        let body = spec::container(self.launch, &self.context.settings, &image_id, &binds).map_err(End::failed)?;
+
+        let context = self.context;
+        let _turn = self.turn().await?;
+        context.report(Report::Starting { task: self.task.clone() }).await;
+        let outcome = match self.create(&body).await {
+            Ok(()) if self.is_cancelled() => Err(End::Cancelled),
+            Ok(()) => self.start_and_check(&pinned, &expected).await,
+            Err(end) => Err(end),
+        };
+        if outcome.is_err() {
+            jobs::remove_container(context, self.task).await;
+        }
+        outcome
+    }
+
+    fn is_cancelled(&self) -> bool {
+        *self.cancel.borrow()
+    }
+
+    /// Waits for `work` unless the launch is cancelled first.
+    async fn unless_cancelled<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+        tokio::select! {
+            biased;
+            Ok(_) = self.cancel.wait_for(|cancelled| *cancelled) => Err(End::Cancelled),
+            done = work => Ok(done),
+        }
+    }
+
+    async fn turn(&mut self) -> Result<tokio::sync::SemaphorePermit<'a>, End> {
+        let (context, task) = (self.context, self.task.clone());
+        let wait = async {
+            let waited = tokio::time::timeout(PATIENCE, context.launches.acquire()).await;
+            match waited {
+                Ok(permit) => permit,
+                Err(_) => {
+                    context.report(Report::Progress { task, message: "waiting for its turn to be started".to_owned() }).await;
+                    context.launches.acquire().await
+                }
+            }
+        };
+        self.unless_cancelled(wait).await?.map_err(|_| End::Cancelled)
+    }
+}
+
+// === What it needs ===
+
+impl Attempt<'_> {
+    async fn image(&mut self) -> Result<String, End> {
+        let (context, task) = (self.context, self.task);
+        let docker = self.launch.app.container.as_ref().and_then(|container| container.docker.as_ref());
+        let (image, force) = docker.map_or(("", false), |docker| (&docker.image, docker.force_pull_image));
+        let tell = |message: String| context.report_if_room(Report::Progress { task: task.clone(), message });
+        let resolve = async {
+            let mut tries = 0;
+            loop {
+                let client = context.await_client().await;
+                match context.images.resolve(&client, image, force, &tell).await {
+                    Err(DockerError::Unreachable(_)) if tries < MAX_TRIES => tries += 1,
+                    other => return other,
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        self.unless_cancelled(resolve).await?.map_err(|error| End::failed(error.to_string()))
+    }
+
+    async fn host_volumes(&mut self) -> Result<Vec<Pinned>, End> {
+        let volumes = self.launch.app.container.iter().flat_map(|container| &container.volumes);
+        let wanted: Vec<(String, String, bool)> = volumes
+            .filter_map(|volume| match volume {
+                Volume::Host { container_path, host_path, mode } => Some((host_path.clone(), container_path.clone(), *mode == Mode::Ro)),
+                Volume::Brick(_) => None,
+            })
+            .collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rule = self.context.rule.clone();
+        let pin = tokio::task::spawn_blocking(move || {
+            wanted.iter().map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule)).collect::<Result<Vec<_>, _>>()
+        });
+        pin.await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
+    }
+
+    async fn bricks(&mut self, binds: &mut Vec<Bind>, expected: &mut Vec<Expected>) -> Result<(), End> {
+        for brick in &self.launch.bricks {
+            if self.is_cancelled() {
+                return Err(End::Cancelled);
+            }
+            let source = self.context.bricks.mount(brick).await.map_err(|error| End::failed(jobs::describe(&error)))?;
+            let identity = volumes::identity(&source)
+                .map_err(|error| End::failed(format!("brick '{}' is not where it was mounted: {error}", brick.name)))?;
+            let what = format!("the mount of brick '{}'", brick.name);
+            expected.push(Expected { target: brick.container_path.clone(), identity, what });
+            binds.push(Bind { source, target: brick.container_path.clone(), read_only: brick.read_only });
+        }
+        if !self.launch.bricks.is_empty() {
+            tokio::spawn(jobs::brick_usage(self.context.clone()));
+        }
+        Ok(())
+    }
+}
+
+fn expect_host_volume(pinned: &Pinned) -> Expected {
+    let what = format!("the host volume {}", pinned.bind.source.display());
+    Expected { target: pinned.bind.target.clone(), identity: pinned.identity, what }
+}
+
+// === The container ===
+
+impl Attempt<'_> {
+    /// Creates the container; one that is there already under its name is taken for an earlier try.
+    async fn create(&mut self, body: &bollard::models::ContainerCreateBody) -> Result<(), End> {
+        let name = spec::container_name(self.task);
+        for _ in 0..MAX_TRIES {
+            let client = self.context.await_client().await;
+            match client.create(&name, body.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(DockerError::Conflict(words)) => match client.inspect(&name).await {
+                    Ok(container) if jobs::is_ours(self.context, &container) => return Ok(()),
+                    Ok(_) => {
+                        let hint = "is in the way and not ours; remove it or give it another name";
+                        return Err(End::failed(format!("a container named {name} {hint}")));
+                    }
+                    Err(DockerError::Missing(_) | DockerError::Unreachable(_)) => {}
+                    Err(_) => return Err(End::failed(explain(&words))),
+                },
+                Err(DockerError::Unreachable(reason)) => tracing::warn!(task = %self.task, %reason, "The creation brought no answer."),
+                Err(error) => return Err(End::failed(explain(&error.to_string()))),
+            }
+            if self.is_cancelled() {
+                return Err(End::Cancelled);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(End::failed("Docker did not create the container in time"))
+    }
+
+    async fn start_and_check(&mut self, pinned: &[Pinned], expected: &[Expected]) -> Result<Seen, End> {
+        for pinned in pinned {
+            if volumes::identity(&pinned.bind.source).ok() != Some(pinned.identity) {
+                return Err(End::failed(format!(
+                    "the host volume {} was replaced while the container was made",
+                    pinned.bind.source.display()
+                )));
+            }
+        }
+        let name = spec::container_name(self.task);
+        for _ in 0..MAX_TRIES {
+            let client = self.context.await_client().await;
+            match client.start(&name).await {
+                Ok(()) => {}
+                Err(DockerError::Unreachable(reason)) => tracing::warn!(task = %self.task, %reason, "The start brought no answer."),
+                Err(error) => return Err(End::failed(explain(&error.to_string()))),
+            }
+            match client.inspect(&name).await {
+                Ok(container) => {
+                    let seen = spec::seen(&container, false);
+                    if seen != Seen::Created {
+                        let pid = container.state.and_then(|state| state.pid).unwrap_or(0);
+                        self.check_volumes(&client, pid, expected).await?;
+                        return Ok(seen);
+                    }
+                }
+                Err(DockerError::Unreachable(_)) => {}
+                Err(error) => return Err(End::failed(explain(&error.to_string()))),
+            }
+            if self.is_cancelled() {
+                return Err(End::Cancelled);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(End::failed("Docker did not start the container in time"))
+    }
+
+    /// Docker mounts by path, in a mount namespace of its own: only the container can show what it really got.
+    async fn check_volumes(&self, client: &Client, pid: i64, expected: &[Expected]) -> Result<(), End> {
+        if pid <= 0 || !client.is_local() {
+            return Ok(());
+        }
+        for volume in expected {
+            match volumes::seen_by(pid, &volume.target) {
+                Ok(identity) if identity == volume.identity => {}
+                Err(_) if !is_alive(pid) => return Ok(()), // It ended meanwhile; there is nothing left to protect.
+                Ok(_) | Err(_) => {
+                    return Err(End::failed(format!(
+                        "the container does not see {} at {}; is Docker in a mount namespace of its own?",
+                        volume.what, volume.target
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_alive(pid: i64) -> bool {
+    // A process that ended and was not waited for yet has no root any more.
+    std::fs::read_link(format!("/proc/{pid}/root")).is_ok()
+}
+
+/// Docker's words, and what to do.
+fn explain(words: &str) -> String {
+    let lower = words.to_lowercase();
+    let has = |needles: &[&str]| needles.iter().any(|needle| lower.contains(needle));
+    let hint = if has(&["port is already allocated", "address already in use"]) {
+        "something else on this node uses the port: stop it, or choose another port"
+    } else if has(&["cannot assign requested address"]) {
+        "--node_address must be an address of this node"
+    } else if has(&["executable file not found", "no such file or directory: unknown", "exec format error"]) {
+        "the image has no such command, or it is for another kind of machine"
+    } else if has(&["unable to find user", "no matching entries in passwd", "unable to find group"]) {
+        "the image has no such user or group"
+    } else if has(&["no space left"]) {
+        "the disk with Docker's data is full"
+    } else if has(&["duplicate mount point"]) {
+        "two volumes have the same containerPath"
+    } else if has(&["network", "not found"]) && lower.contains("network") && lower.contains("not found") {
+        "there is no such Docker network on this node"
+    } else {
+        return words.trim().to_owned();
+    };
+    format!("{} ({hint})", words.trim())
+}

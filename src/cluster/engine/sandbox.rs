@@ -1,0 +1,290 @@
+//! The directory of a task: what it wrote to stdout and stderr, kept within limits, and the mark that we asked for its end.
+//!
+//! ```text
+//! <work_dir>/sandboxes/<task>/stdout  stdout.1  stderr  stderr.1  .position  .killed
+//! ```
+//!
+//! `.position` says how much of Docker's own copy of the output is in the files. It is written after the files; on opening, a file is cut back to the
+//! length that it names, so that nothing is kept twice. Files are opened without following symbolic links.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, Write},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags},
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+
+use super::spec::file_name;
+use crate::model::id::TaskId;
+
+/// The position is written at most this often while output comes.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How far the two outputs may be out of order in Docker's copy.
+const DISORDER_SECONDS: i32 = 2;
+const POSITION: &str = ".position";
+const KILLED: &str = ".killed";
+
+/// One of the two outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// `stdout`
+    Stdout,
+    /// `stderr`
+    Stderr,
+}
+
+impl Output {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// The sandbox of `task`.
+pub fn path(work_dir: &Path, task: &TaskId) -> PathBuf {
+    root(work_dir).join(file_name(task))
+}
+
+/// The directory of all sandboxes.
+pub fn root(work_dir: &Path) -> PathBuf {
+    work_dir.join("sandboxes")
+}
+
+/// Remembers, beyond a restart, that we asked for the task's end.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn mark_killed(work_dir: &Path, task: &TaskId) -> io::Result<()> {
+    let directory = open_directory(&path(work_dir, task))?;
+    open_file(&directory, KILLED, OFlags::CREATE).map(drop)
+}
+
+/// True when [`mark_killed`] was called for it.
+pub fn is_marked_killed(work_dir: &Path, task: &TaskId) -> bool {
+    std::fs::symlink_metadata(path(work_dir, task).join(KILLED)).is_ok()
+}
+
+/// How much of one output is kept: everything before `time`, and `count` pieces of exactly that time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    time: String,
+    count: u32,
+    length: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Position {
+    stdout: Mark,
+    stderr: Mark,
+}
+
+/// The open files of one task.
+#[derive(Debug)]
+pub struct Sandbox {
+    directory: OwnedFd,
+    limit: u64,
+    stdout: Kept,
+    stderr: Kept,
+    saved_at: Option<std::time::Instant>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    output: Output,
+    file: File,
+    mark: Mark,
+    /// Pieces of the mark's time that come again and are left out.
+    skip: u32,
+}
+
+impl Sandbox {
+    /// Makes the directory and the files, or opens those that are there. Each file grows to `limit` bytes before it is replaced; one old one is kept.
+    ///
+    /// # Errors
+    /// The directory or a file cannot be made.
+    pub fn open(work_dir: &Path, task: &TaskId, limit: u64) -> io::Result<Self> {
+        let directory = open_directory(&path(work_dir, task))?;
+        let position: Position = read_position(&directory).unwrap_or_default();
+        let stdout = Kept::open(&directory, Output::Stdout, position.stdout)?;
+        let stderr = Kept::open(&directory, Output::Stderr, position.stderr)?;
+        Ok(Self { directory, limit, stdout, stderr, saved_at: None })
+    }
+
+    /// From when on Docker is to be asked for output, Unix seconds; 0: from the beginning. Both outputs come in one stream, ordered but for moments.
+    pub fn since(&self) -> i32 {
+        let latest = self.stdout.mark.seconds().max(self.stderr.mark.seconds());
+        latest.saturating_sub(DISORDER_SECONDS).max(0)
+    }
+
+    /// To be called before the output is asked for again: what is kept already will come again.
+    pub fn rewind(&mut self) {
+        self.stdout.skip = self.stdout.mark.count;
+        self.stderr.skip = self.stderr.mark.count;
+    }
+
+    /// Keeps one piece of output, written at `time` (RFC 3339 with nanoseconds, as Docker gives it; empty: unknown), unless it is kept already.
+    ///
+    /// # Errors
+    /// The disk is full, or worse.
+    pub fn write(&mut self, output: Output, time: &str, text: &[u8]) -> io::Result<()> {
+        let kept = match output {
+            Output::Stdout => &mut self.stdout,
+            Output::Stderr => &mut self.stderr,
+        };
+        if !kept.is_new(time) {
+            return Ok(());
+        }
+        let full = kept.mark.length > 0 && kept.mark.length + text.len() as u64 > self.limit;
+        if full {
+            kept.rotate(&self.directory)?;
+        }
+        kept.file.write_all(text)?;
+        kept.mark.length += text.len() as u64;
+        if full { self.save() } else { Ok(()) }
+    }
+
+    /// Saves the position, if it was not saved a moment ago.
+    ///
+    /// # Errors
+    /// See [`Sandbox::save`].
+    pub fn save_sometimes(&mut self) -> io::Result<()> {
+        if self.saved_at.is_some_and(|at| at.elapsed() < SAVE_EVERY) {
+            return Ok(());
+        }
+        self.save()
+    }
+
+    /// Saves the position.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&mut self) -> io::Result<()> {
+        self.saved_at = Some(std::time::Instant::now());
+        let position = Position { stdout: self.stdout.mark.clone(), stderr: self.stderr.mark.clone() };
+        let temporary = format!("{POSITION}.new");
+        let mut file = open_file(&self.directory, &temporary, OFlags::CREATE | OFlags::TRUNC)?;
+        file.write_all(&serde_json::to_vec(&position)?)?;
+        rustix::fs::renameat(&self.directory, &temporary, &self.directory, POSITION)?;
+        Ok(())
+    }
+}
+
+impl Kept {
+    fn open(directory: &OwnedFd, output: Output, mut mark: Mark) -> io::Result<Self> {
+        let file = open_file(directory, output.name(), OFlags::CREATE | OFlags::APPEND)?;
+        let length = file.metadata()?.len();
+        if mark.length < length {
+            file.set_len(mark.length)?;
+        }
+        mark.length = mark.length.min(length);
+        let skip = mark.count;
+        Ok(Self { output, file, mark, skip })
+    }
+
+    fn is_new(&mut self, time: &str) -> bool {
+        match time.cmp(self.mark.time.as_str()) {
+            _ if time.is_empty() => true,
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Equal if self.skip > 0 => {
+                self.skip -= 1;
+                false
+            }
+            std::cmp::Ordering::Equal => {
+                self.mark.count += 1;
+                true
+            }
+            std::cmp::Ordering::Greater => {
+                self.mark.time = time.to_owned();
+                self.mark.count = 1;
+                self.skip = 0;
+                true
+            }
+        }
+    }
+
+    fn rotate(&mut self, directory: &OwnedFd) -> io::Result<()> {
+        let name = self.output.name();
+        rustix::fs::renameat(directory, name, directory, format!("{name}.1"))?;
+        self.file = open_file(directory, name, OFlags::CREATE | OFlags::APPEND)?;
+        self.mark.length = 0;
+        Ok(())
+    }
+}
+
+impl Mark {
+    fn seconds(&self) -> i32 {
+        let moment = time::OffsetDateTime::parse(&self.time, &time::format_description::well_known::Rfc3339);
+        moment.ok().and_then(|moment| i32::try_from(moment.unix_timestamp()).ok()).unwrap_or(0)
+    }
+}
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+}
+
+fn open_file(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o600))?))
+}
+
+fn read_position(directory: &OwnedFd) -> Option<Position> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, POSITION, flags, Mode::empty()).ok()?;
+    serde_json::from_reader(File::from(file)).ok()
+}
+
+/// Removes sandboxes that nobody uses: those older than `keep_for`, and the oldest beyond `keep_at_most`. Returns how many went.
+///
+/// # Errors
+/// The directory of all sandboxes cannot be read.
+pub fn collect(work_dir: &Path, in_use: &HashSet<String>, keep_for: Duration, keep_at_most: usize) -> io::Result<usize> {
+    let root = root(work_dir);
+    let mut idle: Vec<(SystemTime, PathBuf)> = std::fs::read_dir(&root)?
+        .filter_map(Result::ok)
+        .filter(|entry| !in_use.contains(&*entry.file_name().to_string_lossy()))
+        .filter_map(|entry| Some((changed(&entry.path())?, entry.path())))
+        .collect();
+    idle.sort();
+    let surplus = idle.len().saturating_sub(keep_at_most);
+    let now = SystemTime::now();
+    let old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > keep_for);
+    let mut gone = 0;
+    for (at, (changed, path)) in idle.into_iter().enumerate() {
+        if at < surplus || old(changed) {
+            match std::fs::remove_dir_all(&path) {
+                Ok(()) => gone += 1,
+                Err(error) => tracing::warn!(path = %path.display(), %error, "An old sandbox could not be removed."),
+            }
+        }
+    }
+    Ok(gone)
+}
+
+/// When anything in a sandbox last changed; `None` for what is no directory.
+fn changed(path: &Path) -> Option<SystemTime> {
+    let directory = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_dir)?;
+    let files = std::fs::read_dir(path).ok()?.filter_map(|entry| entry.ok()?.metadata().ok()?.modified().ok());
+    files.chain(directory.modified()).max()
+}
+
+/// True when there is a sandbox.
+pub fn exists(work_dir: &Path, task: &TaskId) -> bool {
+    !matches!(rustix::fs::statat(CWD, path(work_dir, task), AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
+}
+
+#[cfg(test)]
+mod tests;

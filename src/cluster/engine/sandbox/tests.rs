@@ -1,0 +1,103 @@
+use super::*;
+
+const TASK: &str = "web.instance-6b0cd2e8-b243-11e8-8b80-024247c0a575._app.1";
+
+fn task() -> TaskId {
+    TASK.parse().unwrap()
+}
+
+fn stamp(second: u32) -> String {
+    format!("2024-05-06T07:08:{second:02}.000000000Z")
+}
+
+fn read(work_dir: &Path, name: &str) -> String {
+    std::fs::read_to_string(path(work_dir, &task()).join(name)).unwrap_or_default()
+}
+
+#[test]
+fn what_comes_again_is_not_kept_twice() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut sandbox = Sandbox::open(work_dir.path(), &task(), 1000).unwrap();
+    assert_eq!(sandbox.since(), 0);
+    sandbox.write(Output::Stdout, &stamp(1), b"a\n").unwrap();
+    sandbox.write(Output::Stdout, &stamp(2), b"b\n").unwrap();
+    sandbox.write(Output::Stderr, &stamp(2), b"B\n").unwrap();
+    sandbox.save().unwrap();
+    // Written, but not saved when the server was killed.
+    sandbox.write(Output::Stdout, &stamp(2), b"c\n").unwrap();
+    drop(sandbox);
+
+    let mut sandbox = Sandbox::open(work_dir.path(), &task(), 1000).unwrap();
+    assert_eq!(sandbox.since(), 1_714_979_280);
+    for (second, text) in [(1, "a\n"), (2, "b\n"), (2, "c\n"), (3, "d\n")] {
+        sandbox.write(Output::Stdout, &stamp(second), text.as_bytes()).unwrap();
+    }
+    sandbox.write(Output::Stderr, &stamp(2), b"B\n").unwrap();
+    assert_eq!(read(work_dir.path(), "stdout"), "a\nb\nc\nd\n");
+    assert_eq!(read(work_dir.path(), "stderr"), "B\n");
+
+    // The stream broke and is asked for again.
+    sandbox.rewind();
+    for (second, text) in [(2, "b\n"), (2, "c\n"), (3, "d\n"), (3, "e\n")] {
+        sandbox.write(Output::Stdout, &stamp(second), text.as_bytes()).unwrap();
+    }
+    assert_eq!(read(work_dir.path(), "stdout"), "a\nb\nc\nd\ne\n");
+}
+
+#[test]
+fn a_full_file_is_replaced_and_one_old_one_kept() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut sandbox = Sandbox::open(work_dir.path(), &task(), 10).unwrap();
+    for second in 1..=5 {
+        sandbox.write(Output::Stdout, &stamp(second), format!("line{second}\n").as_bytes()).unwrap();
+    }
+    assert_eq!((read(work_dir.path(), "stdout.1"), read(work_dir.path(), "stdout")), ("line4\n".into(), "line5\n".into()));
+    sandbox.write(Output::Stdout, &stamp(6), b"longer than the limit\n").unwrap();
+    assert_eq!(read(work_dir.path(), "stdout"), "longer than the limit\n");
+    drop(sandbox);
+    let mut sandbox = Sandbox::open(work_dir.path(), &task(), 10).unwrap();
+    sandbox.write(Output::Stdout, &stamp(6), b"longer than the limit\n").unwrap();
+    assert_eq!(read(work_dir.path(), "stdout"), "longer than the limit\n");
+}
+
+#[test]
+fn a_symbolic_link_in_place_of_a_file_is_not_followed() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let victim = work_dir.path().join("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    std::fs::create_dir_all(path(work_dir.path(), &task())).unwrap();
+    std::os::unix::fs::symlink(&victim, path(work_dir.path(), &task()).join("stdout")).unwrap();
+    assert!(Sandbox::open(work_dir.path(), &task(), 10).is_err());
+    assert_eq!(std::fs::read_to_string(victim).unwrap(), "precious");
+}
+
+#[test]
+fn a_kill_is_remembered() {
+    let work_dir = tempfile::tempdir().unwrap();
+    assert!(!is_marked_killed(work_dir.path(), &task()));
+    mark_killed(work_dir.path(), &task()).unwrap();
+    mark_killed(work_dir.path(), &task()).unwrap();
+    assert!(is_marked_killed(work_dir.path(), &task()));
+}
+
+#[test]
+fn old_and_surplus_sandboxes_are_removed_unless_they_are_in_use() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let check = |in_use: &[&str], keep_for: u64, keep_at_most: usize, expected: &[&str]| {
+        let root = root(work_dir.path());
+        for (age, name) in [(300, "a"), (200, "b"), (100, "c")] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+            let file = File::open(root.join(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        }
+        let in_use = in_use.iter().map(|name| (*name).to_owned()).collect();
+        let gone = collect(work_dir.path(), &in_use, Duration::from_secs(keep_for), keep_at_most).unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!((left.iter().map(String::as_str).collect::<Vec<_>>(), gone), (expected.to_vec(), 3 - expected.len()));
+    };
+    check(&[], 1000, 10, &["a", "b", "c"]);
+    check(&[], 150, 10, &["c"]);
+    check(&[], 1000, 1, &["c"]);
+    check(&["a"], 150, 0, &["a"]);
+}

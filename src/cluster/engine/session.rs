@@ -1,0 +1,155 @@
+//! Watches Docker: connects, lists, follows events, and notices when it is gone or hangs. Each connection begins with a listing.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State, EventMessage};
+use futures_util::StreamExt;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    agent::{Found, Report, Seen},
+    docker::{Client, DockerError},
+    jobs::{self, Context},
+    spec,
+};
+use crate::model::id::TaskId;
+
+/// Docker is asked whether it is there this often.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// Everything is listed again this often.
+const LIST_EVERY: Duration = Duration::from_secs(30);
+/// The pause between tries to connect grows from the first to the second.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// While Docker stays away the log says so this often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// Events are asked for from this many seconds before the listing.
+const OVERLAP_SECONDS: i64 = 2;
+/// Ended containers that are looked at at once.
+const MAX_LOOKS: usize = 8;
+
+/// Keeps a session with Docker for ever. `client` holds the client while the session stands.
+pub(super) async fn run(context: Arc<Context>, client: watch::Sender<Option<Client>>) {
+    let mut pause = RETRY_MIN;
+    let mut complained: Option<Instant> = None;
+    loop {
+        match open(&context).await {
+            Ok((docker, found)) => {
+                pause = RETRY_MIN;
+                complained = None;
+                client.send_replace(Some(docker.clone()));
+                context.report(Report::Listed(found)).await;
+                let reason = follow(&context, &docker).await;
+                client.send_replace(None);
+                tracing::warn!(%reason, "The session with Docker is over; trying to open a new one.");
+                context.report(Report::Lost { reason }).await;
+            }
+            Err(error) if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) => {
+                complained = Some(Instant::now());
+                let docker_host = &context.settings.docker_host;
+                tracing::warn!(%docker_host, %error, "Docker cannot be reached; still trying. Is the daemon running, and may this server use it?");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+async fn open(context: &Context) -> Result<(Client, Vec<Found>), DockerError> {
+    let client = Client::new(&context.settings.docker_host)?;
+    client.ping().await?;
+    let info = client.info().await?;
+    let found = list(context, &client).await?;
+    tracing::info!(
+        version = info.server_version.as_deref().unwrap_or("?"),
+        cgroup = %info.cgroup_version.map_or_else(|| "1".to_owned(), |version| version.to_string()),
+        live_restore = info.live_restore_enabled.unwrap_or(false),
+        containers = found.len(),
+        "Connected to Docker."
+    );
+    Ok((client, found))
+}
+
+/// Every container of ours, the ended ones with their exit status.
+async fn list(context: &Context, client: &Client) -> Result<Vec<Found>, DockerError> {
+    let summaries = client.list(&spec::cluster_label(&context.settings.cluster_id)).await?;
+    let looks = futures_util::stream::iter(summaries).map(|summary| complete(context, client, summary)).buffer_unordered(MAX_LOOKS);
+    let found: Vec<Result<Option<Found>, DockerError>> = looks.collect().await;
+    found.into_iter().filter_map(Result::transpose).collect()
+}
+
+async fn complete(context: &Context, client: &Client, summary: ContainerSummary) -> Result<Option<Found>, DockerError> {
+    let labels = summary.labels.unwrap_or_default();
+    let Some(mut found) = spec::found(&labels, Seen::Created) else {
+        tracing::warn!(container = ?summary.id, "A container has our label, but not what we write there; it is left alone.");
+        return Ok(None);
+    };
+    found.state = match summary.state {
+        Some(State::CREATED) => Seen::Created,
+        Some(State::REMOVING) => return Ok(None),
+        Some(State::RUNNING | State::PAUSED | State::RESTARTING) => {
+            let networks = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+            let addresses = networks.values().filter_map(|network| network.ip_address.as_ref()?.parse().ok()).collect();
+            Seen::Running { addresses }
+        }
+        _ => match jobs::look(context, client, &found.task).await? {
+            Some(seen) => seen,
+            None => return Ok(None),
+        },
+    };
+    Ok(Some(found))
+}
+
+/// Follows what happens until Docker is gone; returns why.
+async fn follow(context: &Context, client: &Client) -> String {
+    let label = spec::cluster_label(&context.settings.cluster_id);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let mut events = std::pin::pin!(client.events(&label, i64::try_from(now).unwrap_or(i64::MAX) - OVERLAP_SECONDS));
+    let mut pinged = std::pin::pin!(ping(client));
+    let mut next_list = Instant::now() + LIST_EVERY;
+    // What happened between the first listing and the first event is in the overlap, or in a second listing.
+    let mut listing = std::pin::pin!(futures_util::future::Either::Left(std::future::pending()));
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(event)) => if let Some(report) = interpret(event) { context.report(report).await },
+                Some(Err(error)) => return DockerError::sort(error).to_string(),
+                None => return "it closed the connection".to_owned(),
+            },
+            outcome = &mut pinged => match outcome {
+                Ok(()) => pinged.set(ping(client)),
+                Err(error) => return error.to_string(),
+            },
+            () = tokio::time::sleep_until(next_list) => {
+                next_list = Instant::now() + LIST_EVERY;
+                listing.set(futures_util::future::Either::Right(list(context, client)));
+            }
+            found = &mut listing => {
+                listing.set(futures_util::future::Either::Left(std::future::pending()));
+                match found {
+                    Ok(found) => context.report(Report::Listed(found)).await,
+                    Err(error) => tracing::warn!(%error, "Docker's containers could not be listed; trying again later."),
+                }
+            }
+        }
+    }
+}
+
+async fn ping(client: &Client) -> Result<(), DockerError> {
+    tokio::time::sleep(PING_EVERY).await;
+    client.ping().await
+}
+
+fn interpret(event: EventMessage) -> Option<Report> {
+    let attributes = event.actor.and_then(|actor| actor.attributes)?;
+    let task: TaskId = attributes.get(spec::LABEL_TASK)?.parse().ok()?;
+    match event.action.as_deref() {
+        Some("die") => Some(Report::Died { task }),
+        Some("oom") => Some(Report::OutOfMemory { task }),
+        _ => None,
+    }
+}

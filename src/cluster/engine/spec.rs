@@ -1,0 +1,255 @@
+//! From a launch to the container that Docker is asked for, and from a container's labels back to what it holds. Pure.
+//!
+//! As Mesos does it: `cmd` runs as `/bin/sh -c` in place of the image's entry point, `args` follow the entry point; CPUs are shares (1024 each), a hard
+//! limit only when asked for in the settings; memory is a hard limit without swap; the task id is the label `MESOS_TASK_ID`.
+//! Unlike Mesos: NET_RAW is dropped, processes are limited, and ports are published on the node's addresses only.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    path::PathBuf,
+};
+
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding,
+    RestartPolicy, RestartPolicyNameEnum,
+};
+
+use super::{
+    Settings,
+    agent::{Exit, Found, Holding, Seen},
+    parameters,
+};
+use crate::model::{
+    app::Network,
+    cluster::Launch,
+    id::{ClusterId, TaskId},
+    resources::{Resources, Scalar},
+};
+
+/// Which installation a container belongs to. Containers without it, or with another value, are never touched.
+pub const LABEL_CLUSTER: &str = "xtao.cluster";
+/// The task id, as Marathon's users know the label.
+pub const LABEL_TASK: &str = "MESOS_TASK_ID";
+const LABEL_OWNER: &str = "xtao.owner";
+const LABEL_APP: &str = "xtao.app";
+const LABEL_VERSION: &str = "xtao.version";
+const LABEL_HASH: &str = "xtao.definition";
+const LABEL_RESOURCES: &str = "xtao.resources";
+const LABEL_PORTS: &str = "xtao.ports";
+const LABEL_BRICKS: &str = "xtao.bricks";
+const LABEL_NETWORK: &str = "xtao.network";
+/// Labels below this are ours alone.
+pub const LABEL_PREFIX: &str = "xtao.";
+
+/// Mesos' smallest memory limit; Docker refuses less than 6 MiB.
+const MIN_MEM: Scalar = Scalar::whole(32);
+/// The kernel's smallest number of shares.
+const MIN_CPU_SHARES: i64 = 2;
+/// Longest container and sandbox name.
+const MAX_NAME_BYTES: usize = 200;
+
+/// A directory or file of the node, resolved and checked, and where the container sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// On the node; free of symbolic links.
+    pub source: PathBuf,
+    /// In the container.
+    pub target: String,
+    /// The container may not write.
+    pub read_only: bool,
+}
+
+/// The task id as a name for files and containers: itself, or its tail and a hash when it is too long.
+pub fn file_name(task: &TaskId) -> String {
+    let text = task.to_string();
+    if text.len() <= MAX_NAME_BYTES {
+        return text;
+    }
+    let tail = text.len() - (MAX_NAME_BYTES - 17);
+    format!("{:016x}-{}", fnv(text.as_bytes()), &text[tail..]) // Task ids are ASCII.
+}
+
+/// The container's name; the same for the same task, so that a repeated creation meets the first.
+pub fn container_name(task: &TaskId) -> String {
+    format!("xtao-{}", file_name(task))
+}
+
+/// The label that all containers of an installation carry, as Docker filters by it.
+pub fn cluster_label(cluster: &ClusterId) -> String {
+    format!("{LABEL_CLUSTER}={cluster}")
+}
+
+/// The container for `launch`, made from the image with `image_id`.
+///
+/// # Errors
+/// What the definition asks for and this engine does not do: a sentence for the user.
+pub fn container(launch: &Launch, settings: &Settings, image_id: &str, binds: &[Bind]) -> Result<ContainerCreateBody, String> {
+    let app = &launch.app;
+    let docker = app.container.as_ref().and_then(|container| container.docker.as_ref());
+    let docker = docker.ok_or("it has no container.docker.image, and this engine runs Docker containers only")?;
+    if docker.privileged && !settings.allow_privileged {
+        return Err("privileged containers are not allowed here".to_owned());
+    }
+    let (entrypoint, cmd) = match &app.cmd {
+        Some(cmd) => (Some(vec!["/bin/sh".to_owned()]), Some(vec!["-c".to_owned(), cmd.clone()])),
+        None if app.args.is_empty() => (None, None),
+        None => (None, Some(app.args.clone())),
+    };
+    let published = ports(launch, &settings.node_addresses)?;
+    let mut body = ContainerCreateBody {
+        image: Some(image_id.to_owned()),
+        entrypoint,
+        cmd,
+        user: app.user.clone(),
+        env: Some(launch.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        labels: Some(HashMap::new()),
+        exposed_ports: Some(published.keys().cloned().collect()),
+        host_config: Some(HostConfig {
+            port_bindings: Some(published.into_iter().filter(|(_, to)| !to.is_empty()).map(|(port, to)| (port, Some(to))).collect()),
+            network_mode: Some(network_mode(&app.network)?),
+            mounts: Some(binds.iter().map(mount).collect()),
+            privileged: Some(docker.privileged),
+            cap_drop: (!docker.privileged).then(|| vec!["NET_RAW".to_owned()]),
+            pids_limit: Some(settings.pids_limit),
+            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+            log_config: Some(log_config(settings)),
+            init: Some(false),
+            ..limits(&launch.resources, settings.cpu_hard_limit)
+        }),
+        ..ContainerCreateBody::default()
+    };
+    parameters::apply(&docker.parameters, settings.allow_privileged, &mut body)?;
+    body.labels.get_or_insert_default().extend(labels(launch, &settings.cluster_id));
+    Ok(body)
+}
+
+fn limits(resources: &Resources, cpu_hard_limit: bool) -> HostConfig {
+    let shares = i64::try_from(resources.cpus.0 * 1024 / 1000).unwrap_or(i64::MAX).clamp(MIN_CPU_SHARES, 262_144);
+    let bytes = (resources.mem > Scalar::ZERO).then(|| i64::try_from(resources.mem.max(MIN_MEM).0 * 1_048_576 / 1000).unwrap_or(i64::MAX));
+    HostConfig {
+        cpu_shares: Some(shares),
+        nano_cpus: (cpu_hard_limit && resources.cpus > Scalar::ZERO)
+            .then(|| i64::try_from(resources.cpus.0 * 1_000_000).unwrap_or(i64::MAX)),
+        memory: bytes,
+        memory_swap: bytes,
+        ..HostConfig::default()
+    }
+}
+
+fn log_config(settings: &Settings) -> HostConfigLogConfig {
+    // Docker's own copy only bridges a restart of ours; the sandbox files are what is kept.
+    let config = [("max-size", format!("{}k", (settings.log_file_bytes / 1024).max(64))), ("max-file", "2".to_owned())];
+    HostConfigLogConfig {
+        typ: Some("json-file".to_owned()),
+        config: Some(config.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+    }
+}
+
+fn network_mode(network: &Network) -> Result<String, String> {
+    match network {
+        Network::Host => Ok("host".to_owned()),
+        Network::Bridge => Ok("bridge".to_owned()),
+        Network::Container(networks) => match networks.as_slice() {
+            [network] => Ok(network.name.clone()),
+            _ => Err("it names several container networks, and this engine connects a container to one".to_owned()),
+        },
+    }
+}
+
+/// What is published, by `port/protocol` of the container.
+fn ports(launch: &Launch, addresses: &[IpAddr]) -> Result<BTreeMap<String, Vec<PortBinding>>, String> {
+    let mut published: BTreeMap<String, Vec<PortBinding>> = BTreeMap::new();
+    if launch.app.network == Network::Host {
+        return Ok(published);
+    }
+    let mut host_ports = launch.ports.iter();
+    for (at, mapping) in launch.app.port_mappings().iter().enumerate() {
+        let container_port = launch.container_ports.get(at).copied().unwrap_or(mapping.container_port);
+        let host_port = match mapping.host_port {
+            Some(_) => Some(host_ports.next().ok_or("the launch has fewer host ports than the definition asks for")?),
+            None => None,
+        };
+        for protocol in mapping.protocol.each() {
+            let bindings = published.entry(format!("{container_port}/{protocol}")).or_default();
+            let Some(host_port) = host_port else { continue };
+            bindings.extend(
+                addresses.iter().map(|address| PortBinding { host_ip: Some(address.to_string()), host_port: Some(host_port.to_string()) }),
+            );
+        }
+    }
+    Ok(published)
+}
+
+fn mount(bind: &Bind) -> Mount {
+    Mount {
+        target: Some(bind.target.clone()),
+        source: Some(bind.source.to_string_lossy().into_owned()),
+        typ: Some(MountType::BIND),
+        read_only: Some(bind.read_only),
+        bind_options: Some(MountBindOptions {
+            propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+            ..MountBindOptions::default()
+        }),
+        ..Mount::default()
+    }
+}
+
+fn labels(launch: &Launch, cluster: &ClusterId) -> [(String, String); 10] {
+    let json = |value: serde_json::Result<String>| value.unwrap_or_default();
+    let bricks: Vec<(&str, u64)> = launch.bricks.iter().map(|brick| (brick.name.as_str(), brick.epoch)).collect();
+    let network = if launch.app.network == Network::Host { "host" } else { "own" };
+    let resources = Resources { ports: Vec::new(), ..launch.resources.clone() };
+    [
+        (LABEL_CLUSTER, cluster.to_string()),
+        (LABEL_TASK, launch.task.to_string()),
+        (LABEL_OWNER, launch.owner.to_string()),
+        (LABEL_APP, launch.app.id.to_string()),
+        (LABEL_VERSION, launch.app.version.to_string()),
+        (LABEL_HASH, format!("{:016x}", fnv(json(serde_json::to_string(&*launch.app)).as_bytes()))),
+        (LABEL_RESOURCES, json(serde_json::to_string(&resources))),
+        (LABEL_PORTS, json(serde_json::to_string(&launch.ports))),
+        (LABEL_BRICKS, json(serde_json::to_string(&bricks))),
+        (LABEL_NETWORK, network.to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+}
+
+/// What a container of ours holds, by its labels. `None`: it is not ours, or its labels make no sense.
+pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
+    let task = labels.get(LABEL_TASK)?.parse().ok()?;
+    let resources = serde_json::from_str(labels.get(LABEL_RESOURCES)?).ok()?;
+    let ports = serde_json::from_str(labels.get(LABEL_PORTS)?).ok()?;
+    let host_network = labels.get(LABEL_NETWORK)? == "host";
+    Some(Found { task, holding: Holding { resources, ports, host_network }, state })
+}
+
+/// How far an inspected container is.
+pub fn seen(container: &bollard::models::ContainerInspectResponse, killed: bool) -> Seen {
+    use bollard::models::ContainerStateStatusEnum as Status;
+    let state = container.state.as_ref();
+    match state.and_then(|state| state.status) {
+        Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING) => Seen::Running { addresses: addresses(container) },
+        Some(Status::CREATED) | None => Seen::Created,
+        Some(_) => Seen::Ended(Exit {
+            code: state.and_then(|state| state.exit_code).unwrap_or(-1),
+            oom: state.and_then(|state| state.oom_killed).unwrap_or(false),
+            error: state.and_then(|state| state.error.clone()).unwrap_or_default(),
+            killed,
+        }),
+    }
+}
+
+/// The container's own addresses, one for each network.
+fn addresses(container: &bollard::models::ContainerInspectResponse) -> Vec<IpAddr> {
+    let networks = container.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+    networks.into_iter().flat_map(|networks| networks.values()).filter_map(|network| network.ip_address.as_ref()?.parse().ok()).collect()
+}
+
+/// FNV-1a: the same in every version.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    cluster::engine::samples,
+    model::app::{Container, ContainerKind, Docker, NamedNetwork, PortMapping, PortNumber, Protocol},
+};
+
+fn mapping(container_port: u16, host_port: Option<u16>, protocol: Protocol) -> PortMapping {
+    PortMapping {
+        container_port,
+        host_port: host_port.map(PortNumber::Fixed),
+        service_port: 0,
+        protocol,
+        name: None,
+        labels: Default::default(),
+        network_names: Vec::new(),
+    }
+}
+
+fn shown(launch: &Launch, binds: &[Bind]) -> serde_json::Value {
+    let mut settings = samples::settings("/var/lib/xtao".into());
+    settings.node_addresses = vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()];
+    let mut shown = serde_json::to_value(container(launch, &settings, "sha256:abc", binds).unwrap()).unwrap();
+    shown.sort_all_objects(); // Docker's maps have no order of their own.
+    shown
+}
+
+#[test]
+fn a_command_with_host_networking() {
+    let mut launch = samples::launch("/shop/web", 1);
+    launch.environment = vec![("PORT".into(), "1066".into()), ("EMPTY".into(), String::new())];
+    launch.ports = vec![1066];
+    insta::assert_json_snapshot!(shown(&launch, &[]));
+}
+
+#[test]
+fn an_image_with_a_bridge_and_a_brick() {
+    let mut launch = samples::launch("/db", 1);
+    let app = Arc::make_mut(&mut launch.app);
+    app.cmd = None;
+    app.args = vec!["--verbose".into()];
+    app.user = Some("postgres".into());
+    app.network = Network::Bridge;
+    let ports = vec![mapping(5432, Some(31067), Protocol::Tcp), mapping(53, Some(0), Protocol::Both), mapping(9, None, Protocol::Udp)];
+    app.container.as_mut().unwrap().port_mappings = ports;
+    launch.ports = vec![31067, 31500];
+    launch.container_ports = vec![5432, 53, 9];
+    let binds = [
+        Bind { source: "/var/lib/xtao/bricks/db".into(), target: "/data".into(), read_only: false },
+        Bind { source: "/var/crash".into(), target: "/var/crash".into(), read_only: true },
+    ];
+    insta::assert_json_snapshot!(shown(&launch, &binds));
+}
+
+#[test]
+fn what_this_engine_does_not_do_is_refused_in_words() {
+    let check = |change: fn(&mut crate::model::app::App), expected: &str| {
+        let mut launch = samples::launch("/web", 1);
+        change(Arc::make_mut(&mut launch.app));
+        assert_eq!(container(&launch, &samples::settings("/w".into()), "id", &[]).unwrap_err(), expected);
+    };
+    check(|app| app.container = None, "it has no container.docker.image, and this engine runs Docker containers only");
+    check(
+        |app| app.container = Some(Container { kind: ContainerKind::Mesos, docker: None, port_mappings: vec![], volumes: vec![] }),
+        "it has no container.docker.image, and this engine runs Docker containers only",
+    );
+    check(|app| docker(app).privileged = true, "privileged containers are not allowed here");
+    check(
+        |app| docker(app).parameters = vec![("volume".into(), "/:/x".into())],
+        "docker parameter 'volume' is not supported; use container.volumes",
+    );
+    check(
+        |app| app.network = Network::Container(vec![network("a"), network("b")]),
+        "it names several container networks, and this engine connects a container to one",
+    );
+}
+
+fn docker(app: &mut crate::model::app::App) -> &mut Docker {
+    app.container.as_mut().unwrap().docker.as_mut().unwrap()
+}
+
+fn network(name: &str) -> NamedNetwork {
+    NamedNetwork { name: name.into(), labels: Default::default() }
+}
+
+#[test]
+fn labels_say_what_a_container_holds() {
+    let mut launch = samples::launch("/shop/web", 3);
+    launch.ports = vec![1066];
+    let body = container(&launch, &samples::settings("/w".into()), "id", &[]).unwrap();
+    let seen = Seen::Running { addresses: Vec::new() };
+    let found = found(body.labels.as_ref().unwrap(), seen.clone()).unwrap();
+    let holding = Holding { resources: launch.resources.clone(), ports: vec![1066], host_network: true };
+    assert_eq!(found, Found { task: launch.task, holding, state: seen.clone() });
+    assert_eq!(super::found(&HashMap::new(), seen), None);
+}
+
+#[test]
+fn a_long_task_id_has_a_short_name_of_its_own() {
+    let name = |app: &str, incarnation: u32| container_name(&samples::launch(app, incarnation).task);
+    let short = name("/shop/web", 1);
+    assert!(short.starts_with("xtao-shop_web.instance-") && short.ends_with("._app.1"), "{short}");
+    let long = format!("/{}", "a".repeat(400));
+    assert_eq!(name(&long, 1).len(), 5 + MAX_NAME_BYTES);
+    assert_ne!(name(&long, 1), name(&long, 2));
+    assert_ne!(name(&long, 1), name(&format!("{long}a"), 1));
+}
+
+#[test]
+fn limits_follow_mesos() {
+    let check = |cpus: f64, mem: f64, shares: i64, bytes: Option<i64>| {
+        let resources = Resources { cpus: Scalar::from_f64(cpus), mem: Scalar::from_f64(mem), ..Resources::default() };
+        let found = limits(&resources, false);
+        assert_eq!((found.cpu_shares, found.memory, found.memory_swap, found.nano_cpus), (Some(shares), bytes, bytes, None));
+    };
+    check(1.0, 128.0, 1024, Some(134_217_728));
+    check(0.5, 512.0, 512, Some(536_870_912));
+    check(0.001, 1.0, 2, Some(33_554_432));
+    check(0.0, 0.0, 2, None);
+    let resources = Resources { cpus: Scalar::from_f64(0.5), ..Resources::default() };
+    assert_eq!(limits(&resources, true).nano_cpus, Some(500_000_000));
+}

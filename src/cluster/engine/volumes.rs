@@ -1,0 +1,230 @@
+//! Host volumes: which path of the node a container really gets.
+//!
+//! A path is resolved with `openat2(2)` (no `/proc` magic links), the rule is applied to what was written and to what it resolves to, and the file found
+//! is held open. Docker opens the path again by itself when the container starts, so a swap in between is possible: after the start the container's own
+//! view is compared with what is held open ([`seen_by`]), and a container that sees something else is killed.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
+
+use super::spec::Bind;
+
+/// Device and inode: what a path leads to.
+pub type Identity = (u64, u64);
+
+/// What may be mapped, by the administrator's lists.
+#[derive(Clone, Debug, Default)]
+pub struct Rule {
+    /// Open with everything below.
+    pub allow: Vec<PathBuf>,
+    /// Closed with everything below, before `allow`.
+    pub deny: Vec<PathBuf>,
+    /// The server's own directories: closed, and nothing opens them.
+    pub own: Vec<PathBuf>,
+}
+
+/// A directory or file that was resolved, checked, and is held open.
+#[derive(Debug)]
+pub struct Pinned {
+    /// What Docker is asked to mount.
+    pub bind: Bind,
+    /// What it leads to.
+    pub identity: Identity,
+    _open: OwnedFd,
+}
+
+/// Resolves `host_path`; a directory that is missing is made, as Docker would.
+///
+/// # Errors
+/// The rule forbids it, or it cannot be used: a sentence for the user.
+pub fn pin(host_path: &str, target: &str, read_only: bool, rule: &Rule) -> Result<Pinned, String> {
+    let shown = |what: String| format!("host volume '{host_path}': {what}");
+    let path = Path::new(host_path);
+    if let Some(reason) = refused(path, rule) {
+        return Err(shown(reason));
+    }
+    let open = match open_path(path) {
+        Err(Errno::NOENT) => make_missing(path, rule).map_err(shown)?,
+        other => other.map_err(|error| shown(format!("cannot be opened: {}", io::Error::from(error))))?,
+    };
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd())).map_err(|error| shown(error.to_string()))?;
+    if let Some(reason) = refused(&real, rule) {
+        return Err(shown(reason));
+    }
+    let stat = rustix::fs::fstat(&open).map_err(|error| shown(error.to_string()))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory | FileType::RegularFile => {}
+        _ => return Err(shown("is neither a directory nor a plain file".to_owned())),
+    }
+    Ok(Pinned { bind: Bind { source: real, target: target.to_owned(), read_only }, identity: (stat.st_dev, stat.st_ino), _open: open })
+}
+
+/// What a process sees at `target`, in its own mount namespace and below its own root.
+///
+/// # Errors
+/// It is gone, or has nothing there.
+pub fn seen_by(pid: i64, target: &str) -> io::Result<Identity> {
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let there = rustix::fs::openat2(&root, target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), flags)?;
+    let stat = rustix::fs::fstat(&there)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+/// What a path of the node leads to.
+///
+/// # Errors
+/// It does not exist.
+pub fn identity(path: &Path) -> io::Result<Identity> {
+    let stat = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+fn open_path(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Makes the missing directories below the longest part that exists, without following anything that appears meanwhile.
+fn make_missing(path: &Path, rule: &Rule) -> Result<OwnedFd, String> {
+    let mut missing = Vec::new();
+    let mut existing = path;
+    let mut open = loop {
+        let (Some(parent), Some(name)) = (existing.parent(), existing.file_name()) else { return Err("does not exist".to_owned()) };
+        missing.push(name);
+        existing = parent;
+        match open_path(existing) {
+            Err(Errno::NOENT) => {}
+            other => break other.map_err(|error| format!("cannot be opened: {}", io::Error::from(error)))?,
+        }
+    };
+    let mut real = std::fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd())).map_err(|error| error.to_string())?;
+    real.extend(missing.iter().rev());
+    if let Some(reason) = refused(&real, rule) {
+        return Err(reason);
+    }
+    for name in missing.iter().rev() {
+        match rustix::fs::mkdirat(&open, *name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(format!("cannot be made: {}", io::Error::from(error))),
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        open = rustix::fs::openat(&open, *name, flags, Mode::empty())
+            .map_err(|error| format!("cannot be made: {}", io::Error::from(error)))?;
+    }
+    Ok(open)
+}
+
+/// Directories that are not given away as a whole.
+const BIG: [&str; 16] = [
+    "/", "/bin", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/sbin", "/srv", "/tmp", "/usr", "/var", "/var/lib",
+    "/var/tmp",
+];
+
+/// Closed with everything below them.
+const CLOSED: [&str; 12] = [
+    "/boot",
+    "/dev",
+    "/etc/gshadow",
+    "/etc/shadow",
+    "/etc/ssh",
+    "/etc/sudoers",
+    "/proc",
+    "/root",
+    "/run",
+    "/sys",
+    "/var/lib/containerd",
+    "/var/lib/docker",
+];
+
+/// Why `path` may not be mapped; `None`: it may. About the text alone.
+pub fn refused(path: &Path, rule: &Rule) -> Option<String> {
+    let shown = path.display();
+    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+        return Some("must be an absolute path without '..'".to_owned());
+    }
+    let touches = |closed: &Path| path.starts_with(closed) || closed.starts_with(path);
+    if let Some(closed) = rule.own.iter().chain(&rule.deny).find(|closed| touches(closed)) {
+        return Some(format!("'{shown}' must not be mapped, because of '{}'", closed.display()));
+    }
+    if rule.allow.iter().any(|open| path.starts_with(open)) {
+        return None;
+    }
+    if BIG.iter().any(|big| path == Path::new(big)) {
+        return Some(format!("'{shown}' must not be mapped as a whole: name a file or directory below it"));
+    }
+    if let Some(closed) = CLOSED.iter().find(|closed| touches(Path::new(closed))) {
+        return Some(format!("'{shown}' must not be mapped, because of '{closed}'"));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn open_rule(directory: &Path) -> Rule {
+        Rule { allow: vec![directory.to_owned()], ..Rule::default() }
+    }
+
+    #[test]
+    fn the_rule_holds_for_what_a_path_leads_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let rule = open_rule(directory.path());
+        let at = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+        symlink("/etc", at("etc")).unwrap();
+        symlink("/", at("top")).unwrap();
+        std::fs::create_dir(at("data")).unwrap();
+        symlink("data", at("fine")).unwrap();
+        let check = |path: String, expected: &str| {
+            let found = pin(&path, "/x", false, &rule).map_or_else(|error| error, |pinned| pinned.bind.source.display().to_string());
+            assert!(found.ends_with(expected), "{path}: {found}");
+        };
+        check(at("fine"), &at("data"));
+        check(at("etc"), "'/etc' must not be mapped as a whole: name a file or directory below it");
+        check(at("top"), "'/' must not be mapped as a whole: name a file or directory below it");
+        check(at("top/etc/shadow"), "'/etc/shadow' must not be mapped, because of '/etc/shadow'");
+        check(at("top/proc/self/root"), "cannot be opened: Too many levels of symbolic links (os error 40)");
+        check("/proc/self/root/etc".to_owned(), "because of '/proc'");
+        check("relative".to_owned(), "must be an absolute path without '..'");
+    }
+
+    #[test]
+    fn a_missing_directory_is_made_where_it_is_allowed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b");
+        let pinned = pin(&path.to_string_lossy(), "/x", true, &open_rule(directory.path())).unwrap();
+        assert_eq!((pinned.bind.source, pinned.bind.read_only), (path.clone(), true));
+        assert_eq!(identity(&path).unwrap(), pinned.identity);
+        symlink("/boot", directory.path().join("boot")).unwrap();
+        let refused = pin(&directory.path().join("boot/x").to_string_lossy(), "/x", false, &open_rule(directory.path())).unwrap_err();
+        assert!(refused.contains("'/boot/x' must not be mapped"), "{refused}");
+        assert!(!Path::new("/boot/x").exists());
+    }
+
+    #[test]
+    fn a_socket_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let refused = pin(&path.to_string_lossy(), "/x", false, &open_rule(directory.path())).unwrap_err();
+        assert!(refused.ends_with("is neither a directory nor a plain file"), "{refused}");
+    }
+
+    #[test]
+    fn a_process_is_asked_what_it_sees() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = i64::from(std::process::id());
+        assert_eq!(seen_by(own, &directory.path().to_string_lossy()).unwrap(), identity(directory.path()).unwrap());
+        assert!(seen_by(own, "/no/such/thing").is_err());
+    }
+}

@@ -1,0 +1,244 @@
+//! What stays with an app id for good: the numbers behind `@PORT`, the bricks, and the service ports of a definition.
+//!
+//! Nothing here changes the state: each function says what would have to be written, so that a request is refused as a whole or not at all.
+
+pub mod token;
+
+use std::collections::BTreeSet;
+
+use super::turn::Turn;
+use crate::model::{
+    app::{App, BrickVolume, EnvValue, Network, PortNumber},
+    brick::{Brick, brick_name, normal_container_path},
+    id::Owner,
+    port::{PortClaim, Position},
+    request::{Origin, RequestError, Violation},
+    resources::PortRange,
+};
+
+/// What a definition gets besides itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Allotted {
+    pub(super) claims: Vec<PortClaim>,
+    pub(super) bricks: Vec<Brick>,
+}
+
+/// Numbers given out by the request at hand, which are not in the tables yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Taken {
+    ports: BTreeSet<u16>,
+    service_ports: BTreeSet<u16>,
+}
+
+/// Where `@PORT` stands in the definition: first `env`, each token once, then mappings or definitions, in the order written.
+pub fn positions(app: &App) -> Vec<Position> {
+    let mut positions = Vec::new();
+    for value in app.env.values() {
+        let EnvValue::Text(text) = value else { continue };
+        for index in token::tokens(text) {
+            if !positions.contains(&Position::Env(index)) {
+                positions.push(Position::Env(index));
+            }
+        }
+    }
+    let is_claim = |port: PortNumber| matches!(port, PortNumber::Wanted | PortNumber::Allotted(_));
+    for (at, mapping) in app.port_mappings().iter().enumerate() {
+        if mapping.host_port.is_some_and(is_claim) {
+            positions.push(Position::PortMapping(at as u16));
+        }
+    }
+    for (at, definition) in app.port_definitions.iter().enumerate() {
+        if is_claim(definition.port) {
+            positions.push(Position::PortDefinition(at as u16));
+        }
+    }
+    positions
+}
+
+/// True when the definition has an `@PORT` at `position`; a claim outlives the line that asked for it.
+pub fn is_used(app: &App, position: Position) -> bool {
+    let is_claim = |port: PortNumber| matches!(port, PortNumber::Wanted | PortNumber::Allotted(_));
+    match position {
+        Position::Env(index) => {
+            app.env.values().any(|value| matches!(value, EnvValue::Text(text) if token::tokens(text).any(|found| found == index)))
+        }
+        Position::PortDefinition(at) => app.port_definitions.get(usize::from(at)).is_some_and(|definition| is_claim(definition.port)),
+        Position::PortMapping(at) => app.port_mappings().get(usize::from(at)).and_then(|mapping| mapping.host_port).is_some_and(is_claim),
+    }
+}
+
+/// Fills in every number that the definition leaves to us, and says which claims and bricks go with it.
+pub(super) fn allot(
+    turn: &mut Turn<'_, '_>,
+    app: &mut App,
+    current: Option<&App>,
+    origin: &Origin,
+    taken: &mut Taken,
+) -> Result<Allotted, RequestError> {
+    let owner = turn.state.tables.apps.get(&app.id).map_or_else(|| origin.user.clone(), |entry| entry.owner.clone());
+    keep_own_numbers(turn, app);
+    let mut claims = Vec::new();
+    for position in positions(app) {
+        let (port, claim) = claim(turn, app, position, &owner, origin, taken)?;
+        claims.extend(claim);
+        set_port(app, position, port);
+    }
+    let bricks = app.bricks().map(|volume| brick(turn, app, volume, &owner, origin)).collect::<Result<Vec<_>, _>>()?;
+    service_ports(turn, app, current, taken)?;
+    Ok(Allotted { claims, bricks: bricks.into_iter().flatten().collect() })
+}
+
+/// A number that stands where the app has a claim on just that number is that claim: what `GET` showed can be sent back, also after a destroy.
+fn keep_own_numbers(turn: &Turn<'_, '_>, app: &mut App) {
+    let id = app.id.clone();
+    let own = |position, port: PortNumber| match port {
+        PortNumber::Fixed(number) if turn.state.claims.get(&(id.clone(), position)) == Some(&number) => PortNumber::Allotted(number),
+        port => port,
+    };
+    for (at, definition) in app.port_definitions.iter_mut().enumerate() {
+        definition.port = own(Position::PortDefinition(at as u16), definition.port);
+    }
+    for (at, mapping) in app.container.iter_mut().flat_map(|container| &mut container.port_mappings).enumerate() {
+        mapping.host_port = mapping.host_port.map(|port| own(Position::PortMapping(at as u16), port));
+    }
+}
+
+fn set_port(app: &mut App, position: Position, port: u16) {
+    match position {
+        Position::Env(_) => {}
+        Position::PortDefinition(at) => app.port_definitions[usize::from(at)].port = PortNumber::Allotted(port),
+        Position::PortMapping(at) => {
+            if let Some(container) = &mut app.container {
+                container.port_mappings[usize::from(at)].host_port = Some(PortNumber::Allotted(port));
+            }
+        }
+    }
+}
+
+/// The number for one position: the one it always had, or the next free one of its range.
+fn claim(
+    turn: &mut Turn<'_, '_>,
+    app: &App,
+    position: Position,
+    owner: &Owner,
+    origin: &Origin,
+    taken: &mut Taken,
+) -> Result<(u16, Option<PortClaim>), RequestError> {
+    if let Some(port) = turn.state.claims.get(&(app.id.clone(), position)).copied() {
+        let kept = turn.state.tables.ports.get(&port).is_some_and(|claim| claim.owner == *owner || origin.admin);
+        return if kept { Ok((port, None)) } else { Err(RequestError::AppExists(app.id.clone())) };
+    }
+    let (range, cursor, option) = match app.network {
+        Network::Host => (turn.state.settings.host_mode_ports, 0, "host_mode_ports"),
+        Network::Bridge | Network::Container(_) => (turn.state.settings.bridge_mode_ports, 1, "bridge_mode_ports"),
+    };
+    let Some(port) = free_port(turn, range, cursor, taken) else {
+        let path = match position {
+            Position::Env(_) => "/env".to_owned(),
+            Position::PortDefinition(at) => format!("/portDefinitions({at})/port"),
+            Position::PortMapping(at) => format!("/container/portMappings({at})/hostPort"),
+        };
+        let text = format!("no port for @PORT is left in the range {range}: release one, or widen --{option}");
+        return Err(RequestError::Invalid(vec![Violation::new(path, text)]));
+    };
+    taken.ports.insert(port);
+    let created_at = turn.wall();
+    Ok((port, Some(PortClaim { port, app: app.id.clone(), position, owner: owner.clone(), created_at })))
+}
+
+/// The next number after the last one given out, around the range once. What was just released is thereby not given to someone else at once.
+fn free_port(turn: &mut Turn<'_, '_>, range: PortRange, cursor: usize, taken: &Taken) -> Option<u16> {
+    let start = turn.state.cursors[cursor].clamp(range.begin, range.end);
+    let is_free = |port: &u16| {
+        !turn.state.tables.ports.contains_key(port) && !taken.ports.contains(port) && !turn.state.settings.reserved_ports.contains(port)
+    };
+    let port = (start..=range.end).chain(range.begin..start).find(is_free)?;
+    turn.state.cursors[cursor] = if port == range.end { range.begin } else { port + 1 };
+    Some(port)
+}
+
+/// The brick that a volume asks for: made when it is new, larger when more is asked for, else as it is (`None`).
+fn brick(turn: &Turn<'_, '_>, app: &App, volume: &BrickVolume, owner: &Owner, origin: &Origin) -> Result<Option<Brick>, RequestError> {
+    let at = app
+        .container
+        .iter()
+        .flat_map(|container| &container.volumes)
+        .position(|other| matches!(other, crate::model::app::Volume::Brick(brick) if brick.container_path == volume.container_path));
+    let invalid = |field: &str, text: String| {
+        RequestError::Invalid(vec![Violation::new(format!("/container/volumes({})/{field}", at.unwrap_or(0)), text)])
+    };
+    let path = normal_container_path(&volume.container_path).map_err(|error| invalid("containerPath", error.to_string()))?;
+    let name = brick_name(&app.id, &path);
+    let Some(present) = turn.state.tables.bricks.get(&name) else { return Ok(Some(new_brick(turn, app, volume, path, owner))) };
+    if present.owner != *owner && !origin.admin {
+        return Err(RequestError::AppExists(app.id.clone()));
+    }
+    if present.condemned {
+        return Err(RequestError::Conflict(format!("brick '{name}' is being deleted; try again when it is gone")));
+    }
+    if volume.size < present.size {
+        let text = format!("brick '{name}' has {} MiB already; a brick cannot shrink (asked for: {} MiB)", present.size, volume.size);
+        return Err(invalid("brick/size", text));
+    }
+    if volume.pool != present.pool {
+        return Err(invalid("brick/pool", format!("brick '{name}' lies in pool '{}' and cannot move to '{}'", present.pool, volume.pool)));
+    }
+    if volume.file_system.is_some_and(|wanted| wanted != present.file_system) {
+        return Err(invalid("brick/fs", format!("brick '{name}' has {} and keeps it", present.file_system.as_str())));
+    }
+    Ok((volume.size > present.size).then(|| Brick { size: volume.size, ..(**present).clone() }))
+}
+
+/// A brick that has no data yet.
+pub(super) fn new_brick(turn: &Turn<'_, '_>, app: &App, volume: &BrickVolume, container_path: String, owner: &Owner) -> Brick {
+    Brick {
+        name: brick_name(&app.id, &container_path),
+        app: app.id.clone(),
+        container_path,
+        size: volume.size,
+        pool: volume.pool.clone(),
+        file_system: volume.file_system.unwrap_or_default(),
+        owner: owner.clone(),
+        created_at: turn.wall(),
+        home: None,
+        epoch: u64::try_from(turn.wall().0).unwrap_or(0),
+        lease: None,
+        last_mounted: None,
+        condemned: false,
+    }
+}
+
+/// Gives every port a service port that is unique in the cluster; a position that had one keeps it.
+fn service_ports(turn: &mut Turn<'_, '_>, app: &mut App, current: Option<&App>, taken: &mut Taken) -> Result<(), RequestError> {
+    for at in 0..app.port_definitions.len() {
+        if app.port_definitions[at].port == PortNumber::Dynamic {
+            let before = current.and_then(|current| current.port_definitions.get(at)).map(|definition| definition.port);
+            let port = match before {
+                Some(PortNumber::Fixed(port)) => port,
+                _ => free_service_port(turn, taken)?,
+            };
+            app.port_definitions[at].port = PortNumber::Fixed(port);
+        }
+    }
+    let Some(container) = &mut app.container else { return Ok(()) };
+    for (at, mapping) in container.port_mappings.iter_mut().enumerate() {
+        if mapping.service_port == 0 {
+            let before = current.and_then(|current| current.port_mappings().get(at)).map(|mapping| mapping.service_port);
+            mapping.service_port = match before {
+                Some(port) if port != 0 => port,
+                _ => free_service_port(turn, taken)?,
+            };
+        }
+    }
+    Ok(())
+}
+
+fn free_service_port(turn: &mut Turn<'_, '_>, taken: &mut Taken) -> Result<u16, RequestError> {
+    let (min, max) = (turn.state.settings.local_port_min, turn.state.settings.local_port_max);
+    let start = turn.state.cursors[2].clamp(min, max);
+    let is_free = |port: &u16| !turn.state.service_ports.contains_key(port) && !taken.service_ports.contains(port);
+    let port = (start..max).chain(min..start).find(is_free).ok_or(RequestError::ServicePortsExhausted(min, max))?;
+    taken.service_ports.insert(port);
+    turn.state.cursors[2] = port + 1;
+    Ok(port)
+}

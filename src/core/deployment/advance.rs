@@ -1,0 +1,96 @@
+//! One deployment, one look: what its step may do now, whether the step is done, and what comes next. Computed from the present counts each time,
+//! so that a restart goes on where it was.
+
+use super::{arithmetic, scale, succeed, tell_step};
+use crate::{
+    core::turn::{Turn, fields},
+    model::{
+        app::App,
+        deployment::{Action, ActionKind, Deployment},
+        id::DeploymentId,
+        instance::Condition,
+        record::{Record, RecordKey},
+    },
+};
+
+/// Steps that one look may finish; a plan has four at most.
+const MAX_STEPS_AT_ONCE: usize = 8;
+
+/// Moves the deployment on as far as it gets.
+pub(in crate::core) fn advance(turn: &mut Turn<'_, '_>, id: &DeploymentId) {
+    for _ in 0..MAX_STEPS_AT_ONCE {
+        let Some(deployment) = turn.state.tables.deployments.get(id).cloned() else { return };
+        let Some(step) = deployment.steps.get(deployment.current_step) else { return };
+        let unfinished = step.actions.iter().filter(|action| !is_done(turn, action)).count();
+        if unfinished > 0 {
+            return;
+        }
+        tell_step(turn, "deployment_step_success", &deployment);
+        let next = Deployment { current_step: deployment.current_step + 1, ..(*deployment).clone() };
+        if next.current_step < next.steps.len() {
+            tell_step(turn, "deployment_info", &next);
+            turn.put(Record::Deployment(next.into()));
+        } else {
+            turn.delete(RecordKey::Deployment(id.clone()));
+            succeed(turn, &deployment);
+            return;
+        }
+    }
+}
+
+/// Does what the action may do now; true when nothing of it is left.
+fn is_done(turn: &mut Turn<'_, '_>, action: &Action) -> bool {
+    match action.kind {
+        ActionKind::Start => true,
+        ActionKind::Stop => stop(turn, action),
+        ActionKind::Scale => turn.state.tables.app(&action.app).cloned().is_none_or(|app| scale(turn, &app)),
+        ActionKind::Restart => turn.state.tables.app(&action.app).cloned().is_none_or(|app| restart(turn, &app)),
+    }
+}
+
+fn stop(turn: &mut Turn<'_, '_>, action: &Action) -> bool {
+    scale::end_all(turn, &action.app);
+    let done = !turn.state.tables.tallies.contains_key(&action.app);
+    if done {
+        turn.event("app_terminated_event", Some(&action.app), fields([("appId", action.app.as_str().into())]));
+    }
+    done
+}
+
+fn scale(turn: &mut Turn<'_, '_>, app: &App) -> bool {
+    let right = scale::adjust(turn, app);
+    let tally = turn.state.tables.tallies.get(&app.id).cloned().unwrap_or_default();
+    right && tally.wanted_since(crate::model::time::Timestamp(i64::MIN), is_healthy) >= app.instances && tally.leaving(|_| true) == 0
+}
+
+fn restart(turn: &mut Turn<'_, '_>, app: &App) -> bool {
+    let changed = app.version_info.last_config_change_at;
+    let tally = turn.state.tables.tallies.get(&app.id).cloned().unwrap_or_default();
+    let other = |condition| scale::counts(condition) && !is_healthy(condition);
+    let counts = arithmetic::Counts {
+        target: app.instances,
+        old_healthy: tally.wanted_before(changed, is_healthy),
+        old_other: tally.wanted_before(changed, |condition| !is_healthy(condition)),
+        new_healthy: tally.wanted_since(changed, is_healthy),
+        new_other: tally.wanted_since(changed, other),
+        leaving: tally.leaving(|_| true),
+    };
+    if arithmetic::is_done(counts) {
+        return true;
+    }
+    let moves = arithmetic::moves(counts, app.upgrade_strategy);
+    let Some(index) = turn.state.index.get(&app.id) else {
+        scale::add(turn, app, moves.start);
+        return false;
+    };
+    let mut victims = index.victims(moves.kill_old as usize, app.kill_selection, |version| version < changed);
+    victims.extend(index.victims(moves.kill_new as usize, app.kill_selection, |version| version >= changed));
+    scale::add(turn, app, moves.start);
+    victims.iter().for_each(|id| scale::decommission(turn, id));
+    false
+}
+
+/// A task that counts as serving.
+fn is_healthy(condition: Condition) -> bool {
+    condition == Condition::Running
+}

@@ -1,0 +1,97 @@
+//! The number of an app's instances: adding, ending, and keeping it when no deployment is at work.
+
+use crate::{
+    core::{status, turn::Turn},
+    model::{
+        app::App,
+        id::{InstanceId, PathId},
+        instance::{Condition, Goal, Instance},
+        record::{Record, RecordKey},
+        time::Timestamp,
+    },
+};
+
+/// Adds `count` instances of the definition, to be launched.
+pub(in crate::core) fn add(turn: &mut Turn<'_, '_>, app: &App, count: u32) {
+    for _ in 0..count {
+        let instance = Instance {
+            id: turn.new_instance_id(&app.id),
+            version: app.version,
+            incarnation: 0,
+            condition: Condition::Scheduled,
+            goal: Goal::Running,
+            since: turn.wall(),
+            placement: None,
+            staged_at: None,
+            started_at: None,
+            addresses: Vec::new(),
+            healthy: None,
+        };
+        turn.put(Record::Instance(instance.into()));
+    }
+}
+
+/// Ends an instance for good: at once when it has no task, else when its task has ended.
+pub(in crate::core) fn decommission(turn: &mut Turn<'_, '_>, id: &InstanceId) {
+    let Some(instance) = turn.state.tables.instances.get(id).cloned() else { return };
+    let holds_brick = turn.state.holders.contains_key(id);
+    let lost = matches!(instance.condition, Condition::Unreachable | Condition::UnreachableInactive | Condition::Unknown);
+    if lost && !holds_brick {
+        status::forget(turn, &instance, instance.condition);
+    } else if instance.goal != Goal::Decommissioned {
+        turn.put(Record::Instance(Instance { goal: Goal::Decommissioned, ..(*instance).clone() }.into()));
+        if !instance.condition.is_live() {
+            turn.delete(RecordKey::Instance(id.clone()));
+        }
+    }
+}
+
+/// Instances that count towards the wanted number: one that has been out of reach for too long does not.
+pub(in crate::core) fn counts(condition: Condition) -> bool {
+    condition != Condition::UnreachableInactive
+}
+
+/// Adds what is missing and ends what is too much. Returns true when the number was right.
+pub(in crate::core) fn adjust(turn: &mut Turn<'_, '_>, app: &App) -> bool {
+    let tally = turn.state.tables.tallies.get(&app.id).cloned().unwrap_or_default();
+    let present = tally.wanted_since(Timestamp(i64::MIN), counts);
+    if present < app.instances {
+        add(turn, app, app.instances - present);
+    } else if present > app.instances {
+        let surplus = (present - app.instances) as usize;
+        let victims = turn.state.index.get(&app.id).map_or_else(Vec::new, |index| index.victims(surplus, app.kill_selection, |_| true));
+        victims.iter().for_each(|id| decommission(turn, id));
+    }
+    present == app.instances
+}
+
+/// Keeps an app without a deployment at its size, and cleans up after one that is gone.
+pub(in crate::core) fn keep(turn: &mut Turn<'_, '_>, id: &PathId) {
+    if let Some(app) = turn.state.tables.app(id).cloned() {
+        adjust(turn, &app);
+        return;
+    }
+    end_all(turn, id);
+    if !turn.state.tables.tallies.contains_key(id) {
+        forget_app(turn, id);
+    }
+}
+
+/// Ends every instance that is not told to end already; costs nothing when there is none.
+pub(in crate::core) fn end_all(turn: &mut Turn<'_, '_>, app: &PathId) {
+    let tally = turn.state.tables.tallies.get(app).cloned().unwrap_or_default();
+    if tally.wanted_since(Timestamp(i64::MIN), |_| true) > 0 {
+        let wanted = turn.state.tables.instances_of(app).filter(|instance| instance.goal == Goal::Running);
+        let wanted: Vec<InstanceId> = wanted.map(|instance| instance.id.clone()).collect();
+        wanted.iter().for_each(|id| decommission(turn, id));
+    }
+}
+
+/// The last traces of an app that no longer exists. Its ports and bricks stay.
+fn forget_app(turn: &mut Turn<'_, '_>, id: &PathId) {
+    let versions: Vec<_> = turn.state.tables.versions_of(id).map(|app| app.version).collect();
+    versions.into_iter().for_each(|version| turn.delete(RecordKey::Definition(id.clone(), version)));
+    if turn.state.tables.failures.contains_key(id) {
+        turn.delete(RecordKey::Failure(id.clone()));
+    }
+}

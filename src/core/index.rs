@@ -1,0 +1,144 @@
+//! What is looked up often, kept beside the tables: per app its waiting instances, its victims in order, and how many it has on each node.
+//!
+//! Every entry follows from the tables; [`AppIndex::change`] is called for each change of an instance, and costs a few tree operations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{
+    app::KillSelection,
+    id::{AgentId, InstanceId},
+    instance::{Condition, Goal, Instance},
+    time::Timestamp,
+};
+
+/// One app's part of the index.
+#[derive(Clone, Debug, Default)]
+pub struct AppIndex {
+    /// Goal Running, condition Scheduled: to be launched.
+    pub scheduled: BTreeSet<InstanceId>,
+    /// Goal Running, by version, then by how little is lost with it, then by when it started.
+    candidates: BTreeSet<(Timestamp, u8, Timestamp, InstanceId)>,
+    /// Instances whose goal is not Running.
+    pub leaving: BTreeSet<InstanceId>,
+    /// Live instances by node and version, whatever their goal.
+    pub on_agents: BTreeMap<AgentId, BTreeMap<Timestamp, u32>>,
+}
+
+/// How little is lost by killing an instance in this condition; the smallest goes first (Marathon 1.11: unreachable, staging, starting, running).
+fn rank(instance: &Instance) -> u8 {
+    match instance.condition {
+        Condition::Scheduled => 0,
+        Condition::Unreachable | Condition::UnreachableInactive | Condition::Unknown | Condition::Killing => 1,
+        Condition::Provisioned | Condition::Staging => 2,
+        Condition::Starting => 3,
+        Condition::Running if instance.healthy == Some(false) => 4,
+        _ => 5,
+    }
+}
+
+const RANKS: u8 = 6;
+
+impl AppIndex {
+    /// True when the app has no instances at all.
+    pub fn is_empty(&self) -> bool {
+        self.scheduled.is_empty() && self.candidates.is_empty() && self.leaving.is_empty() && self.on_agents.is_empty()
+    }
+
+    /// Takes `before` out and `after` in.
+    pub fn change(&mut self, before: Option<&Instance>, after: Option<&Instance>) {
+        if let Some(instance) = before {
+            self.remove(instance);
+        }
+        if let Some(instance) = after {
+            self.add(instance);
+        }
+    }
+
+    fn add(&mut self, instance: &Instance) {
+        if instance.goal == Goal::Running {
+            self.candidates.insert(candidate(instance));
+            if instance.condition == Condition::Scheduled {
+                self.scheduled.insert(instance.id.clone());
+            }
+        } else {
+            self.leaving.insert(instance.id.clone());
+        }
+        if let Some(placement) = instance.placement.as_ref().filter(|_| instance.condition.is_live()) {
+            *self.on_agents.entry(placement.agent.clone()).or_default().entry(instance.version).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, instance: &Instance) {
+        if instance.goal == Goal::Running {
+            self.candidates.remove(&candidate(instance));
+            self.scheduled.remove(&instance.id);
+        } else {
+            self.leaving.remove(&instance.id);
+        }
+        if let Some(placement) = instance.placement.as_ref().filter(|_| instance.condition.is_live())
+            && let Some(versions) = self.on_agents.get_mut(&placement.agent)
+        {
+            if let Some(count) = versions.get_mut(&instance.version) {
+                *count -= 1;
+                if *count == 0 {
+                    versions.remove(&instance.version);
+                }
+            }
+            if versions.is_empty() {
+                self.on_agents.remove(&placement.agent);
+            }
+        }
+    }
+
+    /// Live instances on a node.
+    pub fn live_on(&self, agent: &AgentId) -> u32 {
+        self.on_agents.get(agent).map_or(0, |versions| versions.values().sum())
+    }
+
+    /// Up to `count` instances with goal Running whose version passes `version`, in the order in which they should go.
+    pub fn victims(&self, count: usize, selection: KillSelection, version: impl Fn(Timestamp) -> bool) -> Vec<InstanceId> {
+        let versions = self.versions().into_iter().filter(|at| version(*at)).collect::<Vec<_>>();
+        let mut victims = Vec::new();
+        for rank in 0..RANKS {
+            let wanted = count - victims.len();
+            if wanted == 0 {
+                break;
+            }
+            let mut found: Vec<(Timestamp, &InstanceId)> =
+                versions.iter().flat_map(|at| self.of_rank(*at, rank, selection, wanted)).collect();
+            match selection {
+                KillSelection::YoungestFirst => found.sort_by(|a, b| b.cmp(a)),
+                KillSelection::OldestFirst => found.sort(),
+            }
+            victims.extend(found.into_iter().take(wanted).map(|(_, id)| id.clone()));
+        }
+        victims
+    }
+
+    fn of_rank(&self, version: Timestamp, rank: u8, selection: KillSelection, most: usize) -> Vec<(Timestamp, &InstanceId)> {
+        let nobody = InstanceId::new(crate::model::id::PathId::root(), uuid::Uuid::nil());
+        let from = (version, rank, Timestamp(i64::MIN), nobody.clone());
+        let to = (version, rank + 1, Timestamp(i64::MIN), nobody);
+        let range = self.candidates.range(from..to).map(|(_, _, started, id)| (*started, id));
+        match selection {
+            KillSelection::YoungestFirst => range.rev().take(most).collect(),
+            KillSelection::OldestFirst => range.take(most).collect(),
+        }
+    }
+
+    /// The versions of instances with goal Running; few.
+    fn versions(&self) -> Vec<Timestamp> {
+        let nobody = InstanceId::new(crate::model::id::PathId::root(), uuid::Uuid::nil());
+        let mut versions = Vec::new();
+        let mut next = self.candidates.first();
+        while let Some((version, ..)) = next {
+            versions.push(*version);
+            next = self.candidates.range((Timestamp(version.0 + 1), 0, Timestamp(i64::MIN), nobody.clone())..).next();
+        }
+        versions
+    }
+}
+
+fn candidate(instance: &Instance) -> (Timestamp, u8, Timestamp, InstanceId) {
+    (instance.version, rank(instance), instance.started_at.or(instance.staged_at).unwrap_or_default(), instance.id.clone())
+}

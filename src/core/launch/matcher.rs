@@ -1,0 +1,275 @@
+//! Waiting instances meet offers. One matcher serves the embedded engine, real Mesos and the simulator.
+//!
+//! Each app that is ready gets one instance in turn, so that a large one does not starve the others; what an offer cannot hold is written down as
+//! the reason why the app waits.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{constraints, environment, ports};
+use crate::{
+    core::{
+        allotment::new_brick,
+        state::{MAX_UNUSED_OFFERS, Reject, UnusedOffer},
+        turn::Turn,
+    },
+    model::{
+        app::App,
+        brick::{Brick, BrickMount, Lease, brick_name, normal_container_path},
+        cluster::{ClusterCall, Launch, Offer},
+        id::{AgentId, OfferId, Owner, PathId, TaskId},
+        instance::{Condition, Instance, Placement},
+        record::Record,
+        resources::{PortRange, Resources},
+    },
+};
+
+/// Apps that one offer is tried for; the next offer begins after them.
+pub const MAX_APPS_PER_OFFER: usize = 1024;
+
+/// Uses, or declines, every offer that is held. True when something was launched.
+pub(in crate::core) fn match_offers(turn: &mut Turn<'_, '_>) -> bool {
+    let mut declined = Vec::new();
+    let mut launched = false;
+    while let Some((id, offer)) = turn.state.offers.pop_first() {
+        let launches = match_offer(turn, &offer);
+        if launches.is_empty() {
+            declined.push(id);
+        } else {
+            launched = true;
+            turn.call(ClusterCall::Accept { offer: id, launches });
+        }
+    }
+    decline(turn, declined);
+    launched
+}
+
+fn decline(turn: &mut Turn<'_, '_>, offers: Vec<OfferId>) {
+    if !offers.is_empty() {
+        let refuse_ms = turn.state.settings.decline_offer_duration_ms;
+        turn.call(ClusterCall::Decline { offers, refuse_ms });
+    }
+}
+
+fn match_offer(turn: &mut Turn<'_, '_>, offer: &Arc<Offer>) -> Vec<Launch> {
+    let mut rest = offer.resources.clone();
+    let mut launches = Vec::new();
+    let mut apps: Vec<(PathId, bool)> = ready_apps(turn).into_iter().map(|app| (app, false)).collect();
+    let most = turn.state.settings.max_instances_per_offer;
+    while !apps.is_empty() && launches.len() < most {
+        apps.retain_mut(|(app, used)| {
+            if launches.len() >= most {
+                return true;
+            }
+            let Some(instance) = next_instance(turn, app) else { return false };
+            match try_launch(turn, &instance, offer, &mut rest) {
+                Ok(launch) => {
+                    launches.push(launch);
+                    *used = true;
+                    true
+                }
+                Err(reasons) => {
+                    if !*used {
+                        note_unused(turn, app, offer, reasons);
+                    }
+                    false
+                }
+            }
+        });
+    }
+    launches
+}
+
+/// Up to [`MAX_APPS_PER_OFFER`] apps that can use an offer, beginning after the one that came last.
+fn ready_apps(turn: &mut Turn<'_, '_>) -> Vec<PathId> {
+    let queue = &mut turn.state.queue;
+    let after = queue.cursor.take().unwrap_or_else(PathId::root);
+    let later = queue.ready.range::<PathId, _>((std::ops::Bound::Excluded(&after), std::ops::Bound::Unbounded));
+    let earlier = queue.ready.range::<PathId, _>(..=&after);
+    let apps: Vec<PathId> = later.chain(earlier).take(MAX_APPS_PER_OFFER).cloned().collect();
+    queue.cursor = apps.last().cloned();
+    apps
+}
+
+fn next_instance(turn: &Turn<'_, '_>, app: &PathId) -> Option<Arc<Instance>> {
+    let id = turn.state.index.get(app)?.scheduled.first()?;
+    turn.state.tables.instances.get(id).cloned()
+}
+
+fn note_unused(turn: &mut Turn<'_, '_>, app: &PathId, offer: &Arc<Offer>, reasons: Vec<Reject>) {
+    let wall = turn.wall();
+    let Some(entry) = turn.state.queue.entries.get_mut(app).map(Arc::make_mut) else { return };
+    entry.processed += 1;
+    entry.unused += 1;
+    entry.last_unused_at = Some(wall);
+    if let Some(first) = reasons.first() {
+        entry.rejected[*first as usize] += 1;
+    }
+    entry.last_unused_offers.retain(|unused| unused.offer.agent != offer.agent);
+    if entry.last_unused_offers.len() >= MAX_UNUSED_OFFERS {
+        entry.last_unused_offers.remove(0);
+    }
+    entry.last_unused_offers.push(UnusedOffer { offer: offer.clone(), reasons, at: wall });
+}
+
+fn note_used(turn: &mut Turn<'_, '_>, app: &PathId) {
+    let wall = turn.wall();
+    if let Some(entry) = turn.state.queue.entries.get_mut(app).map(Arc::make_mut) {
+        entry.processed += 1;
+        entry.last_used_at = Some(wall);
+    }
+}
+
+/// Decides whether the instance fits into what is left of the offer, and if so writes its launch down: the record first, the leases of its bricks
+/// after it, the call last.
+fn try_launch(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, offer: &Arc<Offer>, rest: &mut Resources) -> Result<Launch, Vec<Reject>> {
+    let Some(app) = turn.state.tables.definition_of(instance).cloned() else { return Err(Vec::new()) };
+    check_place(turn, &app, offer)?;
+    let mut reasons = insufficient(&app, rest);
+    let picked = ports::pick(turn, &app, &offer.agent, rest);
+    let picked = match picked {
+        Some(picked) if reasons.is_empty() => picked,
+        Some(_) => return Err(reasons),
+        None => {
+            reasons.push(Reject::InsufficientPorts);
+            return Err(reasons);
+        }
+    };
+    let resources = Resources {
+        cpus: app.cpus,
+        mem: app.mem,
+        disk: app.disk,
+        gpus: 0,
+        ports: picked.taken.iter().map(|port| PortRange::new(*port, *port)).collect(),
+    };
+    rest.take_scalars(&resources);
+    picked.taken.iter().for_each(|port| _ = rest.take_port(*port));
+
+    note_used(turn, &app.id);
+    let launched = launched(turn, instance, offer, &picked.host_ports);
+    let task = launched.task();
+    turn.put(Record::Instance(launched.into()));
+    let owner = turn.state.tables.apps.get(&app.id).map_or_else(Owner::default_owner, |entry| entry.owner.clone());
+    let bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
+    let claims = &turn.state.claims;
+    let allotted = |index| claims.get(&(app.id.clone(), crate::model::port::Position::Env(index))).copied();
+    let place = environment::Place { task: &task, host: &offer.host, ports: &picked.host_ports, container_ports: &picked.container_ports };
+    let environment = environment::environment(&app, place, turn.state.settings.env_vars_prefix.as_deref(), allotted);
+    Ok(Launch {
+        task,
+        agent: offer.agent.clone(),
+        app,
+        owner,
+        resources,
+        ports: picked.host_ports,
+        container_ports: picked.container_ports,
+        environment,
+        bricks,
+    })
+}
+
+/// Role, constraints and the homes of bricks.
+fn check_place(turn: &mut Turn<'_, '_>, app: &App, offer: &Offer) -> Result<(), Vec<Reject>> {
+    if app.accepted_resource_roles.as_ref().is_some_and(|roles| !roles.iter().any(|role| role == "*")) {
+        return Err(vec![Reject::UnfulfilledRole]);
+    }
+    let facts = constraints::NodeFacts {
+        host: &offer.host,
+        region: offer.region.as_deref(),
+        zone: offer.zone.as_deref(),
+        attributes: &offer.attributes,
+    };
+    for constraint in &app.constraints {
+        let counts = counts_by_value(turn, app, &constraint.field);
+        let value = facts.value(&constraint.field);
+        if !constraints::is_satisfied(constraint, value, &counts, app.instances, &mut turn.state.patterns) {
+            return Err(vec![Reject::UnfulfilledConstraint]);
+        }
+    }
+    for brick in bricks_of(turn, app) {
+        if brick.lease.is_some() || brick.condemned {
+            return Err(vec![Reject::NoCorrespondingReservationFound]);
+        }
+        if brick.home.as_ref().is_some_and(|home| *home != offer.agent) {
+            return Err(vec![Reject::UnfulfilledConstraint]);
+        }
+    }
+    Ok(())
+}
+
+/// Live instances of the present configuration, by the field's value on their nodes. Its cost depends on how many nodes the app is on.
+fn counts_by_value(turn: &Turn<'_, '_>, app: &App, field: &str) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    let Some(index) = turn.state.index.get(&app.id) else { return counts };
+    for (agent, versions) in &index.on_agents {
+        let current: u32 = versions.range(app.version_info.last_config_change_at..).map(|(_, count)| count).sum();
+        let Some(agent) = turn.state.tables.agents.get(agent).filter(|_| current > 0) else { continue };
+        let facts = constraints::NodeFacts {
+            host: &agent.host,
+            region: agent.region.as_deref(),
+            zone: agent.zone.as_deref(),
+            attributes: &agent.attributes,
+        };
+        if let Some(value) = facts.value(field) {
+            *counts.entry(value.to_owned()).or_default() += current;
+        }
+    }
+    counts
+}
+
+fn insufficient(app: &App, rest: &Resources) -> Vec<Reject> {
+    let mut reasons = Vec::new();
+    let mut check = |enough: bool, reason| reasons.extend((!enough).then_some(reason));
+    check(app.cpus <= rest.cpus, Reject::InsufficientCpus);
+    check(app.mem <= rest.mem, Reject::InsufficientMemory);
+    check(app.disk <= rest.disk, Reject::InsufficientDisk);
+    reasons
+}
+
+fn launched(turn: &Turn<'_, '_>, instance: &Instance, offer: &Offer, ports: &[u16]) -> Instance {
+    Instance {
+        incarnation: instance.incarnation + 1,
+        condition: Condition::Provisioned,
+        since: turn.wall(),
+        placement: Some(Placement { agent: offer.agent.clone(), host: offer.host.clone(), ports: ports.to_vec() }),
+        staged_at: Some(turn.wall()),
+        started_at: None,
+        addresses: Vec::new(),
+        healthy: None,
+        ..instance.clone()
+    }
+}
+
+fn bricks_of(turn: &Turn<'_, '_>, app: &App) -> Vec<Arc<Brick>> {
+    let names = app.bricks().filter_map(|volume| normal_container_path(&volume.container_path).ok()).map(|path| brick_name(&app.id, &path));
+    names.filter_map(|name| turn.state.tables.bricks.get(&name).cloned()).collect()
+}
+
+/// Gives the task a lease of each of its bricks, with a higher epoch than any before.
+fn lease_bricks(turn: &mut Turn<'_, '_>, app: &App, owner: &Owner, task: &TaskId, agent: &AgentId) -> Vec<BrickMount> {
+    let mut mounts = Vec::new();
+    for volume in app.bricks() {
+        let Ok(path) = normal_container_path(&volume.container_path) else { continue };
+        // Released by force while the app exists: it starts with a new one.
+        let present = turn.state.tables.bricks.get(&brick_name(&app.id, &path)).map(|brick| (**brick).clone());
+        let brick = present.unwrap_or_else(|| new_brick(turn, app, volume, path.clone(), owner));
+        let epoch = brick.epoch + 1;
+        let leased = Brick {
+            epoch,
+            home: Some(agent.clone()),
+            lease: Some(Lease { task: task.clone(), agent: agent.clone(), epoch }),
+            last_mounted: Some(turn.wall()),
+            ..brick.clone()
+        };
+        turn.put(Record::Brick(leased.into()));
+        mounts.push(BrickMount {
+            name: brick.name.clone(),
+            epoch,
+            size: brick.size,
+            pool: brick.pool.clone(),
+            file_system: brick.file_system,
+            container_path: path,
+            read_only: volume.mode == crate::model::app::Mode::Ro,
+        });
+    }
+    mounts
+}

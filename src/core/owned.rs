@@ -1,0 +1,364 @@
+//! The state of the one process that decides: the durable [`Tables`] and everything that follows from them or is forgotten at a restart.
+//!
+//! [`State::apply`] is the only mutator of durable state, used by every step and by recovery. It also keeps what is derived in step, at a cost that
+//! depends on the change alone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use imbl::OrdMap;
+
+use super::{
+    Settings,
+    index::AppIndex,
+    kill::Kills,
+    launch::queue::Queue,
+    state::{BrickUsage, Tables, View},
+    timers::Timers,
+};
+use crate::model::{
+    app::{App, PortNumber, UnreachableStrategy},
+    brick::Brick,
+    cluster::Offer,
+    deployment::Deployment,
+    id::{BrickName, DeploymentId, InstanceId, OfferId, PathId},
+    instance::{Condition, Goal, Instance},
+    port::{PortClaim, Position},
+    record::{Change, Record, RecordKey},
+    time::{Instant, Timestamp},
+};
+
+/// A launch that nobody has confirmed is asked about after this long, again and again, milliseconds.
+pub const CONFIRM_INTERVAL_MS: u64 = 10_000;
+
+/// What may be due.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A launch without any status.
+    Confirm(InstanceId),
+    /// A task that is staging or starting.
+    Overdue(InstanceId),
+    /// An instance that is out of reach.
+    Unreachable(InstanceId),
+    /// An app whose back-off ends.
+    Backoff(PathId),
+    /// A lease whose holder is gone.
+    Release(BrickName),
+    /// A brick whose data should go.
+    Destroy(BrickName),
+    /// All tasks are compared with the cluster.
+    Reconcile,
+    /// Offers are asked for again.
+    Revive,
+}
+
+/// Everything that one process knows. Built by [`State::recover`], changed by [`super::step::step`] alone.
+pub struct State {
+    pub(super) tables: Tables,
+    pub(super) settings: Settings,
+    /// The moment of the current step.
+    pub(super) now: Instant,
+    pub(super) index: BTreeMap<PathId, AppIndex>,
+    /// Which deployment has an app.
+    pub(super) locks: BTreeMap<PathId, DeploymentId>,
+    /// Apps and deployments that the passes have to look at.
+    pub(super) dirty: BTreeSet<PathId>,
+    pub(super) dirty_deployments: BTreeSet<DeploymentId>,
+    pub(super) kills: Kills,
+    pub(super) timers: Timers<Timer>,
+    /// The bricks that an instance has a lease of.
+    pub(super) holders: BTreeMap<InstanceId, BTreeSet<BrickName>>,
+    pub(super) claims: BTreeMap<(PathId, Position), u16>,
+    /// Which apps with ports share a domain name.
+    pub(super) labels: BTreeMap<String, BTreeSet<PathId>>,
+    /// How many apps use a service port.
+    pub(super) service_ports: BTreeMap<u16, u32>,
+    /// Where the search for a free number goes on: host mode, bridge mode, service ports.
+    pub(super) cursors: [u16; 3],
+    pub(super) queue: Queue,
+    pub(super) patterns: super::launch::constraints::Patterns,
+    /// Offers that have not been matched yet.
+    pub(super) offers: BTreeMap<OfferId, Arc<Offer>>,
+    pub(super) brick_usage: OrdMap<BrickName, Arc<BrickUsage>>,
+    pub(super) connected_to: Option<Arc<str>>,
+    /// The newest version given out.
+    pub(super) last_version: Timestamp,
+}
+
+impl State {
+    /// From what is durable; with no records, an empty one. What is volatile (queue, kills owed, deadlines) is derived here, relative to `now`.
+    pub fn recover(settings: Settings, records: Vec<Record>, now: Instant) -> Self {
+        let cursors = [settings.host_mode_ports.begin, settings.bridge_mode_ports.begin, settings.local_port_min];
+        let mut tables = Tables::default();
+        records.into_iter().for_each(|record| tables.apply(&Change::Put(record)));
+        let mut state = Self {
+            tables: tables.clone(),
+            settings,
+            now,
+            index: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            dirty_deployments: BTreeSet::new(),
+            kills: Kills::default(),
+            timers: Timers::default(),
+            holders: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            service_ports: BTreeMap::new(),
+            cursors,
+            queue: Queue::default(),
+            patterns: Default::default(),
+            offers: BTreeMap::new(),
+            brick_usage: OrdMap::new(),
+            connected_to: None,
+            last_version: tables.definitions.keys().map(|(_, version)| *version).max().unwrap_or_default(),
+        };
+        tables.apps.values().filter_map(|entry| tables.app(&entry.id)).for_each(|app| state.app_changed(&app.id, None, Some(app)));
+        tables.instances.values().for_each(|instance| state.instance_changed(&instance.id, None, Some(instance)));
+        tables.deployments.values().for_each(|deployment| state.deployment_changed(None, Some(deployment)));
+        tables.ports.values().for_each(|claim| state.port_changed(None, Some(claim)));
+        tables.bricks.values().for_each(|brick| state.brick_changed(None, Some(brick)));
+        state.timers.set(Timer::Reconcile, now.after_ms(state.settings.reconciliation_interval_ms));
+        state
+    }
+
+    /// What readers may see of it.
+    pub fn view(&self) -> View {
+        View {
+            tables: self.tables.clone(),
+            queue: self.queue.entries.clone(),
+            brick_usage: self.brick_usage.clone(),
+            connected_to: self.connected_to.clone(),
+        }
+    }
+
+    /// When a tick next has something to do; `None`: only other inputs can change anything.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.dirty.is_empty() || !self.dirty_deployments.is_empty() || !self.offers.is_empty() {
+            return Some(self.now);
+        }
+        self.timers.first().into_iter().chain(self.kills.next_deadline()).min()
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Puts one change into effect: the tables, and all that is derived from them.
+    pub(super) fn apply(&mut self, change: &Change) {
+        match change.key() {
+            RecordKey::Instance(id) => {
+                let before = self.tables.instances.get(&id).cloned();
+                self.tables.apply(change);
+                let after = self.tables.instances.get(&id).cloned();
+                self.instance_changed(&id, before.as_deref(), after.as_ref());
+            }
+            RecordKey::App(id) => {
+                let before = self.tables.app(&id).cloned();
+                self.tables.apply(change);
+                let after = self.tables.app(&id).cloned();
+                self.app_changed(&id, before.as_deref(), after.as_ref());
+            }
+            RecordKey::Deployment(id) => {
+                let before = self.tables.deployments.get(&id).cloned();
+                self.tables.apply(change);
+                let after = self.tables.deployments.get(&id).cloned();
+                self.deployment_changed(before.as_ref(), after.as_ref());
+            }
+            RecordKey::Port(port) => {
+                let before = self.tables.ports.get(&port).cloned();
+                self.tables.apply(change);
+                let after = self.tables.ports.get(&port).cloned();
+                self.port_changed(before.as_deref(), after.as_deref());
+            }
+            RecordKey::Brick(name) => {
+                let before = self.tables.bricks.get(&name).cloned();
+                self.tables.apply(change);
+                let after = self.tables.bricks.get(&name).cloned();
+                self.brick_changed(before.as_deref(), after.as_deref());
+            }
+            RecordKey::Meta | RecordKey::Definition(..) | RecordKey::Agent(_) | RecordKey::Failure(_) => self.tables.apply(change),
+        }
+    }
+
+    fn instance_changed(&mut self, id: &InstanceId, before: Option<&Instance>, after: Option<&Arc<Instance>>) {
+        let app = id.app();
+        let index = self.index.entry(app.clone()).or_default();
+        index.change(before, after.map(|instance| &**instance));
+        if index.is_empty() {
+            self.index.remove(app);
+        }
+        self.dirty.insert(app.clone());
+
+        match after {
+            Some(instance) if is_kill_owed(instance) => self.kills.owe(id),
+            _ => self.kills.settle(id),
+        }
+        self.set_instance_timers(id, before, after.map(|instance| &**instance));
+
+        for brick in self.holders.get(id).into_iter().flatten() {
+            let lease = self.tables.bricks.get(brick).and_then(|brick| brick.lease.as_ref());
+            if lease.is_some_and(|lease| !holds(after.map(|instance| &**instance), lease.task.incarnation)) {
+                self.timers.set(Timer::Release(brick.clone()), self.now);
+            }
+        }
+    }
+
+    fn set_instance_timers(&mut self, id: &InstanceId, before: Option<&Instance>, after: Option<&Instance>) {
+        let state = |instance: Option<&Instance>| instance.map(|instance| (instance.condition, instance.incarnation));
+        if state(before) == state(after) {
+            return;
+        }
+        for timer in [Timer::Confirm(id.clone()), Timer::Overdue(id.clone()), Timer::Unreachable(id.clone())] {
+            self.timers.clear(&timer);
+        }
+        match after.map(|instance| instance.condition) {
+            Some(Condition::Provisioned) => self.timers.set(Timer::Confirm(id.clone()), self.now.after_ms(CONFIRM_INTERVAL_MS)),
+            Some(Condition::Staging | Condition::Starting) => {
+                self.timers.set(Timer::Overdue(id.clone()), self.now.after_ms(self.settings.task_launch_timeout_ms));
+            }
+            Some(Condition::Unreachable | Condition::Unknown) => {
+                let strategy = after.and_then(|instance| self.unreachable_strategy(instance));
+                if let Some(UnreachableStrategy::Enabled { inactive_after_seconds, .. }) = strategy {
+                    self.timers.set(Timer::Unreachable(id.clone()), self.now.after_ms(inactive_after_seconds * 1000));
+                }
+            }
+            Some(Condition::UnreachableInactive) => {
+                let strategy = after.and_then(|instance| self.unreachable_strategy(instance));
+                if let Some(UnreachableStrategy::Enabled { inactive_after_seconds, expunge_after_seconds }) = strategy {
+                    let rest = expunge_after_seconds.saturating_sub(inactive_after_seconds);
+                    self.timers.set(Timer::Unreachable(id.clone()), self.now.after_ms(rest * 1000));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// How long an instance that is out of reach is waited for. One that may hold a brick is waited for until its node is back or fenced: another
+    /// could not be started anyway.
+    pub(super) fn unreachable_strategy(&self, instance: &Instance) -> Option<UnreachableStrategy> {
+        let app = self.tables.definition_of(instance)?;
+        if app.bricks().next().is_some() { Some(UnreachableStrategy::Disabled) } else { Some(app.unreachable_strategy) }
+    }
+
+    fn app_changed(&mut self, id: &PathId, before: Option<&App>, after: Option<&Arc<App>>) {
+        self.dirty.insert(id.clone());
+        if let Some(app) = before {
+            service_ports(app).for_each(|port| decrease(&mut self.service_ports, port));
+            if has_ports(app)
+                && let Some(apps) = self.labels.get_mut(&id.dns_label())
+            {
+                apps.remove(id);
+                if apps.is_empty() {
+                    self.labels.remove(&id.dns_label());
+                }
+            }
+        }
+        if let Some(app) = after {
+            service_ports(app).for_each(|port| *self.service_ports.entry(port).or_default() += 1);
+            if has_ports(app) {
+                self.labels.entry(id.dns_label()).or_default().insert(id.clone());
+            }
+        }
+    }
+
+    fn deployment_changed(&mut self, before: Option<&Arc<Deployment>>, after: Option<&Arc<Deployment>>) {
+        for app in before.iter().flat_map(|deployment| deployment.affected_apps()) {
+            self.locks.remove(app);
+            self.dirty.insert(app.clone());
+        }
+        if let Some(deployment) = after {
+            for app in deployment.affected_apps() {
+                self.locks.insert(app.clone(), deployment.id.clone());
+            }
+            self.dirty_deployments.insert(deployment.id.clone());
+        }
+    }
+
+    fn port_changed(&mut self, before: Option<&PortClaim>, after: Option<&PortClaim>) {
+        if let Some(claim) = before {
+            self.claims.remove(&(claim.app.clone(), claim.position));
+        }
+        if let Some(claim) = after {
+            self.claims.insert((claim.app.clone(), claim.position), claim.port);
+        }
+    }
+
+    fn brick_changed(&mut self, before: Option<&Brick>, after: Option<&Brick>) {
+        if let Some(brick) = before
+            && let Some(lease) = &brick.lease
+            && let Some(bricks) = self.holders.get_mut(&lease.task.instance)
+        {
+            bricks.remove(&brick.name);
+            if bricks.is_empty() {
+                self.holders.remove(&lease.task.instance);
+            }
+        }
+        let Some(brick) = after else {
+            if let Some(brick) = before {
+                self.timers.clear(&Timer::Release(brick.name.clone()));
+                self.timers.clear(&Timer::Destroy(brick.name.clone()));
+                self.brick_usage.remove(&brick.name);
+            }
+            return;
+        };
+        self.dirty.insert(brick.app.clone());
+        match &brick.lease {
+            Some(lease) => {
+                self.holders.entry(lease.task.instance.clone()).or_default().insert(brick.name.clone());
+                let holder = self.tables.instances.get(&lease.task.instance);
+                if !holds(holder.map(|instance| &**instance), lease.task.incarnation) {
+                    self.timers.set_earlier(Timer::Release(brick.name.clone()), self.now);
+                }
+            }
+            None => self.timers.clear(&Timer::Release(brick.name.clone())),
+        }
+        if brick.condemned {
+            self.timers.set_earlier(Timer::Destroy(brick.name.clone()), self.now);
+        }
+    }
+
+    /// A version that is newer than any given out, and not before `wall`.
+    pub(super) fn next_version(&mut self, wall: Timestamp) -> Timestamp {
+        self.last_version = wall.max(Timestamp(self.last_version.0 + 1));
+        self.last_version
+    }
+}
+
+/// True when the instance is the living holder of a lease that was given to its `incarnation`.
+pub(super) fn holds(instance: Option<&Instance>, incarnation: u32) -> bool {
+    instance.is_some_and(|instance| instance.incarnation == incarnation && instance.condition.is_live())
+}
+
+/// A kill is owed to a live instance that was told to end, by its goal or by a kill of its task; one out of reach cannot be killed now.
+fn is_kill_owed(instance: &Instance) -> bool {
+    let asked = instance.goal != Goal::Running || instance.condition == Condition::Killing;
+    let reachable = !matches!(instance.condition, Condition::Unreachable | Condition::UnreachableInactive | Condition::Unknown);
+    asked && reachable && instance.condition.is_live()
+}
+
+/// The service ports of a definition, each once for each place where it stands.
+pub(super) fn service_ports(app: &App) -> impl Iterator<Item = u16> + '_ {
+    let definitions = app.port_definitions.iter().filter_map(|definition| match definition.port {
+        PortNumber::Fixed(port) => Some(port),
+        PortNumber::Dynamic | PortNumber::Wanted | PortNumber::Allotted(_) => None,
+    });
+    definitions.chain(app.port_mappings().iter().map(|mapping| mapping.service_port)).filter(|port| *port != 0)
+}
+
+/// True when the app exposes anything under its domain name.
+pub(super) fn has_ports(app: &App) -> bool {
+    !app.port_definitions.is_empty() || !app.port_mappings().is_empty()
+}
+
+fn decrease(counts: &mut BTreeMap<u16, u32>, port: u16) {
+    if let Some(count) = counts.get_mut(&port) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&port);
+        }
+    }
+}

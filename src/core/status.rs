@@ -1,0 +1,287 @@
+//! What the cluster says, and what follows: connection, offers, statuses of tasks, reports on bricks.
+
+use std::sync::Arc;
+
+use super::{
+    instance::{Outcome, condition_of, costs_back_off, is_failure, transition},
+    launch,
+    owned::Timer,
+    project,
+    state::BrickUsage,
+    step::reconcile_all,
+    turn::{Turn, fields},
+};
+use crate::model::{
+    agent::Agent,
+    app::UnreachableStrategy,
+    brick::Brick,
+    cluster::{BrickReport, ClusterCall, ClusterEvent, Offer, Reason, TaskStatus},
+    id::{AgentId, BrickName, InstanceId},
+    instance::{Condition, Goal, Instance, MAX_FAILURE_MESSAGE_BYTES, TaskFailure},
+    record::{Meta, Record, RecordKey},
+};
+
+/// Offers held at once; further ones are declined for a moment (Marathon: `--max_queued_offers`).
+pub const MAX_HELD_OFFERS: usize = 8192;
+
+pub(super) fn handle(turn: &mut Turn<'_, '_>, event: ClusterEvent) {
+    match event {
+        ClusterEvent::Connected { framework_id, master } => connected(turn, framework_id, master),
+        ClusterEvent::Disconnected { reason } => disconnected(turn, &reason),
+        ClusterEvent::Offers(offers) => offers.into_iter().for_each(|offer| offered(turn, offer)),
+        ClusterEvent::Rescinded(offer) => _ = turn.state.offers.remove(&offer),
+        ClusterEvent::Status(status) => task_status(turn, status),
+        ClusterEvent::AgentLost(agent) => turn.state.offers.retain(|_, offer| offer.agent != agent),
+        ClusterEvent::Brick(report) => brick_report(turn, report),
+    }
+}
+
+fn connected(turn: &mut Turn<'_, '_>, framework_id: String, master: String) {
+    let known = turn.state.tables.meta.framework_id.as_deref() == Some(&framework_id);
+    let mut pairs = fields([("master", master.clone().into())]);
+    if known {
+        turn.event("scheduler_reregistered_event", None, pairs);
+    } else {
+        pairs.insert("frameworkId".into(), framework_id.clone().into());
+        turn.event("scheduler_registered_event", None, pairs);
+        turn.put(Record::Meta(Meta { framework_id: Some(framework_id) }.into()));
+    }
+    turn.state.connected_to = Some(master.into());
+    turn.state.offers.clear();
+    let now = turn.now();
+    turn.state.kills.send_all_again(now);
+    turn.state.queue.connected();
+    reconcile_all(turn);
+    let leased: Vec<BrickName> = turn.state.holders.values().flatten().cloned().collect();
+    leased.into_iter().for_each(|brick| turn.state.timers.set(Timer::Release(brick), now));
+}
+
+fn disconnected(turn: &mut Turn<'_, '_>, reason: &str) {
+    if turn.state.connected_to.take().is_some() {
+        turn.event("scheduler_disconnected_event", None, fields([("reason", reason.into())]));
+    }
+    turn.state.offers.clear();
+}
+
+fn offered(turn: &mut Turn<'_, '_>, offer: Offer) {
+    if turn.state.offers.len() >= MAX_HELD_OFFERS {
+        turn.call(ClusterCall::Decline { offers: vec![offer.id], refuse_ms: 5_000 });
+        return;
+    }
+    let known = turn.state.tables.agents.get(&offer.agent);
+    let agent = Agent {
+        id: offer.agent.clone(),
+        host: offer.host.to_string(),
+        addresses: offer.addresses.clone(),
+        attributes: offer.attributes.clone(),
+        region: offer.region.clone(),
+        zone: offer.zone.clone(),
+        seen_at: known.map_or(turn.wall(), |known| known.seen_at),
+    };
+    if known.is_none_or(|known| **known != agent) {
+        turn.put(Record::Agent(agent.into()));
+    }
+    turn.state.offers.insert(offer.id.clone(), Arc::new(offer));
+}
+
+fn task_status(turn: &mut Turn<'_, '_>, status: TaskStatus) {
+    if let (Some(uuid), Some(agent)) = (status.uuid, status.agent.clone()) {
+        turn.call(ClusterCall::Acknowledge { task: status.task.clone(), agent, uuid });
+    }
+    let told = condition_of(&status);
+    let instance = turn.state.tables.instances.get(&status.task.instance).cloned();
+    let Some(instance) = instance.filter(|instance| instance.incarnation == status.task.incarnation) else {
+        return foreign(turn, &status, told);
+    };
+    match transition(instance.condition, told) {
+        Outcome::Kill => kill_task(turn, &status),
+        Outcome::Keep => refresh(turn, &instance, &status, told),
+        Outcome::Become(next) => {
+            let event = project::status_update(&status, &instance);
+            turn.event("status_update_event", Some(instance.app()), event);
+            if next.is_terminal() { ended(turn, &instance, &status, next) } else { lives(turn, &instance, &status, next) }
+        }
+    }
+}
+
+/// A status of a task that is not the current one of any instance: it should not exist.
+fn foreign(turn: &mut Turn<'_, '_>, status: &TaskStatus, told: Condition) {
+    let expected = turn.state.tables.instances.contains_key(&status.task.instance);
+    if !told.is_terminal() {
+        if !matches!(told, Condition::Unreachable | Condition::Unknown) {
+            kill_task(turn, status);
+        }
+    } else if !expected {
+        let app = status.task.instance.app().clone();
+        let event = fields([
+            ("instanceId", status.task.instance.to_string().into()),
+            ("runSpecId", app.as_str().into()),
+            ("condition", told.as_str().into()),
+        ]);
+        turn.event("unknown_instance_terminated_event", Some(&app), event);
+    }
+}
+
+fn kill_task(turn: &mut Turn<'_, '_>, status: &TaskStatus) {
+    turn.call(ClusterCall::Kill { task: status.task.clone(), agent: status.agent.clone(), grace_ms: None });
+}
+
+/// The same condition again: perhaps with news of health or addresses, or a sign that a slow start goes on.
+fn refresh(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus, told: Condition) {
+    if told != instance.condition {
+        return;
+    }
+    if matches!(told, Condition::Staging | Condition::Starting) {
+        let again = turn.now().after_ms(turn.state.settings.task_launch_timeout_ms);
+        turn.state.timers.set(Timer::Overdue(instance.id.clone()), again);
+    }
+    let healthy = status.healthy.or(instance.healthy);
+    let addresses = if status.addresses.is_empty() { &instance.addresses } else { &status.addresses };
+    if told == Condition::Running && (healthy != instance.healthy || *addresses != instance.addresses) {
+        turn.put(Record::Instance(Instance { healthy, addresses: addresses.clone(), ..(**instance).clone() }.into()));
+    }
+}
+
+fn lives(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus, next: Condition) {
+    let lost = matches!(next, Condition::Unreachable | Condition::Unknown);
+    if lost && instance.goal != Goal::Running && turn.state.holders.get(&instance.id).is_none() {
+        // Nobody waits for it: it is forgotten, and killed as unknown should it come back.
+        return forget(turn, instance, next);
+    }
+    if lost && instance.condition == Condition::Killing && instance.goal == Goal::Running {
+        // Its kill was asked for: that must not be lost when it comes back. A new incarnation makes the old task a stranger, which is killed.
+        return ended(turn, instance, status, Condition::Gone);
+    }
+    let started = if next == Condition::Running { instance.started_at.or(Some(status.timestamp)) } else { instance.started_at };
+    let addresses = if status.addresses.is_empty() { instance.addresses.clone() } else { status.addresses.clone() };
+    let healthy = status.healthy.or(instance.healthy);
+    let now = Instance { condition: next, since: turn.wall(), started_at: started, addresses, healthy, ..(**instance).clone() };
+    turn.put(Record::Instance(now.into()));
+    if lost {
+        strike(turn, &instance.id);
+    }
+}
+
+/// An instance out of reach whose strategy waits for nothing is dealt with at once.
+fn strike(turn: &mut Turn<'_, '_>, id: &InstanceId) {
+    let instance = turn.state.tables.instances.get(id).cloned();
+    let strategy = instance.and_then(|instance| turn.state.unreachable_strategy(&instance));
+    if let Some(UnreachableStrategy::Enabled { inactive_after_seconds: 0, .. }) = strategy {
+        turn.state.timers.clear(&Timer::Unreachable(id.clone()));
+        unreachable_too_long(turn, id);
+    }
+}
+
+/// The waiting time of an instance out of reach is over: first it counts no more, then it is forgotten.
+pub(super) fn unreachable_too_long(turn: &mut Turn<'_, '_>, id: &InstanceId) {
+    let Some(instance) = turn.state.tables.instances.get(id).cloned() else { return };
+    let Some(UnreachableStrategy::Enabled { inactive_after_seconds, expunge_after_seconds }) = turn.state.unreachable_strategy(&instance)
+    else {
+        return;
+    };
+    match instance.condition {
+        Condition::Unreachable | Condition::Unknown if expunge_after_seconds > inactive_after_seconds => {
+            let since = turn.wall();
+            turn.put(Record::Instance(Instance { condition: Condition::UnreachableInactive, since, ..(*instance).clone() }.into()));
+        }
+        Condition::Unreachable | Condition::Unknown | Condition::UnreachableInactive => forget(turn, &instance, instance.condition),
+        _ => {}
+    }
+}
+
+/// Ends the record of an instance whose task may still live somewhere: when it is heard of again it is unknown, and killed.
+pub(super) fn forget(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, condition: Condition) {
+    let since = turn.wall();
+    turn.put(Record::Instance(Instance { goal: Goal::Decommissioned, condition, since, ..(**instance).clone() }.into()));
+    turn.delete(RecordKey::Instance(instance.id.clone()));
+}
+
+/// The task is over. With goal Running the instance waits for its next launch, otherwise it is over too.
+fn ended(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus, condition: Condition) {
+    remember_failure(turn, instance, status);
+    let since = turn.wall();
+    turn.put(Record::Instance(Instance { condition, since, ..(**instance).clone() }.into()));
+    if instance.goal != Goal::Running {
+        turn.delete(RecordKey::Instance(instance.id.clone()));
+        return;
+    }
+    if costs_back_off(condition) && status.reason != Reason::AgentDraining {
+        launch::queue::delay(turn, instance);
+    }
+    let version = turn.state.tables.app(instance.app()).map_or(instance.version, |app| {
+        // An outdated instance stays what it is: its deployment replaces it.
+        if instance.version >= app.version_info.last_config_change_at { app.version } else { instance.version }
+    });
+    let next = Instance {
+        condition: Condition::Scheduled,
+        since,
+        version,
+        placement: None,
+        staged_at: None,
+        started_at: None,
+        addresses: Vec::new(),
+        healthy: None,
+        ..(**instance).clone()
+    };
+    turn.put(Record::Instance(next.into()));
+}
+
+fn remember_failure(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus) {
+    if !is_failure(status.state) || !turn.state.tables.apps.contains_key(instance.app()) {
+        return;
+    }
+    let placement = instance.placement.as_ref();
+    let agent = status.agent.clone().or_else(|| placement.map(|placement| placement.agent.clone()));
+    let mut message = status.message.clone();
+    message.truncate(message.floor_char_boundary(MAX_FAILURE_MESSAGE_BYTES));
+    let failure = TaskFailure {
+        app: instance.app().clone(),
+        task: status.task.clone(),
+        state: status.state,
+        message,
+        host: placement.map_or_else(String::new, |placement| placement.host.to_string()),
+        agent: agent.unwrap_or_else(|| AgentId::new("")),
+        timestamp: status.timestamp,
+        version: instance.version,
+    };
+    turn.put(Record::Failure(failure.into()));
+}
+
+fn brick_report(turn: &mut Turn<'_, '_>, report: BrickReport) {
+    match report {
+        BrickReport::Released { brick, epoch, agent } => {
+            let Some(record) = turn.state.tables.bricks.get(&brick).cloned() else { return };
+            if record.lease.as_ref().is_some_and(|lease| lease.epoch == epoch && lease.agent == agent) && !is_held(turn, &record) {
+                turn.put(Record::Brick(Brick { lease: None, ..(*record).clone() }.into()));
+                turn.state.brick_usage.remove(&brick);
+            }
+        }
+        BrickReport::Destroyed { brick, epoch } => {
+            if turn.state.tables.bricks.get(&brick).is_some_and(|record| record.condemned && record.epoch == epoch) {
+                turn.delete(RecordKey::Brick(brick));
+            }
+        }
+        BrickReport::Usage { brick, used, size } => {
+            if turn.state.tables.bricks.contains_key(&brick) {
+                let usage = BrickUsage { used: Some(used), size: Some(size), stuck: None };
+                turn.state.brick_usage.insert(brick, usage.into());
+            }
+        }
+        BrickReport::Stuck { brick, reason } => {
+            if turn.state.tables.bricks.get(&brick).is_some_and(|record| record.lease.is_some()) {
+                let usage = turn.state.brick_usage.get(&brick).map(|usage| (**usage).clone()).unwrap_or_default();
+                turn.state.brick_usage.insert(brick.clone(), BrickUsage { stuck: Some(reason), ..usage }.into());
+                let app = turn.state.tables.bricks.get(&brick).map(|record| record.app.clone());
+                turn.state.dirty.extend(app);
+            }
+        }
+    }
+}
+
+/// True when the lease's own task still lives: a release that speaks of it must be an old one.
+fn is_held(turn: &Turn<'_, '_>, brick: &Brick) -> bool {
+    brick.lease.as_ref().is_some_and(|lease| {
+        let holder = turn.state.tables.instances.get(&lease.task.instance);
+        super::owned::holds(holder.map(|instance| &**instance), lease.task.incarnation)
+    })
+}

@@ -1,0 +1,464 @@
+//! The core as a whole, one story a test: requests and cluster events in, calls and records out.
+
+use std::{net::IpAddr, sync::Arc};
+
+use serde_json::{Value, json};
+
+use super::{Ctx, Frame, Input, Settings, State, state::Tables, step::step};
+use crate::model::{
+    app::input::AppInput,
+    cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskState, TaskStatus},
+    id::{AgentId, OfferId, Owner, PathId, TaskId},
+    instance::Condition,
+    record::{Change, Record},
+    request::{KillSelector, Origin, Reply, Request, RequestError},
+    resources::{PortRange, Resources, Scalar},
+    time::{Instant, Timestamp},
+};
+
+/// The core with a cluster of nodes that do as they are told.
+struct World {
+    state: State,
+    now: u64,
+    random: u64,
+    offers: u64,
+    calls: Vec<ClusterCall>,
+    events: Vec<String>,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            state: State::recover(Settings::default(), Vec::new(), Instant(0)),
+            now: 0,
+            random: 1,
+            offers: 0,
+            calls: Vec::new(),
+            events: Vec::new(),
+        };
+        world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into() });
+        world.calls.clear();
+        world
+    }
+
+    fn step(&mut self, input: Input) -> Frame {
+        let random = &mut self.random;
+        let mut bits = || {
+            *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *random ^ (*random >> 33)
+        };
+        let wall = Timestamp(1_600_000_000_000 + self.now as i64);
+        let frame = step(&mut self.state, input, &mut Ctx { now: Instant(self.now), wall, random: &mut bits });
+        self.calls.extend(frame.calls.iter().cloned());
+        self.events.extend(frame.events.iter().map(|event| event.kind.to_owned()));
+        frame
+    }
+
+    fn cluster(&mut self, event: ClusterEvent) -> Frame {
+        self.step(Input::Cluster(event))
+    }
+
+    fn request(&mut self, request: Request) -> Result<Reply, RequestError> {
+        let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: "127.0.0.1".into(), uri: "/".into() };
+        self.step(Input::Api(1, origin, Box::new(request))).replies.pop().unwrap().1
+    }
+
+    fn create(&mut self, app: Value) -> Result<Reply, RequestError> {
+        self.request(Request::CreateApp { input: AppInput::read(&app).unwrap(), force: false })
+    }
+
+    fn update(&mut self, id: &str, app: Value, force: bool) -> Result<Reply, RequestError> {
+        let updates = vec![(path(id), AppInput::read(&app).unwrap())];
+        self.request(Request::UpdateApps { updates, partial: true, create: true, force })
+    }
+
+    /// Offers a node and returns what is launched on it.
+    fn offer(&mut self, agent: &str, cpus: u64, mem: u64) -> Vec<Launch> {
+        self.offers += 1;
+        let offer = Offer {
+            id: OfferId::new(self.offers.to_string()),
+            agent: AgentId::new(agent),
+            host: Arc::from(format!("{agent}.local")),
+            addresses: vec!["10.0.0.1".parse::<IpAddr>().unwrap()],
+            resources: Resources {
+                cpus: Scalar::whole(cpus),
+                mem: Scalar::whole(mem),
+                disk: Scalar::whole(10_000),
+                gpus: 0,
+                ports: vec![PortRange::new(31_000, 31_099)],
+            },
+            attributes: Vec::new(),
+            region: None,
+            zone: None,
+        };
+        let calls = self.cluster(ClusterEvent::Offers(vec![offer])).calls;
+        calls
+            .into_iter()
+            .find_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None })
+            .unwrap_or_default()
+    }
+
+    fn status(&mut self, task: &TaskId, state: TaskState) -> Frame {
+        self.cluster(ClusterEvent::Status(TaskStatus {
+            task: task.clone(),
+            agent: Some(AgentId::new("a")),
+            state,
+            reason: Reason::Other,
+            message: format!("{state:?}"),
+            timestamp: Timestamp(1_600_000_000_000 + self.now as i64),
+            uuid: Some(uuid::Uuid::from_u128(7)),
+            healthy: None,
+            addresses: Vec::new(),
+        }))
+    }
+
+    fn wait(&mut self, ms: u64) -> Frame {
+        self.now += ms;
+        self.step(Input::Tick)
+    }
+
+    fn tables(&self) -> &Tables {
+        &self.state.tables
+    }
+
+    /// `Running*2 Scheduled*1` of an app.
+    fn conditions(&self, app: &str) -> String {
+        let tally = self.tables().tallies.get(&path(app)).cloned().unwrap_or_default();
+        let counts = Condition::ALL.into_iter().filter_map(|condition| {
+            let count = tally.in_condition(condition);
+            (count > 0).then(|| format!("{}*{count}", condition.as_str()))
+        });
+        counts.collect::<Vec<_>>().join(" ")
+    }
+
+    fn kills(&mut self) -> Vec<TaskId> {
+        std::mem::take(&mut self.calls)
+            .into_iter()
+            .filter_map(|call| if let ClusterCall::Kill { task, .. } = call { Some(task) } else { None })
+            .collect()
+    }
+
+    /// The server is killed and started again: only what is durable is left.
+    fn restart(&mut self) {
+        let t = self.tables();
+        let mut records: Vec<Record> = Vec::new();
+        records.extend(t.apps.values().cloned().map(Record::App));
+        records.extend(t.bricks.values().cloned().map(Record::Brick));
+        records.extend(t.definitions.values().cloned().map(Record::Definition));
+        records.extend(t.instances.values().cloned().map(Record::Instance));
+        records.extend(t.deployments.values().cloned().map(Record::Deployment));
+        records.extend(t.ports.values().cloned().map(Record::Port));
+        records.extend(t.agents.values().cloned().map(Record::Agent));
+        self.state = State::recover(Settings::default(), records, Instant(self.now));
+        self.calls.clear();
+    }
+}
+
+fn path(text: &str) -> PathId {
+    text.parse().unwrap()
+}
+
+fn web(instances: u32) -> Value {
+    json!({"id": "/web", "cmd": "sleep 100", "cpus": 1, "mem": 100, "instances": instances, "backoffSeconds": 2})
+}
+
+fn database() -> Value {
+    json!({"id": "/db", "cpus": 1, "mem": 100, "env": {"DBPORT": "@PORT"}, "portDefinitions": [],
+        "container": {"type": "DOCKER", "docker": {"image": "pg"}, "volumes": [{"containerPath": "/data/", "mode": "RW", "brick": {"size": 1024}}]}})
+}
+
+fn run(world: &mut World, launches: &[Launch]) {
+    for launch in launches {
+        world.status(&launch.task, TaskState::Running);
+    }
+}
+
+#[test]
+fn an_app_is_created_launched_and_destroyed() {
+    let mut world = World::new();
+    world.create(web(2)).unwrap();
+    assert_eq!(world.conditions("/web"), "Scheduled*2");
+    assert!(world.calls.contains(&ClusterCall::Revive));
+    let launches = world.offer("a", 4, 1000);
+    assert_eq!(launches.len(), 2);
+    assert_eq!(world.conditions("/web"), "Provisioned*2");
+    run(&mut world, &launches);
+    assert_eq!(world.conditions("/web"), "Running*2");
+    assert!(world.tables().deployments.is_empty());
+    assert!(world.calls.contains(&ClusterCall::Suppress));
+    world.request(Request::DeleteApp { app: path("/web"), force: true }).unwrap();
+    assert_eq!(world.kills().len(), 2);
+    assert!(world.tables().apps.is_empty());
+    for launch in &launches {
+        world.status(&launch.task, TaskState::Killed);
+    }
+    assert!(world.tables().instances.is_empty() && world.tables().deployments.is_empty() && world.tables().definitions.is_empty());
+}
+
+#[test]
+fn a_failed_task_is_launched_again_in_the_same_instance_after_its_back_off() {
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let first = world.offer("a", 4, 1000).remove(0);
+    world.status(&first.task, TaskState::Running);
+    world.status(&first.task, TaskState::Failed);
+    assert_eq!(world.conditions("/web"), "Scheduled*1");
+    assert_eq!(world.tables().failures[&path("/web")].message, "Failed");
+    assert!(world.offer("a", 4, 1000).is_empty());
+    world.wait(1999);
+    assert!(world.offer("a", 4, 1000).is_empty());
+    world.wait(1);
+    let second = world.offer("a", 4, 1000).remove(0);
+    assert_eq!((second.task.instance.clone(), second.task.incarnation), (first.task.instance, 2));
+}
+
+#[test]
+fn an_end_counts_once_however_often_it_is_told() {
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let first = world.offer("a", 4, 1000).remove(0);
+    world.status(&first.task, TaskState::Failed);
+    let again = world.status(&first.task, TaskState::Failed);
+    assert_eq!(again.changes, []);
+    assert!(matches!(again.calls[..], [ClusterCall::Acknowledge { .. }]));
+    let late = world.status(&first.task, TaskState::Running);
+    assert!(late.calls.iter().any(|call| matches!(call, ClusterCall::Kill { task, .. } if *task == first.task)));
+}
+
+#[test]
+fn a_task_of_nobody_is_killed() {
+    let mut world = World::new();
+    let task: TaskId = "x.instance-6b0cd2e8-b243-11e8-8b80-024247c0a575._app.1".parse().unwrap();
+    world.status(&task, TaskState::Running);
+    assert_eq!(world.kills(), [task.clone()]);
+    world.status(&task, TaskState::Killed);
+    assert!(world.kills().is_empty());
+    assert!(world.events.contains(&"unknown_instance_terminated_event".to_owned()));
+}
+
+#[test]
+fn a_kill_is_repeated_until_the_task_has_ended_also_over_a_restart() {
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let first = world.offer("a", 4, 1000).remove(0);
+    world.status(&first.task, TaskState::Running);
+    world
+        .request(Request::KillTasks { selection: KillSelector::Tasks(vec![first.task.clone()]), scale: false, force: false, wipe: false })
+        .unwrap();
+    assert_eq!(world.kills(), [first.task.clone()]);
+    world.wait(30_000);
+    assert_eq!(world.kills(), [first.task.clone()]);
+    world.restart();
+    world.wait(0);
+    assert_eq!(world.kills(), [first.task.clone()]);
+    world.status(&first.task, TaskState::Killed);
+    world.wait(60_000);
+    assert!(world.kills().is_empty());
+    assert_eq!(world.offer("a", 4, 1000)[0].task.incarnation, 2);
+}
+
+#[test]
+fn an_upgrade_starts_new_ones_first_by_default() {
+    let mut world = World::new();
+    world.create(web(2)).unwrap();
+    let old = world.offer("a", 9, 1000);
+    run(&mut world, &old);
+    world.update("/web", json!({"cpus": 2}), false).unwrap();
+    assert_eq!(world.conditions("/web"), "Scheduled*2 Running*2");
+    assert!(matches!(world.update("/web", json!({"cpus": 3}), false), Err(RequestError::Locked(ids)) if ids.len() == 1));
+    let new = world.offer("a", 9, 1000);
+    assert!(world.kills().is_empty());
+    world.status(&new[0].task, TaskState::Running);
+    let killed = world.kills();
+    assert_eq!(killed.len(), 1);
+    world.restart();
+    world.wait(0);
+    assert_eq!(world.kills(), killed);
+    world.status(&killed[0], TaskState::Killed);
+    world.status(&new[1].task, TaskState::Running);
+    let killed = world.kills();
+    world.status(&killed[0], TaskState::Killed);
+    assert_eq!(world.conditions("/web"), "Running*2");
+    assert!(world.tables().deployments.is_empty());
+}
+
+#[test]
+fn scaling_keeps_the_tasks_and_an_identical_update_does_nothing() {
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let launches = world.offer("a", 9, 1000);
+    run(&mut world, &launches);
+    world.update("/web", json!({"instances": 3}), false).unwrap();
+    assert_eq!(world.conditions("/web"), "Scheduled*2 Running*1");
+    let more = world.offer("a", 9, 1000);
+    run(&mut world, &more);
+    let version = world.tables().app(&path("/web")).unwrap().version;
+    world.update("/web", json!({"instances": 3}), false).unwrap();
+    assert_eq!(world.tables().app(&path("/web")).unwrap().version, version);
+    assert!(world.kills().is_empty());
+    world.update("/web", json!({"instances": 1}), false).unwrap();
+    assert_eq!(world.kills().len(), 2);
+}
+
+#[test]
+fn a_rollback_returns_to_what_was_and_a_forced_cancel_stays() {
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let launches = world.offer("a", 9, 1000);
+    run(&mut world, &launches);
+    let Ok(Reply::Deployment { id, .. }) = world.update("/web", json!({"cpus": 2}), false) else { panic!() };
+    world.request(Request::CancelDeployment { id, force: false }).unwrap();
+    assert_eq!(world.tables().app(&path("/web")).unwrap().cpus, Scalar::whole(1));
+    let Some(id) = world.tables().deployments.keys().next().cloned() else { panic!() };
+    assert_eq!(world.request(Request::CancelDeployment { id, force: true }), Ok(Reply::Done));
+    assert!(world.tables().deployments.is_empty());
+    assert!(world.events.contains(&"deployment_failed".to_owned()));
+}
+
+#[test]
+fn a_port_stays_with_its_app_for_good() {
+    let mut world = World::new();
+    world.create(database()).unwrap();
+    let launch = world.offer("a", 9, 1000).remove(0);
+    assert!(launch.environment.contains(&("DBPORT".into(), "1024".into())), "{:?}", launch.environment);
+    world.create(json!({"id": "/other", "cmd": "sleep 9", "env": {"P": "@PORT"}, "portDefinitions": []})).unwrap();
+    assert_eq!(world.tables().ports.keys().copied().collect::<Vec<_>>(), [1024, 1025]);
+    world.request(Request::DeleteApp { app: path("/db"), force: true }).unwrap();
+    world.status(&launch.task, TaskState::Killed);
+    world.restart();
+    world.create(json!({"id": "/third", "cmd": "sleep 9", "env": {"P": "@PORT"}, "portDefinitions": []})).unwrap();
+    assert_eq!(world.tables().ports.keys().copied().collect::<Vec<_>>(), [1024, 1025, 1026]);
+    assert!(matches!(world.request(Request::ReleasePort { port: 1025 }), Err(RequestError::Conflict(_))));
+    assert_eq!(world.request(Request::ReleasePort { port: 1024 }), Ok(Reply::Done));
+}
+
+#[test]
+fn a_brick_waits_for_the_release_of_its_last_holder() {
+    let mut world = World::new();
+    world.create(database()).unwrap();
+    let first = world.offer("a", 9, 1000).remove(0);
+    let epoch = first.bricks[0].epoch;
+    world.status(&first.task, TaskState::Running);
+    world.status(&first.task, TaskState::Failed);
+    let release =
+        ClusterCall::ReleaseBrick { brick: first.bricks[0].name.clone(), epoch, agent: AgentId::new("a"), task: first.task.clone() };
+    assert!(world.calls.contains(&release));
+    world.calls.clear();
+    world.wait(60_000);
+    assert!(world.calls.contains(&release), "it is asked for again");
+    assert!(world.offer("a", 9, 1000).is_empty());
+    assert!(world.state.view().queue[&path("/db")].held_by.as_ref().unwrap().contains("still held by task"));
+    let released =
+        |epoch| ClusterEvent::Brick(BrickReport::Released { brick: first.bricks[0].name.clone(), epoch, agent: AgentId::new("a") });
+    world.cluster(released(epoch - 1));
+    assert!(world.offer("a", 9, 1000).is_empty());
+    world.cluster(released(epoch));
+    assert!(world.offer("b", 9, 1000).is_empty(), "its data is on node a");
+    let second = world.offer("a", 9, 1000).remove(0);
+    assert_eq!(second.bricks[0].epoch, epoch + 1);
+    world.cluster(released(epoch));
+    world.cluster(released(epoch + 1));
+    assert!(world.tables().bricks.values().all(|brick| brick.lease.is_some()), "a living holder keeps it, whatever a late report says");
+}
+
+#[test]
+fn a_brick_survives_its_app_and_cannot_shrink() {
+    let mut world = World::new();
+    world.create(database()).unwrap();
+    let first = world.offer("a", 9, 1000).remove(0);
+    world.request(Request::DeleteApp { app: path("/db"), force: true }).unwrap();
+    world.status(&first.task, TaskState::Killed);
+    let name = first.bricks[0].name.clone();
+    assert!(matches!(world.request(Request::ReleaseBrick { brick: name.clone(), force: true }), Err(RequestError::Conflict(_))));
+    world.cluster(ClusterEvent::Brick(BrickReport::Released {
+        brick: name.clone(),
+        epoch: first.bricks[0].epoch,
+        agent: AgentId::new("a"),
+    }));
+    let mut smaller = database();
+    smaller["container"]["volumes"][0]["brick"]["size"] = 512.into();
+    assert!(matches!(world.create(smaller), Err(RequestError::Invalid(_))));
+    assert_eq!(world.request(Request::ReleaseBrick { brick: name.clone(), force: false }), Ok(Reply::Done));
+    assert!(world.calls.iter().any(|call| matches!(call, ClusterCall::DestroyBrick { brick, .. } if *brick == name)));
+    let epoch = world.tables().bricks[&name].epoch;
+    world.cluster(ClusterEvent::Brick(BrickReport::Destroyed { brick: name, epoch }));
+    assert!(world.tables().bricks.is_empty());
+}
+
+#[test]
+fn an_app_with_a_brick_is_replaced_one_after_the_other() {
+    let mut world = World::new();
+    world.create(database()).unwrap();
+    let first = world.offer("a", 9, 1000).remove(0);
+    world.status(&first.task, TaskState::Running);
+    world.update("/db", json!({"mem": 200}), false).unwrap();
+    assert_eq!(world.kills(), [first.task.clone()]);
+    assert_eq!(world.conditions("/db"), "Running*1");
+    world.status(&first.task, TaskState::Killed);
+    assert_eq!(world.conditions("/db"), "Scheduled*1");
+    world.cluster(ClusterEvent::Brick(BrickReport::Released {
+        brick: first.bricks[0].name.clone(),
+        epoch: first.bricks[0].epoch,
+        agent: AgentId::new("a"),
+    }));
+    let second = world.offer("a", 9, 1000).remove(0);
+    world.status(&second.task, TaskState::Running);
+    assert!(world.tables().deployments.is_empty());
+    assert_eq!(first.environment.iter().find(|(name, _)| name == "DBPORT"), second.environment.iter().find(|(name, _)| name == "DBPORT"));
+}
+
+#[test]
+fn a_lost_node_is_replaced_but_never_the_holder_of_a_brick() {
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    world.create(database()).unwrap();
+    let launches = world.offer("a", 9, 1000);
+    run(&mut world, &launches);
+    for launch in &launches {
+        world.status(&launch.task, TaskState::Unreachable);
+    }
+    assert_eq!((world.conditions("/web"), world.conditions("/db")), ("Scheduled*1".into(), "Unreachable*1".into()));
+    let brick = world.tables().bricks.values().next().unwrap().clone();
+    assert_eq!(world.request(Request::FenceBrick { brick: brick.name.clone(), epoch: brick.epoch }), Ok(Reply::Done));
+    assert_eq!(world.conditions("/db"), "Scheduled*1");
+    world.calls.clear();
+    run(&mut world, &launches);
+    assert_eq!(world.kills().len(), 2, "both are strangers now");
+}
+
+#[test]
+fn what_does_not_fit_waits_with_the_reason() {
+    let mut world = World::new();
+    world.create(json!({"id": "/big", "cmd": "sleep 9", "cpus": 64, "mem": 100_000})).unwrap();
+    assert!(world.offer("a", 4, 1000).is_empty());
+    let entry = world.state.view().queue[&path("/big")].clone();
+    assert_eq!(entry.last_unused_offers[0].reasons, [super::state::Reject::InsufficientCpus, super::state::Reject::InsufficientMemory]);
+    assert!(world.calls.iter().any(|call| matches!(call, ClusterCall::Decline { .. })));
+}
+
+#[test]
+fn an_unconfirmed_launch_is_asked_about_and_given_up_only_when_the_cluster_says_so() {
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let launch = world.offer("a", 4, 1000).remove(0);
+    world.calls.clear();
+    world.wait(10_000);
+    assert!(world.calls.iter().any(|call| matches!(call, ClusterCall::Reconcile(tasks) if tasks.len() == 1)));
+    assert_eq!(world.conditions("/web"), "Provisioned*1");
+    world.status(&launch.task, TaskState::Gone);
+    assert_eq!(world.conditions("/web"), "Scheduled*1");
+}
+
+#[test]
+fn every_change_is_in_the_frame() {
+    let mut world = World::new();
+    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
+    let input = AppInput::read(&web(3)).unwrap();
+    let frame = world.step(Input::Api(1, origin, Box::new(Request::CreateApp { input, force: false })));
+    let mut tables = Tables::default();
+    frame.changes.iter().for_each(|change| tables.apply(change));
+    assert_eq!(tables.apps, world.tables().apps);
+    assert_eq!(tables.instances, world.tables().instances);
+    assert_eq!(tables.deployments, world.tables().deployments);
+    assert!(frame.changes.iter().all(|change| matches!(change, Change::Put(_))));
+}

@@ -1,0 +1,417 @@
+//! What makes a readable definition acceptable: Marathon's rules with Marathon's texts, the rules of bricks, host volumes and `@PORT`, and limits.
+//!
+//! Pure, and about one definition alone. What depends on other apps, claims, bricks or groups is decided where those are known.
+
+use std::collections::HashSet;
+
+use regex::{Regex, RegexBuilder};
+
+use crate::{
+    core::allotment::token,
+    model::{
+        app::{
+            App, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, Network, Operator, PortMapping, PortNumber, Protocol,
+            UnreachableStrategy, Volume, input::is_single_instance,
+        },
+        brick::normal_container_path,
+        host_volume::HostVolumeRule,
+        id::RESERVED_SEGMENTS,
+        request::Violation,
+        resources::Scalar,
+    },
+};
+
+/// Instances of one app.
+pub const MAX_INSTANCES: u32 = 100_000;
+/// Variables of `env`, and labels of one kind.
+pub const MAX_ENTRIES: usize = 1000;
+/// Port definitions or mappings; also one more than the highest index of `@PORT`.
+pub const MAX_PORTS: usize = 100;
+/// Constraints, volumes, Docker parameters, networks, roles.
+pub const MAX_ITEMS: usize = 100;
+/// Arguments.
+pub const MAX_ARGS: usize = 1000;
+/// Bytes of a command, an argument, or a variable with its name: what Linux takes at most.
+pub const MAX_TEXT_BYTES: usize = 128 * 1024 - 1;
+/// CPUs, MiB of memory, MiB of disk: far beyond any machine, and exact.
+pub const MAX_AMOUNT: Scalar = Scalar::whole(1_000_000_000_000);
+/// MiB of a brick: room for a file system.
+pub const MIN_BRICK_SIZE: u64 = 16;
+/// MiB of a brick: 64 TiB.
+pub const MAX_BRICK_SIZE: u64 = 64 * 1024 * 1024;
+/// Bytes of a pool's name.
+pub const MAX_POOL_NAME_BYTES: usize = 63;
+/// Bytes that a compiled regular expression of a constraint may take; one `\w` takes 50 KiB.
+pub const MAX_REGEX_BYTES: usize = 1024 * 1024;
+
+/// Who asks, and what the rules depend on besides the definition.
+#[derive(Clone, Copy, Debug)]
+pub struct Ctx<'a> {
+    /// An administrator may use raw Docker parameters and privileged containers.
+    pub admin: bool,
+    /// The role of apps that name none (`--mesos_role`).
+    pub default_role: &'a str,
+    /// The role that the app has already, before an update.
+    pub existing_role: Option<&'a str>,
+    /// Which paths of a node may be mapped.
+    pub host_volumes: &'a HostVolumeRule,
+}
+
+/// Everything that is wrong with `app`; nothing: it is acceptable.
+pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
+    let mut found = Found(Vec::new());
+    id(app, &mut found);
+    what_runs(app, &mut found);
+    amounts(app, &mut found);
+    limits(app, &mut found);
+    environment(app, &mut found);
+    roles(app, ctx, &mut found);
+    for (index, constraint) in app.constraints.iter().enumerate() {
+        found.check(format!("/constraints({index})"), check_constraint(constraint));
+    }
+    port_definitions(app, &mut found);
+    networks(app, &mut found);
+    strategies(app, &mut found);
+    labels(app, &mut found);
+    if let Some(found_container) = &app.container {
+        container(app, found_container, ctx, &mut found);
+    }
+    bricks(app, &mut found);
+    found.0
+}
+
+/// The regular expression of a LIKE or UNLIKE constraint, which matches a whole value. Java's look-around and back-references are not known.
+///
+/// # Errors
+/// No regular expression, or one that takes more than [`MAX_REGEX_BYTES`].
+pub fn constraint_regex(pattern: &str) -> Result<Regex, Box<regex::Error>> {
+    let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).nest_limit(50).build();
+    // By itself first: `a)|(b` is one only between parentheses.
+    compile(pattern)?;
+    Ok(compile(&format!(r"\A(?:{pattern})\z"))?)
+}
+
+struct Found(Vec<Violation>);
+
+impl Found {
+    fn add(&mut self, path: impl Into<String>, text: impl Into<String>) {
+        self.0.push(Violation::new(path, text));
+    }
+
+    fn unless(&mut self, fine: bool, path: impl Into<String>, text: impl Into<String>) {
+        if !fine {
+            self.add(path, text);
+        }
+    }
+
+    fn check(&mut self, path: impl Into<String>, result: Result<(), String>) {
+        if let Err(text) = result {
+            self.add(path, text);
+        }
+    }
+
+    fn at_most(&mut self, path: impl Into<String>, count: usize, max: usize) {
+        self.unless(count <= max, path, format!("must have at most {max} entries"));
+    }
+
+    /// Texts that reach a program's arguments or environment.
+    fn passable(&mut self, path: impl Into<String>, bytes: usize, text: &str) {
+        let path = path.into();
+        self.unless(!text.contains('\0'), path.clone(), "must not contain a NUL character");
+        self.unless(bytes <= MAX_TEXT_BYTES, path, format!("must have at most {MAX_TEXT_BYTES} bytes"));
+    }
+}
+
+fn id(app: &App, found: &mut Found) {
+    let last = app.id.segments().next_back();
+    found.unless(last.is_some(), "/id", "Path must contain at least one path element");
+    let reserved = last.is_some_and(|last| RESERVED_SEGMENTS.contains(&last));
+    found.unless(!reserved, "/id", "must not end with any of the following reserved keywords: restart, tasks, versions, ., ..");
+}
+
+fn what_runs(app: &App, found: &mut Found) {
+    let (cmd, args) = (app.cmd.is_some(), !app.args.is_empty());
+    let has_image = app.container.as_ref().is_some_and(|container| container.docker.is_some());
+    found.unless(
+        cmd != args || !(cmd && args) && has_image,
+        "/",
+        "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.",
+    );
+    if let Some(cmd) = &app.cmd {
+        found.unless(!cmd.is_empty(), "/cmd", "must not be empty");
+        found.passable("/cmd", cmd.len(), cmd);
+    }
+    for (index, arg) in app.args.iter().enumerate() {
+        found.passable(format!("/args({index})"), arg.len(), arg);
+    }
+    if let Some(user) = &app.user {
+        found.passable("/user", user.len(), user);
+    }
+    // A path would be Mesos' custom executor.
+    found.unless(matches!(app.executor.as_str(), "" | "//cmd"), "/executor", "custom executors are not supported yet");
+}
+
+fn amounts(app: &App, found: &mut Found) {
+    found.unless(app.cpus >= Scalar(1), "/cpus", format!("got {}, expected 0.001 or more", app.cpus));
+    for (path, amount) in [("/cpus", app.cpus), ("/mem", app.mem), ("/disk", app.disk)] {
+        found.unless(amount <= MAX_AMOUNT, path, format!("got {amount}, expected {MAX_AMOUNT} or less"));
+    }
+    found.unless(app.instances <= MAX_INSTANCES, "/instances", format!("got {}, expected {MAX_INSTANCES} or less", app.instances));
+    found.unless(app.backoff.factor >= 1.0, "/backoffFactor", format!("got {:?}, expected 1.0 or more", app.backoff.factor));
+}
+
+fn limits(app: &App, found: &mut Found) {
+    found.at_most("/args", app.args.len(), MAX_ARGS);
+    found.at_most("/env", app.env.len(), MAX_ENTRIES);
+    found.at_most("/labels", app.labels.len(), MAX_ENTRIES);
+    found.at_most("/constraints", app.constraints.len(), MAX_ITEMS);
+    found.at_most("/portDefinitions", app.port_definitions.len(), MAX_PORTS);
+    found.at_most("/acceptedResourceRoles", app.accepted_resource_roles.as_ref().map_or(0, Vec::len), MAX_ITEMS);
+    if let Some(container) = &app.container {
+        found.at_most("/container/portMappings", container.port_mappings.len(), MAX_PORTS);
+        found.at_most("/container/volumes", container.volumes.len(), MAX_ITEMS);
+        let parameters = container.docker.as_ref().map_or(0, |docker| docker.parameters.len());
+        found.at_most("/container/docker/parameters", parameters, MAX_ITEMS);
+    }
+    if let Network::Container(networks) = &app.network {
+        found.at_most("/networks", networks.len(), MAX_ITEMS);
+    }
+}
+
+fn environment(app: &App, found: &mut Found) {
+    for (index, (name, value)) in app.env.iter().enumerate() {
+        let key = format!("/env/keys({index})");
+        found.unless(!name.is_empty(), key.clone(), "must not be empty");
+        found.unless(!name.contains('='), key.clone(), "must not contain '='");
+        found.unless(!name.contains('\0'), key, "must not contain a NUL character");
+        let EnvValue::Text(text) = value else {
+            found.add(format!("/env/{name}/secret"), "secrets are not supported yet");
+            continue;
+        };
+        found.passable(format!("/env/{name}"), name.len() + 1 + text.len(), text);
+        let highest = token::tokens(text).max().map_or(0, usize::from);
+        found.unless(highest < MAX_PORTS, format!("/env/{name}"), format!("the index of @PORT must be less than {MAX_PORTS}"));
+    }
+}
+
+fn roles(app: &App, ctx: Ctx<'_>, found: &mut Found) {
+    let segments: Vec<&str> = app.id.segments().take(2).collect();
+    let group_role = if segments.len() > 1 { segments.first().copied() } else { None };
+    let mut valid: Vec<&str> = Vec::new();
+    for role in [Some(ctx.default_role), group_role, ctx.existing_role].into_iter().flatten() {
+        if !valid.contains(&role) {
+            valid.push(role);
+        }
+    }
+    found.unless(valid.contains(&app.role.as_str()), "/role", format!("got {}, expected one of: [{}]", app.role, valid.join(", ")));
+    if let Some(accepted) = &app.accepted_resource_roles {
+        found.unless(!accepted.is_empty(), "/acceptedResourceRoles", "must not be empty");
+        let mut names = vec!["*", app.role.as_str()];
+        names.dedup();
+        let known = accepted.iter().all(|role| names.contains(&role.as_str()));
+        let text = format!("acceptedResourceRoles can only contain {}", names.join(" and "));
+        found.unless(known, "/acceptedResourceRoles", text);
+    }
+}
+
+fn check_constraint(constraint: &Constraint) -> Result<(), String> {
+    let value = constraint.value.as_deref();
+    let is_number = |value: &str| value.parse::<i32>().is_ok();
+    let fine = |fine: bool, text: &str| if fine { Ok(()) } else { Err(text.to_owned()) };
+    fine(!constraint.field.is_empty(), "illegal constraint specification")?;
+    match constraint.operator {
+        Operator::Unique => fine(value.is_none(), "UNIQUE does not accept a value"),
+        Operator::Cluster => Ok(()),
+        Operator::GroupBy => fine(value.is_none_or(is_number), "GROUP BY must define an integer value or else no value at all"),
+        Operator::MaxPer => fine(value.is_some_and(is_number), "MAX_PER requires an integer value"),
+        Operator::Like | Operator::Unlike => {
+            let pattern = value.ok_or("LIKE and UNLIKE require a non-empty, regular expression value")?;
+            fine(constraint_regex(pattern).is_ok(), "is not a valid regular expression")
+        }
+        Operator::Is => {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_/.-".contains(&byte);
+            fine(value.unwrap_or_default().bytes().all(plain), IS_TEXT)
+        }
+    }
+}
+
+const IS_TEXT: &str =
+    "IS only supports Mesos text and float values (see http://mesos.apache.org/documentation/latest/attributes-resources/)";
+
+fn port_definitions(app: &App, found: &mut Found) {
+    let fixed = app.port_definitions.iter().map(|definition| definition.port.number()).filter(|&port| port != 0);
+    found.unless(are_unique(fixed), "/portDefinitions", "Ports must be unique.");
+    let names = app.port_definitions.iter().filter_map(|definition| definition.name.as_ref());
+    found.unless(are_unique(names), "/portDefinitions", "Port names must be unique.");
+    for (index, definition) in app.port_definitions.iter().enumerate() {
+        found.at_most(format!("/portDefinitions({index})/labels"), definition.labels.len(), MAX_ENTRIES);
+    }
+    if app.network != Network::Host {
+        found.unless(app.port_definitions.is_empty(), "/", "portDefinitions are only allowed with host-networking");
+    }
+}
+
+fn networks(app: &App, found: &mut Found) {
+    match &app.network {
+        Network::Host => found.unless(app.port_mappings().is_empty(), "/", "portMappings are not allowed with host-networking"),
+        Network::Bridge => {}
+        Network::Container(networks) => {
+            found.unless(!networks.is_empty(), "/networks", "Network name must be specified when container network is selected.");
+            found.unless(are_unique(networks.iter().map(|network| &network.name)), "/networks", "Duplicate networks are not allowed");
+            let uses_docker = app.container.as_ref().is_some_and(|container| container.kind == ContainerKind::Docker);
+            let text = "may only specify a single container network when using the Docker container engine";
+            found.unless(!uses_docker || networks.len() <= 1, "/", text);
+        }
+    }
+}
+
+fn strategies(app: &App, found: &mut Found) {
+    let strategy = &app.upgrade_strategy;
+    let capacities = [
+        ("/upgradeStrategy/minimumHealthCapacity", strategy.minimum_health_capacity),
+        ("/upgradeStrategy/maximumOverCapacity", strategy.maximum_over_capacity),
+    ];
+    for (path, capacity) in capacities {
+        found.unless((0.0..=1.0).contains(&capacity), path, format!("got {capacity:?}, expected between 0.0 and 1.0"));
+        if is_single_instance(app) {
+            found.unless(capacity == 0.0, path, format!("got {capacity:?}, expected 0.0"));
+        }
+    }
+    if let UnreachableStrategy::Enabled { inactive_after_seconds: inactive, expunge_after_seconds: expunge } = app.unreachable_strategy {
+        let text = format!("inactiveAfterSeconds ({inactive}) must be less or equal to expungeAfterSeconds, which is {expunge}");
+        found.unless(inactive <= expunge, "/unreachableStrategy/inactiveAfterSeconds", text);
+    }
+}
+
+fn labels(app: &App, found: &mut Found) {
+    let one = !is_single_instance(app) || app.instances <= 1;
+    found.unless(one, "/", "Single instance app may only have one instance");
+    let label = |name: &str| app.labels.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    if let Some(version) = label("DCOS_MIGRATION_API_VERSION") {
+        let complete = version == "v1" && label("DCOS_PACKAGE_FRAMEWORK_NAME").is_some() && label("DCOS_MIGRATION_API_PATH").is_some();
+        let text = "DCOS_PACKAGE_FRAMEWORK_NAME and DCOS_MIGRATION_API_PATH must be defined when using DCOS_MIGRATION_API_VERSION";
+        found.unless(complete, "/", text);
+    }
+}
+
+fn container(app: &App, container: &Container, ctx: Ctx<'_>, found: &mut Found) {
+    match (&container.docker, container.kind) {
+        (Some(docker), kind) => check_docker(docker, kind, ctx, found),
+        (None, ContainerKind::Docker) => found.add("/container/docker", "not defined"),
+        (None, ContainerKind::Mesos) => {}
+    }
+    port_mappings(app, &container.port_mappings, found);
+    for (index, volume) in container.volumes.iter().enumerate() {
+        check_volume(&format!("/container/volumes({index})"), volume, ctx, found);
+    }
+    container_paths(container, found);
+}
+
+fn check_docker(docker: &Docker, kind: ContainerKind, ctx: Ctx<'_>, found: &mut Found) {
+    found.unless(!docker.image.is_empty(), "/container/docker/image", "must not be empty");
+    let printable = docker.image.chars().all(|letter| !letter.is_whitespace() && !letter.is_control());
+    found.unless(printable, "/container/docker/image", "must not contain blanks or control characters");
+    for (path, used) in
+        [("/container/docker/parameters", !docker.parameters.is_empty()), ("/container/docker/privileged", docker.privileged)]
+    {
+        found.unless(!used || kind == ContainerKind::Docker, path, "must be empty");
+        found.unless(!used || ctx.admin, path, "may be used by administrators only");
+    }
+    for (index, (key, value)) in docker.parameters.iter().enumerate() {
+        found.passable(format!("/container/docker/parameters({index})/key"), key.len(), key);
+        found.passable(format!("/container/docker/parameters({index})/value"), value.len(), value);
+    }
+}
+
+fn port_mappings(app: &App, mappings: &[PortMapping], found: &mut Found) {
+    const PATH: &str = "/container/portMappings";
+    found.unless(are_unique(mappings.iter().filter_map(|mapping| mapping.name.as_ref())), PATH, "Port names must be unique.");
+    found.unless(are_unique(mappings.iter().flat_map(fixed_host_ports)), PATH, "Host ports must be unique for each protocol.");
+    let networks: &[_] = if let Network::Container(networks) = &app.network { networks } else { &[] };
+    let names: Vec<&str> = networks.iter().map(|network| network.name.as_str()).collect();
+    for (index, mapping) in mappings.iter().enumerate() {
+        found.at_most(format!("{PATH}({index})/labels"), mapping.labels.len(), MAX_ENTRIES);
+        found.at_most(format!("{PATH}({index})/networkNames"), mapping.network_names.len(), MAX_ITEMS);
+        let ambiguous = names.len() > 1 && mapping.host_port.is_some() && mapping.network_names.len() != 1;
+        let text = "networkNames must be a single item list when hostPort is specified and more than 1 container network is defined";
+        found.unless(!ambiguous, format!("{PATH}({index})"), text);
+        for (at, name) in mapping.network_names.iter().enumerate() {
+            let known = names.contains(&name.as_str());
+            found.unless(known, format!("{PATH}({index})/networkNames({at})"), format!("is not one of ({})", names.join(",")));
+        }
+    }
+}
+
+/// The host ports that a mapping names itself, with each protocol.
+fn fixed_host_ports(mapping: &PortMapping) -> impl Iterator<Item = (u16, &'static str)> {
+    let port = match mapping.host_port {
+        Some(PortNumber::Fixed(port) | PortNumber::Allotted(port)) => Some(port),
+        Some(PortNumber::Dynamic | PortNumber::Wanted) | None => None,
+    };
+    let protocols: &[&str] = Protocol::each(mapping.protocol);
+    port.into_iter().flat_map(move |port| protocols.iter().map(move |&protocol| (port, protocol)))
+}
+
+fn check_volume(path: &str, volume: &Volume, ctx: Ctx<'_>, found: &mut Found) {
+    let container_path = match volume {
+        Volume::Host { container_path, .. } => container_path,
+        Volume::Brick(brick) => &brick.container_path,
+    };
+    if let Err(error) = normal_container_path(container_path) {
+        found.add(format!("{path}/containerPath"), error.to_string());
+    }
+    match volume {
+        Volume::Host { host_path, .. } => {
+            if let Err(error) = ctx.host_volumes.check(host_path) {
+                found.add(format!("{path}/hostPath"), error.to_string());
+            }
+        }
+        Volume::Brick(brick) => check_brick(path, brick, found),
+    }
+}
+
+fn check_brick(path: &str, brick: &BrickVolume, found: &mut Found) {
+    let text = format!("got {}, expected {MIN_BRICK_SIZE} to {MAX_BRICK_SIZE} MiB", brick.size);
+    found.unless((MIN_BRICK_SIZE..=MAX_BRICK_SIZE).contains(&brick.size), format!("{path}/brick/size"), text);
+    let pool = brick.pool.as_str().as_bytes();
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    let fine = pool.len() <= MAX_POOL_NAME_BYTES && pool.first().is_some_and(u8::is_ascii_alphanumeric) && pool.iter().all(plain);
+    let text = format!(
+        "must begin with a letter or digit, consist of letters, digits, '-', '_' and '.', and have at most {MAX_POOL_NAME_BYTES} characters"
+    );
+    found.unless(fine, format!("{path}/brick/pool"), text);
+}
+
+/// Each path in the container holds one volume.
+fn container_paths(container: &Container, found: &mut Found) {
+    let mut earlier = HashSet::new();
+    for (index, volume) in container.volumes.iter().enumerate() {
+        let text = match volume {
+            Volume::Host { container_path, .. } => container_path,
+            Volume::Brick(brick) => &brick.container_path,
+        };
+        let Ok(path) = normal_container_path(text) else { continue };
+        let at = format!("/container/volumes({index})/containerPath");
+        found.unless(!earlier.contains(&path), at, format!("'{path}' is used by another volume"));
+        earlier.insert(path);
+    }
+}
+
+fn bricks(app: &App, found: &mut Found) {
+    if app.bricks().next().is_none() {
+        return;
+    }
+    found.unless(app.instances <= 1, "/instances", "apps with a brick can have at most one instance");
+    let strategy = &app.upgrade_strategy;
+    let zero = strategy.minimum_health_capacity == 0.0 && strategy.maximum_over_capacity == 0.0;
+    let text = "apps with a brick need minimumHealthCapacity 0 and maximumOverCapacity 0: only one instance can hold the brick";
+    found.unless(zero, "/upgradeStrategy", text);
+}
+
+fn are_unique<T: Eq + std::hash::Hash>(items: impl IntoIterator<Item = T>) -> bool {
+    let mut seen = HashSet::new();
+    items.into_iter().all(|item| seen.insert(item))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! Tables: a definition and what is said of it.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::{
+    app::input::{AppInput, Defaults},
+    id::PathId,
+};
+
+fn app_of(id: &str, json: &Value) -> App {
+    let id: PathId = id.parse().unwrap();
+    AppInput::read(json).unwrap().create(&id, &Defaults::default()).unwrap_or_else(|violations| panic!("{json}: {violations:?}"))
+}
+
+fn violations(id: &str, json: &Value, admin: bool) -> String {
+    let ctx = Ctx { admin, default_role: "*", existing_role: Some("old"), host_volumes: &HostVolumeRule::default() };
+    let told = app(&app_of(id, json), ctx).into_iter().map(|violation| format!("{}: {}", violation.path, violation.text));
+    told.collect::<Vec<_>>().join("; ")
+}
+
+/// `{"cmd": "x"}` with `fields`.
+fn check(fields: Value, expected: &str) {
+    let mut json = json!({"cmd": "x"});
+    json.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    assert_eq!(violations("/shop/web", &json, false), expected, "{json}");
+}
+
+/// A Docker container in bridge mode with `fields` in `container`.
+fn check_container(fields: Value, expected: &str) {
+    let mut container = json!({"docker": {"image": "i"}});
+    container.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    check(json!({"container": container, "networks": [{"mode": "container/bridge"}]}), expected);
+}
+
+#[test]
+fn an_id_names_an_app_and_no_route() {
+    let check = |id: &str, expected: &str| assert_eq!(violations(id, &json!({"cmd": "x"}), false), expected, "{id}");
+    check("/web", "");
+    check("/tasks/web", "");
+    check("/", "/id: Path must contain at least one path element");
+    for reserved in ["/restart", "/shop/tasks", "/shop/versions"] {
+        check(reserved, "/id: must not end with any of the following reserved keywords: restart, tasks, versions, ., ..");
+    }
+}
+
+#[test]
+fn an_app_says_what_runs() {
+    const NOTHING: &str = "/: AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.";
+    let check = |json: Value, expected: &str| assert_eq!(violations("/web", &json, false), expected, "{json}");
+    check(json!({}), NOTHING);
+    check(json!({"cmd": "x", "args": ["y"]}), NOTHING);
+    check(json!({"cmd": "x", "args": ["y"], "container": {"docker": {"image": "i"}}}), NOTHING);
+    check(json!({"container": {"type": "MESOS"}}), NOTHING);
+    check(json!({"args": ["y"]}), "");
+    check(json!({"cmd": "x", "args": []}), "");
+    check(json!({"container": {"docker": {"image": "i"}}}), "");
+    check(json!({"container": {"type": "MESOS", "docker": {"image": "i"}}}), "");
+    check(json!({"cmd": "x", "container": {"type": "MESOS"}}), "");
+    check(json!({"cmd": "a\0b"}), "/cmd: must not contain a NUL character");
+    check(json!({"args": ["a".repeat(MAX_TEXT_BYTES + 1)]}), "/args(0): must have at most 131071 bytes");
+    check(json!({"cmd": "x", "executor": "//cmd"}), "");
+    check(json!({"cmd": "x", "executor": "/opt/executor"}), "/executor: custom executors are not supported yet");
+}
+
+#[test]
+fn amounts_and_counts_are_limited() {
+    check(json!({"instances": 100_000, "cpus": 1e12}), "");
+    check(json!({"instances": 100_001}), "/instances: got 100001, expected 100000 or less");
+    check(json!({"mem": 1e13}), "/mem: got 10000000000000, expected 1000000000000 or less");
+    check(json!({"args": vec![""; 1001], "cmd": null, "container": {"docker": {"image": "i"}}}), "/args: must have at most 1000 entries");
+    let many = |count: usize| (0..count).map(|index| (format!("a{index}"), json!(""))).collect::<serde_json::Map<_, _>>();
+    check(json!({"env": many(1000), "labels": many(1000)}), "");
+    check(json!({"env": many(1001)}), "/env: must have at most 1000 entries");
+    check(json!({"labels": many(1001)}), "/labels: must have at most 1000 entries");
+    check(json!({"ports": vec![0; 101]}), "/portDefinitions: must have at most 100 entries");
+    let constraints: Vec<Value> = (0..101).map(|index| json!([format!("a{index}"), "UNIQUE"])).collect();
+    check(json!({"constraints": constraints}), "/constraints: must have at most 100 entries");
+    check_container(json!({"portMappings": vec![json!({}); 101]}), "/container/portMappings: must have at most 100 entries");
+    check(json!({"portDefinitions": [{"labels": many(1001)}]}), "/portDefinitions(0)/labels: must have at most 1000 entries");
+}
+
+#[test]
+fn variables_can_be_set() {
+    check(json!({"env": {"A": "@PORT99 @@PORT100", "lower-case": ""}}), "");
+    check(json!({"env": {"B": "1", "": "x"}}), "/env/keys(1): must not be empty");
+    check(json!({"env": {"A=B": "x"}}), "/env/keys(0): must not contain '='");
+    check(json!({"env": {"A\0": "x"}}), "/env/keys(0): must not contain a NUL character");
+    check(json!({"env": {"A": "\0"}}), "/env/A: must not contain a NUL character");
+    check(json!({"env": {"A": "x".repeat(MAX_TEXT_BYTES - 2)}}), "");
+    check(json!({"env": {"A": "x".repeat(MAX_TEXT_BYTES - 1)}}), "/env/A: must have at most 131071 bytes");
+    check(json!({"env": {"A": "@PORT @PORT100"}}), "/env/A: the index of @PORT must be less than 100");
+}
+
+#[test]
+fn roles_are_the_servers_the_groups_or_the_present_one() {
+    let role = |id: &str, role: &str| violations(id, &json!({"cmd": "x", "role": role}), false);
+    assert_eq!(role("/shop/web", "shop"), "");
+    assert_eq!(role("/shop/web", "old"), "");
+    assert_eq!(role("/web", "web"), "/role: got web, expected one of: [*, old]");
+    assert_eq!(role("/shop/db/pg", "db"), "/role: got db, expected one of: [*, shop, old]");
+    check(json!({"acceptedResourceRoles": ["*"]}), "");
+    check(json!({"acceptedResourceRoles": ["*", "shop"], "role": "shop"}), "");
+    check(json!({"acceptedResourceRoles": []}), "/acceptedResourceRoles: must not be empty");
+    check(json!({"acceptedResourceRoles": ["x"]}), "/acceptedResourceRoles: acceptedResourceRoles can only contain *");
+    check(
+        json!({"acceptedResourceRoles": ["x"], "role": "shop"}),
+        "/acceptedResourceRoles: acceptedResourceRoles can only contain * and shop",
+    );
+}
+
+#[test]
+fn constraints_have_the_value_that_their_operator_takes() {
+    let check = |constraint: Value, expected: &str| {
+        let expected = if expected.is_empty() { String::new() } else { format!("/constraints(0): {expected}") };
+        assert_eq!(violations("/web", &json!({"cmd": "x", "constraints": [constraint]}), false), expected, "{constraint}");
+    };
+    check(json!(["hostname", "UNIQUE"]), "");
+    check(json!(["hostname", "UNIQUE", "x"]), "UNIQUE does not accept a value");
+    check(json!(["", "UNIQUE"]), "illegal constraint specification");
+    check(json!(["rack", "CLUSTER"]), "");
+    check(json!(["rack", "CLUSTER", "r1"]), "");
+    check(json!(["rack", "GROUP_BY"]), "");
+    check(json!(["rack", "GROUP_BY", "3"]), "");
+    check(json!(["rack", "GROUP_BY", "x"]), "GROUP BY must define an integer value or else no value at all");
+    check(json!(["rack", "MAX_PER", "3"]), "");
+    check(json!(["rack", "MAX_PER"]), "MAX_PER requires an integer value");
+    check(json!(["rack", "MAX_PER", "2.5"]), "MAX_PER requires an integer value");
+    check(json!(["rack", "LIKE", r"(?i)rack-\d+\b.*"]), "");
+    check(json!(["rack", "LIKE"]), "LIKE and UNLIKE require a non-empty, regular expression value");
+    check(json!(["rack", "UNLIKE", "("]), "is not a valid regular expression");
+    check(json!(["rack", "LIKE", "a)|(b"]), "is not a valid regular expression");
+    check(json!(["rack", "LIKE", "(?x) a # comment"]), "is not a valid regular expression");
+    check(json!(["rack", "LIKE", "((a{1000}){1000}){1000}"]), "is not a valid regular expression");
+    check(json!(["rack", "LIKE", "(".repeat(1000) + &")".repeat(1000)]), "is not a valid regular expression");
+    check(json!(["rack", "IS", "a/b_c.d-1"]), "");
+    check(json!(["rack", "IS"]), "");
+    check(
+        json!(["rack", "IS", "{a,b}"]),
+        "IS only supports Mesos text and float values (see http://mesos.apache.org/documentation/latest/attributes-resources/)",
+    );
+}
+
+#[test]
+fn a_constraints_pattern_matches_whole_values() {
+    let check = |pattern: &str, value: &str, expected: bool| {
+        assert_eq!(constraint_regex(pattern).unwrap().is_match(value), expected, "{pattern} {value}");
+    };
+    check("a|ab", "ab", true);
+    check("a|ab", "abc", false);
+    check("node[0-9]+", "node12", true);
+    check("node[0-9]+", "xnode12", false);
+    check(r"\w+", "größe", true);
+    check("", "", true);
+}
+
+#[test]
+fn ports_have_their_own_names_and_numbers() {
+    check(json!({"portDefinitions": [{"port": 80, "name": "a"}, {"port": 0, "name": "b"}, {"port": 0}]}), "");
+    check(json!({"portDefinitions": [{"port": 80}, {"port": 80}]}), "/portDefinitions: Ports must be unique.");
+    check(json!({"portDefinitions": [{"name": "a"}, {"name": "a"}]}), "/portDefinitions: Port names must be unique.");
+    check_container(json!({"portMappings": [{"name": "a"}, {"name": "a"}]}), "/container/portMappings: Port names must be unique.");
+    check_container(json!({"portMappings": [{"hostPort": 53}, {"hostPort": 53, "protocol": "udp"}, {"hostPort": 0}, {"hostPort": 0}]}), "");
+    check_container(
+        json!({"portMappings": [{"hostPort": 53}, {"hostPort": 53, "protocol": "udp,tcp"}]}),
+        "/container/portMappings: Host ports must be unique for each protocol.",
+    );
+}
+
+#[test]
+fn a_mapping_names_networks_that_there_are() {
+    let check_networks = |kind: &str, networks: Value, mapping: Value, expected: &str| {
+        let container = json!({"type": kind, "docker": {"image": "i"}, "portMappings": [mapping]});
+        check(json!({"container": container, "networks": networks}), expected);
+    };
+    let two = || json!([{"name": "1"}, {"name": "2"}]);
+    check_networks("MESOS", two(), json!({"hostPort": 0, "networkNames": ["1"]}), "");
+    check_networks("MESOS", two(), json!({"containerPort": 80}), "");
+    check_networks("DOCKER", json!([{"name": "1"}]), json!({"hostPort": 0}), "");
+    check_networks(
+        "MESOS",
+        json!([{"name": "1"}]),
+        json!({"networkNames": ["x"]}),
+        "/container/portMappings(0)/networkNames(0): is not one of (1)",
+    );
+    check_networks(
+        "MESOS",
+        two(),
+        json!({"hostPort": 0}),
+        "/container/portMappings(0): networkNames must be a single item list when hostPort is specified and more than 1 container network is defined",
+    );
+    check_networks("DOCKER", two(), json!({}), "/: may only specify a single container network when using the Docker container engine");
+}
+
+#[test]
+fn strategies_are_in_their_range_and_order() {
+    let strategy = |minimum: f64, maximum: f64| json!({"minimumHealthCapacity": minimum, "maximumOverCapacity": maximum});
+    check(json!({"upgradeStrategy": strategy(0.0, 1.0)}), "");
+    check(
+        json!({"upgradeStrategy": strategy(1.2, -1.2)}),
+        "/upgradeStrategy/minimumHealthCapacity: got 1.2, expected between 0.0 and 1.0; /upgradeStrategy/maximumOverCapacity: got -1.2, expected between 0.0 and 1.0",
+    );
+    check(json!({"unreachableStrategy": {"inactiveAfterSeconds": 60, "expungeAfterSeconds": 60}}), "");
+    check(
+        json!({"unreachableStrategy": {"inactiveAfterSeconds": 61, "expungeAfterSeconds": 60}}),
+        "/unreachableStrategy/inactiveAfterSeconds: inactiveAfterSeconds (61) must be less or equal to expungeAfterSeconds, which is 60",
+    );
+    let single = json!({"MARATHON_SINGLE_INSTANCE_APP": "true"});
+    check(json!({"labels": single}), "");
+    check(json!({"labels": single, "instances": 2}), "/: Single instance app may only have one instance");
+    check(json!({"labels": single, "upgradeStrategy": strategy(0.0, 1.0)}), "/upgradeStrategy/maximumOverCapacity: got 1.0, expected 0.0");
+    check(
+        json!({"labels": {"DCOS_MIGRATION_API_VERSION": "v1"}}),
+        "/: DCOS_PACKAGE_FRAMEWORK_NAME and DCOS_MIGRATION_API_PATH must be defined when using DCOS_MIGRATION_API_VERSION",
+    );
+}
+
+#[test]
+fn raw_docker_options_are_for_administrators() {
+    let json = |docker: Value| json!({"container": {"docker": docker}});
+    let privileged = json(json!({"image": "i", "privileged": true}));
+    let parameters = json(json!({"image": "i", "parameters": [{"key": "a", "value": "b"}]}));
+    assert_eq!(violations("/web", &privileged, true), "");
+    assert_eq!(violations("/web", &parameters, true), "");
+    assert_eq!(violations("/web", &privileged, false), "/container/docker/privileged: may be used by administrators only");
+    assert_eq!(violations("/web", &parameters, false), "/container/docker/parameters: may be used by administrators only");
+    let mesos = json!({"container": {"type": "MESOS", "docker": {"image": "i", "privileged": true}}});
+    assert_eq!(violations("/web", &mesos, true), "/container/docker/privileged: must be empty");
+    check_container(json!({"docker": {"image": "a b"}}), "/container/docker/image: must not contain blanks or control characters");
+}
+
+#[test]
+fn a_brick_has_one_holder_and_a_possible_size() {
+    let brick = |path: &str, brick: Value| json!({"containerPath": path, "mode": "RW", "brick": brick});
+    let check_bricks = |fields: Value, volumes: Value, expected: &str| {
+        let mut json = json!({"container": {"docker": {"image": "i"}, "volumes": volumes}});
+        json.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        assert_eq!(violations("/db", &json, false), expected, "{json}");
+    };
+    let one = || json!([brick("/data", json!({"size": 16}))]);
+    check_bricks(json!({}), one(), "");
+    check_bricks(json!({"instances": 0}), one(), "");
+    check_bricks(json!({"instances": 2}), one(), "/instances: apps with a brick can have at most one instance");
+    check_bricks(
+        json!({"upgradeStrategy": {"minimumHealthCapacity": 0, "maximumOverCapacity": 1}}),
+        one(),
+        "/upgradeStrategy: apps with a brick need minimumHealthCapacity 0 and maximumOverCapacity 0: only one instance can hold the brick",
+    );
+    let check_one = |volume: Value, expected: &str| {
+        let expected = if expected.is_empty() { String::new() } else { format!("/container/volumes(0){expected}") };
+        check_bricks(json!({}), json!([volume]), &expected);
+    };
+    check_one(brick("/data", json!({"size": 64 << 20, "pool": "Pool-1.x_y"})), "");
+    check_one(brick("/data", json!({"size": 15})), "/brick/size: got 15, expected 16 to 67108864 MiB");
+    check_one(brick("/data", json!({"size": (64 << 20) + 1})), "/brick/size: got 67108865, expected 16 to 67108864 MiB");
+    for pool in ["../etc", ".hidden", "a/b", "a b", "-a", "ä"] {
+        check_one(
+            brick("/data", json!({"size": 16, "pool": pool})),
+            "/brick/pool: must begin with a letter or digit, consist of letters, digits, '-', '_' and '.', and have at most 63 characters",
+        );
+    }
+    check_one(brick("data", json!({"size": 16})), "/containerPath: must be an absolute path");
+    check_one(brick("/", json!({"size": 16})), "/containerPath: must not be the root directory");
+    check_one(brick("/a/../b", json!({"size": 16})), "/containerPath: must not contain '..'");
+    check_bricks(
+        json!({}),
+        json!([brick("/data", json!({"size": 16})), {"containerPath": "/data/", "hostPath": "/var/log", "mode": "RO"}]),
+        "/container/volumes(1)/containerPath: '/data' is used by another volume",
+    );
+}
+
+#[test]
+fn big_directories_of_the_node_are_not_mapped() {
+    let check = |host_path: &str, expected: &str| {
+        let volume = json!({"containerPath": "/x", "hostPath": host_path, "mode": "RO"});
+        let json = json!({"container": {"docker": {"image": "i"}, "volumes": [volume]}});
+        assert_eq!(violations("/web", &json, true), expected, "{host_path}");
+    };
+    check("/var/crash", "");
+    check("/etc/my_conf", "");
+    check(
+        "/etc/",
+        "/container/volumes(0)/hostPath: '/etc' must not be mapped as a whole: name a file or directory below it (an administrator can allow paths with --host_volume_allow)",
+    );
+    check("logs", "/container/volumes(0)/hostPath: must be an absolute path");
+}
+
+proptest! {
+    #[test]
+    fn no_pattern_makes_it_panic(pattern in r"[a-z(){}|*+?\[\]\\.0-9#^$-]{0,20}", value in ".{0,10}") {
+        if let Ok(regex) = constraint_regex(&pattern) {
+            let _ = regex.is_match(&value);
+        }
+    }
+}

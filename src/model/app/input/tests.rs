@@ -1,0 +1,698 @@
+//! Tables of what is read, refused and filled in, and properties over arbitrary JSON.
+
+use proptest::prelude::*;
+use serde_json::{Map, json};
+
+use super::*;
+use crate::model::app::{
+    BrickVolume, Volume,
+    output::{self, definition},
+};
+
+fn id() -> PathId {
+    "/shop/web".parse().unwrap()
+}
+
+fn defaults() -> Defaults {
+    Defaults { role: "*".into(), network_name: Some("dcos".into()) }
+}
+
+fn read(json: &Value) -> AppInput {
+    AppInput::read(json).unwrap_or_else(|violations| panic!("{json}: {}", told(&violations)))
+}
+
+fn create(json: &Value) -> App {
+    read(json).create(&id(), &defaults()).unwrap_or_else(|violations| panic!("{json}: {}", told(&violations)))
+}
+
+/// `path: text; path: text`
+fn told(violations: &[Violation]) -> String {
+    violations.iter().map(|violation| format!("{}: {}", violation.path, violation.text)).collect::<Vec<_>>().join("; ")
+}
+
+/// `GET` without what a client cannot send back.
+fn without_versions(app: &App) -> Value {
+    let mut fields = definition(app);
+    fields.remove("version");
+    fields.remove("versionInfo");
+    Value::Object(fields)
+}
+
+/// The network and the ports as `GET` shows them.
+fn connection(app: &App) -> String {
+    let output = Value::Object(definition(app));
+    let network = match &app.network {
+        Network::Host => "host".to_owned(),
+        Network::Bridge => "bridge".to_owned(),
+        Network::Container(networks) => networks
+            .iter()
+            .map(|network| format!("net {}{:?}", network.name, network.labels))
+            .collect::<Vec<_>>()
+            .join("+")
+            .replace("{}", ""),
+    };
+    let port = |port: &Value| {
+        let host = port.get("hostPort").map(|host| format!("{host}:")).unwrap_or_default();
+        let number = port.get("containerPort").or(port.get("port")).unwrap();
+        let service =
+            port.get("servicePort").filter(|service| **service != json!(0)).map(|service| format!("~{service}")).unwrap_or_default();
+        let name = port.get("name").and_then(Value::as_str).map(|name| format!("={name}")).unwrap_or_default();
+        let protocol = port["protocol"].as_str().filter(|protocol| *protocol != "tcp").map(|name| format!("/{name}")).unwrap_or_default();
+        format!("{host}{number}{protocol}{service}{name}")
+    };
+    let ports = output.get("portDefinitions").or(output.pointer("/container/portMappings"));
+    let ports: Vec<String> = ports.and_then(Value::as_array).unwrap().iter().map(port).collect();
+    let kind = output.pointer("/container/type").map_or("no container", |kind| kind.as_str().unwrap());
+    format!("{network}, {kind}, [{}]", ports.join(" "))
+}
+
+fn docker(fields: Value) -> Value {
+    let mut docker = json!({"image": "img"});
+    docker.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    docker
+}
+
+#[test]
+fn wrong_types_are_told_in_the_words_of_play_json() {
+    let check = |json: Value, expected: &str| {
+        let found = AppInput::read(&json).map_or_else(|violations| told(&violations), |_| "fine".into());
+        assert_eq!(found, expected, "{json}");
+    };
+    check(json!([]), "/: error.expected.jsobject");
+    check(json!({"id": 1}), "/id: error.expected.jsstring");
+    check(json!({"id": ""}), "/id: error.minLength");
+    check(json!({"cmd": ["x"], "args": "x"}), "/cmd: error.expected.jsstring; /args: error.expected.jsarray");
+    check(json!({"cmd": ""}), "/cmd: error.minLength");
+    check(json!({"args": ["a", 1]}), "/args(1): error.expected.jsstring");
+    check(json!({"env": []}), "/env: error.expected.jsobject");
+    check(json!({"env": {"A": 1}}), "/env/A: error.expected.jsstring");
+    check(json!({"env": {"A": {}}}), "/env/A/secret: error.path.missing");
+    check(json!({"labels": {"a": null}}), "/labels/a: error.expected.jsstring");
+    check(json!({"instances": 0.1}), "/instances: error.expected.int");
+    check(json!({"instances": 2.0}), "fine");
+    check(json!({"instances": -1}), "/instances: error.min");
+    check(json!({"instances": 2147483648u32}), "/instances: error.max");
+    check(json!({"instances": "2"}), "/instances: error.expected.jsnumber");
+    check(json!({"cpus": 0}), "/cpus: error.min");
+    check(json!({"mem": -0.5, "disk": true}), "/mem: error.min; /disk: error.expected.jsnumber");
+    check(json!({"backoffFactor": 0.9}), "/backoffFactor: error.min");
+    check(json!({"taskKillGracePeriodSeconds": 3e9}), "/taskKillGracePeriodSeconds: error.max");
+    check(json!({"requirePorts": "yes"}), "/requirePorts: error.expected.jsboolean");
+    check(json!({"constraints": [["hostname"]]}), "/constraints(0): error.minLength");
+    check(json!({"constraints": [["a", "b", "c", "d"]]}), "/constraints(0): error.maxLength");
+    check(json!({"constraints": [["hostname", "UNIQUE"], ["a", 1]]}), "/constraints(1)(1): error.expected.jsstring");
+    check(json!({"constraints": ["hostname"]}), "/constraints(0): error.expected.jsarray");
+    check(json!({"killSelection": "oldest_first"}), "fine");
+    check(json!({"killSelection": "RANDOM"}), "/killSelection: error.unknown.enum.literal");
+    check(json!({"upgradeStrategy": {"minimumHealthCapacity": 1}}), "/upgradeStrategy/maximumOverCapacity: error.path.missing");
+    check(json!({"unreachableStrategy": "enabled"}), "/unreachableStrategy: error.unknown.enum.literal");
+    check(json!({"unreachableStrategy": {"expungeAfterSeconds": -1}}), "/unreachableStrategy/expungeAfterSeconds: error.min");
+    check(json!({"version": "now"}), "/version: error.expected.date.isoformat");
+    check(json!({"ports": [80, 65536, -1]}), "/ports(1): error.max; /ports(2): error.min");
+    check(json!({"portDefinitions": [{"port": "80"}]}), "/portDefinitions(0)/port: error.expected.jsnumber");
+    check(json!({"portDefinitions": [{"port": "@PORT1"}]}), "/portDefinitions(0)/port: must be a number or \"@PORT\"");
+    check(json!({"portDefinitions": [{"name": "Http"}]}), "/portDefinitions(0)/name: error.pattern");
+    check(
+        json!({"portDefinitions": [{"protocol": "sctp"}, 1]}),
+        "/portDefinitions(0)/protocol: error.unknown.enum.literal; /portDefinitions(1): error.expected.jsobject",
+    );
+    check(json!({"networks": [{"mode": "bridge"}]}), "/networks(0)/mode: error.unknown.enum.literal");
+    check(json!({"networks": [{"name": "-a"}]}), "/networks(0)/name: error.pattern");
+    check(json!({"networks": [{"name": "a".repeat(64)}]}), "/networks(0)/name: error.maxLength");
+    check(json!({"container": {"type": "RKT"}}), "/container/type: error.unknown.enum.literal");
+    check(json!({"container": {"docker": {}}}), "/container/docker/image: error.path.missing");
+    check(
+        json!({"container": {"docker": {"image": "", "parameters": [{"key": "a"}]}}}),
+        "/container/docker/image: error.minLength; /container/docker/parameters(0)/value: error.path.missing",
+    );
+    check(
+        json!({"container": {"portMappings": [{"containerPort": "80"}]}}),
+        "/container/portMappings(0)/containerPort: error.expected.jsnumber",
+    );
+    check(
+        json!({"container": {"portMappings": [{"containerPort": "@PORT"}]}}),
+        "/container/portMappings(0)/containerPort: error.expected.jsnumber",
+    );
+    check(
+        json!({"container": {"volumes": [{"containerPath": "/a"}]}}),
+        "/container/volumes(0)/hostPath: error.path.missing; /container/volumes(0)/mode: error.path.missing",
+    );
+    check(
+        json!({"container": {"volumes": [{"containerPath": "/a", "brick": {}}]}}),
+        "/container/volumes(0)/brick/size: error.path.missing",
+    );
+    check(
+        json!({"container": {"volumes": [{"containerPath": "/a", "brick": {"size": 0.5, "fs": "zfs"}}]}}),
+        "/container/volumes(0)/brick/size: error.expected.int; /container/volumes(0)/brick/fs: error.unknown.enum.literal",
+    );
+    check(json!({"tasksRunning": "any", "nobodys": [1]}), "fine");
+}
+
+#[test]
+fn the_list_of_violations_is_limited() {
+    let violations = AppInput::read(&json!({"args": vec![1; 5000]})).unwrap_err();
+    assert_eq!(violations.len(), reader::MAX_VIOLATIONS);
+}
+
+#[test]
+fn null_is_as_good_as_absent() {
+    let nulls: Map<String, Value> = CONTENT_KEYS.iter().chain(&["id", "version"]).map(|key| ((*key).to_owned(), Value::Null)).collect();
+    assert_eq!(read(&Value::Object(nulls)), read(&json!({})));
+    assert_eq!(read(&json!({"role": ""})).role, None);
+    let full = create(&json!({"cmd": "x", "user": "ann", "env": {"A": "1"}}));
+    assert_eq!(read(&json!({"cmd": null, "env": null})).update(&full, &defaults()), Ok(full.clone()));
+    assert_eq!(read(&json!({"user": ""})).update(&full, &defaults()).unwrap().user, None);
+}
+
+#[test]
+fn contradictions_are_refused() {
+    let check = |json: Value, expected: &str| {
+        let found = read(&json).create(&id(), &Defaults::default()).map_or_else(|violations| told(&violations), |app| connection(&app));
+        assert_eq!(found, expected, "{json}");
+    };
+    check(
+        json!({"container": {"docker": docker(json!({"network": "HOST"}))}, "networks": [{"mode": "host"}]}),
+        "/: must not specify both container.docker.network and networks",
+    );
+    check(
+        json!({"cmd": "x", "ipAddress": {"networkName": "a"}, "networks": [{"mode": "host"}]}),
+        "/: must not specify both networks and ipAddress",
+    );
+    check(json!({"cmd": "x", "ipAddress": {"networkName": "a"}, "ports": [80]}), "/: cannot specify both an IP address and port");
+    check(json!({"cmd": "x", "ports": [8081], "portDefinitions": [{"port": 8080}]}), "/: cannot specify both ports and port definitions");
+    check(json!({"cmd": "x", "ports": [8080], "portDefinitions": [{"port": 8080, "name": "a"}]}), "host, no container, [8080=a]");
+    check(json!({"cmd": "x", "ports": [0, 80, 80, 0]}), "/: ports must be unique");
+    check(json!({"container": {}}), "/container/docker: not defined");
+    check(
+        json!({"container": {"docker": docker(json!({"credential": {"principal": "a"}}))}}),
+        "/container/docker/credential: must be empty",
+    );
+    check(
+        json!({"container": {"type": "MESOS", "docker": docker(json!({"network": "BRIDGE", "parameters": [{"key": "a", "value": "b"}], "portMappings": []}))}}),
+        "/container/docker/network: must be empty; /container/docker/parameters: must be empty; /container/docker/portMappings: must be empty",
+    );
+    check(
+        json!({"container": {"docker": docker(json!({"network": "NONE"}))}}),
+        "/container/docker/network: unsupported docker network type NONE",
+    );
+    check(
+        json!({"container": {"docker": docker(json!({"network": "BRIDGE", "portMappings": [{"containerPort": 80}]})), "portMappings": []}}),
+        "/container: cannot specify both portMappings and docker.portMappings",
+    );
+    check(
+        json!({"container": {"type": "MESOS", "portMappings": [{}]}, "ipAddress": {"networkName": "a", "discovery": {"ports": [{"name": "x"}]}}}),
+        "/container: container.portMappings and ipAddress.discovery.ports must not both be set",
+    );
+    check(
+        json!({"container": {"docker": docker(json!({}))}, "ipAddress": {"networkName": "a", "discovery": {}}}),
+        "/ipAddress: ipAddress/discovery is not allowed for Docker containers",
+    );
+    check(
+        json!({"container": {"docker": docker(json!({})), "portMappings": [{"containerPort": 80}]}}),
+        "/: portMappings are not allowed with host-networking",
+    );
+    check(json!({"cmd": "x", "networks": [{"mode": "host", "name": "a"}]}), "/networks: Host networks may not have names or labels");
+    check(json!({"cmd": "x", "networks": [{"mode": "container/bridge", "name": "a"}]}), "/networks: Bridge networks may not have names");
+    check(
+        json!({"cmd": "x", "networks": [{"mode": "container"}]}),
+        "/networks: Network name must be specified when container network is selected.",
+    );
+    check(json!({"cmd": "x", "networks": [{"name": "a"}, {"name": "a"}]}), "/networks: Duplicate networks are not allowed");
+    check(
+        json!({"cmd": "x", "networks": [{"mode": "host"}, {"name": "a"}]}),
+        "/networks: May specify a single host network, single bridge network, or else 1-to-n container networks",
+    );
+    check(
+        json!({"cmd": "x", "constraints": [["hostname", "NEAR"]]}),
+        "/constraints(0): operator must be one of the following UNIQUE, CLUSTER, GROUP_BY, LIKE, MAX_PER, UNLIKE or IS",
+    );
+    check(
+        json!({"container": {"docker": docker(json!({})), "portMappings": [{}]}, "networks": [{"mode": "container/bridge"}], "portDefinitions": [{"port": "@PORT"}]}),
+        "/portDefinitions(0)/port: \"@PORT\" is for host networking here; otherwise it belongs into container.portMappings[].hostPort",
+    );
+}
+
+#[test]
+fn what_nothing_carries_out_yet_is_refused_unless_empty() {
+    let check = |fields: Value, expected: &str| {
+        let mut json = json!({"cmd": "x"});
+        json.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let found = read(&json).create(&id(), &defaults()).map_or_else(|violations| told(&violations), |_| "fine".into());
+        assert_eq!(found, expected, "{json}");
+        let update = read(&fields).update(&create(&json!({"cmd": "y"})), &defaults());
+        assert_eq!(update.map_or_else(|violations| told(&violations), |_| "fine".into()), expected, "update {fields}");
+    };
+    check(
+        json!({"healthChecks": [], "readinessChecks": [], "check": {}, "fetch": [], "uris": [], "secrets": {}, "dependencies": [], "gpus": 0,
+               "tty": false, "resourceLimits": {}, "executorResources": {}, "residency": {"taskLostBehavior": "WAIT_FOREVER"}}),
+        "fine",
+    );
+    check(json!({"healthChecks": [{"protocol": "TCP"}]}), "/healthChecks: healthChecks are not supported yet");
+    check(json!({"readinessChecks": [{}]}), "/readinessChecks: readinessChecks are not supported yet");
+    check(json!({"check": {"tcp": {}}}), "/check: check is not supported yet");
+    check(json!({"fetch": [{"uri": "http://a"}]}), "/fetch: fetch is not supported yet");
+    check(json!({"uris": ["http://a"]}), "/uris: uris are not supported yet");
+    check(json!({"secrets": {"a": {"source": "b"}}}), "/secrets: secrets are not supported yet");
+    check(json!({"env": {"A": {"secret": "b"}}}), "/env/A/secret: secrets are not supported yet");
+    check(json!({"dependencies": ["/a"]}), "/dependencies: dependencies are not supported yet");
+    check(json!({"gpus": 1}), "/gpus: gpus are not supported yet");
+    check(json!({"tty": true}), "/tty: tty is not supported yet");
+    check(json!({"resourceLimits": {"mem": "unlimited"}}), "/resourceLimits: resourceLimits are not supported yet");
+    check(json!({"executorResources": {"cpus": 0.1}}), "/executorResources: executorResources are not supported yet");
+    check(json!({"ipAddress": {"groups": ["a"]}}), "/ipAddress/groups: ipAddress groups are not supported yet");
+    check(
+        json!({"networks": [{"mode": "container/bridge", "labels": {"a": "b"}}]}),
+        "/networks: labels of bridge networks are not supported yet",
+    );
+    let volume = |volume: Value| json!({"container": {"docker": {"image": "i"}, "volumes": [volume]}});
+    check(
+        volume(json!({"containerPath": "a", "mode": "RW", "persistent": {"size": 1}})),
+        "/container/volumes(0)/persistent: persistent volumes are not supported yet: use a brick",
+    );
+    check(
+        volume(json!({"containerPath": "a", "mode": "RW", "external": {}})),
+        "/container/volumes(0)/external: external volumes are not supported yet: use a brick",
+    );
+    check(volume(json!({"containerPath": "a", "secret": "s"})), "/container/volumes(0)/secret: secrets are not supported yet");
+    check(
+        volume(json!({"containerPath": "/a", "brick": {"size": 16, "perInstance": true}})),
+        "/container/volumes(0)/brick/perInstance: perInstance bricks are not supported yet",
+    );
+    check(volume(json!({"containerPath": "/a", "brick": {"size": 16, "perInstance": false}})), "fine");
+    check(json!({"container": {"type": "MESOS", "linuxInfo": {"seccomp": {}}}}), "/container/linuxInfo: linuxInfo is not supported yet");
+    check(
+        json!({"container": {"docker": docker(json!({"pullConfig": {"secret": "s"}}))}}),
+        "/container/docker/pullConfig: pullConfig is not supported yet",
+    );
+}
+
+#[test]
+fn every_way_to_write_a_network_becomes_the_present_one() {
+    let check = |json: Value, expected: &str| {
+        let app = create(&json);
+        assert_eq!(connection(&app), expected, "{json}");
+        assert!(app.network == Network::Host || !app.require_ports);
+    };
+    check(json!({"cmd": "x"}), "host, no container, [0=default]");
+    check(json!({"cmd": "x", "networks": []}), "host, no container, [0=default]");
+    check(json!({"cmd": "x", "portDefinitions": []}), "host, no container, []");
+    check(json!({"cmd": "x", "ports": []}), "host, no container, []");
+    check(json!({"cmd": "x", "ports": [0, 8080], "requirePorts": true}), "host, no container, [0 8080]");
+    check(
+        json!({"cmd": "x", "portDefinitions": [{"port": 53, "protocol": "UDP,TCP", "name": "dns"}, {}]}),
+        "host, no container, [53/udp,tcp=dns 0]",
+    );
+    check(
+        json!({"container": {"docker": docker(json!({"network": "HOST", "portMappings": [{"containerPort": 80}]}))}}),
+        "host, DOCKER, [0=default]",
+    );
+    check(json!({"container": {"docker": docker(json!({"network": "BRIDGE"}))}, "requirePorts": true}), "bridge, DOCKER, [0:0=default]");
+    check(json!({"container": {"docker": docker(json!({"network": "bridge", "portMappings": []}))}}), "bridge, DOCKER, []");
+    check(
+        json!({"container": {"docker": docker(json!({"network": "BRIDGE", "portMappings": []})), "portMappings": [{}]}}),
+        "bridge, DOCKER, [0:0]",
+    );
+    check(
+        json!({"container": {"docker": docker(json!({"network": "BRIDGE", "portMappings": [{"containerPort": 80, "hostPort": 8080, "servicePort": 10019, "name": "http", "protocol": "udp"}]}))}}),
+        "bridge, DOCKER, [8080:80/udp~10019=http]",
+    );
+    check(
+        json!({"container": {"docker": docker(json!({"network": "BRIDGE", "portMappings": [{"containerPort": 80}]}))}, "ports": [10001, 10002, 0]}),
+        "bridge, DOCKER, [0:80 0:0~10002 0:0]",
+    );
+    check(json!({"container": {"docker": docker(json!({"network": "USER"}))}}), "net dcos, DOCKER, [0=default]");
+    check(
+        json!({"container": {"docker": docker(json!({"network": "USER"}))}, "ipAddress": {"networkName": "foo", "labels": {"a": "b"}}}),
+        "net foo{\"a\": \"b\"}, DOCKER, [0=default]",
+    );
+    check(
+        json!({"container": {"docker": docker(json!({"network": "HOST"}))}, "ipAddress": {"networkName": "foo"}}),
+        "host, DOCKER, [0=default]",
+    );
+    check(json!({"container": {"docker": docker(json!({"network": "BRIDGE"}))}, "ipAddress": {}}), "bridge, DOCKER, [0:0=default]");
+    check(json!({"cmd": "x", "ipAddress": {}}), "net dcos, MESOS, [0=default]");
+    check(json!({"cmd": "x", "ipAddress": {"networkName": "mesos-bridge"}}), "bridge, MESOS, [0:0=default]");
+    check(
+        json!({"cmd": "x", "ipAddress": {"networkName": "n", "discovery": {"ports": [{"number": 80, "name": "http"}, {"number": 81, "name": "b", "protocol": "udp"}]}}}),
+        "net n, MESOS, [80=http 81/udp=b]",
+    );
+    check(json!({"cmd": "x", "networks": [{"mode": "container/bridge"}]}), "bridge, MESOS, [0:0=default]");
+    check(json!({"cmd": "x", "networks": [{}]}), "net dcos, MESOS, [0=default]");
+    check(
+        json!({"cmd": "x", "container": {"type": "MESOS", "portMappings": []}, "networks": [{"name": "a"}, {"name": "b_c"}]}),
+        "net a+net b_c, MESOS, []",
+    );
+    check(
+        json!({"container": {"docker": docker(json!({})), "portMappings": [{"containerPort": 5432, "hostPort": "@PORT"}, {"containerPort": 80, "hostPort": 0}, {"containerPort": 81}]}, "networks": [{"name": "n"}]}),
+        "net n, DOCKER, [0:5432 0:80 81]",
+    );
+}
+
+#[test]
+fn an_update_replaces_each_written_key_as_a_whole() {
+    let check = |current: &Value, update: Value, key: &str, expected: Value| {
+        let app = read(&update).update(&create(current), &defaults()).unwrap();
+        assert_eq!(without_versions(&app).pointer(key).cloned().unwrap_or_default(), expected, "{update} on {current}");
+    };
+    let app = json!({"cmd": "x", "instances": 3, "labels": {"a": "1", "b": "2"}, "env": {"A": "1"}, "constraints": [["hostname", "unique"]],
+        "upgradeStrategy": {"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0.2}, "acceptedResourceRoles": ["*"]});
+    check(&app, json!({}), "", without_versions(&create(&app)));
+    check(&app, json!({"labels": {"c": "3"}}), "/labels", json!({"c": "3"}));
+    check(&app, json!({"labels": {"c": "3"}}), "/instances", json!(3));
+    check(&app, json!({"env": {}}), "/env", Value::Null);
+    check(&app, json!({"instances": 5}), "/constraints", json!([["hostname", "UNIQUE"]]));
+    check(&app, json!({"instances": 5}), "/upgradeStrategy", json!({"maximumOverCapacity": 0.2, "minimumHealthCapacity": 0.5}));
+    check(&app, json!({"container": {"docker": {"image": "i"}}}), "/container/docker/image", json!("i"));
+    let full = json!({"container": {"docker": {"image": "i", "forcePullImage": true}, "volumes": [{"containerPath": "/a", "hostPath": "/b", "mode": "RO"}]}});
+    check(&full, json!({"container": {"docker": {"image": "j"}}}), "/container/volumes", json!([]));
+    check(&full, json!({"mem": 64}), "/container/docker/forcePullImage", json!(true));
+}
+
+#[test]
+fn an_update_decides_the_network_by_what_it_writes() {
+    let check = |current: &Value, update: Value, expected: &str| {
+        let found = read(&update).update(&create(current), &defaults());
+        assert_eq!(found.map_or_else(|violations| told(&violations), |app| connection(&app)), expected, "{update} on {current}");
+    };
+    let host = json!({"container": {"docker": {"image": "i"}}, "portDefinitions": [{"port": 8080, "name": "a"}, {"port": 8081}]});
+    let bridge = json!({"container": {"docker": {"image": "i"}, "portMappings": [{"containerPort": 80, "hostPort": 8080}]}, "networks": [{"mode": "container/bridge"}]});
+    check(&host, json!({"cmd": "x"}), "host, DOCKER, [8080=a 8081]");
+    check(&bridge, json!({"cmd": "x"}), "bridge, DOCKER, [8080:80]");
+    check(&host, json!({"ports": [1]}), "host, DOCKER, [1]");
+    check(&host, json!({"portDefinitions": []}), "host, DOCKER, []");
+    check(&host, json!({"networks": [{"mode": "container/bridge"}]}), "bridge, DOCKER, [0:0=default]");
+    check(&bridge, json!({"networks": [{"mode": "host"}]}), "host, DOCKER, [0=default]");
+    check(&bridge, json!({"networks": []}), "host, DOCKER, [0=default]");
+    check(&bridge, json!({"networks": [{"name": "n"}]}), "net n, DOCKER, [8080:80]");
+    check(&bridge, json!({"ports": [1]}), "/: portDefinitions are only allowed with host-networking");
+    check(&bridge, json!({"portDefinitions": [{"port": 1}]}), "/: portDefinitions are only allowed with host-networking");
+    check(&bridge, json!({"portDefinitions": []}), "bridge, DOCKER, [8080:80]");
+    check(
+        &host,
+        json!({"container": {"docker": {"image": "i"}, "portMappings": [{}]}}),
+        "/: portMappings are not allowed with host-networking",
+    );
+    check(&bridge, json!({"container": {"docker": {"image": "j"}}}), "bridge, DOCKER, [0:0=default]");
+    check(&bridge, json!({"container": {"docker": {"image": "j"}, "portMappings": []}}), "bridge, DOCKER, []");
+    check(
+        &host,
+        json!({"container": {"docker": docker(json!({"network": "BRIDGE", "portMappings": [{"containerPort": 1}]}))}}),
+        "bridge, DOCKER, [0:1]",
+    );
+    check(&bridge, json!({"container": {"docker": docker(json!({"network": "HOST"}))}}), "host, DOCKER, [0=default]");
+    check(&bridge, json!({"ipAddress": {"networkName": "n"}}), "net n, DOCKER, [8080:80]");
+}
+
+#[test]
+fn the_default_upgrade_strategy_depends_on_what_can_run_twice() {
+    let strategy = |app: &App| (app.upgrade_strategy.minimum_health_capacity, app.upgrade_strategy.maximum_over_capacity);
+    let check = |json: Value, expected: f64| assert_eq!(strategy(&create(&json)), (expected, expected), "{json}");
+    let brick = json!({"docker": {"image": "i"}, "volumes": [{"containerPath": "/d", "mode": "RW", "brick": {"size": 100}}]});
+    check(json!({"cmd": "x"}), 1.0);
+    check(json!({"cmd": "x", "env": {"A": "user@PORTAL @@PORT"}}), 1.0);
+    check(json!({"cmd": "x", "env": {"A": "x:@PORT2"}}), 0.0);
+    check(json!({"cmd": "x", "portDefinitions": [{"port": "@PORT"}]}), 0.0);
+    check(
+        json!({"container": {"docker": {"image": "i"}, "portMappings": [{"hostPort": "@PORT"}]}, "networks": [{"mode": "container/bridge"}]}),
+        0.0,
+    );
+    check(json!({"container": brick}), 0.0);
+    check(json!({"cmd": "x", "labels": {SINGLE_INSTANCE_LABEL: "true"}}), 0.0);
+    check(json!({"cmd": "x", "labels": {SINGLE_INSTANCE_LABEL: "false"}}), 1.0);
+    check(json!({"cmd": "x", "env": {"A": "@PORT"}, "upgradeStrategy": {"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0.5}}), 0.5);
+
+    let update = |current: Value, update: Value| strategy(&read(&update).update(&create(&current), &defaults()).unwrap());
+    let own = |capacity: f64| json!({"minimumHealthCapacity": capacity, "maximumOverCapacity": capacity});
+    assert_eq!(update(json!({"cmd": "x"}), json!({"env": {"A": "@PORT"}})), (0.0, 0.0));
+    assert_eq!(update(json!({"cmd": "x"}), json!({"container": brick})), (0.0, 0.0));
+    assert_eq!(update(json!({"cmd": "x", "upgradeStrategy": own(0.5)}), json!({"env": {"A": "@PORT"}})), (0.5, 0.5));
+    assert_eq!(update(json!({"cmd": "x", "env": {"A": "@PORT"}, "upgradeStrategy": own(1.0)}), json!({"mem": 1})), (1.0, 1.0));
+    assert_eq!(update(json!({"cmd": "x", "env": {"A": "@PORT"}}), json!({"env": {}})), (0.0, 0.0));
+    assert_eq!(update(json!({"cmd": "x", "env": {"A": "@PORT"}}), json!({"upgradeStrategy": own(1.0)})), (1.0, 1.0));
+}
+
+#[test]
+fn an_apps_own_allotted_number_stays_allotted_at_its_place() {
+    let allot = |app: &mut App| {
+        app.port_definitions.iter_mut().for_each(|definition| definition.port = PortNumber::Allotted(1066));
+        let mappings = app.container.iter_mut().flat_map(|container| &mut container.port_mappings);
+        mappings.for_each(|mapping| mapping.host_port = Some(PortNumber::Allotted(31067)));
+    };
+    let bridge = |port: Value| json!({"container": {"docker": {"image": "i"}, "portMappings": [{"containerPort": 80, "hostPort": port}]}, "networks": [{"mode": "container/bridge"}]});
+    let host = |port: Value| json!({"cmd": "x", "portDefinitions": [{"port": port}]});
+    let ports = |app: &App| {
+        let mapped = app.port_mappings().iter().filter_map(|mapping| mapping.host_port);
+        app.port_definitions.iter().map(|definition| definition.port).chain(mapped).collect::<Vec<_>>()
+    };
+    let check = |current: Value, update: Value, expected: &[PortNumber]| {
+        let mut current = create(&current);
+        allot(&mut current);
+        let input = read(&update);
+        assert_eq!(ports(&input.update(&current, &defaults()).unwrap()), expected, "{update}");
+        assert_eq!(ports(&input.replace(&current, &defaults()).unwrap()), expected, "{update}");
+    };
+    check(host(json!("@PORT")), host(json!(1066)), &[PortNumber::Allotted(1066)]);
+    check(host(json!("@PORT")), host(json!(1067)), &[PortNumber::Fixed(1067)]);
+    check(host(json!("@PORT")), host(json!("@PORT")), &[PortNumber::Wanted]);
+    check(host(json!("@PORT")), host(json!(0)), &[PortNumber::Dynamic]);
+    check(bridge(json!("@PORT")), bridge(json!(31067)), &[PortNumber::Allotted(31067)]);
+    check(bridge(json!("@PORT")), bridge(json!(1066)), &[PortNumber::Fixed(1066)]);
+    check(
+        host(json!("@PORT")),
+        json!({"cmd": "x", "portDefinitions": [{"port": 0}, {"port": 1066}]}),
+        &[PortNumber::Dynamic, PortNumber::Fixed(1066)],
+    );
+}
+
+#[test]
+fn a_replacement_returns_what_is_absent_to_its_default() {
+    let mut current = create(&json!({"cmd": "x", "instances": 4, "env": {"A": "1"}}));
+    current.version = Timestamp(7);
+    let replaced = read(&json!({"cmd": "y", "version": "2020-01-31T12:34:56.789Z"})).replace(&current, &defaults()).unwrap();
+    assert_eq!(replaced, App { version: Timestamp(7), ..create(&json!({"cmd": "y"})) });
+}
+
+#[test]
+fn a_version_alone_asks_for_a_rollback() {
+    let check = |json: Value, expected: Option<&str>| {
+        let found = read(&json).rollback();
+        match expected {
+            None => assert_eq!(found, Ok(None), "{json}"),
+            Some("refused") => {
+                let Err(RequestError::Invalid(violations)) = found else { panic!("{json}: {found:?}") };
+                assert_eq!(told(&violations), "/: The 'version' field may only be combined with the 'id' field.");
+            }
+            Some(version) => assert_eq!(found, Ok(Some(version.parse().unwrap())), "{json}"),
+        }
+    };
+    let version = "2020-01-31T12:34:56.789Z";
+    check(json!({"cmd": "x"}), None);
+    check(json!({}), None);
+    check(json!({"version": version}), Some(version));
+    check(json!({"version": version, "id": "/a", "cmd": null, "tasksRunning": 1}), Some(version));
+    check(json!({"version": version, "instances": 1}), Some("refused"));
+    check(json!({"version": version, "versionInfo": {}}), Some("refused"));
+}
+
+#[test]
+fn the_definition_is_written_as_marathon_writes_it() {
+    let check = |name: &str, json: Value| {
+        let mut app = create(&json);
+        app.version = "2020-01-31T12:34:56.789Z".parse().unwrap();
+        app.version_info = VersionInfo { last_scaling_at: app.version, last_config_change_at: Timestamp(0) };
+        insta::assert_json_snapshot!(name, Value::Object(output::definition(&app)));
+    };
+    check("least", json!({"cmd": "sleep 100"}));
+    check(
+        "host_with_everything",
+        json!({
+            "id": "web", "args": ["-v", "x"], "user": "ann", "env": {"Z": "@PORT", "A": "2"}, "instances": 0, "cpus": 0.25, "mem": 64.5, "disk": 10,
+            "executor": "//cmd", "constraints": [["hostname", "like", "srv.*"], ["rack", "GROUP_BY"]], "acceptedResourceRoles": ["*"], "role": "shop",
+            "labels": {"b": "1", "a": "2"}, "requirePorts": true,
+            "portDefinitions": [{"port": 8080, "name": "http", "labels": {"VIP_0": "/web:80"}}, {"port": "@PORT", "protocol": "udp"}],
+            "backoffSeconds": 2.5, "backoffFactor": 2, "maxLaunchDelaySeconds": 60, "taskKillGracePeriodSeconds": 30,
+            "killSelection": "OLDEST_FIRST", "upgradeStrategy": {"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0},
+            "unreachableStrategy": "disabled",
+            "container": {"docker": {"image": "web:1", "privileged": true, "parameters": [{"key": "hostname", "value": "a"}]},
+                "volumes": [{"containerPath": "/logs", "hostPath": "/var/log/web", "mode": "RO"}]},
+        }),
+    );
+    check(
+        "bridge_with_brick",
+        json!({
+            "container": {
+                "type": "DOCKER",
+                "docker": {"image": "zmfsea/cmp-postgresql", "network": "BRIDGE", "portMappings": [{"containerPort": 5432, "hostPort": "@PORT"}]},
+                "volumes": [
+                    {"containerPath": "/var/lib/pgsql/9.6/data/", "mode": "RW", "brick": {"size": 131072, "pool": "datapool"}},
+                    {"containerPath": "/more", "mode": "ro", "brick": {"size": 64, "fs": "XFS"}},
+                ],
+            },
+            "unreachableStrategy": {"inactiveAfterSeconds": 60},
+        }),
+    );
+    check(
+        "named_networks",
+        json!({
+            "cmd": "x",
+            "container": {"type": "MESOS", "docker": {"image": "i"}, "portMappings": [{"containerPort": 80, "hostPort": 0, "networkNames": ["b"], "labels": {"l": "v"}}, {"name": "x"}]},
+            "networks": [{"name": "a", "labels": {"k": "v"}}, {"mode": "container", "name": "b"}],
+        }),
+    );
+}
+
+#[test]
+fn volumes_keep_what_was_written() {
+    let app = create(&json!({"container": {"docker": {"image": "i"}, "volumes": [{"containerPath": "/d/", "brick": {"size": 20}}]}}));
+    let expected = BrickVolume {
+        container_path: "/d/".into(),
+        mode: crate::model::app::Mode::Rw,
+        size: 20,
+        pool: crate::model::id::PoolName::new("datapool"),
+        file_system: None,
+    };
+    assert_eq!(app.container.unwrap().volumes, [Volume::Brick(expected)]);
+}
+
+/// JSON that no one thought of.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop_oneof![Just("@PORT"), Just("disabled"), Just("HOST"), Just("BRIDGE"), Just("")].prop_map(Value::from),
+        ".{0,6}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((any_key(), inner), 0..5).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_key() -> impl Strategy<Value = String> {
+    let nested = [
+        "id",
+        "version",
+        "type",
+        "docker",
+        "image",
+        "network",
+        "portMappings",
+        "volumes",
+        "containerPath",
+        "hostPath",
+        "mode",
+        "brick",
+        "size",
+        "pool",
+        "perInstance",
+        "hostPort",
+        "containerPort",
+        "protocol",
+        "name",
+        "discovery",
+        "networkName",
+        "secret",
+        "minimumHealthCapacity",
+        "maximumOverCapacity",
+        "inactiveAfterSeconds",
+        "parameters",
+        "key",
+        "value",
+        "port",
+        "networkNames",
+    ];
+    let keys: Vec<String> = CONTENT_KEYS.iter().chain(&nested).map(|key| (*key).to_owned()).collect();
+    prop_oneof![4 => prop::sample::select(keys), 1 => "[a-z]{1,3}"]
+}
+
+/// A definition that is accepted.
+fn good_app() -> impl Strategy<Value = Value> {
+    let port = || prop_oneof![Just(json!(0)), (1u16..).prop_map(|port| json!(port)), Just(json!("@PORT"))];
+    let protocol = || prop::sample::select(vec!["tcp", "udp", "udp,tcp"]);
+    let labels = || prop::collection::hash_map("[a-zA-Z_. ]{1,5}", ".{0,5}", 0..3).prop_map(|labels| json!(labels));
+    let definition =
+        (port(), protocol(), labels()).prop_map(|(port, protocol, labels)| json!({"port": port, "protocol": protocol, "labels": labels}));
+    let mapping = (port(), any::<u16>(), any::<u16>(), protocol(), any::<bool>(), labels()).prop_map(
+        |(host, container, service, protocol, has_host, labels)| {
+            let host = if has_host { host } else { Value::Null };
+            json!({"hostPort": host, "containerPort": container, "servicePort": service, "protocol": protocol, "labels": labels})
+        },
+    );
+    let volume = prop_oneof![
+        ("/[a-z]{1,4}/?", "/[a-z]{1,4}").prop_map(|(path, host)| json!({"containerPath": path, "hostPath": host, "mode": "RO"})),
+        ("/[a-z]{1,4}/?", 16u64..1 << 26, prop::option::of(prop::sample::select(vec!["ext4", "xfs"])))
+            .prop_map(|(path, size, fs)| json!({"containerPath": path, "mode": "RW", "brick": {"size": size, "fs": fs, "pool": "p1"}})),
+    ];
+    let networks = prop::sample::select(vec![
+        json!(null),
+        json!([{"mode": "host"}]),
+        json!([{"mode": "container/bridge"}]),
+        json!([{"name": "a"}, {"name": "b"}]),
+    ]);
+    let amounts = (0.001..1e6f64, 0.0..1e9f64, 0u32..1000, 0.0..1e5f64, 1.0..10.0f64);
+    let lists = (
+        prop::option::of(prop::collection::vec(definition, 0..3)),
+        prop::option::of(prop::collection::vec(mapping, 0..3)),
+        prop::collection::vec(volume, 0..3),
+    );
+    (networks, amounts, lists, labels(), prop::collection::hash_map("[A-Z]{1,4}", "[@PORT1:. ]{0,9}", 0..4), prop::bool::ANY).prop_map(
+        |(networks, (cpus, mem, instances, backoff, factor), (definitions, mappings, volumes), labels, env, single)| {
+            let is_host = networks.is_null() || networks[0]["mode"] == "host";
+            let mut app = json!({
+                "container": {"docker": {"image": "i", "forcePullImage": single}, "volumes": volumes},
+                "networks": networks, "cpus": cpus, "mem": mem, "instances": instances, "backoffSeconds": backoff, "backoffFactor": factor,
+                "labels": labels, "env": env, "requirePorts": single,
+            });
+            match (is_host, definitions, mappings) {
+                (true, Some(definitions), _) => app["portDefinitions"] = json!(definitions),
+                (false, _, Some(mappings)) => app["container"]["portMappings"] = json!(mappings),
+                _ => {}
+            }
+            app
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn no_json_makes_it_panic(fields in prop::collection::vec((any_key(), any_json()), 0..8), other in any_json()) {
+        let json = Value::Object(fields.into_iter().collect());
+        let current = create(&json!({"cmd": "x"}));
+        for json in [json, other] {
+            if let Ok(input) = AppInput::read(&json) {
+                let _ = (input.id(), input.rollback());
+                let _ = input.replace(&current, &defaults());
+                if let Ok(app) = input.update(&current, &defaults()) {
+                    prop_assert_eq!(read(&without_versions(&app)).update(&app, &defaults()).map_err(|violations| told(&violations)), Ok(app));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_get_shows_is_the_app(json in good_app()) {
+        let mut app = create(&json);
+        // Before a definition is kept, each wanted port gets its number.
+        let mut next = 1024;
+        let mut allot = |port: &mut PortNumber| {
+            if *port == PortNumber::Wanted {
+                next += 1;
+                *port = PortNumber::Allotted(next);
+            }
+        };
+        app.port_definitions.iter_mut().for_each(|definition| allot(&mut definition.port));
+        app.container.iter_mut().flat_map(|container| &mut container.port_mappings).filter_map(|mapping| mapping.host_port.as_mut()).for_each(&mut allot);
+        let shown = read(&without_versions(&app));
+        prop_assert_eq!(shown.update(&app, &defaults()).map_err(|violations| told(&violations)), Ok(app.clone()));
+        prop_assert_eq!(shown.replace(&app, &defaults()).map_err(|violations| told(&violations)), Ok(app.clone()));
+        // For a new app the numbers are ordinary ones.
+        let fix = |port: &mut PortNumber| if let PortNumber::Allotted(number) = *port { *port = PortNumber::Fixed(number) };
+        app.port_definitions.iter_mut().for_each(|definition| fix(&mut definition.port));
+        app.container.iter_mut().flat_map(|container| &mut container.port_mappings).filter_map(|mapping| mapping.host_port.as_mut()).for_each(fix);
+        prop_assert_eq!(shown.create(&id(), &defaults()).map_err(|violations| told(&violations)), Ok(app));
+    }
+}

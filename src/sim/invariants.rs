@@ -1,0 +1,862 @@
+//! What must always hold, judged from the world's truth and the durable records, never from what the core believes; and what must hold once the
+//! world has healed.
+//!
+//! | rule | what it says |
+//! | --- | --- |
+//! | `lost-write` | what was committed is there after every restart |
+//! | `wrong-write` | an answer "done" means that the records say what was asked; "refused" means that nothing of it was written; nothing else changes apps |
+//! | `no-record` | a launch has the durable record of its very incarnation, place, ports and leases |
+//! | `launched-twice` | a task id is launched once |
+//! | `offer-used-twice`, `offer-exceeded` | an offer is answered once, with no more than it holds |
+//! | `over-committed` | the containers of a node fit into it |
+//! | `port-used-twice`, `foreign-claim`, `wrong-ports` | a port of a node has one wanted holder; a claimed number is used by its app alone; fixed and claimed numbers are what they should be |
+//! | `claim-moved`, `claim-lost` | a position keeps its number until someone releases it |
+//! | `two-holders`, `lease-ended-early`, `lease-order`, `data-left-behind`, `data-destroyed` | a brick has one mount, a lease ends after it, and the data stays where it is |
+//! | `forgot-live-task` | an instance's task is written off only after the cluster said that it ended or may have |
+//! | `killed-wanted` | only what is told to end is killed |
+//! | `early-ack` | an acknowledged status is in the records |
+//! | `back-off` | nothing is launched while its app has to wait |
+//! | `above-maximum`, `below-minimum` | a replacement stays within its bounds by our doing |
+//! | `constraint` | placement rules hold |
+//! | `hot-loop` | time goes on |
+//! | `progress` | after healing everything becomes as wanted |
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use super::{
+    agent::{Phase, Told, is_end},
+    disk::Disk,
+    server::Stepped,
+    trace::{short, short_instance},
+    world::World,
+};
+use crate::{
+    core::{Frame, Input, RequestId, State, state::Tables},
+    model::{
+        app::{App, Network, Operator, PortNumber},
+        brick::{Brick, BrickMount},
+        cluster::{ClusterCall, ClusterEvent, Launch, TaskState},
+        deployment::ActionKind,
+        id::{BrickName, PathId, TaskId},
+        instance::{Condition, Goal, Instance},
+        port::{PortClaim, Position},
+        record::{Change, Record, RecordKey},
+        request::{KillSelector, Reply, Request, RequestError},
+        resources::Resources,
+        time::Timestamp,
+    },
+};
+
+/// Marathon's `--task_launch_timeout`: what does not come up in this time may be killed.
+const OVERDUE_MS: u64 = 300_000;
+
+/// A rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which; see the table above.
+    pub rule: &'static str,
+    /// When, milliseconds.
+    pub at: u64,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "[{}] at {}.{:03} s: {}", self.rule, self.at / 1000, self.at % 1000, self.detail)
+    }
+}
+
+/// What the rules have to remember.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    /// Requests on their way, with what the records must say when one is answered with "done".
+    asked: BTreeMap<RequestId, Wanted>,
+    /// The app entries that were committed.
+    entries: BTreeMap<PathId, Timestamp>,
+    claims: BTreeMap<(PathId, Position), u16>,
+    launched: BTreeSet<TaskId>,
+    /// Tasks that a client asked to kill.
+    asked_to_kill: BTreeSet<TaskId>,
+    /// Of these, those whose kill was acknowledged.
+    doomed: BTreeSet<TaskId>,
+    delays: BTreeMap<(PathId, Timestamp), Delay>,
+}
+
+/// What an app must look like once a request is done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    pub mark: Option<u32>,
+    pub instances: Option<u32>,
+}
+
+/// Marathon's back-off, as a second opinion.
+#[derive(Clone, Copy, Debug)]
+struct Delay {
+    wait_ms: f64,
+    until: u64,
+    forget_ms: u64,
+}
+
+impl Rules {
+    pub(super) fn asked(&mut self, id: RequestId, wanted: Wanted) {
+        self.asked.insert(id, wanted);
+    }
+
+    /// Back-off and unanswered requests end with the process.
+    pub(super) fn forget_process(&mut self) {
+        self.asked.clear();
+        self.delays.clear();
+    }
+}
+
+// === frames: at the commit, in order ===
+
+impl World<'_> {
+    /// Writes one frame to the disk, and judges it.
+    pub(super) fn check_frame(&mut self, one: &Stepped) {
+        self.learn(&one.cause);
+        let before = self.running_of(&one.frame);
+        for change in &one.frame.changes {
+            let old = self.disk.put(change);
+            self.check_change(one, change, old);
+        }
+        self.check_minimum(one, &before);
+        for (id, reply) in &one.frame.replies {
+            let wanted = self.rules.asked.get(id).copied().unwrap_or_default();
+            if let Input::Api(_, _, request) = &one.cause {
+                self.check_written(request, reply, wanted, &one.frame);
+            }
+        }
+    }
+
+    /// What the server knows from here on.
+    fn learn(&mut self, cause: &Input) {
+        match cause {
+            Input::Cluster(ClusterEvent::Status(status)) => {
+                if let Some(task) = self.tasks.get_mut(&status.task) {
+                    let gone =
+                        is_end(status.state) || matches!(status.state, TaskState::Unreachable | TaskState::Unknown | TaskState::Lost);
+                    task.told = if gone { Told::Gone } else { Told::Live };
+                }
+            }
+            Input::Api(_, _, request) => {
+                let asked = tasks_to_kill(&self.disk, request);
+                self.rules.asked_to_kill.extend(asked);
+                if let Request::ResetDelay { app } = &**request {
+                    self.rules.delays.retain(|(of, _), _| of != app);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn check_change(&mut self, one: &Stepped, change: &Change, old: Option<Record>) {
+        match (change, old) {
+            (Change::Put(Record::App(entry)), _) => {
+                self.rules.entries.insert(entry.id.clone(), entry.version);
+                self.check_cause(one, &entry.id);
+            }
+            (Change::Delete(RecordKey::App(app)), _) => {
+                self.rules.entries.remove(app);
+                self.rules.delays.retain(|(of, _), _| of != app);
+                self.check_cause(one, app);
+            }
+            (Change::Put(Record::Instance(new)), Some(Record::Instance(old))) => self.check_instance(one, &old, Some(new)),
+            (Change::Put(Record::Instance(new)), None) if new.condition != Condition::Scheduled => {
+                self.violate("no-record", || format!("instance {} begins as {:?}", short_instance(&new.id), new.condition));
+            }
+            (Change::Delete(RecordKey::Instance(_)), Some(Record::Instance(old))) => self.check_instance(one, &old, None),
+            (Change::Put(Record::Port(claim)), old) => self.check_claim(claim, old),
+            (Change::Delete(RecordKey::Port(port)), Some(Record::Port(old))) => {
+                self.rules.claims.remove(&(old.app.clone(), old.position));
+                let asked = matches!(&one.cause, Input::Api(_, _, request) if **request == Request::ReleasePort { port: *port });
+                if !asked {
+                    self.violate("claim-lost", || format!("nobody released port {port} of {}", old.app));
+                }
+            }
+            (Change::Put(Record::Brick(new)), Some(Record::Brick(old))) => self.check_brick(&old, Some(new)),
+            (Change::Delete(RecordKey::Brick(_)), Some(Record::Brick(old))) => self.check_brick(&old, None),
+            _ => {}
+        }
+    }
+
+    /// An app's entry changes only in the frame of a request that names the app.
+    fn check_cause(&mut self, one: &Stepped, app: &PathId) {
+        let Input::Api(_, _, request) = &one.cause else {
+            return self.violate("wrong-write", || format!("{app} changes without a request"));
+        };
+        if !touches(request, app) {
+            self.violate("wrong-write", || format!("{app} changes by a request about something else: {request:?}"));
+        }
+    }
+
+    fn check_instance(&mut self, one: &Stepped, old: &Instance, new: Option<&Instance>) {
+        let written_off = old.condition.is_live() && new.is_none_or(|new| !new.condition.is_live() || new.incarnation != old.incarnation);
+        if written_off {
+            self.check_written_off(&old.task());
+            self.note_failure(one, old);
+        }
+        if let Some(new) = new
+            && new.incarnation < old.incarnation
+        {
+            self.violate("no-record", || format!("the incarnation of {} falls", short_instance(&new.id)));
+        }
+    }
+
+    fn check_written_off(&mut self, id: &TaskId) {
+        let Some(task) = self.tasks.get(id) else { return };
+        if task.alive() && task.told != Told::Gone {
+            let told = task.told;
+            self.violate("forgot-live-task", || format!("{} lives, and nobody said otherwise (told: {told:?})", short(id)));
+        }
+    }
+
+    /// The second opinion on back-off (Marathon 1.11: doubled, capped, forgotten after a quiet time as long as the cap).
+    fn note_failure(&mut self, one: &Stepped, old: &Instance) {
+        use TaskState::*;
+        let Input::Cluster(ClusterEvent::Status(status)) = &one.cause else { return };
+        let costs = matches!(status.state, Failed | Error | Dropped | Gone | GoneByOperator | Finished);
+        if !costs || status.task != old.task() || old.goal != Goal::Running {
+            return;
+        }
+        let Some(app) = self.disk.definition(old.app(), old.version) else { return };
+        // What failed before a change of the configuration says nothing about what comes after it.
+        let current = self.disk.current(old.app()).map(|app| app.version_info.last_config_change_at);
+        let key = (app.id.clone(), app.version_info.last_config_change_at);
+        if current != Some(key.1) {
+            return;
+        }
+        let (initial, most) = (app.backoff.initial_ms as f64, app.backoff.max_ms as f64);
+        let before = self.rules.delays.get(&key).filter(|delay| one.at <= delay.until + delay.forget_ms);
+        let wait_ms = before.map_or(initial, |delay| delay.wait_ms * app.backoff.factor).min(most);
+        let delay = Delay { wait_ms, until: one.at + wait_ms as u64, forget_ms: app.backoff.max_ms };
+        self.rules.delays.insert(key, delay);
+    }
+
+    fn check_claim(&mut self, claim: &PortClaim, old: Option<Record>) {
+        let place = (claim.app.clone(), claim.position);
+        if let Some(Record::Port(old)) = old
+            && (old.app != claim.app || old.position != claim.position)
+        {
+            self.violate("claim-moved", || format!("port {} goes from {} to {}", claim.port, old.app, claim.app));
+        }
+        if let Some(before) = self.rules.claims.insert(place, claim.port)
+            && before != claim.port
+        {
+            self.violate("claim-moved", || format!("{:?} of {} had {before}, now {}", claim.position, claim.app, claim.port));
+        }
+    }
+
+    fn check_brick(&mut self, old: &Brick, new: Option<&Brick>) {
+        let name = &old.name;
+        if let Some(lease) = &old.lease
+            && new.and_then(|new| new.lease.as_ref()) != Some(lease)
+        {
+            let mounted = self.mounts.get(name).and_then(|nodes| nodes.iter().find(|(_, epoch)| **epoch == lease.epoch));
+            if let Some(at) = mounted.map(|(at, _)| *at) {
+                self.violate("lease-ended-early", || format!("lease {} of {name} ends, but agent-{at} has it mounted", lease.epoch));
+            }
+            // A launch that is on its way to its node would still mount.
+            let coming = self.tasks.get(&lease.task).is_some_and(|task| task.phase == Phase::Coming && self.agents[task.agent].reachable());
+            if coming {
+                self.violate("lease-ended-early", || format!("lease {} of {name} ends, but its launch is on its way", lease.epoch));
+            }
+        }
+        let Some(new) = new else { return };
+        let lease = new.lease.as_ref();
+        if new.epoch < old.epoch || lease.is_some_and(|lease| lease.epoch != new.epoch) {
+            self.violate("lease-order", || format!("{name}: epoch {} after {}, lease {lease:?}", new.epoch, old.epoch));
+        }
+        if lease != old.lease.as_ref() && lease.is_some() && new.epoch == old.epoch {
+            self.violate("lease-order", || format!("{name}: two leases under epoch {}", new.epoch));
+        }
+        if old.home.is_some() && new.home != old.home {
+            self.violate("data-left-behind", || format!("{name} moves from {:?} to {:?}", old.home, new.home));
+        }
+    }
+
+    /// Running and wanted instances of the apps of which the frame ends a running one.
+    fn running_of(&self, frame: &Frame) -> BTreeMap<PathId, u32> {
+        let ends = frame.changes.iter().filter_map(|change| {
+            let Change::Put(Record::Instance(new)) = change else { return None };
+            let old = self.disk.instance(&new.id)?;
+            let ended = old.goal == Goal::Running && new.goal != Goal::Running && old.condition == Condition::Running;
+            (ended && new.condition == Condition::Running).then(|| new.app().clone())
+        });
+        let apps: BTreeSet<PathId> = ends.collect();
+        apps.into_iter().map(|app| (app.clone(), self.disk.counts(&app).running)).collect()
+    }
+
+    /// Ending a running instance must leave the minimum.
+    fn check_minimum(&mut self, one: &Stepped, before: &BTreeMap<PathId, u32>) {
+        for (id, before) in before {
+            let asked = matches!(&one.cause, Input::Api(_, _, request) if matches!(**request, Request::KillTasks { .. }));
+            let Some(app) = self.disk.current(id) else { continue };
+            let least = (f64::from(app.instances) * app.upgrade_strategy.minimum_health_capacity).ceil() as u32;
+            let left = self.disk.counts(id).running;
+            if !asked && left < least {
+                self.violate("below-minimum", || format!("{id}: {before} running, now {left} of at least {least}"));
+            }
+        }
+    }
+
+    /// An answer and the records say the same.
+    fn check_written(&mut self, request: &Request, reply: &Result<Reply, RequestError>, wanted: Wanted, frame: &Frame) {
+        if reply.is_err() {
+            let written = frame.changes.iter().find(|change| {
+                matches!(change.key(), RecordKey::App(_) | RecordKey::Port(_))
+                    || matches!(change, Change::Put(Record::Definition(_)))
+                    || matches!(change, Change::Put(Record::Brick(brick)) if brick.lease.is_none() && brick.condemned)
+            });
+            if let Some(change) = written {
+                let key = change.key();
+                self.violate("wrong-write", || format!("refused ({reply:?}), and yet {key:?} was written"));
+            }
+            return;
+        }
+        let mark = wanted.mark.map(|mark| mark.to_string());
+        let is_written = |app: &PathId| {
+            self.disk.current(app).is_some_and(|app| {
+                (mark.is_none() || app.labels.get("mark") == mark.as_ref()) && wanted.instances.is_none_or(|wanted| wanted == app.instances)
+            })
+        };
+        let done = match request {
+            Request::CreateApp { input, .. } => input.id().and_then(|id| id.parse().ok()).is_some_and(|id| is_written(&id)),
+            Request::UpdateApps { updates, .. } => updates.iter().all(|(app, _)| is_written(app)),
+            Request::DeleteApp { app, .. } => self.disk.app(app).is_none(),
+            Request::RestartApp { app, .. } => self.disk.app(app).is_some(),
+            Request::ReleasePort { port } => self.disk.port(*port).is_none(),
+            _ => true,
+        };
+        if !done {
+            self.violate("wrong-write", || format!("answered {reply:?}, but the records differ from {request:?}"));
+        }
+    }
+}
+
+fn tasks_to_kill(disk: &Disk, request: &Request) -> Vec<TaskId> {
+    let Request::KillTasks { selection, .. } = request else { return Vec::new() };
+    match selection {
+        KillSelector::App { app, .. } => disk.instances_of(app).map(Instance::task).collect(),
+        KillSelector::Task { task, .. } => task.parse().into_iter().collect(),
+        KillSelector::Tasks(tasks) => tasks.clone(),
+    }
+}
+
+fn touches(request: &Request, app: &PathId) -> bool {
+    match request {
+        Request::CreateApp { input, .. } => input.id().and_then(|id| id.parse::<PathId>().ok()).as_ref() == Some(app),
+        Request::UpdateApps { updates, .. } => updates.iter().any(|(id, _)| id == app),
+        Request::DeleteApp { app: named, .. } | Request::RestartApp { app: named, .. } => named == app,
+        Request::KillTasks { selection, scale, .. } => {
+            *scale
+                && match selection {
+                    KillSelector::App { app: named, .. } | KillSelector::Task { app: named, .. } => named == app,
+                    KillSelector::Tasks(tasks) => tasks.iter().any(|task| task.instance.app() == app),
+                }
+        }
+        Request::CancelDeployment { force, .. } => !force,
+        _ => false,
+    }
+}
+
+// === effects: when they leave ===
+
+impl World<'_> {
+    /// Judges a call on its way out. All that it builds on must be on disk.
+    pub(super) fn check_call(&mut self, call: &ClusterCall) {
+        match call {
+            ClusterCall::Accept { offer, launches } => self.check_accept(offer, launches),
+            ClusterCall::Decline { offers, .. } => offers.iter().for_each(|offer| self.answer_offer(offer)),
+            ClusterCall::Kill { task, .. } => self.check_kill(task),
+            ClusterCall::Acknowledge { task, uuid, .. } => self.check_acknowledge(task, *uuid),
+            _ => {}
+        }
+    }
+
+    fn answer_offer(&mut self, offer: &crate::model::id::OfferId) {
+        let answered = self.master.shown.get_mut(offer).is_some_and(|(_, answered)| std::mem::replace(answered, true));
+        if answered {
+            self.violate("offer-used-twice", || format!("{offer} was answered before"));
+        }
+    }
+
+    fn check_accept(&mut self, id: &crate::model::id::OfferId, launches: &[Launch]) {
+        self.answer_offer(id);
+        let mut left = self.master.shown.get(id).map(|(offer, _)| offer.resources.clone());
+        for launch in launches {
+            self.check_launch(launch);
+            if let Some(left) = &mut left
+                && let Err(what) = take(left, &launch.resources)
+            {
+                self.violate("offer-exceeded", || format!("{id} has not enough {what} for {}", short(&launch.task)));
+            }
+        }
+        let agent = self.master.shown.get(id).map(|(offer, _)| offer.agent.clone());
+        if let Some(launch) = launches.iter().find(|launch| agent.as_ref().is_some_and(|agent| *agent != launch.agent)) {
+            self.violate("no-record", || format!("{} goes to {}, the offer is of {agent:?}", short(&launch.task), launch.agent));
+        }
+    }
+
+    fn check_launch(&mut self, launch: &Launch) {
+        let id = &launch.task;
+        if !self.rules.launched.insert(id.clone()) {
+            return self.violate("launched-twice", || format!("{} was launched before", short(id)));
+        }
+        if let Err(reason) = self.has_record(launch) {
+            return self.violate("no-record", || format!("{}: {reason}", short(id)));
+        }
+        if let Err((rule, reason)) = self.has_right_ports(launch) {
+            return self.violate(rule, || format!("{}: {reason}", short(id)));
+        }
+        let config = launch.app.version_info.last_config_change_at;
+        if let Some(delay) = self.rules.delays.get(&(launch.app.id.clone(), config)).filter(|delay| self.now < delay.until) {
+            let until = delay.until;
+            return self.violate("back-off", || format!("{} has to wait until {}.{:03}", short(id), until / 1000, until % 1000));
+        }
+        self.check_constraints(launch);
+        self.check_maximum(&launch.app.id);
+    }
+
+    fn has_record(&self, launch: &Launch) -> Result<(), String> {
+        let id = &launch.task;
+        let instance = self.disk.instance(&id.instance).ok_or("there is no durable instance")?;
+        if instance.incarnation != id.incarnation || !instance.condition.is_live() {
+            return Err(format!(
+                "the durable instance is {}.{} {:?}",
+                short_instance(&instance.id),
+                instance.incarnation,
+                instance.condition
+            ));
+        }
+        let place = instance.placement.as_ref().ok_or("the durable instance has no place")?;
+        if place.agent != launch.agent || place.ports != launch.ports {
+            return Err(format!("the durable place is {place:?}"));
+        }
+        if self.disk.definition(id.instance.app(), launch.app.version) != Some(&*launch.app) {
+            return Err("its definition is not durable".into());
+        }
+        if launch.bricks.len() != launch.app.bricks().count() {
+            return Err("not every brick is mounted".into());
+        }
+        for mount in &launch.bricks {
+            let brick = self.disk.brick(&mount.name).ok_or_else(|| format!("brick {} is not durable", mount.name))?;
+            let leased = brick.lease.as_ref().is_some_and(|lease| {
+                lease.task == *id && lease.agent == launch.agent && lease.epoch == mount.epoch && brick.epoch == mount.epoch
+            });
+            if !leased {
+                return Err(format!("brick {} is leased to {:?}", mount.name, brick.lease));
+            }
+        }
+        Ok(())
+    }
+
+    fn has_right_ports(&self, launch: &Launch) -> Result<(), (&'static str, String)> {
+        for port in bound_ports(launch) {
+            if let Some(claim) = self.disk.port(port).filter(|claim| claim.app != launch.app.id) {
+                return Err(("foreign-claim", format!("port {port} is claimed by {}", claim.app)));
+            }
+        }
+        if let Some((name, value)) = launch.environment.iter().find(|(_, value)| value.contains("@PORT")) {
+            return Err(("wrong-ports", format!("{name} is still {value}")));
+        }
+        let wanted: Vec<PortNumber> = match launch.app.network {
+            Network::Host => launch.app.port_definitions.iter().map(|definition| definition.port).collect(),
+            Network::Bridge | Network::Container(_) => launch.app.port_mappings().iter().filter_map(|mapping| mapping.host_port).collect(),
+        };
+        if wanted.len() != launch.ports.len() {
+            return Err(("wrong-ports", format!("{} ports for {}", launch.ports.len(), wanted.len())));
+        }
+        let required = launch.app.network != Network::Host || launch.app.require_ports;
+        for (want, port) in wanted.iter().zip(&launch.ports) {
+            let exact = match want {
+                PortNumber::Fixed(number) if required => Some(*number),
+                PortNumber::Allotted(number) => Some(*number),
+                _ => None,
+            };
+            if exact.is_some_and(|exact| exact != *port) {
+                return Err(("wrong-ports", format!("{port} instead of {want:?}")));
+            }
+            let offered = launch.resources.ports.iter().any(|range| range.contains(*port));
+            let outside = matches!(want, PortNumber::Allotted(_)) && launch.app.network == Network::Host;
+            if !offered && !outside {
+                return Err(("wrong-ports", format!("{port} is not taken from the offer")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_constraints(&mut self, launch: &Launch) {
+        let Some(at) = self.agent_at(launch.agent.as_str()) else { return };
+        let host = self.agents[at].host.clone();
+        for constraint in launch.app.constraints.iter().filter(|constraint| constraint.field == "hostname") {
+            let value = constraint.value.as_deref();
+            let here = self.wanted_on(at, &launch.app);
+            let kept = match constraint.operator {
+                Operator::Unique => here == 0,
+                Operator::MaxPer => value.and_then(|most| most.parse().ok()).is_none_or(|most: usize| here < most),
+                Operator::Cluster | Operator::Is => value.is_none_or(|wanted| *wanted == *host),
+                _ => true,
+            };
+            if !kept {
+                let operator = constraint.operator;
+                self.violate("constraint", || format!("{operator:?} {value:?} on {host} with {here} there: {}", short(&launch.task)));
+            }
+        }
+    }
+
+    /// Tasks of the same configuration on a node that the records still want, without the one that is just being launched.
+    fn wanted_on(&self, at: usize, app: &App) -> usize {
+        let config = app.version_info.last_config_change_at;
+        let of_config = self.agents[at].tasks.iter().filter(|id| {
+            let task = &self.tasks[*id];
+            id.instance.app() == &app.id
+                && task.launch.app.version_info.last_config_change_at == config
+                && task.phase != Phase::Ended
+                && self.is_wanted(id)
+        });
+        of_config.count()
+    }
+
+    /// True when the records count on this very task.
+    fn is_wanted(&self, id: &TaskId) -> bool {
+        self.disk.instance(&id.instance).is_some_and(|instance| instance.incarnation == id.incarnation && instance.condition.is_live())
+    }
+
+    /// Launching must not lead above the maximum. What leaves counts while a replacement is under way.
+    fn check_maximum(&mut self, id: &PathId) {
+        let Some(app) = self.disk.current(id) else { return };
+        let (least, most) = (app.upgrade_strategy.minimum_health_capacity, app.upgrade_strategy.maximum_over_capacity);
+        let least = (f64::from(app.instances) * least).ceil() as u32;
+        let mut most = (f64::from(app.instances) * (1.0 + most)).trunc() as u32;
+        if least == most {
+            most += 1;
+        }
+        let counts = self.disk.counts(id);
+        let present = if self.is_replaced(id) { counts.staying + counts.leaving } else { counts.staying };
+        if present > most {
+            self.violate("above-maximum", || format!("{id}: {present} with this launch, at most {most}"));
+        }
+    }
+
+    fn is_replaced(&self, app: &PathId) -> bool {
+        self.disk.deployments().any(|deployment| {
+            let step = deployment.steps.get(deployment.current_step);
+            step.is_some_and(|step| step.actions.iter().any(|action| action.app == *app && action.kind == ActionKind::Restart))
+        })
+    }
+
+    /// Kills are for what was told to end, for strangers, and for what does not come up.
+    fn check_kill(&mut self, id: &TaskId) {
+        let Some(instance) = self.disk.instance(&id.instance).filter(|instance| instance.incarnation == id.incarnation) else { return };
+        let (goal, condition) = (instance.goal, instance.condition);
+        // A kill that nobody asked for hides behind its condition: only what never came up may be killed by us alone.
+        let runs = self.tasks.get(id).is_some_and(|task| task.phase == Phase::Running && task.told == Told::Live);
+        let overdue = self.tasks.get(id).is_some_and(|task| self.now - task.launched_at >= OVERDUE_MS);
+        let wanted = goal == Goal::Running && (condition == Condition::Running || runs && !overdue);
+        if wanted && !self.rules.asked_to_kill.contains(id) {
+            self.violate("killed-wanted", || format!("{} runs, and nobody asked for its end", short(id)));
+        }
+    }
+
+    fn check_acknowledge(&mut self, id: &TaskId, uuid: uuid::Uuid) {
+        let Some(task) = self.tasks.get(id) else { return };
+        let Some(state) = task.updates.iter().find(|status| status.uuid == Some(uuid)).map(|status| status.state) else { return };
+        let Some(instance) = self.disk.instance(&id.instance).filter(|instance| instance.incarnation == id.incarnation) else { return };
+        use Condition::*;
+        let now = instance.condition;
+        let behind = match state {
+            TaskState::Staging => now == Provisioned,
+            TaskState::Starting => matches!(now, Provisioned | Staging),
+            TaskState::Running => matches!(now, Provisioned | Staging | Starting),
+            state if is_end(state) => now.is_live(),
+            _ => false,
+        };
+        if behind {
+            self.violate("early-ack", || format!("{} of {} is acknowledged, on disk it is {now:?}", state.as_str(), short(id)));
+        }
+    }
+
+    /// An answer leaves.
+    pub(super) fn check_reply(&mut self, id: RequestId, reply: &Result<Reply, RequestError>) {
+        self.rules.asked.remove(&id);
+        match reply {
+            Ok(Reply::Killed(instances)) => {
+                let live = instances.iter().filter(|instance| instance.condition.is_live());
+                self.rules.doomed.extend(live.map(Instance::task));
+                self.stats.accepted += 1;
+            }
+            Ok(_) => self.stats.accepted += 1,
+            Err(_) => self.stats.refused += 1,
+        }
+    }
+
+    /// What a new process knows is what was committed.
+    pub(super) fn check_recovered(&mut self, state: &State) {
+        let entries: BTreeMap<PathId, Timestamp> = self.disk.apps().map(|entry| (entry.id.clone(), entry.version)).collect();
+        if entries != self.rules.entries {
+            let expected = format!("{:?}", self.rules.entries);
+            return self.violate("lost-write", || format!("acknowledged {expected}, found {entries:?}"));
+        }
+        let claims: BTreeMap<(PathId, Position), u16> =
+            self.disk.ports().map(|claim| ((claim.app.clone(), claim.position), claim.port)).collect();
+        if claims != self.rules.claims {
+            return self.violate("lost-write", || format!("the claims on ports are {claims:?}"));
+        }
+        self.check_tables(&state.view().tables);
+    }
+
+    /// The tables in memory are the records on disk.
+    pub(super) fn check_tables(&mut self, tables: &Tables) {
+        let mut held: Vec<Record> = vec![];
+        if self.disk.get(&RecordKey::Meta).is_some() {
+            held.push(Record::Meta(tables.meta.clone()));
+        }
+        held.extend(tables.apps.values().cloned().map(Record::App));
+        held.extend(tables.definitions.values().cloned().map(Record::Definition));
+        held.extend(tables.instances.values().cloned().map(Record::Instance));
+        held.extend(tables.deployments.values().cloned().map(Record::Deployment));
+        held.extend(tables.ports.values().cloned().map(Record::Port));
+        held.extend(tables.bricks.values().cloned().map(Record::Brick));
+        held.extend(tables.agents.values().cloned().map(Record::Agent));
+        held.extend(tables.failures.values().cloned().map(Record::Failure));
+        let differs = held.iter().find(|record| self.disk.get(&record.key()) != Some(record)).map(|record| format!("{record:?}"));
+        if differs.is_some() || held.len() != self.disk.len() {
+            self.violate("lost-write", || format!("memory and disk differ: {differs:?}, {} records", held.len()));
+        }
+    }
+}
+
+/// Takes `wanted` out of `left`, or says what there is too little of.
+fn take(left: &mut Resources, wanted: &Resources) -> Result<(), &'static str> {
+    if wanted.cpus > left.cpus {
+        return Err("cpus");
+    }
+    if wanted.mem > left.mem {
+        return Err("memory");
+    }
+    if wanted.disk > left.disk {
+        return Err("disk");
+    }
+    left.take_scalars(wanted);
+    let ports = wanted.ports.iter().flat_map(|range| range.begin..=range.end).all(|port| left.take_port(port));
+    if ports { Ok(()) } else { Err("ports") }
+}
+
+/// The ports that a task binds on its node: its host ports, and what the workload's apps read from their environment.
+pub(super) fn bound_ports(launch: &Launch) -> BTreeSet<u16> {
+    let named = |name: &str| launch.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let from_url = |url: &str| url.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
+    let from_env = [named("DBPORT").and_then(|port| port.parse().ok()), named("URL").and_then(from_url)];
+    launch.ports.iter().copied().chain(from_env.into_iter().flatten()).collect()
+}
+
+// === nodes: when something happens there ===
+
+impl World<'_> {
+    /// The containers of a node fit into it.
+    pub(super) fn check_room(&mut self, at: usize) {
+        let mut left = self.agents[at].total.clone();
+        left.ports.clear();
+        for id in &self.agents[at].tasks {
+            let task = &self.tasks[id];
+            let wanted = Resources { ports: Vec::new(), ..task.launch.resources.clone() };
+            if task.alive()
+                && let Err(what) = take(&mut left, &wanted)
+            {
+                let agent = self.agents[at].id.clone();
+                return self.violate("over-committed", || format!("{agent} has not enough {what}"));
+            }
+        }
+    }
+
+    /// A port is bound already. By a stranger: that is what happens; by a task that is wanted: that is our fault.
+    pub(super) fn check_port_holder(&mut self, at: usize, port: u16, holder: &TaskId, newcomer: &TaskId) {
+        if self.is_wanted(holder) && self.is_wanted(newcomer) {
+            self.violate("port-used-twice", || format!("port {port} of agent-{at}: {} and {}", short(holder), short(newcomer)));
+        }
+    }
+
+    /// Nobody else has the brick mounted, and its data is here.
+    pub(super) fn check_mount(&mut self, at: usize, mount: &BrickMount, task: &TaskId) {
+        let name = &mount.name;
+        let other = self.mounts.get(name).and_then(|nodes| nodes.iter().next().map(|(at, epoch)| (*at, *epoch)));
+        if let Some((other, epoch)) = other {
+            let (new, id) = (mount.epoch, short(task));
+            self.violate("two-holders", || format!("{name}: agent-{other} under lease {epoch}, agent-{at} under lease {new} for {id}"));
+        }
+        if let Some(data) = self.data.get(name).copied().filter(|data| *data != at) {
+            self.violate("data-left-behind", || format!("the data of {name} is on agent-{data}, it is mounted on agent-{at}"));
+        }
+    }
+
+    /// Data is deleted only when its brick was given up.
+    pub(super) fn check_destroy(&mut self, at: usize, name: &BrickName) {
+        let kept = self.disk.brick(name).is_some_and(|brick| !brick.condemned);
+        if kept && self.data.get(name) == Some(&at) {
+            self.violate("data-destroyed", || format!("agent-{at} deletes the data of {name}, which is wanted"));
+        }
+    }
+}
+
+// === after healing ===
+
+impl World<'_> {
+    /// Whether everything is as wanted: `Err` says what is not. `Ok(true)`: all but what there is no room for.
+    pub(super) fn unsettled(&mut self) -> Result<bool, String> {
+        let Some(server) = &self.server else { return Err("the server is down".into()) };
+        if !self.link.up {
+            return Err("the server is not connected".into());
+        }
+        let tables = server.state.view().tables;
+        let idle = server.is_idle();
+        self.no_leftovers()?;
+        self.bricks_consistent()?;
+        let saturated = self.apps_complete()?;
+        if idle {
+            self.check_tables(&tables);
+        }
+        if self.violation.is_some() {
+            return Err("memory and disk differ".into());
+        }
+        Ok(saturated)
+    }
+
+    fn no_leftovers(&self) -> Result<(), String> {
+        for (id, task) in &self.tasks {
+            if task.alive() && self.rules.doomed.contains(id) {
+                return Err(format!("{} still lives, although its kill was acknowledged", short(id)));
+            }
+            let wanted = self.disk.instance(&id.instance).is_some_and(|instance| {
+                instance.incarnation == id.incarnation && instance.goal == Goal::Running && instance.condition == Condition::Running
+            });
+            if task.alive() && !wanted {
+                return Err(format!("{} lives, and the records do not want it", short(id)));
+            }
+            if !task.updates.is_empty() {
+                return Err(format!("a status of {} was never acknowledged", short(id)));
+            }
+        }
+        for instance in self.disk.instances() {
+            if self.disk.app(instance.app()).is_none() {
+                return Err(format!("instance {} of an app that is gone: {:?}", short_instance(&instance.id), instance.condition));
+            }
+            if instance.goal != Goal::Running {
+                return Err(format!("instance {} should be gone: {:?}", short_instance(&instance.id), instance.condition));
+            }
+        }
+        Ok(())
+    }
+
+    fn bricks_consistent(&self) -> Result<(), String> {
+        for (name, nodes) in &self.mounts {
+            for (at, epoch) in nodes {
+                let leased = self.disk.brick(name).and_then(|brick| brick.lease.as_ref()).is_some_and(|lease| lease.epoch == *epoch);
+                if !leased {
+                    return Err(format!("agent-{at} has {name} mounted under lease {epoch}, which is not in the records"));
+                }
+            }
+        }
+        for brick in self.disk.bricks() {
+            if brick.condemned {
+                return Err(format!("{} was given up and is still there", brick.name));
+            }
+            if let Some(lease) = &brick.lease
+                && !self.tasks.get(&lease.task).is_some_and(super::agent::Task::alive)
+            {
+                return Err(format!("{} is leased to {}, which is gone", brick.name, short(&lease.task)));
+            }
+        }
+        Ok(())
+    }
+
+    fn apps_complete(&self) -> Result<bool, String> {
+        let mut saturated = false;
+        let apps: Vec<&App> = self.disk.apps().filter_map(|entry| self.disk.current(&entry.id)).collect();
+        for app in apps {
+            let config = app.version_info.last_config_change_at;
+            let instances: Vec<&Instance> = self.disk.instances_of(&app.id).collect();
+            let running = instances.iter().filter(|instance| {
+                let lives = self.tasks.get(&instance.task()).is_some_and(|task| task.phase == Phase::Running);
+                instance.condition == Condition::Running && instance.version >= config && lives
+            });
+            let running = running.count();
+            let complete = running == app.instances as usize && instances.len() == running;
+            let deployment = self.disk.deployments().find(|deployment| deployment.affected_apps().any(|id| *id == app.id));
+            if complete && deployment.is_none() {
+                continue;
+            }
+            if self.has_room_for(app) || complete {
+                let missing = instances.iter().map(|instance| format!("{} {:?}", short_instance(&instance.id), instance.condition));
+                let text = missing.collect::<Vec<_>>().join(", ");
+                let deployment = deployment.map(|deployment| &deployment.id);
+                return Err(format!("{}: {running} of {} run ({text}), deployment: {deployment:?}", app.id, app.instances));
+            }
+            saturated = true;
+        }
+        if !saturated && let Some(deployment) = self.disk.deployments().next() {
+            return Err(format!("deployment {} does not end: {:?}", deployment.id, deployment.steps));
+        }
+        Ok(saturated)
+    }
+
+    /// True when some node could take one more instance, as the world is.
+    fn has_room_for(&self, app: &App) -> bool {
+        let home =
+            app.bricks().next().and_then(|_| self.disk.bricks().find(|brick| brick.app == app.id)).and_then(|brick| brick.home.clone());
+        (0..self.agents.len()).any(|at| {
+            let agent = &self.agents[at];
+            let mut left = agent.total.clone();
+            for id in &agent.tasks {
+                let task = &self.tasks[id];
+                if task.phase != Phase::Ended && take(&mut left, &task.launch.resources).is_err() {
+                    return false;
+                }
+            }
+            let scalars = Resources { cpus: app.cpus, mem: app.mem, disk: app.disk, ..Resources::default() };
+            take(&mut left, &scalars).is_ok()
+                && home.as_ref().is_none_or(|home| *home == agent.id)
+                && self.ports_free(at, app, &left)
+                && self.constraints_allow(at, app)
+        })
+    }
+
+    fn ports_free(&self, at: usize, app: &App, left: &Resources) -> bool {
+        let agent = &self.agents[at];
+        let claims = self.disk.ports().filter(|claim| claim.app == app.id);
+        if claims.into_iter().any(|claim| agent.bound.contains_key(&claim.port)) {
+            return false;
+        }
+        let numbers = app.port_definitions.iter().map(|definition| definition.port);
+        let numbers = numbers.chain(app.port_mappings().iter().filter_map(|mapping| mapping.host_port));
+        let mut dynamic = 0;
+        for number in numbers {
+            match number {
+                PortNumber::Fixed(port) if app.require_ports || app.network != Network::Host => {
+                    let offered = left.ports.iter().any(|range| range.contains(port));
+                    if !offered || self.disk.port(port).is_some() {
+                        return false;
+                    }
+                }
+                PortNumber::Allotted(_) => {}
+                _ => dynamic += 1,
+            }
+        }
+        let free = left.ports.iter().flat_map(|range| range.begin..=range.end).filter(|port| self.disk.port(*port).is_none());
+        free.take(dynamic).count() == dynamic
+    }
+
+    fn constraints_allow(&self, at: usize, app: &App) -> bool {
+        let here = self.wanted_on(at, app);
+        app.constraints.iter().all(|constraint| match constraint.operator {
+            Operator::Unique => here == 0,
+            Operator::MaxPer => constraint.value.as_deref().and_then(|most| most.parse().ok()).is_none_or(|most: usize| here < most),
+            Operator::Cluster | Operator::Is => constraint.value.as_deref().is_none_or(|host| host == &*self.agents[at].host),
+            _ => true,
+        })
+    }
+}

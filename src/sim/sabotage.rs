@@ -1,0 +1,173 @@
+//! Faults put in deliberately, between the core and the world: a simulator that never found a bug is not trusted. The core knows nothing of them.
+
+use std::{fmt, str::FromStr};
+
+use super::{rng::Rng, server::Stepped, world::World};
+use crate::model::{
+    cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer},
+    resources::PortRange,
+};
+
+/// Each must be found within this many seeds.
+pub const MAX_SEEDS_TO_FIND: u64 = 20;
+
+/// The deliberate faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// A launch is sent a second time, on another offer.
+    DoubleLaunch,
+    /// A disk that said "synced" forgets its last commits when the server dies.
+    LostWrite,
+    /// A brick is reported as released while it is still mounted.
+    TwoHolders,
+    /// An offer contains ports that are in use.
+    OversubscribedPort,
+    /// Some tasks' kills never reach the cluster.
+    ForgottenKill,
+    /// Acknowledgements leave before the commit of their frame.
+    EarlyAck,
+}
+
+impl Sabotage {
+    /// Every one.
+    pub const ALL: [Self; 6] =
+        [Self::DoubleLaunch, Self::LostWrite, Self::TwoHolders, Self::OversubscribedPort, Self::ForgottenKill, Self::EarlyAck];
+
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DoubleLaunch => "double-launch",
+            Self::LostWrite => "lost-write",
+            Self::TwoHolders => "two-holders",
+            Self::OversubscribedPort => "oversubscribed-port",
+            Self::ForgottenKill => "forgotten-kill",
+            Self::EarlyAck => "early-ack",
+        }
+    }
+
+    /// The rules that may find it.
+    pub fn found_by(self) -> &'static [&'static str] {
+        match self {
+            Self::DoubleLaunch => &["launched-twice"],
+            Self::LostWrite => &["lost-write"],
+            Self::TwoHolders => &["two-holders", "lease-ended-early"],
+            Self::OversubscribedPort => &["port-used-twice"],
+            Self::ForgottenKill => &["progress"],
+            Self::EarlyAck => &["early-ack"],
+        }
+    }
+}
+
+impl fmt::Display for Sabotage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Sabotage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|one| one.as_str() == text).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|one| one.as_str()).collect();
+            format!("unknown sabotage '{text}'; there are: {}", names.join(", "))
+        })
+    }
+}
+
+/// Carries a sabotage out, now and then.
+#[derive(Debug)]
+pub(super) struct Saboteur {
+    what: Option<Sabotage>,
+    rng: Rng,
+    held: Option<Launch>,
+    salt: u64,
+}
+
+impl Saboteur {
+    pub(super) fn new(what: Option<Sabotage>, seed: u64) -> Self {
+        let mut rng = Rng::part(seed, 99);
+        Self { what, salt: rng.bits(), rng, held: None }
+    }
+
+    fn strikes(&mut self, what: Sabotage, per_mille: u32) -> bool {
+        self.what == Some(what) && self.rng.chance(per_mille)
+    }
+}
+
+impl World<'_> {
+    /// What becomes of a call on its way out.
+    pub(super) fn sabotage_call(&mut self, mut call: ClusterCall) -> Vec<ClusterCall> {
+        match &mut call {
+            ClusterCall::Accept { launches, .. } => self.launch_again(launches),
+            ClusterCall::Kill { task, .. } if self.saboteur.what == Some(Sabotage::ForgottenKill) => {
+                // The same tasks each time, or the kill would only be late.
+                let chosen = task.instance.uuid().as_u64_pair().0 ^ self.saboteur.salt;
+                if Rng::new(chosen).chance(500) {
+                    return Vec::new();
+                }
+            }
+            ClusterCall::ReleaseBrick { brick, epoch, agent, .. } if self.saboteur.strikes(Sabotage::TwoHolders, 500) => {
+                self.report(BrickReport::Released { brick: brick.clone(), epoch: *epoch, agent: agent.clone() });
+            }
+            ClusterCall::Acknowledge { .. } if self.early_acknowledgements() => return Vec::new(),
+            _ => {}
+        }
+        vec![call]
+    }
+
+    fn launch_again(&mut self, launches: &mut Vec<Launch>) {
+        if let Some(mut again) = self.saboteur.held.take() {
+            again.agent = launches[0].agent.clone();
+            launches.push(again);
+        } else if self.saboteur.strikes(Sabotage::DoubleLaunch, 300) {
+            self.saboteur.held = launches.first().cloned();
+        }
+    }
+
+    /// What becomes of an event on its way in.
+    pub(super) fn sabotage_event(&mut self, event: ClusterEvent) -> Option<ClusterEvent> {
+        match event {
+            ClusterEvent::Offers(mut offers) if self.saboteur.what == Some(Sabotage::OversubscribedPort) => {
+                offers.iter_mut().for_each(|offer| self.offer_used_ports(offer));
+                Some(ClusterEvent::Offers(offers))
+            }
+            event => Some(event),
+        }
+    }
+
+    fn offer_used_ports(&mut self, offer: &mut Offer) {
+        if !self.saboteur.strikes(Sabotage::OversubscribedPort, 300) {
+            return;
+        }
+        let Some(at) = self.agent_at(offer.agent.as_str()) else { return };
+        let used: Vec<PortRange> =
+            self.agents[at].bound.keys().filter(|port| **port >= 31_000).map(|port| PortRange::new(*port, *port)).collect();
+        if !used.is_empty() {
+            offer.resources.ports = used;
+            if let Some((shown, _)) = self.master.shown.get_mut(&offer.id) {
+                *shown = offer.clone();
+            }
+        }
+    }
+
+    /// What a lying disk does when the server dies.
+    pub(super) fn sabotage_disk(&mut self) {
+        if self.saboteur.strikes(Sabotage::LostWrite, 700) {
+            self.disk.lose(3);
+        }
+    }
+
+    /// What leaves before its commit.
+    pub(super) fn sabotage_before_commit(&mut self, stepped: &[Stepped]) {
+        if !self.early_acknowledgements() {
+            return;
+        }
+        for call in stepped.iter().flat_map(|one| &one.frame.calls) {
+            if matches!(call, ClusterCall::Acknowledge { .. }) {
+                self.check_call(call);
+                self.send_call(call.clone());
+            }
+        }
+    }
+}

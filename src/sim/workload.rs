@@ -1,0 +1,351 @@
+//! What clients ask for: a schedule of requests drawn from a seed. All of it is data, so that a failing schedule can be made smaller.
+
+use serde_json::{Map, Value, json};
+
+use super::rng::Rng;
+
+/// One request, and when it is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Op {
+    /// Milliseconds of the world's time.
+    pub at: u64,
+    /// What is asked.
+    pub ask: Ask,
+    /// `force=true`
+    pub force: bool,
+    /// Written into what is asked for, so that it can be told from what others wrote.
+    pub mark: u32,
+}
+
+/// What a client asks for. `nth` chooses among what exists when the request is sent.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the API's requests, by name")]
+pub enum Ask {
+    Create(AppSpec),
+    Replace(AppSpec),
+    Both(AppSpec, AppSpec),
+    Patch {
+        app: u16,
+        mem: u32,
+        fate: Fate,
+    },
+    Scale {
+        app: u16,
+        instances: u32,
+    },
+    Restart {
+        app: u16,
+    },
+    Destroy {
+        app: u16,
+    },
+    KillApp {
+        app: u16,
+        host: Option<u64>,
+        scale: bool,
+        wipe: bool,
+    },
+    KillOne {
+        app: u16,
+        nth: u64,
+        scale: bool,
+    },
+    Cancel {
+        nth: u64,
+    },
+    ResetDelay {
+        app: u16,
+    },
+    ReleasePort {
+        nth: u64,
+    },
+    ReleaseBrick {
+        nth: u64,
+        force: bool,
+    },
+    /// Only sent when the holder's node is off, as an administrator would.
+    Fence {
+        nth: u64,
+    },
+}
+
+/// An app as a client writes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppSpec {
+    /// Its number; the id is made of it.
+    pub app: u16,
+    /// Which of the interesting shapes.
+    pub kind: Kind,
+    /// How many.
+    pub instances: u32,
+    /// Thousandths of a CPU.
+    pub cpus: u32,
+    /// MiB.
+    pub mem: u32,
+    /// `minimumHealthCapacity` and `maximumOverCapacity` in percent; `None`: not written.
+    pub strategy: Option<(u32, u32)>,
+    /// `backoffSeconds`
+    pub backoff_s: u32,
+    /// `maxLaunchDelaySeconds`
+    pub max_delay_s: u32,
+    /// `taskKillGracePeriodSeconds`
+    pub grace_s: Option<u32>,
+    /// `unreachableStrategy`
+    pub unreachable: Unreachable,
+    /// How its tasks fare.
+    pub fate: Fate,
+}
+
+/// Which of the interesting shapes an app has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing but a command; Marathon adds one dynamic port.
+    Plain,
+    /// This many dynamic ports.
+    Dynamic(u32),
+    /// This port of the offer, required.
+    Fixed(u16),
+    /// A mapped container port with a dynamic host port.
+    Bridge,
+    /// `@PORT` in `portDefinitions`.
+    HostClaim,
+    /// `@PORT` and `@PORT1` in `env`.
+    EnvClaim,
+    /// `@PORT` as a `hostPort`.
+    BridgeClaim,
+    /// A brick of this many MiB, and `@PORT` in `env`.
+    Brick(u32),
+    /// At most one on a node.
+    Unique,
+    /// At most so many on a node.
+    MaxPer(u32),
+    /// On this node only.
+    Pinned(u64),
+}
+
+/// `unreachableStrategy`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Not written.
+    Default,
+    /// `"disabled"`
+    Disabled,
+    /// `inactiveAfterSeconds`, `expungeAfterSeconds`
+    After(u32, u32),
+}
+
+/// How the tasks of an app fare until the world heals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// They run.
+    Steady,
+    /// They fail soon.
+    Crash,
+    /// They end well, soon.
+    Finish,
+}
+
+impl Fate {
+    /// The text in the label `fate`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::Crash => "crash",
+            Self::Finish => "finish",
+        }
+    }
+}
+
+/// The id of app number `app`; some lie in groups.
+pub fn app_id(app: u16) -> String {
+    if app % 3 == 2 { format!("/group/app{app}") } else { format!("/app{app}") }
+}
+
+/// The host name of node number `agent`.
+pub fn host_name(agent: u64) -> String {
+    format!("node{agent}")
+}
+
+/// The labels that carry the mark and the fate.
+pub fn labels(mark: u32, fate: Fate) -> Value {
+    json!({"mark": mark.to_string(), "fate": fate.as_str()})
+}
+
+impl AppSpec {
+    /// The JSON that is sent.
+    pub fn json(&self, mark: u32, agents: u64) -> Value {
+        let mut body = Map::new();
+        let mut put = |name: &str, value: Value| _ = body.insert(name.into(), value);
+        put("id", app_id(self.app).into());
+        put("cmd", "sleep 100000".into());
+        put("instances", self.instances.into());
+        put("cpus", (f64::from(self.cpus) / 1000.0).into());
+        put("mem", self.mem.into());
+        put("labels", labels(mark, self.fate));
+        put("backoffSeconds", self.backoff_s.into());
+        put("maxLaunchDelaySeconds", self.max_delay_s.into());
+        if let Some(grace) = self.grace_s {
+            put("taskKillGracePeriodSeconds", grace.into());
+        }
+        if let Some((health, over)) = self.strategy {
+            let part = |percent: u32| f64::from(percent) / 100.0;
+            put("upgradeStrategy", json!({"minimumHealthCapacity": part(health), "maximumOverCapacity": part(over)}));
+        }
+        match self.unreachable {
+            Unreachable::Default => {}
+            Unreachable::Disabled => put("unreachableStrategy", "disabled".into()),
+            Unreachable::After(inactive, expunge) => {
+                put("unreachableStrategy", json!({"inactiveAfterSeconds": inactive, "expungeAfterSeconds": expunge}));
+            }
+        }
+        self.put_shape(agents, &mut put);
+        Value::Object(body)
+    }
+
+    fn put_shape(&self, agents: u64, put: &mut impl FnMut(&str, Value)) {
+        let bridge = |host_port: Value| json!({"type": "DOCKER", "docker": {"image": "web"}, "portMappings": [{"containerPort": 80, "hostPort": host_port, "name": "http"}]});
+        let on_bridge = || json!([{"mode": "container/bridge"}]);
+        match self.kind {
+            Kind::Plain => {}
+            Kind::Dynamic(ports) => put("portDefinitions", (0..ports).map(|_| json!({"port": 0})).collect()),
+            Kind::Fixed(port) => {
+                put("portDefinitions", json!([{"port": port}]));
+                put("requirePorts", true.into());
+            }
+            Kind::Bridge => {
+                put("container", bridge(0.into()));
+                put("networks", on_bridge());
+            }
+            Kind::HostClaim => put("portDefinitions", json!([{"port": "@PORT", "name": "main"}, {"port": 0}])),
+            Kind::EnvClaim => put("env", json!({"DBPORT": "@PORT", "URL": "http://0.0.0.0:@PORT1/"})),
+            Kind::BridgeClaim => {
+                put("container", bridge("@PORT".into()));
+                put("networks", on_bridge());
+            }
+            Kind::Brick(size) => {
+                let volume = json!({"containerPath": "/var/lib/data", "mode": "RW", "brick": {"size": size}});
+                put("container", json!({"type": "DOCKER", "docker": {"image": "db"}, "volumes": [volume]}));
+                put("env", json!({"DBPORT": "@PORT"}));
+            }
+            Kind::Unique => put("constraints", json!([["hostname", "UNIQUE"]])),
+            Kind::MaxPer(most) => put("constraints", json!([["hostname", "MAX_PER", most.to_string()]])),
+            Kind::Pinned(agent) => put("constraints", json!([["hostname", "CLUSTER", host_name(agent % agents.max(1))]])),
+        }
+    }
+}
+
+/// How much a workload asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Nodes there are.
+    pub agents: u64,
+    /// Different apps.
+    pub apps: u16,
+    /// Requests.
+    pub ops: u64,
+    /// The most instances of one app.
+    pub instances: u32,
+    /// Milliseconds in which they are sent.
+    pub span_ms: u64,
+}
+
+/// A schedule of requests.
+pub fn draw(rng: &mut Rng, scale: Scale) -> Vec<Op> {
+    let kinds: Vec<Kind> = (0..scale.apps).map(|_| draw_kind(rng, scale.agents)).collect();
+    let mut ops: Vec<Op> = (0..scale.ops)
+        .map(|mark| {
+            // The first requests create what the others change.
+            let early = mark < u64::from(scale.apps);
+            let at = if early { rng.within(0, 20_000) } else { rng.within(0, scale.span_ms) };
+            let app = if early { mark as u16 } else { rng.below(u64::from(scale.apps)) as u16 };
+            let kind = if rng.chance(950) { kinds[usize::from(app)] } else { draw_kind(rng, scale.agents) };
+            let ask = if early { Ask::Create(draw_app(rng, app, kind, scale)) } else { draw_ask(rng, app, kind, &kinds, scale) };
+            Op { at, ask, force: rng.chance(600), mark: mark as u32 }
+        })
+        .collect();
+    ops.sort_by_key(|op| op.at);
+    ops
+}
+
+fn draw_ask(rng: &mut Rng, app: u16, kind: Kind, kinds: &[Kind], scale: Scale) -> Ask {
+    match rng.below(100) {
+        0..14 => Ask::Create(draw_app(rng, app, kind, scale)),
+        14..24 => Ask::Replace(draw_app(rng, app, kind, scale)),
+        24..28 => {
+            let other = (app + 1) % scale.apps.max(1);
+            let second = draw_app(rng, other, kinds[usize::from(other)], scale);
+            Ask::Both(draw_app(rng, app, kind, scale), second)
+        }
+        28..38 => Ask::Patch { app, mem: rng.within(16, 128) as u32, fate: draw_fate(rng) },
+        38..56 => Ask::Scale { app, instances: draw_instances(rng, kind, scale) },
+        56..63 => Ask::Restart { app },
+        63..73 => Ask::Destroy { app },
+        73..78 => {
+            let host = rng.chance(500).then(|| rng.below(scale.agents));
+            Ask::KillApp { app, host, scale: rng.chance(300), wipe: rng.chance(100) }
+        }
+        78..86 => Ask::KillOne { app, nth: rng.bits(), scale: rng.chance(400) },
+        86..92 => Ask::Cancel { nth: rng.bits() },
+        92..94 => Ask::ResetDelay { app },
+        94..96 => Ask::ReleasePort { nth: rng.bits() },
+        96..98 => Ask::ReleaseBrick { nth: rng.bits(), force: rng.chance(500) },
+        _ => Ask::Fence { nth: rng.bits() },
+    }
+}
+
+fn draw_kind(rng: &mut Rng, agents: u64) -> Kind {
+    match rng.below(24) {
+        0..3 => Kind::Plain,
+        3..6 => Kind::Dynamic(rng.within(0, 3) as u32),
+        6..8 => Kind::Fixed(rng.within(31_000, 31_003) as u16),
+        8..10 => Kind::Bridge,
+        10..12 => Kind::HostClaim,
+        12..14 => Kind::EnvClaim,
+        14..16 => Kind::BridgeClaim,
+        16..20 => Kind::Brick(rng.within(1, 8) as u32 * 64),
+        20..22 => Kind::Unique,
+        22 => Kind::MaxPer(rng.within(1, 3) as u32),
+        _ => Kind::Pinned(rng.below(agents.max(1))),
+    }
+}
+
+fn draw_app(rng: &mut Rng, app: u16, kind: Kind, scale: Scale) -> AppSpec {
+    let exclusive = matches!(kind, Kind::HostClaim | Kind::EnvClaim | Kind::BridgeClaim | Kind::Brick(_));
+    AppSpec {
+        app,
+        kind,
+        instances: draw_instances(rng, kind, scale),
+        cpus: rng.within(1, 10) as u32 * 50,
+        mem: rng.within(16, 128) as u32,
+        strategy: if exclusive || rng.chance(300) { None } else { Some((*rng.pick(&[0, 30, 50, 100]), *rng.pick(&[0, 0, 30, 50, 100]))) },
+        backoff_s: rng.within(1, 5) as u32,
+        max_delay_s: rng.within(20, 60) as u32,
+        grace_s: rng.chance(500).then(|| rng.within(0, 40) as u32),
+        unreachable: match rng.below(4) {
+            0 | 1 => Unreachable::Default,
+            2 => {
+                let inactive = rng.within(0, 120) as u32;
+                Unreachable::After(inactive, inactive + rng.within(0, 120) as u32)
+            }
+            _ => Unreachable::Disabled,
+        },
+        fate: draw_fate(rng),
+    }
+}
+
+fn draw_fate(rng: &mut Rng) -> Fate {
+    match rng.below(8) {
+        0 => Fate::Crash,
+        1 => Fate::Finish,
+        _ => Fate::Steady,
+    }
+}
+
+fn draw_instances(rng: &mut Rng, kind: Kind, scale: Scale) -> u32 {
+    let most = match kind {
+        Kind::Brick(_) => 1,
+        Kind::HostClaim | Kind::EnvClaim | Kind::BridgeClaim | Kind::Unique | Kind::Fixed(_) => scale.instances.min(scale.agents as u32),
+        _ => scale.instances,
+    };
+    if rng.chance(80) { 0 } else { rng.within(1, u64::from(most.max(1))) as u32 }
+}

@@ -24,6 +24,7 @@ struct Cli {
 enum Command {
     /// Runs the server
     Serve(Unread),
+    /// Shows, backs up, restores and releases bricks
     Brick(cli::brick::Arguments),
     /// Prints the completions for a shell
     Completion {
@@ -79,7 +80,7 @@ fn serve(args: &[String]) -> ExitCode {
     for warning in warnings {
         warn!("{warning}");
     }
-    match block_on(async { Ok(server::run(config.into()).await) }) {
+    match block_on(async { Ok(server::run(config).await) }) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
             error!("{}", chain(&failure));

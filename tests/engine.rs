@@ -1,0 +1,326 @@
+//! The embedded engine against a real Docker daemon of its own. Needs root; see [`support::docker`].
+
+#[path = "support/docker.rs"]
+mod docker;
+#[path = "engine/rig.rs"]
+mod rig;
+
+use std::{io::Read, time::Duration};
+
+use docker::Daemon;
+use rig::{Rig, bridge, command, parameter, volume};
+use xtao::model::cluster::{ClusterCall, ClusterEvent, Reason, TaskRef, TaskState};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_run_end_and_leave_their_output() {
+    let daemon = Daemon::start(false);
+    let mut rig = Rig::start(&daemon).await;
+
+    let hello = rig.launch(command("/hello", "echo out $NAME; echo err >&2; exit 3").env("NAME", "value")).await;
+    let ended = rig.status(&hello, TaskState::Failed).await;
+    assert_eq!(ended.message, "Container exited with status 3");
+    assert_eq!(ended.addresses, rig.addresses());
+    rig.removed(&hello).await;
+    assert_eq!(rig.output(&hello, "stdout"), "out value\n");
+    assert_eq!(rig.output(&hello, "stderr"), "err\n");
+
+    let good = rig.launch(command("/good", "exit 0")).await;
+    rig.status(&good, TaskState::Finished).await;
+
+    // The environment is what the launch says, and the user is the one asked for.
+    let mut guest = command("/guest", "id -u; env | busybox sort").env("A", "1").env("B", "two words");
+    guest.app().user = Some("guest".into());
+    let guest = rig.launch(guest).await;
+    rig.status(&guest, TaskState::Finished).await;
+    rig.removed(&guest).await;
+    let shown = rig.output(&guest, "stdout");
+    assert!(shown.starts_with("1000\n") && shown.contains("\nA=1\nB=two words\n"), "{shown}");
+
+    // Bridge mode: published on the node's address and nowhere else.
+    let web = rig.launch(bridge("/web", "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp", 8080, 31007)).await;
+    let running = rig.status(&web, TaskState::Running).await;
+    let own = running.addresses[0].to_string();
+    assert_ne!(own, daemon.address());
+    assert_eq!(rig::http_get(&format!("{own}:8080")).await, "hello\n");
+    assert_eq!(rig::http_get(&format!("{}:31007", daemon.address())).await, "hello\n");
+    assert!(std::net::TcpStream::connect("127.0.0.1:31007").is_err());
+    let label = daemon.docker(&["ps", "--filter", &format!("label=MESOS_TASK_ID={web}"), "--format", "{{.Names}}"]);
+    assert_eq!(label, format!("xtao-{web}"));
+    rig.kill(&web, Some(0)).await;
+    rig.status(&web, TaskState::Killed).await;
+    rig.removed(&web).await;
+    assert_eq!(daemon.containers(), Vec::<String>::new());
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_keep_their_grace() {
+    let daemon = Daemon::start(false);
+    let mut rig = Rig::start(&daemon).await;
+    let polite = rig.launch(command("/polite", "trap 'echo bye; exit 0' TERM; echo ready; while true; do sleep 0.1; done")).await;
+    let stubborn = rig.launch(command("/stubborn", "trap '' TERM; echo ready; while true; do sleep 0.1; done")).await;
+    let paused = rig.launch(command("/paused", "sleep 1000")).await;
+    for task in [&polite, &stubborn, &paused] {
+        rig.status(task, TaskState::Running).await;
+    }
+    rig.await_output(&polite, "ready\n").await;
+    rig.await_output(&stubborn, "ready\n").await;
+    daemon.docker(&["pause", &format!("xtao-{paused}")]);
+    rig.kill(&polite, Some(60_000)).await;
+    rig.kill(&stubborn, Some(500)).await;
+    rig.kill(&paused, Some(100)).await;
+    assert_eq!(rig.status(&polite, TaskState::Killed).await.message, "Container exited with status 0");
+    for task in [&stubborn, &paused] {
+        let killed = rig.status(task, TaskState::Killed).await;
+        assert_eq!(killed.message, "Container exited with status 137 (signal 9, SIGKILL)");
+    }
+    rig.removed(&polite).await;
+    assert_eq!(rig.output(&polite, "stdout"), "ready\nbye\n");
+
+    // Killed from outside, a task has failed.
+    let victim = rig.launch(command("/victim", "sleep 1000")).await;
+    rig.status(&victim, TaskState::Running).await;
+    daemon.docker(&["kill", &format!("xtao-{victim}")]);
+    rig.status(&victim, TaskState::Failed).await;
+    let removed = rig.launch(command("/removed", "sleep 1000")).await;
+    rig.status(&removed, TaskState::Running).await;
+    daemon.docker(&["rm", "-f", &format!("xtao-{removed}")]);
+    rig.status(&removed, TaskState::Failed).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_say_what_to_do() {
+    let daemon = Daemon::start(false);
+    let mut rig = Rig::start(&daemon).await;
+    let node = daemon.address().to_owned();
+    let taken = std::net::TcpListener::bind(format!("{node}:31009")).unwrap();
+    let mut cases = vec![
+        (command("/bad", "x").image("127.0.0.1:1/none/such"), TaskState::Failed, "could not pull image 127.0.0.1:1/none/such"),
+        (command("/bad", "x").image("a/../b"), TaskState::Failed, "'a/../b' is not the name of an image"),
+        (command("/bad", "x").args(&["/no/such/command"]), TaskState::Failed, "the image has no such command"),
+        (bridge("/bad", "sleep 1000", 80, 31009), TaskState::Failed, "something else on this node uses the port"),
+        (volume(command("/bad", "x"), "/etc", "/x"), TaskState::Failed, "'/etc' must not be mapped as a whole"),
+        (parameter(command("/bad", "x"), "pid", "host"), TaskState::Error, "docker parameter 'pid=host' gives power over the node"),
+        (parameter(command("/bad", "x"), "sysctl", "net.x"), TaskState::Error, "NAME=value is wanted"),
+    ];
+    std::os::unix::fs::symlink("/etc", daemon.path("link")).unwrap();
+    let link = daemon.path("link").to_string_lossy().into_owned();
+    cases.push((volume(command("/bad", "x"), &link, "/x"), TaskState::Failed, "'/etc' must not be mapped as a whole"));
+    for (launch, state, words) in cases {
+        let task = rig.launch(launch).await;
+        let status = rig.status(&task, state).await;
+        assert!(status.message.contains(words), "{words}: {}", status.message);
+    }
+    drop(taken);
+    assert_eq!(daemon.containers(), Vec::<String>::new());
+
+    // A name that someone else uses.
+    let clash = command("/clash", "sleep 1000");
+    let name = format!("xtao-{}", clash.task());
+    daemon.docker(&["create", "--name", &name, docker::IMAGE, "sleep", "1"]);
+    let task = rig.launch(clash).await;
+    let status = rig.status(&task, TaskState::Failed).await;
+    assert!(status.message.contains("is in the way and not ours"), "{}", status.message);
+    assert_eq!(daemon.containers(), [format!("{name} created")]);
+
+    // A launch that is given up while its image is pulled: the registry takes the connection and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let image = format!("127.0.0.1:{}/a/b", silent.local_addr().unwrap().port());
+    let task = rig.launch(command("/slow", "x").image(&image)).await;
+    rig.status(&task, TaskState::Staging).await;
+    let _connection = silent.accept().await.unwrap();
+    rig.kill(&task, None).await;
+    assert_eq!(rig.status(&task, TaskState::Killed).await.message, "killed before it was started");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_has_an_end() {
+    let daemon = Daemon::start(false);
+    let mut rig = Rig::start(&daemon).await;
+    let hungry = rig.launch(command("/hungry", "exec dd if=/dev/zero of=/dev/null bs=200M")).await;
+    let ended = rig.status(&hungry, TaskState::Failed).await;
+    assert!(ended.message.contains("out of memory, the limit is 64 MiB; give it more memory"), "{}", ended.message);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_server_adopts_what_runs() {
+    let daemon = Daemon::start(false);
+    let mut rig = Rig::start(&daemon).await;
+    let ticks = rig.launch(command("/ticks", "for i in $(seq 1 100000); do echo $i; sleep 0.02; done")).await;
+    let quits = rig.launch(command("/quits", "sleep 1000")).await;
+    rig.status(&ticks, TaskState::Running).await;
+    rig.status(&quits, TaskState::Running).await;
+    rig.await_output(&ticks, "1\n2\n3\n").await;
+    let id = daemon.docker(&["ps", "-q", "--filter", &format!("name={ticks}")]);
+    rig.crash().await;
+
+    daemon.docker(&["kill", &format!("xtao-{quits}")]);
+    daemon.docker(&["create", "--name", "bystander", "--label", "xtao.cluster=another", docker::IMAGE, "true"]);
+    let half = command("/half", "sleep 1000");
+    rig.create_only(&daemon, &half).await;
+    rig.begin(&daemon).await;
+    rig.status(&quits, TaskState::Failed).await;
+    rig.status(half.task(), TaskState::Dropped).await;
+    let lost = rig::task("/lost");
+    rig.call(ClusterCall::Reconcile(vec![TaskRef { task: lost.clone(), agent: None }])).await;
+    let gone = rig.status(&lost, TaskState::Gone).await;
+    assert_eq!(gone.reason, Reason::Reconciliation);
+    rig.status(&ticks, TaskState::Running).await;
+    assert_eq!(daemon.docker(&["ps", "-q", "--filter", &format!("name={ticks}")]), id);
+    rig.removed(&quits).await;
+    rig.removed(half.task()).await;
+
+    // What was written meanwhile is kept once.
+    let written = rig.output(&ticks, "stdout").lines().count();
+    rig.await_lines(&ticks, written + 20).await;
+    let lines: Vec<usize> = rig.output(&ticks, "stdout").lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(lines, (1..=lines.len()).collect::<Vec<_>>());
+    // What the adopted task holds is not offered.
+    assert_eq!(rig.offered_cpus().await, rig.total_cpus() - 0.1);
+    rig.kill(&ticks, Some(0)).await;
+    rig.status(&ticks, TaskState::Killed).await;
+    rig.removed(&ticks).await;
+    assert_eq!(daemon.containers(), ["bystander created"]);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_is_remembered_beyond_a_restart() {
+    let daemon = Daemon::start(false);
+    let mut rig = Rig::start(&daemon).await;
+    let task = rig.launch(command("/t", "trap 'sleep 1; exit 1' TERM; echo ready; while true; do sleep 0.1; done")).await;
+    rig.await_output(&task, "ready\n").await;
+    rig.kill(&task, Some(60_000)).await;
+    rig.await_file(&task, ".killed").await;
+    rig.crash().await;
+    while !daemon.containers().iter().all(|line| line.ends_with("exited")) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    rig.begin(&daemon).await;
+    rig.status(&task, TaskState::Killed).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_killed_loses_its_containers_without_live_restore() {
+    let mut daemon = Daemon::start(false);
+    let mut rig = Rig::start(&daemon).await;
+    let task = rig.launch(command("/t", "sleep 1000")).await;
+    rig.status(&task, TaskState::Running).await;
+    daemon.kill();
+    rig.event(|event| matches!(event, ClusterEvent::Disconnected { .. })).await;
+    daemon.launch();
+    rig.event(|event| matches!(event, ClusterEvent::Connected { .. })).await;
+    rig.status(&task, TaskState::Failed).await;
+    let next = rig.launch(command("/next", "sleep 1000")).await;
+    rig.status(&next, TaskState::Running).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_killed_keeps_its_containers_with_live_restore() {
+    let mut daemon = Daemon::start(true);
+    let mut rig = Rig::start(&daemon).await;
+    let keeps = rig.launch(command("/keeps", "for i in $(seq 1 100000); do echo $i; sleep 0.05; done")).await;
+    let quits = rig.launch(command("/quits", "while ! [ -e /tmp/quit ]; do sleep 0.1; done; exit 5")).await;
+    rig.status(&keeps, TaskState::Running).await;
+    rig.status(&quits, TaskState::Running).await;
+    rig.await_output(&keeps, "1\n2\n").await;
+    let pid = daemon.docker(&["inspect", "-f", "{{.State.Pid}}", &format!("xtao-{quits}")]);
+    daemon.kill();
+    rig.event(|event| matches!(event, ClusterEvent::Disconnected { .. })).await;
+    // One ends while nobody looks.
+    std::fs::write(format!("/proc/{pid}/root/tmp/quit"), "").unwrap();
+    while std::path::Path::new(&format!("/proc/{pid}/root/bin")).exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    daemon.launch();
+    rig.event(|event| matches!(event, ClusterEvent::Connected { .. })).await;
+    let ended = rig.status(&quits, TaskState::Failed).await;
+    assert!(ended.message.starts_with("Container exited with status"), "{}", ended.message);
+    rig.await_lines(&keeps, rig.output(&keeps, "stdout").lines().count() + 5).await;
+    let lines: Vec<usize> = rig.output(&keeps, "stdout").lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(lines, (1..=lines.len()).collect::<Vec<_>>());
+    rig.kill(&keeps, Some(100)).await;
+    rig.status(&keeps, TaskState::Killed).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_hangs_is_waited_for() {
+    let daemon = Daemon::start(false);
+    let mut rig = Rig::start(&daemon).await;
+    let runs = rig.launch(command("/runs", "sleep 1000")).await;
+    let dies = rig.launch(command("/dies", "sleep 1000")).await;
+    rig.status(&runs, TaskState::Running).await;
+    rig.status(&dies, TaskState::Running).await;
+    let pid = daemon.docker(&["inspect", "-f", "{{.State.Pid}}", &format!("xtao-{dies}")]);
+    daemon.freeze();
+    let waits = rig.launch(command("/waits", "sleep 1000")).await;
+    rig.kill(&runs, Some(100)).await;
+    std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    daemon.thaw();
+    rig.event(|event| matches!(event, ClusterEvent::Disconnected { .. })).await;
+    rig.event(|event| matches!(event, ClusterEvent::Connected { .. })).await;
+    rig.status(&dies, TaskState::Failed).await;
+    rig.status(&runs, TaskState::Killed).await;
+    rig.status(&waits, TaskState::Running).await;
+    let told: Vec<TaskState> = rig.history(&waits);
+    assert!(told.iter().all(|state| matches!(state, TaskState::Staging | TaskState::Starting | TaskState::Running)), "{told:?}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_not_there_yet_is_waited_for() {
+    let mut daemon = Daemon::prepare(false);
+    let mut rig = Rig::idle(&daemon);
+    rig.begin_without_waiting(&daemon);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    daemon.launch();
+    rig.event(|event| matches!(event, ClusterEvent::Connected { .. })).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_launches_are_all_accounted_for() {
+    let daemon = Daemon::start(false);
+    let mut rig = Rig::start(&daemon).await;
+    let began = std::time::Instant::now();
+    let launches: Vec<_> = (0..20).map(|number| command(&format!("/many{number}"), "sleep 1000")).collect();
+    let tasks = rig.launch_all(launches).await;
+    for task in &tasks {
+        rig.status(task, TaskState::Running).await;
+    }
+    eprintln!("20 launches took {} ms", began.elapsed().as_millis());
+    assert_eq!(daemon.containers().len(), 20);
+    for task in &tasks {
+        rig.kill(task, Some(0)).await;
+    }
+    for task in &tasks {
+        rig.status(task, TaskState::Killed).await;
+        rig.removed(task).await;
+    }
+    assert_eq!(daemon.containers().len(), 0);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_volume_is_seen_in_the_container() {
+    let daemon = Daemon::start(false);
+    let mut rig = Rig::start(&daemon).await;
+    let shared = daemon.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("in"), "from the node\n").unwrap();
+    let task = rig.launch(volume(command("/v", "cat /mnt/in; echo back > /mnt/out"), &shared.to_string_lossy(), "/mnt")).await;
+    rig.status(&task, TaskState::Finished).await;
+    rig.removed(&task).await;
+    assert_eq!(rig.output(&task, "stdout"), "from the node\n");
+    let mut back = String::new();
+    std::fs::File::open(shared.join("out")).unwrap().read_to_string(&mut back).unwrap();
+    assert_eq!(back, "back\n");
+    rig.stop().await;
+}

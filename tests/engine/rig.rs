@@ -1,0 +1,412 @@
+//! A core's side of the seam, for tests: it launches on the offers that come, acknowledges every status, and remembers what was told.
+
+use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use xtao::{
+    brick::Bricks,
+    cluster::engine::{self, EngineError, Settings, sandbox, spec},
+    model::{
+        app::{
+            App, Backoff, Container, ContainerKind, Docker, KillSelection, Mode, Network, PortMapping, PortNumber, Protocol,
+            UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
+        },
+        cluster::{ClusterCall, ClusterEvent, Launch, Offer, TaskState, TaskStatus},
+        id::{AgentId, ClusterId, InstanceId, Owner, TaskId},
+        resources::{Resources, Scalar},
+        time::Timestamp,
+    },
+};
+
+use crate::docker::{Daemon, IMAGE};
+
+/// Longer than anything takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A launch being put together.
+#[derive(Clone)]
+pub struct Wanted {
+    launch: Launch,
+}
+
+pub fn task(app: &str) -> TaskId {
+    TaskId::app(InstanceId::new(app.parse().unwrap(), uuid::Uuid::new_v4()), 1)
+}
+
+/// A shell command with host networking, a tenth of a CPU and 64 MiB.
+pub fn command(app: &str, cmd: &str) -> Wanted {
+    let resources = Resources { cpus: Scalar(100), mem: Scalar::whole(64), ..Resources::default() };
+    let launch = Launch {
+        task: task(app),
+        agent: AgentId::new("node"),
+        app: Arc::new(definition(app, cmd)),
+        owner: Owner::default_owner(),
+        resources,
+        ports: Vec::new(),
+        container_ports: Vec::new(),
+        environment: Vec::new(),
+        bricks: Vec::new(),
+    };
+    Wanted { launch }
+}
+
+/// The same with a bridge and one published port.
+pub fn bridge(app: &str, cmd: &str, container_port: u16, host_port: u16) -> Wanted {
+    let mut wanted = command(app, cmd);
+    wanted.app().network = Network::Bridge;
+    wanted.app().container.as_mut().unwrap().port_mappings = vec![PortMapping {
+        container_port,
+        host_port: Some(PortNumber::Fixed(host_port)),
+        service_port: 0,
+        protocol: Protocol::Tcp,
+        name: None,
+        labels: Default::default(),
+        network_names: Vec::new(),
+    }];
+    wanted.launch.ports = vec![host_port];
+    wanted.launch.container_ports = vec![container_port];
+    wanted
+}
+
+pub fn volume(mut wanted: Wanted, host_path: &str, container_path: &str) -> Wanted {
+    let volume = Volume::Host { container_path: container_path.to_owned(), host_path: host_path.to_owned(), mode: Mode::Rw };
+    wanted.app().container.as_mut().unwrap().volumes.push(volume);
+    wanted
+}
+
+pub fn parameter(mut wanted: Wanted, key: &str, value: &str) -> Wanted {
+    wanted.docker().parameters.push((key.to_owned(), value.to_owned()));
+    wanted
+}
+
+impl Wanted {
+    pub fn app(&mut self) -> &mut App {
+        Arc::make_mut(&mut self.launch.app)
+    }
+
+    fn docker(&mut self) -> &mut Docker {
+        self.app().container.as_mut().unwrap().docker.as_mut().unwrap()
+    }
+
+    pub fn task(&self) -> &TaskId {
+        &self.launch.task
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.launch.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn image(mut self, image: &str) -> Self {
+        self.docker().image = image.to_owned();
+        self
+    }
+
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.app().cmd = None;
+        self.app().args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        self
+    }
+}
+
+fn definition(id: &str, cmd: &str) -> App {
+    App {
+        id: id.parse().unwrap(),
+        cmd: Some(cmd.to_owned()),
+        args: Vec::new(),
+        user: None,
+        env: Default::default(),
+        instances: 1,
+        cpus: Scalar(100),
+        mem: Scalar::whole(64),
+        disk: Scalar::ZERO,
+        executor: String::new(),
+        constraints: Vec::new(),
+        accepted_resource_roles: None,
+        role: "*".into(),
+        labels: Default::default(),
+        container: Some(Container {
+            kind: ContainerKind::Docker,
+            docker: Some(Docker { image: IMAGE.into(), force_pull_image: false, privileged: false, parameters: Vec::new() }),
+            port_mappings: Vec::new(),
+            volumes: Vec::new(),
+        }),
+        network: Network::Host,
+        port_definitions: Vec::new(),
+        require_ports: false,
+        backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
+        kill_grace_ms: None,
+        kill_selection: KillSelection::YoungestFirst,
+        upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
+        unreachable_strategy: UnreachableStrategy::Disabled,
+        version: Timestamp(0),
+        version_info: VersionInfo::default(),
+    }
+}
+
+/// The engine, and the core that talks to it.
+pub struct Rig {
+    settings: Settings,
+    bricks: Arc<Bricks>,
+    running: Option<Running>,
+    offer: Option<Offer>,
+    told: Vec<TaskStatus>,
+    /// How many of `told` a test has looked at, by task.
+    looked: HashMap<TaskId, usize>,
+}
+
+struct Running {
+    engine: JoinHandle<Result<(), EngineError>>,
+    calls: mpsc::Sender<ClusterCall>,
+    events: mpsc::Receiver<ClusterEvent>,
+    shutdown: watch::Sender<bool>,
+}
+
+impl Rig {
+    /// An engine on `daemon`, connected and with an offer.
+    pub async fn start(daemon: &Daemon) -> Self {
+        let mut rig = Self::idle(daemon);
+        rig.begin(daemon).await;
+        rig
+    }
+
+    pub fn idle(daemon: &Daemon) -> Self {
+        _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init();
+        let work_dir = daemon.path("work");
+        std::fs::create_dir_all(&work_dir).unwrap();
+        let address = daemon.address().parse().unwrap();
+        let (cluster, agent) = (ClusterId::new("test"), AgentId::new("node"));
+        let mut settings = Settings::new(daemon.host(), work_dir.clone(), cluster, agent, "node1".to_owned(), vec![address]);
+        settings.resources.cpus = Some(Scalar::whole(10));
+        settings.host_volume_allow = vec![daemon.path("shared"), daemon.path("link")];
+        let bricks = xtao::brick::Settings { work_dir, overcommit: 1.0, reserve: 0 };
+        let bricks = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(Bricks::open(bricks))).unwrap();
+        Self { settings, bricks: Arc::new(bricks), running: None, offer: None, told: Vec::new(), looked: HashMap::new() }
+    }
+
+    pub fn begin_without_waiting(&mut self, _daemon: &Daemon) {
+        // Small queues, so that a queue that is full happens in every test.
+        let (calls, incoming) = mpsc::channel(4);
+        let (outgoing, events) = mpsc::channel(4);
+        let (shutdown, stopped) = watch::channel(false);
+        let engine = tokio::spawn(engine::run(self.settings.clone(), self.bricks.clone(), incoming, outgoing, stopped));
+        self.running = Some(Running { engine, calls, events, shutdown });
+    }
+
+    pub async fn begin(&mut self, daemon: &Daemon) {
+        self.begin_without_waiting(daemon);
+        self.event(|event| matches!(event, ClusterEvent::Connected { .. })).await;
+        self.offered().await;
+    }
+
+    /// Ends the engine as a shutdown does; tasks run on.
+    pub async fn stop(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        running.shutdown.send_replace(true);
+        running.engine.await.unwrap().unwrap();
+        self.offer = None;
+    }
+
+    /// Ends the engine in the middle of whatever it does.
+    pub async fn crash(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        running.engine.abort();
+        _ = running.engine.await;
+        self.offer = None;
+        self.looked.clear();
+        self.told.clear();
+    }
+
+    pub async fn call(&self, call: ClusterCall) {
+        tracing::debug!(?call, "called");
+        self.running.as_ref().unwrap().calls.send(call).await.unwrap();
+    }
+
+    /// Takes events until one fits; what it says is noted, and statuses are acknowledged.
+    pub async fn event(&mut self, mut fits: impl FnMut(&ClusterEvent) -> bool) -> ClusterEvent {
+        let search = async {
+            loop {
+                let event = self.running.as_mut().unwrap().events.recv().await.expect("the engine runs");
+                tracing::debug!(?event, "told");
+                self.note(&event).await;
+                if fits(&event) {
+                    return event;
+                }
+            }
+        };
+        match tokio::time::timeout(LIMIT, search).await {
+            Ok(event) => event,
+            Err(_) => panic!("the event did not come; offer: {:?}, told: {:#?}", self.offer, self.told),
+        }
+    }
+
+    async fn note(&mut self, event: &ClusterEvent) {
+        match event {
+            ClusterEvent::Offers(offers) => self.offer = offers.first().cloned(),
+            ClusterEvent::Rescinded(_) | ClusterEvent::Disconnected { .. } => self.offer = None,
+            ClusterEvent::Status(status) => {
+                self.told.push(status.clone());
+                if let Some(uuid) = status.uuid {
+                    let agent = status.agent.clone().unwrap();
+                    self.call(ClusterCall::Acknowledge { task: status.task.clone(), agent, uuid }).await;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn offered(&mut self) -> Offer {
+        while self.offer.is_none() {
+            self.event(|event| matches!(event, ClusterEvent::Offers(_))).await;
+        }
+        self.offer.clone().unwrap()
+    }
+
+    pub async fn offered_cpus(&mut self) -> f64 {
+        let total = self.total_cpus();
+        // Everything that ended is acknowledged; the offer that says so may still be on its way.
+        loop {
+            let cpus = self.offered().await.resources.cpus.as_f64();
+            if cpus >= total - 0.1 {
+                return cpus;
+            }
+            self.event(|event| matches!(event, ClusterEvent::Offers(_))).await;
+        }
+    }
+
+    pub fn total_cpus(&self) -> f64 {
+        self.settings.resources.cpus.unwrap().as_f64()
+    }
+
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.settings.node_addresses.clone()
+    }
+
+    pub async fn launch(&mut self, wanted: Wanted) -> TaskId {
+        self.launch_all(vec![wanted]).await.remove(0)
+    }
+
+    pub async fn launch_all(&mut self, wanted: Vec<Wanted>) -> Vec<TaskId> {
+        let offer = self.offered().await;
+        self.offer = None;
+        let tasks = wanted.iter().map(|wanted| wanted.task().clone()).collect();
+        let launches = wanted.into_iter().map(|wanted| wanted.launch).collect();
+        self.call(ClusterCall::Accept { offer: offer.id, launches }).await;
+        tasks
+    }
+
+    pub async fn kill(&self, task: &TaskId, grace_ms: Option<u64>) {
+        self.call(ClusterCall::Kill { task: task.clone(), agent: None, grace_ms }).await;
+    }
+
+    /// The next status of `task` in this state, among those not looked at yet.
+    pub async fn status(&mut self, task: &TaskId, state: TaskState) -> TaskStatus {
+        loop {
+            let from = self.looked.get(task).copied().unwrap_or(0);
+            let next = self.told.iter().enumerate().skip(from).find(|(_, status)| status.task == *task);
+            match next {
+                Some((at, status)) => {
+                    let status = status.clone();
+                    self.looked.insert(task.clone(), at + 1);
+                    if status.state == state {
+                        return status;
+                    }
+                    let wrong = is_terminal(status.state);
+                    assert!(!wrong, "{task} is {}: {}", status.state.as_str(), status.message);
+                }
+                None => {
+                    let sought = task.clone();
+                    self.event(|event| matches!(event, ClusterEvent::Status(status) if status.task == sought)).await;
+                }
+            }
+        }
+    }
+
+    pub fn history(&self, task: &TaskId) -> Vec<TaskState> {
+        self.told.iter().filter(|status| status.task == *task).map(|status| status.state).collect()
+    }
+
+    /// Waits until the container of an ended task is gone, and with it all of its output is kept.
+    pub async fn removed(&mut self, task: &TaskId) {
+        let docker = bollard::Docker::connect_with_host(&self.settings.docker_host).unwrap();
+        let name = spec::container_name(task);
+        self.until(async || docker.inspect_container(&name, None).await.is_err()).await;
+    }
+
+    /// Waits for a condition while events go on being taken.
+    async fn until(&mut self, mut condition: impl AsyncFnMut() -> bool) {
+        let began = std::time::Instant::now();
+        while !condition().await {
+            assert!(began.elapsed() < LIMIT, "it did not come to pass; told: {:#?}", self.told);
+            let events = &mut self.running.as_mut().unwrap().events;
+            if let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(20), events.recv()).await {
+                self.note(&event).await;
+            }
+        }
+    }
+
+    fn file(&self, task: &TaskId, name: &str) -> PathBuf {
+        sandbox::path(&self.settings.work_dir, task).join(name)
+    }
+
+    pub fn output(&self, task: &TaskId, name: &str) -> String {
+        std::fs::read_to_string(self.file(task, name)).unwrap_or_default()
+    }
+
+    pub async fn await_output(&mut self, task: &TaskId, beginning: &str) {
+        let path = self.file(task, "stdout");
+        self.until(async || std::fs::read_to_string(&path).unwrap_or_default().starts_with(beginning)).await;
+    }
+
+    pub async fn await_lines(&mut self, task: &TaskId, count: usize) {
+        let path = self.file(task, "stdout");
+        self.until(async || std::fs::read_to_string(&path).unwrap_or_default().lines().count() >= count).await;
+    }
+
+    pub async fn await_file(&mut self, task: &TaskId, name: &str) {
+        let path = self.file(task, name);
+        self.until(async || path.exists()).await;
+    }
+
+    /// What Docker is asked for.
+    pub fn body(&self, wanted: &Wanted, image_id: &str) -> bollard::models::ContainerCreateBody {
+        spec::container(&wanted.launch, &self.settings, image_id, &[]).unwrap()
+    }
+
+    /// Creates a task's container without starting it, as a server that dies in between leaves it.
+    pub async fn create_only(&self, daemon: &Daemon, wanted: &Wanted) {
+        let id = daemon.docker(&["image", "inspect", "-f", "{{.Id}}", IMAGE]);
+        let body = self.body(wanted, &id);
+        let docker = bollard::Docker::connect_with_host(&self.settings.docker_host).unwrap();
+        let options = bollard::query_parameters::CreateContainerOptionsBuilder::new().name(&spec::container_name(wanted.task())).build();
+        docker.create_container(Some(options), body).await.unwrap();
+    }
+}
+
+fn is_terminal(state: TaskState) -> bool {
+    !matches!(state, TaskState::Staging | TaskState::Starting | TaskState::Running | TaskState::Killing)
+}
+
+/// The body that a web server at `address` answers with; it may just be starting.
+pub async fn http_get(address: &str) -> String {
+    let began = std::time::Instant::now();
+    loop {
+        match try_http_get(address).await {
+            Ok(body) if !body.is_empty() => return body,
+            answer if began.elapsed() > LIMIT => panic!("{address}: {answer:?}"),
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn try_http_get(address: &str) -> std::io::Result<String> {
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}

@@ -237,7 +237,8 @@ fn prepare(settings: &Settings) -> Result<Node, EngineError> {
     let path = sandbox::root(&settings.work_dir);
     std::fs::create_dir_all(&path).map_err(|source| EngineError::Directory { path, source })?;
     let total = facts::resources(&settings.resources, &settings.work_dir).map_err(EngineError::Settings)?;
-    tracing::info!(cpus = %total.cpus, mem = %total.mem, disk = %total.disk, ports = ?total.ports, cgroup = %cgroup::Cgroups::detect("/sys/fs/cgroup").version(), "This node offers its resources.");
+    let cgroup = cgroup::Cgroups::detect("/sys/fs/cgroup").version();
+    tracing::info!(cpus = %total.cpus, mem = %total.mem, disk = %total.disk, ports = ?total.ports, %cgroup, "This node offers its resources.");
     Ok(Node {
         id: settings.agent_id.clone(),
         host: settings.hostname.as_str().into(),

@@ -14,10 +14,13 @@ pub mod zone;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -26,7 +29,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, oneshot, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::{
     forward::{Forwarder, Resolvers},
@@ -239,22 +242,28 @@ struct Follower {
 
 impl Follower {
     async fn follow(self, mut news: broadcast::Receiver<Arc<Published>>, mut shutdown: watch::Receiver<bool>) {
+        // True while the zone may lack something, after a fault of our own.
+        let mut incomplete = false;
         loop {
             let received = tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => return,
                 received = news.recv() => received,
             };
-            match received {
-                Ok(published) => self.apply(published, &mut news),
-                Err(broadcast::error::RecvError::Lagged(commits)) => {
-                    warn!(commits, "The names lag behind and are made anew.");
-                    self.rebuild();
-                }
-                Err(broadcast::error::RecvError::Closed) => {
-                    // Nothing changes any more; the last names stay until we are told to end.
-                    _ = shutdown.wait_for(|stop| *stop).await;
-                    return;
-                }
+            let closed = matches!(received, Err(broadcast::error::RecvError::Closed));
+            let work = || match received {
+                Ok(published) if !incomplete => self.apply(published, &mut news),
+                Ok(_) => self.rebuild(),
+                Err(broadcast::error::RecvError::Lagged(commits)) => self.make_up_for(commits),
+                Err(broadcast::error::RecvError::Closed) => {}
+            };
+            incomplete = catch_unwind(AssertUnwindSafe(work)).is_err();
+            if incomplete {
+                error!("The names could not be brought up to date; those before stay until the next change.");
+            }
+            if closed {
+                // Nothing changes any more; the last names stay until we are told to end.
+                _ = shutdown.wait_for(|stop| *stop).await;
+                return;
             }
         }
     }
@@ -262,10 +271,12 @@ impl Follower {
     /// Takes what else is there already, so that many small commits cost one publication.
     fn apply(&self, first: Arc<Published>, news: &mut broadcast::Receiver<Arc<Published>>) {
         let mut batch = vec![first];
-        while batch.len() < MAX_COMMITS_AT_ONCE
-            && let Ok(published) = news.try_recv()
-        {
-            batch.push(published);
+        while batch.len() < MAX_COMMITS_AT_ONCE {
+            match news.try_recv() {
+                Ok(published) => batch.push(published),
+                Err(broadcast::error::TryRecvError::Lagged(commits)) => return self.make_up_for(commits),
+                Err(_) => break,
+            }
         }
         let changed: Vec<&RecordKey> = batch.iter().flat_map(|published| &published.changed).filter(|key| Zone::concerns(key)).collect();
         if changed.is_empty() {
@@ -274,6 +285,11 @@ impl Follower {
         let mut zone = Zone::clone(&self.zone.load());
         zone.apply(&self.handle.view(), changed, now());
         self.zone.store(Arc::new(zone));
+    }
+
+    fn make_up_for(&self, missed: u64) {
+        warn!(missed, "The names lag behind and are made anew.");
+        self.rebuild();
     }
 
     fn rebuild(&self) {

@@ -4,9 +4,10 @@
 //! name server have threads of their own, so that a busy API starves neither. Down: a signal, or the end of the driver, ends all; tasks keep running.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
@@ -15,13 +16,20 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 use tracing::{error, info};
+use warp::Filter;
 
 use crate::{
     api::{self, Api, Info},
     brick::{self, BrickError, Bricks},
     cluster::engine::{self, EngineError},
+    config::{self, Config, PortSpan},
     core,
-    model::host_volume::HostVolumeRule,
+    model::{
+        agent::Attribute,
+        app::input::Defaults,
+        host_volume::HostVolumeRule,
+        resources::{PortRange, Scalar},
+    },
     naming::{self, NamingError},
     runtime::{
         driver::{Driver, MAX_WAITING_CALLS, MAX_WAITING_EVENTS},
@@ -30,41 +38,13 @@ use crate::{
     store::{StoreError, embedded::EmbeddedStore, identity::WorkDir},
 };
 
+/// Between two looks at the free space of the pools.
+const POOL_INTERVAL: Duration = Duration::from_secs(60);
+
 /// What the work directory remembers as its engine.
 const ENGINE: &str = "docker";
 
 type NameRoutes = warp::filters::BoxedFilter<(warp::reply::Response,)>;
-
-/// Everything that `xtao serve` needs to know, checked.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where state, bricks and sandboxes are.
-    pub work_dir: PathBuf,
-    /// Where the API listens.
-    pub http: SocketAddr,
-    /// Our host name, as others reach us.
-    pub hostname: String,
-    /// The second part of every domain name.
-    pub framework_name: String,
-    /// What names answer, and where ports are published; the preferred one first.
-    pub node_addresses: Vec<IpAddr>,
-    /// Where Docker listens.
-    pub docker_host: String,
-    /// Where the name server listens; none: no name server.
-    pub dns: Vec<SocketAddr>,
-    /// Where the HTTP API of the name server listens, besides `/mesos_dns` of the API; `None`: nowhere.
-    pub dns_http: Option<SocketAddr>,
-    /// For deployments, launches and allotments.
-    pub core: core::Settings,
-    /// What the engine offers.
-    pub resources: engine::ResourceSettings,
-    /// What constraints compare.
-    pub attributes: Vec<crate::model::agent::Attribute>,
-    /// How far bricks may exceed their pool's disk.
-    pub brick_overcommit: f64,
-    /// MiB of the pool's disk that bricks leave free.
-    pub brick_reserve: u64,
-}
 
 /// Why the server did not start, or why it ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -110,37 +90,29 @@ impl ServerError {
 ///
 /// # Errors
 /// See [`ServerError`]. Whatever the error, containers keep running.
-pub async fn run(settings: Settings) -> Result<(), ServerError> {
-    let work_dir = WorkDir::open(&settings.work_dir, ENGINE)?;
-    let listener = bind(settings.http, "HTTP API", "--http_port").await?;
-    let dns_listener = match settings.dns_http {
-        Some(address) => Some(bind(address, "HTTP API of the name server", "--dns_http_port").await?),
-        None => None,
-    };
+pub async fn run(config: Config) -> Result<(), ServerError> {
+    let work_dir = WorkDir::open(&config.work_dir, ENGINE)?;
+    let listener = bind(config.http.address, "HTTP API", "--http_port").await?;
+    let dns_http = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.dns.http_port);
+    let dns_listener = bind(dns_http, "HTTP API of the name server", "--dns_http_port").await?;
     let store = EmbeddedStore::open(&work_dir)?;
     let (event_sender, events) = mpsc::channel(MAX_WAITING_EVENTS);
     let (call_sender, calls) = mpsc::channel(MAX_WAITING_CALLS);
-    let mut core_settings = settings.core.clone();
-    core_settings.host_volumes = host_volumes(&core_settings.host_volumes, &settings);
-    let (driver, handle) = Driver::open(core_settings, Box::new(store), events, call_sender).await?;
-    let bricks = Arc::new(Bricks::open(brick_settings(&settings)).await?);
+    let core_settings = core_settings(&config);
+    let (driver, handle) = Driver::open(core_settings.clone(), Box::new(store), events, call_sender).await?;
+    let bricks = Arc::new(Bricks::open(brick_settings(&config)).await?);
+    tokio::spawn(watch_pools(bricks.clone()));
     let (stop, stopping) = watch::channel(false);
 
-    let names = match settings.dns.is_empty() {
-        true => None,
-        false => Some(naming::start(naming_settings(&settings), handle.clone(), stopping.clone()).await?),
-    };
+    let names = naming::start(naming_settings(&config), handle.clone(), stopping.clone()).await?;
     let mut driver_ended = start_driver(driver, stopping.clone())?;
-    let engine_settings = engine_settings(&settings, &work_dir);
+    let engine_settings = engine_settings(&config, &core_settings, &work_dir);
     let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
-    let dns_routes = names.as_ref().map(naming::http::routes);
-    let serving = tokio::spawn(api::server::serve(listener, api(&settings, handle.clone(), dns_routes.clone()), stopped(stopping.clone())));
-    if let (Some(listener), Some(routes)) = (dns_listener, dns_routes) {
-        let mut only_names = api(&settings, handle, None);
-        only_names.extra.push(routes);
-        tokio::spawn(api::server::serve(listener, only_names, stopped(stopping)));
-    }
-    info!(http = %settings.http, work_dir = %settings.work_dir.display(), "Serving.");
+    let dns_routes = naming::http::routes(&names);
+    let api = api(&config, &core_settings, handle, dns_routes.clone());
+    let serving = tokio::spawn(api::server::serve(listener, api, stopped(stopping.clone())));
+    tokio::spawn(api::server::serve_filter(dns_listener, dns_routes, api::Limits::default(), stopped(stopping)));
+    info!(http = %config.http.address, work_dir = %config.work_dir.display(), "Serving.");
 
     let mut engine_ended = false;
     let outcome = tokio::select! {
@@ -190,6 +162,14 @@ fn start_driver(driver: Driver, stopping: watch::Receiver<bool>) -> Result<onesh
     Ok(ended)
 }
 
+/// Looks at the pools from time to time: that is what raises the alarm before a disk is full.
+async fn watch_pools(bricks: Arc<Bricks>) {
+    loop {
+        bricks.pool_status().await;
+        tokio::time::sleep(POOL_INTERVAL).await;
+    }
+}
+
 async fn stopped(mut stopping: watch::Receiver<bool>) {
     // An error means that the sender is gone, which is an end as well.
     _ = stopping.wait_for(|stop| *stop).await;
@@ -206,53 +186,88 @@ async fn asked_to_end() -> Result<(), ServerError> {
     Ok(())
 }
 
-fn api(settings: &Settings, handle: Handle, names: Option<NameRoutes>) -> Api {
-    let mut info = Info::new(&settings.hostname, settings.http.port(), &settings.core);
-    info.framework_name.clone_from(&settings.framework_name);
-    info.hosts.extend(settings.node_addresses.iter().map(ToString::to_string));
+fn api(config: &Config, core: &core::Settings, handle: Handle, names: NameRoutes) -> Api {
+    let mut info = Info::new(&config.identity.hostname, config.http.address.port(), core);
+    info.framework_name.clone_from(&config.identity.framework_name);
+    info.marathon_config.insert("framework_name".into(), config.identity.framework_name.as_str().into());
+    info.hosts.extend(config.engine.node_addresses.iter().map(ToString::to_string));
+    if let Some(url) = &config.identity.webui_url {
+        info.marathon_config.insert("webui_url".into(), url.as_str().into());
+    }
     let mut api = Api::new(handle, info);
-    api.extra.extend(names.map(|routes| warp::Filter::boxed(warp::Filter::and(warp::path("mesos_dns"), routes))));
+    api.extra.push(warp::path("mesos_dns").and(names).boxed());
     api
 }
 
-fn naming_settings(settings: &Settings) -> naming::Settings {
-    let mut names = naming::Settings::new(settings.framework_name.clone(), settings.node_addresses.clone(), settings.dns.clone());
-    names.leader_port = settings.http.port();
-    names.framework_port = Some(settings.http.port());
-    if let Some(http) = settings.dns_http {
-        names.http_port = http.port();
+fn core_settings(config: &Config) -> core::Settings {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let range = |span: PortSpan| PortRange::new(span.first, span.last);
+    let given = &config.core;
+    core::Settings {
+        local_port_min: given.local_port_min,
+        local_port_max: given.local_port_max,
+        host_mode_ports: range(given.host_mode_ports),
+        bridge_mode_ports: range(given.bridge_mode_ports),
+        reserved_ports: given.reserved_ports.clone(),
+        max_running_deployments: given.max_running_deployments,
+        max_versions: given.max_versions,
+        task_launch_confirm_timeout_ms: ms(given.task_launch_confirm_timeout),
+        task_launch_timeout_ms: ms(given.task_launch_timeout),
+        kill_retry_timeout_ms: ms(given.kill_retry_timeout),
+        kill_chunk_size: given.kill_chunk_size,
+        decline_offer_duration_ms: ms(given.decline_offer_duration),
+        max_instances_per_offer: given.max_instances_per_offer,
+        reconciliation_interval_ms: ms(given.reconciliation_interval),
+        env_vars_prefix: given.env_vars_prefix.clone(),
+        host_volumes: host_volumes(config),
+        app_defaults: Defaults { role: given.default_role.clone(), network_name: given.default_network_name.clone() },
     }
+}
+
+fn naming_settings(config: &Config) -> naming::Settings {
+    let listen = config.dns.addresses.iter().map(|address| SocketAddr::new(*address, config.dns.port)).collect();
+    let mut names = naming::Settings::new(config.identity.framework_name.clone(), config.engine.node_addresses.clone(), listen);
+    names.leader_port = config.http.address.port();
+    names.framework_port = Some(config.http.address.port());
+    names.http_port = config.dns.http_port;
     names
 }
 
-fn brick_settings(settings: &Settings) -> brick::Settings {
-    brick::Settings { work_dir: settings.work_dir.clone(), overcommit: settings.brick_overcommit, reserve: settings.brick_reserve }
+fn brick_settings(config: &Config) -> brick::Settings {
+    brick::Settings { work_dir: config.work_dir.clone(), overcommit: config.bricks.overcommit, reserve: config.bricks.reserve }
 }
 
-fn engine_settings(settings: &Settings, work_dir: &WorkDir) -> engine::Settings {
+fn engine_settings(config: &Config, core: &core::Settings, work_dir: &WorkDir) -> engine::Settings {
     let identity = work_dir.identity();
+    let given = &config.engine;
     let paths = |texts: &[String]| texts.iter().map(PathBuf::from).collect();
     let mut engine = engine::Settings::new(
-        settings.docker_host.clone(),
-        settings.work_dir.clone(),
+        given.docker_host.clone(),
+        config.work_dir.clone(),
         identity.cluster_id.clone(),
         identity.agent_id.clone(),
-        settings.hostname.clone(),
-        settings.node_addresses.clone(),
+        config.identity.hostname.clone(),
+        given.node_addresses.clone(),
     );
-    engine.resources = settings.resources.clone();
-    engine.attributes.clone_from(&settings.attributes);
-    engine.host_volume_allow = paths(&settings.core.host_volumes.allow);
-    engine.host_volume_deny = paths(&settings.core.host_volumes.deny);
+    engine.resources.cpus = given.resources.cpus.map(Scalar::from_f64);
+    engine.resources.mem = given.resources.mem.map(Scalar::whole);
+    engine.resources.disk = given.resources.disk.map(Scalar::whole);
+    if !given.resources.ports.is_empty() {
+        engine.resources.ports = given.resources.ports.iter().map(|span| PortRange::new(span.first, span.last)).collect();
+    }
+    let attribute = |attribute: &config::Attribute| Attribute { name: attribute.name.clone(), text: attribute.value.clone() };
+    engine.attributes = given.attributes.iter().map(attribute).collect();
+    engine.host_volume_allow = paths(&core.host_volumes.allow);
+    engine.host_volume_deny = paths(&core.host_volumes.deny);
     engine
 }
 
 /// The administrator's rule, and our own directories, which nobody can open.
-fn host_volumes(rule: &HostVolumeRule, settings: &Settings) -> HostVolumeRule {
-    let absolute = std::path::absolute(&settings.work_dir).unwrap_or_else(|_| settings.work_dir.clone());
-    let socket = settings.docker_host.strip_prefix("unix://").and_then(|socket| Path::new(socket).parent()).map(Path::to_path_buf);
+fn host_volumes(config: &Config) -> HostVolumeRule {
+    let socket = config.engine.docker_host.strip_prefix("unix://").map(Path::new);
     // A socket that lies in a large directory, such as /tmp, closes itself only.
-    let socket = socket.filter(|directory| directory.components().count() > 2);
-    let own = [Some(absolute), socket].into_iter().flatten().map(|path| path.to_string_lossy().into_owned());
-    HostVolumeRule { own: rule.own.iter().cloned().chain(own).collect(), ..rule.clone() }
+    let directory = socket.and_then(Path::parent).filter(|directory| directory.components().count() > 2);
+    let texts = |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    let own = [Some(config.work_dir.as_path()), socket, directory].into_iter().flatten().map(|path| path.to_string_lossy().into_owned());
+    HostVolumeRule { allow: texts(&config.engine.host_volume_allow), deny: texts(&config.engine.host_volume_deny), own: own.collect() }
 }

@@ -1,1 +1,68 @@
-//! Logging to standard error.
+//! Logging: lines on standard error, one for each event. `RUST_LOG` counts before the configured level and can name modules.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::{EnvFilter, filter::ParseError};
+
+/// Libraries that say at `info` what is of no interest to whoever runs the server.
+const QUIET: &str = "fjall=warn,lsm_tree=warn,hyper=warn,hickory_proto=warn,hickory_server=warn";
+
+/// Why logging cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `RUST_LOG` cannot be read.
+    #[error("RUST_LOG='{value}' is no filter: {source}; an example: info,xtao::store=debug")]
+    Filter {
+        /// What it is set to.
+        value: String,
+        /// Why it cannot be read.
+        #[source]
+        source: ParseError,
+    },
+    /// It was called before.
+    #[error("logging has begun already")]
+    Begun,
+}
+
+/// Begins logging at `level` (off, error, warn, info, debug, trace), or as `RUST_LOG` says. Once in a process.
+///
+/// # Errors
+/// See [`TelemetryError`].
+pub fn init(level: &str) -> Result<(), TelemetryError> {
+    let filter = filter(level, std::env::var("RUST_LOG").ok().as_deref())?;
+    tracing_subscriber::fmt()
+        .compact()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init()
+        .map_err(|_| TelemetryError::Begun)
+}
+
+fn filter(level: &str, rust_log: Option<&str>) -> Result<EnvFilter, TelemetryError> {
+    match rust_log.filter(|value| !value.trim().is_empty()) {
+        Some(value) => EnvFilter::try_new(value).map_err(|source| TelemetryError::Filter { value: value.to_owned(), source }),
+        None => {
+            let quiet = if matches!(level, "info" | "warn") { format!("{level},{QUIET}") } else { level.to_owned() };
+            EnvFilter::try_new(&quiet).map_err(|source| TelemetryError::Filter { value: quiet, source })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_counts_before_the_level() {
+        let check = |level: &str, rust_log: Option<&str>, expected: &str| {
+            let found = filter(level, rust_log).map_or_else(|error| error.to_string(), |filter| filter.to_string());
+            assert!(found.contains(expected), "{level} {rust_log:?}: {found}");
+        };
+        check("debug", None, "debug");
+        check("info", None, "fjall=warn");
+        check("info", Some(""), "fjall=warn");
+        check("info", Some("xtao::store=trace"), "xtao::store=trace");
+        check("info", Some("x=y=z"), "RUST_LOG='x=y=z' is no filter");
+    }
+}

@@ -52,6 +52,7 @@ class Client(threading.Thread):
         self.generation, self.acknowledged = 0, 0
         self.go, self.paused = threading.Event(), threading.Event()
         self.ending = False
+        self.answered = threading.Event()
         self.wrong = []
 
     def run(self):
@@ -76,8 +77,11 @@ class Client(threading.Thread):
             self.known[app] = after
             del self.maybe[app]
             self.acknowledged += 1
+            self.answered.set()
             if self.random.random() < 0.3:
                 self.read(app, "just after the acknowledgement")
+            if self.random.random() < 0.6:
+                self.let_it_get_somewhere(app)
         elif status == 503:
             # 'Busy, try again' does not say whether it was carried out: what is read now decides.
             self.read(app, "after a 503")
@@ -85,13 +89,22 @@ class Client(threading.Thread):
             del self.maybe[app]
             self.wrong.append(f"{method} {path}: {status} {answer}")
 
+    def let_it_get_somewhere(self, app):
+        """Some deployments end, some are overtaken half-way, some meet the kill."""
+        deadline = time.monotonic() + self.random.uniform(0.05, 2.5)
+        while time.monotonic() < deadline and self.go.is_set():
+            status, _, answer = self.world.api("GET", f"/v2/apps{app}")
+            if status == 404 or (status == 200 and not answer["app"]["deployments"]):
+                return
+            time.sleep(0.05)
+
     def choose(self, app):
         """A request, and what the app reads as when it has been carried out."""
         state = self.known[app]
         self.generation += 1
         if state is None:
             new = self.generation, self.random.randint(1, 2)
-            return "POST", "/v2/apps", definition(app, *new), new
+            return "POST", "/v2/apps?force=true", definition(app, *new), new
         generation, instances = state
         kind = self.random.choice(("scale", "update", "restart", "delete"))
         if kind == "scale":
@@ -158,6 +171,11 @@ class Test:
             client.go.set()
         # The clients wait for answers, not for us: the server is killed wherever it happens to be.
         time.sleep(self.random.uniform(0.05, 2.0))
+        if self.random.random() < 0.5:
+            # Or right after an acknowledgement, when what was acknowledged is youngest.
+            client = self.random.choice(self.clients)
+            client.answered.clear()
+            client.answered.wait(3)
         self.world.server.kill()
         for client in self.clients:
             client.go.clear()
@@ -184,7 +202,7 @@ class Test:
                     self.clients[0].wrong.append(f"task {one['Labels']['MESOS_TASK_ID']} ran in {first[:12]} and in {one['Id'][:12]}")
             strangers = sorted(set(ids) - known)
             if strangers or len(ids) != len(set(ids)):
-                raise Failure(f"containers {ids}; not known in /v2/tasks: {strangers}")
+                raise Failure(f"not known in /v2/tasks: {strangers}; all containers: {ids}")
             return True
         until("every container to belong to a known task", accounted, 10)
         self.slowest_account = max(self.slowest_account, time.monotonic() - began)
@@ -221,9 +239,9 @@ def main():
     print(f"seed {chosen.seed}: {chosen.rounds} rounds, {chosen.clients} clients", flush=True)
     report = Report()
     with World("kill9") as world:
-        report.step("Docker, the image and the server are there", lambda: (world.start_docker(), world.make_images("xtao/web"), world.start_server()))
+        report.need("Docker, the image and the server are there", lambda: (world.start_docker(), world.make_images("xtao/web"), world.start_server()))
         test = Test(world, chosen.seed, chosen.clients)
-        report.step("services that nobody will touch run", test.begin)
+        report.need("services that nobody will touch run", test.begin)
         for number in range(1, chosen.rounds + 1):
             if len(report.failed) > 3:
                 print("too much is wrong to go on")

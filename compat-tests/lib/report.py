@@ -4,7 +4,7 @@ import sys
 import time
 import traceback
 
-from world import Failure
+from world import Ended, Failure
 
 
 class Report:
@@ -16,14 +16,22 @@ class Report:
         began = time.monotonic()
         try:
             value = action(*arguments)
-        except (Failure, AssertionError, OSError, KeyError, IndexError, TypeError, ValueError) as error:
+        except Exception as error:
             self.failed.append(title)
             print(f"FAIL {time.monotonic() - began:6.1f} s  {title}\n       {type(error).__name__}: {error}", flush=True)
-            if not isinstance(error, Failure):
+            if not isinstance(error, (Failure, Ended)):
                 traceback.print_exc(limit=-3, file=sys.stdout)
             return None
         self.passed += 1
         print(f"ok   {time.monotonic() - began:6.1f} s  {title}", flush=True)
+        return value
+
+    def need(self, title, action, *arguments):
+        """A step without which the rest makes no sense: when it fails, the run ends here (and what it made is still removed)."""
+        failed = len(self.failed)
+        value = self.step(title, action, *arguments)
+        if len(self.failed) > failed:
+            sys.exit(self.close())
         return value
 
     def close(self):

@@ -30,6 +30,10 @@ class Failure(Exception):
     """What was expected did not happen; the text says what was seen instead."""
 
 
+class Ended(Exception):
+    """A program that should run has ended: there is nothing to wait for."""
+
+
 def until(what, probe, seconds=30.0, pause=0.05):
     """Asks `probe` until it gives something true, and returns that. `probe` may raise Failure or OSError to say 'not yet, because'."""
     deadline = time.monotonic() + seconds
@@ -45,6 +49,11 @@ def until(what, probe, seconds=30.0, pause=0.05):
         if time.monotonic() > deadline:
             raise Failure(f"{what}: not within {seconds:g} s; last seen: {str(last)[:600]}")
         time.sleep(pause)
+
+
+def binary():
+    """The program under test."""
+    return os.environ.get("XTAO_BINARY", os.path.join(TOP, "target", "debug", "xtao"))
 
 
 def run(*command, check=True, seconds=60, stdin=None, env=None):
@@ -229,15 +238,16 @@ class World:
 
     # === our server ===
 
-    def start_server(self, *options, binary=None):
+    def start_server(self, *options):
         """`options` replace those of earlier starts when there are any."""
         if options:
             self.server_options = list(options)
-        binary = binary or os.environ.get("XTAO_BINARY", os.path.join(TOP, "target", "debug", "xtao"))
+        if not os.access(binary(), os.X_OK):
+            raise Failure(f"{binary()} is not there; build it with: cargo build")
         if self.server is None:
             env = {key: value for key, value in os.environ.items() if not key.startswith("MARATHON_")}
             self.server = self._process("server", [], env)
-        self.server.command = [binary, "serve", "--work_dir", self.work_dir, "--http_port", "8080", "--docker_host", f"unix://{self.socket}",
+        self.server.command = [binary(), "serve", "--work_dir", self.work_dir, "--http_port", "8080", "--docker_host", f"unix://{self.socket}",
                                "--node_address", NODE_ADDRESS, "--hostname", "node1", "--dns_address", NODE_ADDRESS, "--dns_port", "53",
                                "--dns_http_port", "8123", *self.server_options]
         self.server.start()
@@ -261,7 +271,7 @@ class World:
     def _until_up(self, what, process, probe, seconds=60):
         def up():
             if not process.running():
-                raise SystemExit(f"error: {what} ended at its start (exit {process.popen.returncode}); its log ends with\n{process.tail()}")
+                raise Ended(f"{what} ended at its start (exit {process.popen.returncode}); its log ends with\n{process.tail()}")
             return probe()
         until(f"{what} to answer", up, seconds)
 

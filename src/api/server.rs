@@ -36,7 +36,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves until `shutdown` is done; then connections get [`Limits::drain`] to finish, and event streams end at once.
 pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()>) {
     let limits = api.limits;
-    let filter = routes(api);
+    serve_filter(listener, routes(api), limits, shutdown).await;
+}
+
+/// Serves any filter in the same way and within the same limits.
+pub async fn serve_filter(listener: TcpListener, filter: BoxedFilter<(Response,)>, limits: Limits, shutdown: impl Future<Output = ()>) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let (stop, closing) = watch::channel(false);
     let mut connections = JoinSet::new();

@@ -1,64 +1,137 @@
 //! `xtao`: the server and its administration.
 
-use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
-use clap::Parser;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tracing::{error, warn};
+use xtao::{cli, config, config::Config, server, telemetry};
 
+/// Worker threads at most: the work is waiting, and each thread has a stack.
+const MAX_WORKERS: usize = 4;
+
+/// A container service platform: Marathon's API, names that stay, ports that stay, storage that follows.
 #[derive(Parser)]
-struct Args {
+#[command(name = "xtao", version, arg_required_else_help = true)]
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(clap::Subcommand)]
+#[derive(Subcommand)]
 enum Command {
-    Serve(Serve),
+    /// Runs the server
+    Serve(Unread),
+    /// Shows, backs up, restores and releases bricks
+    Brick(cli::brick::Arguments),
+    /// Prints the completions for a shell
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the version
+    Version,
 }
 
-#[derive(clap::Args)]
-struct Serve {
-    #[arg(long = "work_dir")]
-    work_dir: PathBuf,
-    #[arg(long = "http_port", default_value_t = 8080)]
-    http_port: u16,
-    #[arg(long = "hostname", default_value = "localhost")]
-    hostname: String,
-    #[arg(long = "node_address", default_value = "127.0.0.1")]
-    node_address: Vec<IpAddr>,
-    #[arg(long = "docker_host", default_value = "unix:///var/run/docker.sock")]
-    docker_host: String,
-    #[arg(long = "dns_address", default_value = "127.0.0.1")]
-    dns_address: Vec<IpAddr>,
-    #[arg(long = "dns_port", default_value_t = 53)]
-    dns_port: u16,
-    #[arg(long = "dns_http_port", default_value_t = 8123)]
-    dns_http_port: u16,
+/// The flags of `serve` are read by the configuration, together with the environment and the file.
+#[derive(Args)]
+struct Unread {}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if args.get(1).is_some_and(|command| command == "serve") {
+        return serve(&args[2..]);
+    }
+    let cli = command().try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches));
+    match cli {
+        Err(error) => refuse(&config::ConfigError::Flags(error)),
+        Ok(Cli { command }) => run(command),
+    }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let Command::Serve(serve) = Args::parse().command;
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
-    let settings = xtao::server::Settings {
-        work_dir: serve.work_dir,
-        http: ([127, 0, 0, 1], serve.http_port).into(),
-        hostname: serve.hostname,
-        framework_name: "marathon".into(),
-        node_addresses: serve.node_address,
-        docker_host: serve.docker_host,
-        dns: serve.dns_address.iter().map(|address| (*address, serve.dns_port).into()).collect(),
-        dns_http: Some(([127, 0, 0, 1], serve.dns_http_port).into()),
-        core: Default::default(),
-        resources: Default::default(),
-        attributes: Vec::new(),
-        brick_overcommit: 4.0,
-        brick_reserve: 1024,
+/// The whole command line, with the flags of `serve` in their place.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("serve", |_| config::command())
+}
+
+fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Serve(Unread {}) => serve(&[]),
+        Command::Brick(args) => exit(block_on(async { Ok(cli::brick::run(args).await?) })),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut self::command(), "xtao", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Command::Version => exit(writeln!(std::io::stdout(), "xtao {}", env!("CARGO_PKG_VERSION")).map_err(Into::into)),
+    }
+}
+
+fn serve(args: &[String]) -> ExitCode {
+    let (config, warnings) = match Config::load(args) {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&error),
     };
-    match xtao::server::run(settings).await {
+    if let Err(error) = telemetry::init(&config.logging_level) {
+        complain(&error.to_string());
+        return ExitCode::from(config::EXIT_BAD_SETTINGS);
+    }
+    for warning in warnings {
+        warn!("{warning}");
+    }
+    match block_on(async { Ok(server::run(config).await) }) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => {
+            error!("{}", chain(&failure));
+            ExitCode::from(failure.exit_code())
+        }
+        Err(failure) => exit(Err(failure)),
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores.clamp(2, MAX_WORKERS)).enable_all().build()?;
+    runtime.block_on(future)
+}
+
+/// Settings that cannot be used; or help, which was asked for.
+fn refuse(error: &config::ConfigError) -> ExitCode {
+    match error {
+        // It knows where it belongs, and in which colours.
+        config::ConfigError::Flags(error) => _ = error.print(),
+        other => complain(&other.to_string()),
+    }
+    ExitCode::from(error.exit_code())
+}
+
+fn exit(result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("xtao: {error}");
-            ExitCode::from(error.exit_code())
+            complain(&chain(&*error));
+            ExitCode::FAILURE
         }
     }
+}
+
+/// `error` and what caused it, unless it says so itself.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn complain(text: &str) {
+    let (red, plain) = if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    // Without a standard error there is nobody to tell.
+    _ = writeln!(std::io::stderr(), "{red}error:{plain} {text}");
 }

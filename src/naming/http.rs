@@ -2,7 +2,7 @@
 //!
 //! What covers the whole zone (`enumerate`, `axfr`) is made while it is sent, a piece at a time.
 
-use std::{collections::BTreeMap, convert::Infallible, iter, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, iter, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -35,6 +35,7 @@ const ITEMS_A_PIECE: usize = 64;
 struct Context {
     zone: Arc<ArcSwap<Zone>>,
     settings: Arc<Settings>,
+    addresses: Vec<SocketAddr>,
     whole_zone: Arc<Semaphore>,
 }
 
@@ -43,6 +44,7 @@ pub fn routes(running: &Running) -> BoxedFilter<(Response,)> {
     let context = Context {
         zone: running.zone.clone(),
         settings: running.settings.clone(),
+        addresses: running.addresses.clone(),
         whole_zone: Arc::new(Semaphore::new(MAX_WHOLE_ZONE_REQUESTS)),
     };
     let with = warp::any().map(move || context.clone());
@@ -70,7 +72,7 @@ fn version() -> Response {
 fn config(context: &Context) -> Response {
     let (settings, zone) = (&context.settings, context.zone.load());
     let plan = zone.plan();
-    let first = settings.listen.first();
+    let first = context.addresses.first();
     let resolvers = settings.resolvers.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
     answer(&json!({
         "Masters": null,
@@ -78,7 +80,7 @@ fn config(context: &Context) -> Response {
         "RefreshSeconds": 0,
         "TTL": plan.ttl(),
         "SRVRecordDefaultWeight": 1,
-        "Port": first.map(std::net::SocketAddr::port),
+        "Port": first.map(SocketAddr::port),
         "Domain": plan.domain(),
         "Resolvers": resolvers,
         "Timeout": super::forward::FORWARD_TIMEOUT.as_secs(),

@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
+use crate::model::id::PathId;
+
 /// The longest label that DNS carries, bytes (RFC 1035, 2.3.4).
 pub const MAX_LABEL_BYTES: usize = 63;
 
@@ -39,6 +41,13 @@ impl Rule {
     pub fn fragment(self, name: &str) -> String {
         name.split('.').map(|part| self.label(part)).filter(|label| !label.is_empty()).collect::<Vec<_>>().join(".")
     }
+}
+
+/// The name under which an app is found: at its tasks' own addresses, or (`at_agent`) at their agents'. Host networking calls for the first,
+/// host ports of a container for the second.
+pub fn host_name(rule: Rule, app: &PathId, framework_name: &str, domain: &str, at_agent: bool) -> String {
+    let place = if at_agent { ".slave" } else { "" };
+    format!("{}.{}{place}.{domain}", rule.label(&app.host_form()), rule.fragment(framework_name))
 }
 
 fn mapped(c: char) -> Option<char> {
@@ -133,6 +142,14 @@ mod tests {
         assert_eq!(TaskHash::of("test").as_str(), "iffe9");
         assert_eq!(TaskHash::from_text("iffe9"), Some(TaskHash::of("test")));
         assert_eq!(TaskHash::from_text("iffe"), None);
+    }
+
+    #[test]
+    fn an_app_has_a_name_for_each_way_to_reach_it() {
+        let name = |path: &str, at_agent| host_name(Rule::Rfc1123, &path.parse().unwrap(), "marathon", "mesos", at_agent);
+        assert_eq!(name("/testdb", false), "testdb.marathon.mesos");
+        assert_eq!(name("/testdb2", true), "testdb2.marathon.slave.mesos");
+        assert_eq!(name("/shop/v2/api", false), "api-v2-shop.marathon.mesos");
     }
 
     proptest! {

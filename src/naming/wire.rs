@@ -419,3 +419,6 @@ impl<'a> Draft<'a> {
         self.bytes[at..at + 2].copy_from_slice(&count.to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,10 +75,7 @@ impl Plan {
         let framework = rule.fragment(&settings.framework_name);
         let mname = format!("ns1.{domain}");
         let node = settings.node_addresses.clone();
-        let mut listening: Vec<IpAddr> = bound.iter().map(SocketAddr::ip).filter(|address| !address.is_unspecified()).collect();
-        if listening.is_empty() {
-            listening = node.clone();
-        }
+        let listening = listening_addresses(bound, &node);
         let leader = format!("leader.{domain}");
         let mut addresses = HashMap::from([(mname.clone(), listening)]);
         for name in [leader.clone(), format!("master.{domain}"), format!("master0.{domain}"), format!("{framework}.{domain}")] {
@@ -134,6 +131,16 @@ impl Plan {
     }
 }
 
+/// Where our own name server is found: not under an address of this machine alone if there is another, and where it listens everywhere, at the node's.
+fn listening_addresses(bound: &[SocketAddr], node: &[IpAddr]) -> Vec<IpAddr> {
+    let told: Vec<IpAddr> = bound.iter().map(SocketAddr::ip).filter(|address| !address.is_unspecified()).collect();
+    let outside: Vec<IpAddr> = told.iter().copied().filter(|address| !address.is_loopback()).collect();
+    [outside, if told.len() < bound.len() { node.to_vec() } else { vec![] }, told]
+        .into_iter()
+        .find(|some| !some.is_empty())
+        .unwrap_or_else(|| node.to_vec())
+}
+
 /// All names as of one moment. See the module's text.
 #[derive(Clone, Debug)]
 pub struct Zone {
@@ -153,6 +160,14 @@ struct Member {
     instance: Arc<Instance>,
 }
 
+impl Member {
+    /// `None` for one that has no names.
+    fn of(instance: &Arc<Instance>) -> Option<Self> {
+        let named = instance.condition == Condition::Running && instance.placement.is_some();
+        named.then(|| Self { hash: TaskHash::of(&instance.task().to_string()), instance: instance.clone() })
+    }
+}
+
 impl Zone {
     /// The zone of a whole view.
     pub fn build(plan: Arc<Plan>, view: &View, now: Timestamp) -> Self {
@@ -165,9 +180,7 @@ impl Zone {
             agents: OrdMap::new(),
             definitions: OrdMap::new(),
         };
-        for instance in view.tables.instances.values() {
-            zone.insert(instance);
-        }
+        zone.insert_all(view.tables.instances.values());
         zone.refer_to(&view.tables, now);
         zone
     }
@@ -181,10 +194,7 @@ impl Zone {
     pub fn apply<'a>(&mut self, view: &View, changed: impl IntoIterator<Item = &'a RecordKey>, now: Timestamp) {
         for key in changed {
             if let RecordKey::Instance(id) = key {
-                self.remove(id);
-                if let Some(instance) = view.tables.instances.get(id) {
-                    self.insert(instance);
-                }
+                self.follow(id, view.tables.instances.get(id));
             }
         }
         self.refer_to(&view.tables, now);
@@ -225,18 +235,54 @@ impl Zone {
         self.serial = u32::try_from(now.0 / 1000).unwrap_or(0);
     }
 
-    fn insert(&mut self, instance: &Arc<Instance>) {
-        if instance.condition != Condition::Running || instance.placement.is_none() {
+    /// What [`Zone::insert`] does, for many and in the order that is quickest.
+    fn insert_all<'a>(&mut self, instances: impl Iterator<Item = &'a Arc<Instance>>) {
+        let mut hashes = Vec::new();
+        let mut last_app = None;
+        for instance in instances {
+            let Some(member) = Member::of(instance) else { continue };
+            hashes.push((member.hash, instance.id.clone()));
+            if last_app != Some(instance.app()) {
+                last_app = Some(instance.app());
+                self.insert_labels(instance.app());
+            }
+            self.members.insert(instance.id.clone(), member);
+        }
+        hashes.sort_unstable();
+        self.hashes = hashes.into_iter().collect();
+    }
+
+    fn insert_labels(&mut self, app: &PathId) {
+        for label in labels_of(&self.plan, app) {
+            self.labels.insert((label.into(), app.clone()));
+        }
+    }
+
+    fn follow(&mut self, id: &InstanceId, instance: Option<&Arc<Instance>>) {
+        let before = self.members.get(id);
+        if let (Some(before), Some(instance)) = (before, instance)
+            && Arc::ptr_eq(&before.instance, instance)
+        {
             return;
         }
-        let member = Member { hash: TaskHash::of(&instance.task().to_string()), instance: instance.clone() };
-        self.hashes.insert((member.hash, instance.id.clone()));
-        if !self.has_members(instance.app()) {
-            for label in labels_of(&self.plan, instance.app()) {
-                self.labels.insert((label.into(), instance.app().clone()));
+        let hash_before = before.map(|before| before.hash);
+        let after = instance.and_then(Member::of);
+        match after {
+            // The same task: it is found under the same names.
+            Some(after) if hash_before == Some(after.hash) => _ = self.members.insert(id.clone(), after),
+            after => {
+                self.remove(id);
+                after.into_iter().for_each(|after| self.insert(id, after));
             }
         }
-        self.members.insert(instance.id.clone(), member);
+    }
+
+    fn insert(&mut self, id: &InstanceId, member: Member) {
+        self.hashes.insert((member.hash, id.clone()));
+        if !self.has_members(id.app()) {
+            self.insert_labels(id.app());
+        }
+        self.members.insert(id.clone(), member);
     }
 
     fn remove(&mut self, id: &InstanceId) {

@@ -466,6 +466,12 @@ impl World<'_> {
         task.resend_at = self.now + again_ms;
         let agent = &self.agents[task.agent];
         let connected = agent.reachable() && agent.registered && self.master.up;
+        if connected {
+            task.known = task.real();
+            if task.phase == Phase::Ended {
+                self.free_resources(id);
+            }
+        }
         if let Some(uuid) = status.uuid {
             self.after(again_ms, What::Resend { task: id.clone(), uuid, after_ms: (again_ms * 2).min(MAX_RESEND_MS) });
         }

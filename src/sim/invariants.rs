@@ -84,6 +84,8 @@ pub(super) struct Rules {
     /// Of these, those whose kill was acknowledged.
     doomed: BTreeSet<TaskId>,
     delays: BTreeMap<(PathId, Timestamp), Delay>,
+    /// Apps whose last deployment was cancelled half-way: what is outdated stays, as in Marathon.
+    half_way: BTreeSet<PathId>,
 }
 
 /// What an app must look like once a request is done.
@@ -125,10 +127,24 @@ impl World<'_> {
             self.check_change(one, change, old);
         }
         self.check_minimum(one, &before);
+        self.check_back_off(one);
         for (id, reply) in &one.frame.replies {
             let wanted = self.rules.asked.get(id).copied().unwrap_or_default();
             if let Input::Api(_, _, request) = &one.cause {
                 self.check_written(request, reply, wanted, &one.frame);
+            }
+        }
+    }
+
+    /// Nothing is launched while its app has to wait.
+    fn check_back_off(&mut self, one: &Stepped) {
+        let accepts =
+            one.frame.calls.iter().filter_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None });
+        for launch in accepts.flatten() {
+            let key = (launch.app.id.clone(), launch.app.version_info.last_config_change_at);
+            if let Some(until) = self.rules.delays.get(&key).map(|delay| delay.until).filter(|until| one.at < *until) {
+                let id = short(&launch.task);
+                self.violate("back-off", || format!("{id} has to wait until {}.{:03}", until / 1000, until % 1000));
             }
         }
     }
@@ -170,6 +186,12 @@ impl World<'_> {
                 self.violate("no-record", || format!("instance {} begins as {:?}", short_instance(&new.id), new.condition));
             }
             (Change::Delete(RecordKey::Instance(_)), Some(Record::Instance(old))) => self.check_instance(one, &old, None),
+            (Change::Put(Record::Deployment(new)), None) => {
+                new.affected_apps().for_each(|app| _ = self.rules.half_way.remove(app));
+            }
+            (Change::Delete(RecordKey::Deployment(_)), Some(Record::Deployment(old))) if matches!(one.cause, Input::Api(..)) => {
+                self.rules.half_way.extend(old.affected_apps().cloned());
+            }
             (Change::Put(Record::Port(claim)), old) => self.check_claim(claim, old),
             (Change::Delete(RecordKey::Port(port)), Some(Record::Port(old))) => {
                 self.rules.claims.remove(&(old.app.clone(), old.position));
@@ -412,11 +434,6 @@ impl World<'_> {
         }
         if let Err((rule, reason)) = self.has_right_ports(launch) {
             return self.violate(rule, || format!("{}: {reason}", short(id)));
-        }
-        let config = launch.app.version_info.last_config_change_at;
-        if let Some(delay) = self.rules.delays.get(&(launch.app.id.clone(), config)).filter(|delay| self.now < delay.until) {
-            let until = delay.until;
-            return self.violate("back-off", || format!("{} has to wait until {}.{:03}", short(id), until / 1000, until % 1000));
         }
         self.check_constraints(launch);
         self.check_maximum(&launch.app.id);
@@ -775,33 +792,45 @@ impl World<'_> {
     }
 
     fn apps_complete(&self) -> Result<bool, String> {
-        let mut saturated = false;
-        let apps: Vec<&App> = self.disk.apps().filter_map(|entry| self.disk.current(&entry.id)).collect();
-        for app in apps {
-            let config = app.version_info.last_config_change_at;
-            let instances: Vec<&Instance> = self.disk.instances_of(&app.id).collect();
-            let running = instances.iter().filter(|instance| {
-                let lives = self.tasks.get(&instance.task()).is_some_and(|task| task.phase == Phase::Running);
-                instance.condition == Condition::Running && instance.version >= config && lives
-            });
-            let running = running.count();
-            let complete = running == app.instances as usize && instances.len() == running;
-            let deployment = self.disk.deployments().find(|deployment| deployment.affected_apps().any(|id| *id == app.id));
-            if complete && deployment.is_none() {
-                continue;
+        let mut without_room: BTreeSet<&PathId> = BTreeSet::new();
+        let mut unfinished = Vec::new();
+        for app in self.disk.apps().filter_map(|entry| self.disk.current(&entry.id)) {
+            if let Err(state) = self.is_complete(app) {
+                if self.has_room_for(app) {
+                    unfinished.push(format!("{}: {state}", app.id));
+                } else {
+                    without_room.insert(&app.id);
+                }
             }
-            if self.has_room_for(app) || complete {
-                let missing = instances.iter().map(|instance| format!("{} {:?}", short_instance(&instance.id), instance.condition));
-                let text = missing.collect::<Vec<_>>().join(", ");
-                let deployment = deployment.map(|deployment| &deployment.id);
-                return Err(format!("{}: {running} of {} run ({text}), deployment: {deployment:?}", app.id, app.instances));
-            }
-            saturated = true;
         }
-        if !saturated && let Some(deployment) = self.disk.deployments().next() {
-            return Err(format!("deployment {} does not end: {:?}", deployment.id, deployment.steps));
+        if !unfinished.is_empty() {
+            return Err(unfinished.join("; "));
         }
-        Ok(saturated)
+        let mut stuck = self.disk.deployments().filter(|deployment| !deployment.affected_apps().any(|app| without_room.contains(app)));
+        match stuck.next() {
+            Some(deployment) => Err(format!("deployment {} does not end: {:?}", deployment.id, deployment.steps)),
+            None => Ok(!without_room.is_empty()),
+        }
+    }
+
+    fn is_complete(&self, app: &App) -> Result<(), String> {
+        let config = app.version_info.last_config_change_at;
+        let half_way = self.rules.half_way.contains(&app.id);
+        let instances: Vec<&Instance> = self.disk.instances_of(&app.id).collect();
+        let runs = |instance: &&&Instance| {
+            let lives = self.tasks.get(&instance.task()).is_some_and(|task| task.phase == Phase::Running);
+            instance.condition == Condition::Running && (instance.version >= config || half_way) && lives
+        };
+        let running = instances.iter().filter(runs).count();
+        if running == app.instances as usize && instances.len() == running {
+            return Ok(());
+        }
+        let states = instances.iter().map(|instance| format!("{} {:?}", short_instance(&instance.id), instance.condition));
+        let states = states.collect::<Vec<_>>().join(", ");
+        let queue = self.server.as_ref().and_then(|server| server.state.view().queue.get(&app.id).cloned());
+        let why =
+            queue.map(|entry| format!("not before {:?}, rejected {:?}, held by {:?}", entry.not_before, entry.rejected, entry.held_by));
+        Err(format!("{running} of {} run ({states}); queue: {}", app.instances, why.unwrap_or_else(|| "not in it".into())))
     }
 
     /// True when some node could take one more instance, as the world is.

@@ -14,7 +14,10 @@ use std::{
     collections::{HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -50,6 +53,12 @@ const CACHE_BYTES: u64 = 64 << 10;
 
 /// One thread writes tables while the other merges them.
 const WORKERS: usize = 2;
+
+/// Threads that decode while everything is read.
+const DECODERS: usize = 2;
+
+/// Entries that are handed to one of them at once.
+const ENTRIES_AT_ONCE: usize = 512;
 
 /// Write buffers that may wait to be written. fjall itself stops at four, where it would wait for ever for a worker that died.
 const MAX_SEALED_BUFFERS: usize = 2;
@@ -270,7 +279,8 @@ impl Owner {
         let read = catch(&directory, AssertUnwindSafe(|| self.scan()))?;
         let Scan { head, records, sums } = read;
         let head = head.ok_or_else(|| damaged(&directory, "its head record is missing"))?;
-        let found = Head { records: records.len() as u64, sum: sums.values().fold(0, |sum, one| sum.wrapping_add(*one)), ..head.clone() };
+        let found =
+            Head { records: records.len() as u64, sum: sums.iter().fold(0, |sum, (_, one)| sum.wrapping_add(*one)), ..head.clone() };
         if found != head {
             let reason = format!("it should hold {} records, and these do not have the right sum", head.records);
             let reason = if found.records == head.records {
@@ -284,22 +294,36 @@ impl Owner {
             let reason = format!("it ends with commit {}, though commit {commits} was seen in it before", head.commits);
             return Err(damaged(&directory, &reason));
         }
-        (self.head, self.sums) = (head, sums);
+        (self.head, self.sums) = (head, sums.into_iter().collect());
         Ok(records)
     }
 
+    /// This thread reads and checks blocks, others decode what is in them: most of the time goes there.
     fn scan(&self) -> Result<Scan, StoreError> {
-        let mut scan = Scan::default();
-        for entry in self.records.iter() {
-            let (key, value) = entry.into_inner().map_err(|error| translate(&self.directory(), error))?;
-            if *key == *HEAD_KEY {
-                scan.head = Some(codec::decode_head(&value)?);
-                continue;
+        let (raw, arriving) = sync_channel::<Vec<fjall::KvPair>>(2 * DECODERS);
+        let arriving = Mutex::new(arriving);
+        std::thread::scope(|scope| {
+            let decoders: Vec<_> = (0..DECODERS).map(|_| scope.spawn(|| decode_all(&arriving))).collect();
+            let read = self.read_entries(&raw);
+            drop(raw);
+            let mut scan = Scan::default();
+            for decoder in decoders {
+                scan.add(decoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
             }
-            scan.records.push(codec::decode(&key, &value)?);
-            scan.sums.insert(xxh3_64(&key), codec::checksum_of(&value));
+            read.map(|()| scan)
+        })
+    }
+
+    fn read_entries(&self, decoders: &SyncSender<Vec<fjall::KvPair>>) -> Result<(), StoreError> {
+        let mut entries = self.records.iter().peekable();
+        while entries.peek().is_some() {
+            let chunk = entries.by_ref().take(ENTRIES_AT_ONCE).map(fjall::Guard::into_inner).collect::<Result<Vec<_>, _>>();
+            if decoders.send(chunk.map_err(|error| translate(&self.directory(), error))?).is_err() {
+                // They have all met damage, and say so.
+                break;
+            }
         }
-        Ok(scan)
+        Ok(())
     }
 
     fn directory(&self) -> PathBuf {
@@ -311,7 +335,33 @@ impl Owner {
 struct Scan {
     head: Option<Head>,
     records: Vec<Record>,
-    sums: HashMap<u64, u64>,
+    /// Hash of the key, checksum of the envelope.
+    sums: Vec<(u64, u64)>,
+}
+
+impl Scan {
+    fn add(&mut self, other: Self) {
+        self.head = self.head.take().or(other.head);
+        self.records.extend(other.records);
+        self.sums.extend(other.sums);
+    }
+}
+
+fn decode_all(arriving: &Mutex<Receiver<Vec<fjall::KvPair>>>) -> Result<Scan, StoreError> {
+    let mut scan = Scan::default();
+    loop {
+        // The guard must not outlive the wait, so that the other decoders get theirs.
+        let next = arriving.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(entries) = next else { return Ok(scan) };
+        for (key, value) in entries {
+            if *key == *HEAD_KEY {
+                scan.head = Some(codec::decode_head(&value)?);
+            } else {
+                scan.records.push(codec::decode(&key, &value)?);
+                scan.sums.push((xxh3_64(&key), codec::checksum_of(&value)));
+            }
+        }
+    }
 }
 
 /// The stored form of a batch: of several changes of one record the last one counts.
@@ -408,10 +458,10 @@ fn translate(directory: &Path, error: fjall::Error) -> StoreError {
             }
             _ => files::failed(&what(), &error),
         },
+        fjall::Error::Poisoned if files::is_full(directory) => files::failed(&what(), &std::io::ErrorKind::StorageFull.into()),
         fjall::Error::Poisoned => StoreError::Failed {
             what: what(),
-            reason: "an earlier write failed in the background (disk full or failing?); see the log, and start again when it is mended"
-                .into(),
+            reason: "an earlier write failed in the background (is the disk failing?); the log says how".into(),
         },
         fjall::Error::Locked => StoreError::Refused(format!("another process has the store {} open", directory.display())),
         other => damaged(directory, &format!("{other:?}")),

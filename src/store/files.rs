@@ -9,6 +9,9 @@ use std::{
 
 use super::StoreError;
 
+/// With less than this a file system counts as full: a table of the store has some MiB.
+const NEXT_TO_NOTHING_BYTES: u64 = 8 << 20;
+
 /// Replaces the content of `path` at once: whoever reads it, also after a crash, sees the old content or the new one.
 ///
 /// # Errors
@@ -54,6 +57,11 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     // A relative path of one segment has the empty path above it.
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     File::open(path)?.sync_all()
+}
+
+/// True when the file system of `path` has next to nothing left.
+pub(super) fn is_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|file_system| file_system.f_bavail.saturating_mul(file_system.f_frsize) < NEXT_TO_NOTHING_BYTES)
 }
 
 /// `error` with what to do about it.

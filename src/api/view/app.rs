@@ -18,6 +18,7 @@ use crate::{
         app::{App, output},
         id::{DeploymentId, PathId},
         instance::TaskFailure,
+        port::PortClaim,
         time::Timestamp,
     },
 };
@@ -28,13 +29,14 @@ pub struct Context<'a> {
     names: Names<'a>,
     now: Timestamp,
     locks: OnceCell<HashMap<&'a PathId, Vec<&'a DeploymentId>>>,
+    claims: OnceCell<HashMap<&'a PathId, Vec<&'a PortClaim>>>,
 }
 
 impl<'a> Context<'a> {
     /// The snapshot, the server and the time of an answer.
     pub fn new(view: &'a View, info: &'a Info, now: Timestamp) -> Self {
         let names = Names { framework: &info.framework_name, domain: &info.domain };
-        Self { view, names, now, locks: OnceCell::new() }
+        Self { view, names, now, locks: OnceCell::new(), claims: OnceCell::new() }
     }
 
     /// An app, with what `embed` asks for. Costs in proportion to the app's own instances at most.
@@ -73,8 +75,9 @@ impl<'a> Context<'a> {
 
     /// The definition and where the app is reached.
     pub fn definition(&self, app: &App) -> Map<String, Value> {
+        let claims = self.claims().get(&app.id).map_or([].as_slice(), Vec::as_slice);
         let mut fields = output::definition(app);
-        fields.insert("endpoints".into(), json!(endpoints::endpoints(app, &self.view.tables, self.names)));
+        fields.insert("endpoints".into(), json!(endpoints::endpoints(app, claims, &self.view.tables, self.names)));
         fields
     }
 
@@ -96,6 +99,15 @@ impl<'a> Context<'a> {
                 deployment.affected_apps().for_each(|app| locks.entry(app).or_default().push(&deployment.id));
             }
             locks
+        })
+    }
+
+    /// Once for all apps of an answer: each app looking for its own would take the number of apps times the number of claims.
+    fn claims(&self) -> &HashMap<&'a PathId, Vec<&'a PortClaim>> {
+        self.claims.get_or_init(|| {
+            let mut claims: HashMap<&PathId, Vec<&PortClaim>> = HashMap::new();
+            self.view.tables.ports.values().for_each(|claim| claims.entry(&claim.app).or_default().push(claim));
+            claims
         })
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn ports_of<'a>(app: &'a App, instance: &Instance) -> Vec<DeclaredPor
     for mapping in app.port_mappings() {
         match mapping.host_port {
             Some(_) => host_ports.next().into_iter().for_each(|port| add(&mapping.name, mapping.protocol.each(), port, true)),
+            None if mapping.container_port == 0 => {}
             None => add(&mapping.name, mapping.protocol.each(), mapping.container_port, false),
         }
     }

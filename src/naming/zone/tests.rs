@@ -171,6 +171,20 @@ fn we_have_names_ourselves() {
 }
 
 #[test]
+fn the_name_server_has_the_address_that_others_can_ask() {
+    let check = |bound: &[&str], expected: &str| {
+        let bound: Vec<SocketAddr> = bound.iter().map(|text| text.parse().unwrap()).collect();
+        let found: Vec<String> = listening_addresses(&bound, &["10.9.9.9".parse().unwrap()]).iter().map(ToString::to_string).collect();
+        assert_eq!(found.join(" "), expected, "{bound:?}");
+    };
+    check(&["127.0.0.1:53", "10.0.0.1:53", "[fd00::1]:53"], "10.0.0.1 fd00::1");
+    check(&["127.0.0.1:53"], "127.0.0.1");
+    check(&["0.0.0.0:53", "[::]:53"], "10.9.9.9");
+    check(&["127.0.0.1:53", "0.0.0.0:54"], "10.9.9.9");
+    check(&[], "10.9.9.9");
+}
+
+#[test]
 fn an_empty_answer_says_whether_the_name_exists() {
     let zone = zone_of(&world());
     let check = |question: &str, expected: &str| assert_eq!(ask(&zone, question), expected, "{question}");

@@ -12,7 +12,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{port::PortClaim, record::RecordKey},
+    model::{
+        instance::Instance,
+        record::{Meta, RecordKey},
+    },
     store::{
         memory::{Disk, MemoryStore},
         samples::{any_change, bare, full, instance},
@@ -203,6 +206,160 @@ fn damage_anywhere_is_an_error_or_harmless() {
         }
     }
     assert!(noticed * 2 > checked, "only {noticed} of {checked}");
+}
+
+/// How many records each commit of [`a_child_that_commits`] changes; all of them carry the number of the commit.
+const GROUP: u128 = 40;
+
+/// Not a test of its own: [`no_acknowledged_commit_is_lost_by_sudden_death`] runs this in a process which it kills. Commits 1, 2, 3 ... after
+/// what is there, and prints each number when it is acknowledged.
+#[test]
+fn a_child_that_commits() {
+    let Some(path) = std::env::var_os("XTAO_STORE_CHILD") else { return };
+    with(Path::new(&path), async |store| {
+        let mut number = last_commit(&store.load().await.unwrap());
+        let epoch = store.elect().await.unwrap();
+        loop {
+            number += 1;
+            let group = (0..GROUP).map(|n| Instance { incarnation: number, ..instance(n) });
+            let group: Vec<Change> = group.map(|instance| Change::Put(Record::Instance(Arc::new(instance)))).collect();
+            store.commit(epoch, &group).await.unwrap();
+            // The test harness catches what print! writes.
+            writeln!(std::io::stdout(), "acknowledged {number}").unwrap();
+        }
+    });
+}
+
+/// The number that all records carry; 0 without records.
+fn last_commit(records: &[Record]) -> u32 {
+    let numbers: HashSet<u32> = records
+        .iter()
+        .map(|record| match record {
+            Record::Instance(instance) => instance.incarnation,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(numbers.len() <= 1, "half a commit: {numbers:?}");
+    assert!(records.is_empty() || records.len() == GROUP as usize);
+    numbers.into_iter().next().unwrap_or(0)
+}
+
+#[test]
+fn no_acknowledged_commit_is_lost_by_sudden_death() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged = 0;
+    // How many commits each life lasts; the kill then meets the next one at some point of its way.
+    for commits in [1, 30, 2, 200, 7, 3, 90, 1, 11, 47] {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::embedded::tests::a_child_that_commits", "--nocapture"])
+            .env("XTAO_STORE_CHILD", dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut number = |line: String| line.split_once("acknowledged ").map(|(_, number)| number.parse::<u32>().unwrap());
+        lines.by_ref().filter_map(&mut number).take(commits).for_each(|number| acknowledged = number);
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        lines.filter_map(&mut number).for_each(|number| acknowledged = number);
+        let found = last_commit(&records(dir.path()).unwrap());
+        assert!(found == acknowledged || found == acknowledged + 1, "{acknowledged} was acknowledged, {found} is there");
+        acknowledged = found;
+    }
+}
+
+#[test]
+fn a_store_that_is_gone_or_older_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, older) = (dir.path().join(STORE_DIRECTORY), dir.path().join("older"));
+    let grow = || {
+        with(dir.path(), async |store| {
+            let epoch = store.elect().await.unwrap();
+            store.commit(epoch, &puts(&samples())).await.unwrap();
+        });
+    };
+    grow();
+    copy_tree(&store, &older);
+    grow();
+    std::fs::remove_dir_all(&store).unwrap();
+    let error = records(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("it is gone; restore it from a backup"), "{error}");
+    copy_tree(&older, &store);
+    let error = records(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("it ends with commit 2, though commit 4 was seen in it before"), "{error}");
+    std::fs::remove_file(dir.path().join(MARK_FILE)).unwrap();
+    assert!(!records(dir.path()).unwrap().is_empty());
+}
+
+#[test]
+fn a_store_that_was_half_made_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("store.new")).unwrap();
+    std::fs::write(dir.path().join("store.new/0.jnl"), "half").unwrap();
+    assert_eq!(records(dir.path()).unwrap(), []);
+    assert!(!dir.path().join("store.new").exists());
+}
+
+#[test]
+fn after_an_error_every_commit_is_refused_until_reopened() {
+    let dir = tempfile::tempdir().unwrap();
+    with(dir.path(), async |store| {
+        let epoch = store.elect().await.unwrap();
+        store.commit(epoch, &instances(0, 1)).await.unwrap();
+        let meta = Meta { framework_id: Some("x".repeat(codec::MAX_RECORD_BYTES + 1)), ..Meta::default() };
+        let mut batch = instances(1, 1);
+        batch.push(Change::Put(Record::Meta(Arc::new(meta))));
+        assert!(store.commit(epoch, &batch).await.unwrap_err().to_string().contains("the record meta cannot be written"));
+        for result in [store.commit(epoch, &instances(2, 1)).await, store.elect().await.map(drop)] {
+            assert!(result.unwrap_err().to_string().starts_with("the store takes no more writes, because one has failed: the record meta"));
+        }
+    });
+    assert_eq!(records(dir.path()).unwrap().len(), 1);
+}
+
+/// Not a test of its own: [`a_full_disk_ends_in_words_and_loses_nothing`] runs this on a file system of a few MiB.
+#[test]
+fn a_child_that_fills_its_disk() {
+    let Some(path) = std::env::var_os("XTAO_STORE_FILL") else { return };
+    let (path, ballast) = (Path::new(&path), Path::new(&path).join("ballast"));
+    std::fs::write(&ballast, vec![1_u8; 4 << 20]).unwrap();
+    let mut acknowledged = 0;
+    let error = with(path, async |store| {
+        let epoch = store.elect().await.unwrap();
+        loop {
+            if let Err(error) = store.commit(epoch, &instances(acknowledged, 100)).await {
+                assert!(store.commit(epoch, &[]).await.is_err());
+                break error.to_string();
+            }
+            acknowledged += 100;
+        }
+    });
+    writeln!(std::io::stdout(), "failed: {error}").unwrap();
+    let full = records(path).map(|records| records.len());
+    writeln!(std::io::stdout(), "full: {full:?}").unwrap();
+    std::fs::remove_file(&ballast).unwrap();
+    let found = records(path).unwrap().len() as u128;
+    assert!((acknowledged..=acknowledged + 100).contains(&found), "{acknowledged} acknowledged, {found} found");
+    writeln!(std::io::stdout(), "nothing lost").unwrap();
+}
+
+/// Needs root, to have a small file system; without it, it checks nothing.
+#[test]
+fn a_full_disk_ends_in_words_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // The mount is private to the child and goes with it.
+    let script =
+        "mount -t tmpfs -o size=16m tmpfs \"$1\" && exec \"$2\" --exact store::embedded::tests::a_child_that_fills_its_disk --nocapture";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--", "sh", "-c", script, "sh"]).arg(dir.path()).arg(std::env::current_exe().unwrap());
+    let Ok(output) = command.env("XTAO_STORE_FILL", dir.path()).output() else { return };
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() && out.is_empty() {
+        eprintln!("not checked: {err}");
+        return;
+    }
+    assert!(out.contains("free some space on that file system and start again"), "{out}{err}");
+    assert!(out.contains("nothing lost"), "{out}{err}");
 }
 
 /// What the design rests on; run with `XTAO_FIGURES=1` and `--nocapture` on an otherwise idle machine.

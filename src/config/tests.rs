@@ -1,0 +1,257 @@
+//! Layers, defaults, refusals, warnings: each a line of a table.
+
+use super::*;
+
+fn machine() -> Machine {
+    Machine { host_name: "compute1".into(), address: Some("10.0.0.5".parse().unwrap()), directory: "/home/me".into() }
+}
+
+/// Words in `args` and `NAME=value` in `env` are separated by blanks.
+fn load(args: &str, env: &str, file: &str) -> Result<(Config, Vec<Warning>), ConfigError> {
+    let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+    let env: Vec<(String, String)> =
+        env.split_whitespace().map(|pair| pair.split_once('=').map(|(name, value)| (name.into(), value.into())).unwrap()).collect();
+    Config::from(&args, &env, (!file.is_empty()).then_some((Path::new("xtao.toml"), file)), &machine())
+}
+
+fn good(args: &str, env: &str, file: &str) -> Config {
+    let (config, warnings) = load(args, env, file).unwrap_or_else(|error| panic!("{args} {env} {file}: {error}"));
+    assert_eq!(warnings, [], "{args} {env} {file}");
+    config
+}
+
+fn error(args: &str, env: &str, file: &str) -> String {
+    let error = load(args, env, file).map(|(config, _)| panic!("{args} {env} {file}: {config:?}")).unwrap_err();
+    assert_eq!(error.exit_code(), 112);
+    error.to_string()
+}
+
+fn warnings(args: &str, env: &str, file: &str) -> Vec<String> {
+    load(args, env, file).unwrap().1.into_iter().map(|warning| warning.0).collect()
+}
+
+#[test]
+fn without_anything_given_the_defaults_hold() {
+    insta::assert_debug_snapshot!(good("", "", ""));
+}
+
+#[test]
+fn the_help_teaches() {
+    let mut command = command().bin_name("xtao serve");
+    insta::assert_snapshot!(command.render_long_help().to_string());
+    let help = load("--help", "", "").unwrap_err();
+    assert_eq!(help.exit_code(), 0);
+}
+
+#[test]
+fn flags_come_before_the_environment_and_it_before_the_file() {
+    let port = |args: &str, env: &str, file: &str| good(args, env, file).http.address.port();
+    let (flag, variable, file) = ("--http_port 1", "MARATHON_HTTP_PORT=2", "http_port = 3");
+    assert_eq!(port(flag, variable, file), 1);
+    assert_eq!(port("", variable, file), 2);
+    assert_eq!(port("", "", file), 3);
+    assert_eq!(port("", "", ""), 8080);
+    // A list is replaced as a whole.
+    let lists = |args: &str, env: &str, file: &str| good(args, env, file).engine.node_addresses.len();
+    assert_eq!(lists("--node_address 10.0.0.1", "XTAO_NODE_ADDRESS=10.0.0.2,10.0.0.3", "node_address = [\"10.0.0.4\"]"), 1);
+    assert_eq!(lists("", "XTAO_NODE_ADDRESS=10.0.0.2,10.0.0.3", "node_address = [\"10.0.0.4\"]"), 2);
+}
+
+#[test]
+fn names_may_have_dashes_and_values_keep_theirs() {
+    let config = good("--framework-name=my-cloud --local-port-min 100 --env-vars-prefix a-b", "", "host-mode-ports = \"2000-3000\"");
+    assert_eq!(config.identity.framework_name, "my-cloud");
+    assert_eq!(config.core.local_port_min, 100);
+    assert_eq!(config.core.env_vars_prefix.as_deref(), Some("a-b"));
+    assert_eq!(config.core.host_mode_ports, PortSpan { first: 2000, last: 3000 });
+}
+
+#[test]
+fn every_setting_arrives_where_it_belongs() {
+    let file = r#"
+        work_dir = "data"
+        logging_level = "debug"
+        hostname = "n1"
+        framework_name = "prod"
+        http_address = "::1"
+        http_port = 8081
+        webui_url = "https://ui"
+        node_address = ["10.0.0.7", "fd00::7", "10.0.0.7"]
+        docker_host = "unix:///run/d.sock"
+        agent_attributes = "rack:1;disk:ssd"
+        agent_resources = "cpus:1.5;mem:1000;disk:2000;ports:[30000-40000]"
+        host_volume_allow = "/srv,/data"
+        host_volume_deny = ["/srv/secret"]
+        dns_address = ["10.0.0.7"]
+        dns_port = 5353
+        dns_http_port = 8124
+        host_mode_ports = "1100-1199"
+        bridge_mode_ports = "31100-31199"
+        reserved_ports = [1110, "1120-1122"]
+        local_port_min = 11000
+        local_port_max = 12000
+        brick_overcommit = 1.5
+        brick_reserve = 100
+        fence_command = "/usr/local/bin/fence"
+        fence_after = 5
+        max_running_deployments = 1
+        zk_max_versions = 2
+        task_launch_confirm_timeout = 3
+        task_launch_timeout = 4
+        kill_retry_timeout = 5
+        kill_chunk_size = 6
+        decline_offer_duration = 7
+        max_instances_per_offer = 8
+        reconciliation_interval = 9
+        env_vars_prefix = "P_"
+        mesos_role = "role"
+        default_network_name = "net"
+    "#;
+    let (config, warnings) = load("", "", file).unwrap();
+    assert_eq!(warnings.len(), 1, "of the fence: {warnings:?}");
+    insta::assert_debug_snapshot!(config);
+}
+
+#[test]
+fn the_api_stays_on_loopback() {
+    for address in ["127.0.0.1", "127.0.0.9", "::1", "localhost"] {
+        assert!(good("", &format!("MARATHON_HTTP_ADDRESS={address}"), "").http.address.ip().is_loopback());
+    }
+    for address in ["0.0.0.0", "::", "10.0.0.5"] {
+        let found = error(&format!("--http_address {address}"), "", "");
+        assert!(found.starts_with("--http_address: the API cannot listen on") && found.contains("no authentication yet"), "{found}");
+    }
+}
+
+#[test]
+fn services_are_reached_by_the_route_out_unless_told_otherwise() {
+    let addresses = |config: &Config| (config.engine.node_addresses.clone(), config.dns.addresses.clone());
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    assert_eq!(addresses(&good("", "", "")), (vec![ip("10.0.0.5")], vec![ip("10.0.0.5"), ip("127.0.0.1")]));
+    let config = good("--node_address 10.0.0.6,10.0.0.7 --node_address 10.0.0.6 --dns_address 0.0.0.0", "", "");
+    assert_eq!(addresses(&config), (vec![ip("10.0.0.6"), ip("10.0.0.7")], vec![ip("0.0.0.0")]));
+    let alone = Machine { address: None, ..machine() };
+    let (config, warnings) = Config::from(&[], &[], None, &alone).unwrap();
+    assert_eq!(addresses(&config), (vec![ip("127.0.0.1")], vec![ip("127.0.0.1")]));
+    assert!(warnings[0].0.contains("from this machine alone; see --node_address"));
+}
+
+#[test]
+fn what_cannot_be_used_is_said_with_its_place() {
+    let check = |args: &str, env: &str, file: &str, expected: &str| {
+        let found = error(args, env, file);
+        assert!(found.contains(expected), "{args} {env} {file}:\n{found}");
+    };
+    check("--http_prot 1", "", "", "a similar argument exists: '--http_port'");
+    check("--no-such-thing", "", "", "unexpected argument '--no_such_thing'");
+    check("stray", "", "", "unexpected argument 'stray'");
+    check("--http_port 70000", "", "", "invalid value '70000' for '--http_port <PORT>'");
+    check("--http_port 1 --http_port 2", "", "", "cannot be used multiple times");
+    check("", "MARATHON_HTTP_PORT=x", "", "MARATHON_HTTP_PORT: invalid value 'x' for '--http_port <PORT>'");
+    check("--http_port 1", "MARATHON_HTTP_PORT=x", "", "MARATHON_HTTP_PORT: invalid value 'x'");
+    check("", "MARATHON_HTTP_PORT=", "", "MARATHON_HTTP_PORT: a value is required");
+    check("", "XTAO_DNS_PORT=x", "", "XTAO_DNS_PORT: invalid value 'x'");
+    check("", "", "dns_port = 'x'", "dns_port in xtao.toml: invalid value 'x'");
+    check("", "", "dns_prot = 1", "dns_prot in xtao.toml: there is no such setting; did you mean dns_port?");
+    check("", "", "xyzzy = true", "xyzzy in xtao.toml: there is no such setting");
+    check("", "", "[dns]\nport = 1", "dns in xtao.toml: there is no such setting");
+    check("", "", "dns_port = true", "dns_port in xtao.toml: must be a text, a number or a list of them");
+    check("", "", "dns_address = [[1]]", "dns_address in xtao.toml: must be a list of texts or numbers");
+    check("", "", "ha = 1", "ha in xtao.toml: must be true or false");
+    check("", "", "config = 'x'", "config in xtao.toml: a file cannot name another one");
+    check("", "", "dns_port =", "the configuration file xtao.toml: it is not TOML");
+    check("--local_port_min 20000", "", "", "--local_port_max: must be above --local_port_min, which is 20000");
+    check("--host_mode_ports 1024-31000", "", "", "--bridge_mode_ports: 31000-32000 overlaps --host_mode_ports 1024-31000");
+    check("--dns_http_port 8080", "", "", "--dns_http_port: 8080 is also the port of the API (--http_port) there");
+    check("--dns_http_port 53", "", "", "--dns_http_port: 53 is also the port of the name server");
+    check("--dns_port 8080", "", "", "--dns_port: 8080 is also the port of the API");
+    check("--kill_chunk_size 0", "", "", "must be at least 1");
+}
+
+#[test]
+fn what_would_be_dangerous_to_ignore_is_refused() {
+    let check = |args: &str, env: &str, file: &str, expected: &str| {
+        let found = error(args, env, file);
+        assert!(found.starts_with(expected), "{found}");
+    };
+    check("--master zk://localhost:2181/mesos", "", "", "--master: this version runs tasks with the embedded Docker engine only");
+    check("--zk=zk://localhost:2181/marathon", "", "", "--zk: this version keeps its state in the embedded store only");
+    check("", "MARATHON_MASTER=http://m:5050", "", "MARATHON_MASTER: this version runs tasks with the embedded Docker engine only");
+    check("", "", "zk = 'zk://x'", "zk in xtao.toml: this version keeps its state in the embedded store only");
+    check("--http_credentials a:b", "", "", "--http_credentials: this version has no authentication yet");
+    check("", "MESOSPHERE_HTTP_CREDENTIALS=a:b", "", "MESOSPHERE_HTTP_CREDENTIALS: this version has no authentication yet");
+    check("--disable_http", "", "", "--http: this version has no TLS yet");
+    check("", "", "http = false", "http in xtao.toml: this version has no TLS yet");
+    check("--plugin_dir /x --plugin_conf /y", "", "", "--plugin_dir: this version has no plugins");
+    good("--http", "", "");
+}
+
+#[test]
+fn what_has_no_effect_is_said() {
+    let check = |args: &str, env: &str, file: &str, expected: &[&str]| assert_eq!(warnings(args, env, file), expected);
+    check("--ha", "", "", &["--ha has no effect: there is one server and no election"]);
+    check("--disable-ha", "", "", &["--ha has no effect: there is one server and no election"]);
+    check("", "MARATHON_DISABLE_HA=", "", &["MARATHON_DISABLE_HA has no effect: there is one server and no election"]);
+    check("", "", "disable_ha = true", &["disable_ha in xtao.toml has no effect: there is one server and no election"]);
+    check(
+        "--zk_timeout 5",
+        "MARATHON_ZK_TIMEOUT=7",
+        "",
+        &["--zk_timeout has no effect: there is no ZooKeeper: state is kept in --work_dir"],
+    );
+    check("", "MARATHON_FOO=1", "", &["MARATHON_FOO has no effect: Marathon has no such flag"]);
+    check("", "MARATHON_DNS_PORT=1", "", &["MARATHON_DNS_PORT has no effect: Marathon has no such flag; use XTAO_DNS_PORT"]);
+    check("", "XTAO_HTTP_PORT=1", "", &["XTAO_HTTP_PORT has no effect: there is no such setting; use MARATHON_HTTP_PORT"]);
+    check("", "XTAO_DNS_PROT=1", "", &["XTAO_DNS_PROT has no effect: there is no such setting"]);
+    check("", "MARATHON_APP_ID=/x MARATHON_APP_VERSION=1 PATH=/bin HOST=h", "", &[]);
+    check(
+        "--fence_command /bin/fence",
+        "",
+        "",
+        &[
+            "--fence_command and --fence_after have no effect yet: this version runs one node, which it cannot lose contact with; see xtao brick fence",
+        ],
+    );
+    check(
+        "--agent_resources ports:[31000-31500]",
+        "",
+        "",
+        &["--bridge_mode_ports 31000-32000 are not all among the ports of --agent_resources; those outside are never used"],
+    );
+    check("--docker_host tcp://h:2375", "", "", &["--docker_host tcp://h:2375 is neither encrypted nor protected by a password"]);
+}
+
+#[test]
+fn every_known_flag_is_accepted_once_and_named_once() {
+    let mut names: Vec<&str> = marathon::NO_MEANING.iter().chain(&marathon::REFUSED).map(|known| known.name).collect();
+    names.extend(flags::OURS);
+    names.sort_unstable();
+    let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).collect();
+    assert_eq!(twice, Vec::<&[&str]>::new());
+    let command = command();
+    for ours in flags::OURS {
+        assert!(command.get_arguments().any(|arg| arg.get_long() == Some(ours)), "{ours}");
+    }
+    command.debug_assert();
+    for known in &marathon::NO_MEANING {
+        let args = match known.takes {
+            marathon::Takes::Value => format!("--{} 1", known.name),
+            marathon::Takes::Switch => format!("--{0} --disable_{0}", known.name),
+        };
+        assert_eq!(warnings(&args, "", "").len(), 1, "{args}");
+    }
+}
+
+#[test]
+fn the_file_is_named_by_flag_or_variable() {
+    let check = |args: &[&str], variable: &str, expected: Option<&str>| {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let env = [("XTAO_CONFIG".to_owned(), variable.to_owned())];
+        assert_eq!(config_file(&args, &env), expected.map(PathBuf::from));
+    };
+    check(&["--config", "/a"], "/b", Some("/a"));
+    check(&["--http_port", "1", "--config=/a"], "", Some("/a"));
+    check(&[], "/b", Some("/b"));
+    check(&[], "", None);
+    check(&["--config_x", "/a"], "", None);
+}

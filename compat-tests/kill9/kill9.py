@@ -104,7 +104,7 @@ class Client(threading.Thread):
         self.generation += 1
         if state is None:
             new = self.generation, self.random.randint(1, 2)
-            return "POST", "/v2/apps", definition(app, *new), new
+            return "POST", "/v2/apps?force=true", definition(app, *new), new
         generation, instances = state
         kind = self.random.choice(("scale", "update", "restart", "delete"))
         if kind == "scale":

@@ -380,9 +380,9 @@ class Walk:
             self.marathon.ask("DELETE", f"/v2/bricks/{brick['name']}")
         for port in self.marathon.ask("GET", "/v2/ports")["ports"]:
             self.marathon.ask("DELETE", f"/v2/ports/{port['port']}")
-        left = self.marathon.ask("GET", "/v2/bricks")["bricks"], self.marathon.ask("GET", "/v2/ports")["ports"]
-        if left != ([], []):
-            raise Failure(f"left: {left}")
+        left = lambda: [*self.marathon.ask("GET", "/v2/bricks")["bricks"], *self.marathon.ask("GET", "/v2/ports")["ports"]]
+        # A brick is listed until its node has confirmed that the data is gone.
+        until("all bricks and ports to be gone", lambda: not left(), 15)
 
 
 def volume(app, path):

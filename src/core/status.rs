@@ -44,7 +44,8 @@ fn connected(turn: &mut Turn<'_, '_>, framework_id: String, master: String) {
     } else {
         pairs.insert("frameworkId".into(), framework_id.clone().into());
         turn.event("scheduler_registered_event", None, pairs);
-        turn.put(Record::Meta(Meta { framework_id: Some(framework_id) }.into()));
+        let meta = Meta { framework_id: Some(framework_id), ..(*turn.state.tables.meta).clone() };
+        turn.put(Record::Meta(meta.into()));
     }
     turn.state.connected_to = Some(master.into());
     turn.state.offers.clear();

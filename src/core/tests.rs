@@ -142,6 +142,7 @@ impl World {
     fn restart(&mut self) {
         let t = self.tables();
         let mut records: Vec<Record> = Vec::new();
+        records.push(Record::Meta(t.meta.clone()));
         records.extend(t.apps.values().cloned().map(Record::App));
         records.extend(t.bricks.values().cloned().map(Record::Brick));
         records.extend(t.definitions.values().cloned().map(Record::Definition));
@@ -210,6 +211,23 @@ fn a_failed_task_is_launched_again_in_the_same_instance_after_its_back_off() {
     world.wait(1);
     let second = world.offer("a", 4, 1000).remove(0);
     assert_eq!((second.task.instance.clone(), second.task.incarnation), (first.task.instance, 2));
+}
+
+#[test]
+fn what_is_being_replaced_does_not_touch_the_back_off_of_its_successor() {
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let old = world.offer("a", 9, 1000).remove(0);
+    world.status(&old.task, TaskState::Running);
+    world.update("/web", json!({"cpus": 2}), false).unwrap();
+    let new = world.offer("a", 9, 1000).remove(0);
+    world.status(&new.task, TaskState::Failed);
+    world.status(&old.task, TaskState::Failed);
+    assert!(world.offer("a", 9, 1000).is_empty());
+    world.wait(1999);
+    assert!(world.offer("a", 9, 1000).is_empty());
+    world.wait(1);
+    assert_eq!(world.offer("a", 9, 1000).len(), 1);
 }
 
 #[test]
@@ -383,6 +401,24 @@ fn a_brick_survives_its_app_and_cannot_shrink() {
     let epoch = world.tables().bricks[&name].epoch;
     world.cluster(ClusterEvent::Brick(BrickReport::Destroyed { brick: name, epoch }));
     assert!(world.tables().bricks.is_empty());
+}
+
+#[test]
+fn an_app_whose_brick_was_released_by_force_starts_with_a_new_one() {
+    let mut world = World::new();
+    world.create(json!({"id": "/web", "cmd": "sleep 9"})).unwrap();
+    world.create(database()).unwrap();
+    let name = world.tables().bricks.keys().next().unwrap().clone();
+    let first = world.offer("a", 9, 1000).into_iter().find(|launch| !launch.bricks.is_empty()).unwrap();
+    world.status(&first.task, TaskState::Failed);
+    let epoch = first.bricks[0].epoch;
+    world.cluster(ClusterEvent::Brick(BrickReport::Released { brick: name.clone(), epoch, agent: AgentId::new("a") }));
+    world.request(Request::ReleaseBrick { brick: name.clone(), force: true }).unwrap();
+    world.wait(60_000);
+    assert!(world.offer("a", 9, 1000).is_empty());
+    world.cluster(ClusterEvent::Brick(BrickReport::Destroyed { brick: name, epoch }));
+    let second = world.offer("b", 9, 1000).remove(0);
+    assert!(second.bricks[0].epoch > epoch);
 }
 
 #[test]

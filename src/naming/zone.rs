@@ -194,10 +194,7 @@ impl Zone {
     pub fn apply<'a>(&mut self, view: &View, changed: impl IntoIterator<Item = &'a RecordKey>, now: Timestamp) {
         for key in changed {
             if let RecordKey::Instance(id) = key {
-                self.remove(id);
-                if let Some(instance) = view.tables.instances.get(id) {
-                    self.insert(instance);
-                }
+                self.follow(id, view.tables.instances.get(id));
             }
         }
         self.refer_to(&view.tables, now);
@@ -261,13 +258,31 @@ impl Zone {
         }
     }
 
-    fn insert(&mut self, instance: &Arc<Instance>) {
-        let Some(member) = Member::of(instance) else { return };
-        self.hashes.insert((member.hash, instance.id.clone()));
-        if !self.has_members(instance.app()) {
-            self.insert_labels(instance.app());
+    fn follow(&mut self, id: &InstanceId, instance: Option<&Arc<Instance>>) {
+        let before = self.members.get(id);
+        if let (Some(before), Some(instance)) = (before, instance)
+            && Arc::ptr_eq(&before.instance, instance)
+        {
+            return;
         }
-        self.members.insert(instance.id.clone(), member);
+        let hash_before = before.map(|before| before.hash);
+        let after = instance.and_then(Member::of);
+        match after {
+            // The same task: it is found under the same names.
+            Some(after) if hash_before == Some(after.hash) => _ = self.members.insert(id.clone(), after),
+            after => {
+                self.remove(id);
+                after.into_iter().for_each(|after| self.insert(id, after));
+            }
+        }
+    }
+
+    fn insert(&mut self, id: &InstanceId, member: Member) {
+        self.hashes.insert((member.hash, id.clone()));
+        if !self.has_members(id.app()) {
+            self.insert_labels(id.app());
+        }
+        self.members.insert(id.clone(), member);
     }
 
     fn remove(&mut self, id: &InstanceId) {

@@ -10,7 +10,10 @@ use std::{convert::Infallible, fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, broadcast, mpsc, watch},
+    time::MissedTickBehavior,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::info;
 use warp::{
@@ -90,12 +93,15 @@ impl Stream {
         let closed = async { closing.wait_for(|closing| *closing).await.is_ok() };
         tokio::pin!(closed);
         let mut waiting_for_end = true;
+        // Also while there are events, but none that is wanted here.
+        let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + self.heartbeat, self.heartbeat);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let alive = tokio::select! {
                 told = &mut closed, if waiting_for_end => { waiting_for_end = false; !told }
                 () = self.frames.closed() => false,
                 commit = self.commits.recv() => self.deliver(commit).await,
-                () = tokio::time::sleep(self.heartbeat) => self.frames.send(Ok(Bytes::from_static(b"\r\n"))).await.is_ok(),
+                _ = heartbeat.tick() => self.frames.send(Ok(Bytes::from_static(b"\r\n"))).await.is_ok(),
             };
             if !alive {
                 return;

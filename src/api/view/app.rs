@@ -18,6 +18,7 @@ use crate::{
         app::{App, output},
         id::{DeploymentId, PathId},
         instance::TaskFailure,
+        port::PortClaim,
         time::Timestamp,
     },
 };
@@ -28,19 +29,20 @@ pub struct Context<'a> {
     names: Names<'a>,
     now: Timestamp,
     locks: OnceCell<HashMap<&'a PathId, Vec<&'a DeploymentId>>>,
+    claims: OnceCell<HashMap<&'a PathId, Vec<&'a PortClaim>>>,
 }
 
 impl<'a> Context<'a> {
     /// The snapshot, the server and the time of an answer.
     pub fn new(view: &'a View, info: &'a Info, now: Timestamp) -> Self {
         let names = Names { framework: &info.framework_name, domain: &info.domain };
-        Self { view, names, now, locks: OnceCell::new() }
+        Self { view, names, now, locks: OnceCell::new(), claims: OnceCell::new() }
     }
 
     /// An app, with what `embed` asks for. Costs in proportion to the app's own instances at most.
     pub fn app(&self, app: &App, embed: Embed) -> Map<String, Value> {
         let tables = &self.view.tables;
-        let mut fields = self.definition(app);
+        let mut fields = self.definition(app, embed.endpoints);
         let mut set = |name: &str, value: Value| _ = fields.insert(name.into(), value);
         if embed.counts {
             let tally = tables.tallies.get(&app.id);
@@ -71,16 +73,21 @@ impl<'a> Context<'a> {
         fields
     }
 
-    /// The definition and where the app is reached.
-    pub fn definition(&self, app: &App) -> Map<String, Value> {
+    /// The definition and where the app is reached. The latter only when it uses what Marathon does not know, or when it is asked for: clients with
+    /// typed models (marathon-python) fail on a key that Marathon never sends.
+    pub fn definition(&self, app: &App, with_endpoints: bool) -> Map<String, Value> {
         let mut fields = output::definition(app);
-        fields.insert("endpoints".into(), json!(endpoints::endpoints(app, &self.view.tables, self.names)));
+        if !with_endpoints && !endpoints::is_extended(app) {
+            return fields;
+        }
+        let claims = self.claims().get(&app.id).map_or([].as_slice(), Vec::as_slice);
+        fields.insert("endpoints".into(), json!(endpoints::endpoints(app, claims, &self.view.tables, self.names)));
         fields
     }
 
     /// What `POST /v2/apps` answers: nothing runs yet, the version is bare, and the deployment is named whether or not it still runs.
-    pub fn created(&self, app: &App, deployment: &DeploymentId) -> Map<String, Value> {
-        let mut fields = self.definition(app);
+    pub fn created(&self, app: &App, deployment: &DeploymentId, embed: Embed) -> Map<String, Value> {
+        let mut fields = self.definition(app, embed.endpoints);
         fields.shift_remove("versionInfo");
         for counter in ["tasksStaged", "tasksRunning", "tasksHealthy", "tasksUnhealthy"] {
             fields.insert(counter.into(), 0.into());
@@ -96,6 +103,15 @@ impl<'a> Context<'a> {
                 deployment.affected_apps().for_each(|app| locks.entry(app).or_default().push(&deployment.id));
             }
             locks
+        })
+    }
+
+    /// Once for all apps of an answer: each app looking for its own would take the number of apps times the number of claims.
+    fn claims(&self) -> &HashMap<&'a PathId, Vec<&'a PortClaim>> {
+        self.claims.get_or_init(|| {
+            let mut claims: HashMap<&PathId, Vec<&PortClaim>> = HashMap::new();
+            self.view.tables.ports.values().for_each(|claim| claims.entry(&claim.app).or_default().push(claim));
+            claims
         })
     }
 }

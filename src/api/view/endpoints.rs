@@ -1,5 +1,8 @@
 //! Where a service is reached: `endpoints` in an app's JSON. Ours; Marathon has nothing like it.
 //!
+//! Shown unasked for apps that use `@PORT` or bricks, and for every app with `embed=endpoints`: an app that uses nothing of ours looks exactly as on
+//! Marathon.
+//!
 //! Order: allotted ports first, those of the environment before those of definitions and mappings, each in the order written; then the other ports
 //! in theirs. So the first endpoint is the one that was asked for with `@PORT`.
 //!
@@ -18,12 +21,10 @@ use crate::{
         app::{App, EnvValue, Network, PortNumber, Protocol},
         id::PathId,
         instance::{Condition, Instance},
-        port::Position,
+        port::{PortClaim, Position, token},
     },
+    naming::label::Rule,
 };
-
-/// The longest label of a domain name.
-const MAX_LABEL_BYTES: usize = 63;
 
 /// One way to reach an app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -52,15 +53,15 @@ pub struct Names<'a> {
     pub domain: &'a str,
 }
 
-/// Every way to reach `app`, the most wanted first. Costs in proportion to the app's own ports, claims and instances.
-pub fn endpoints(app: &App, tables: &Tables, names: Names<'_>) -> Vec<Endpoint> {
-    let framework: Vec<String> = names.framework.split('.').map(label_of).filter(|part| !part.is_empty()).collect();
+/// Every way to reach `app`, the most wanted first. `claims` are the app's own. Costs in proportion to the app's ports, claims and instances.
+pub fn endpoints(app: &App, claims: &[&PortClaim], tables: &Tables, names: Names<'_>) -> Vec<Endpoint> {
+    let framework = Rule::default().fragment(names.framework);
     let label = label(&app.id);
-    let host = |part: &str| format!("{label}.{}.{part}{}", framework.join("."), names.domain);
+    let host = |part: &str| format!("{label}.{framework}.{part}{}", names.domain);
     let (own, node) = (host(""), host("slave."));
     let main = if app.network == Network::Bridge { &node } else { &own };
 
-    let mut found: Vec<(bool, Endpoint)> = allotted_in_env(app, tables)
+    let mut found: Vec<(bool, Endpoint)> = allotted_in_env(app, claims)
         .into_iter()
         .map(|(name, port)| {
             let endpoint = Endpoint { name, host: main.clone(), port: Some(port), protocol: "tcp", container_port: Some(port) };
@@ -72,32 +73,27 @@ pub fn endpoints(app: &App, tables: &Tables, names: Names<'_>) -> Vec<Endpoint> 
     found.into_iter().map(|(_, endpoint)| endpoint).collect()
 }
 
-/// The label of an app below the framework's name: `/shop/v2/api` is `api-v2-shop`.
-pub fn label(app: &PathId) -> String {
-    label_of(&app.host_form())
+/// True when the app uses what Marathon does not have: `@PORT` or a brick.
+pub fn is_extended(app: &App) -> bool {
+    let in_env = |value: &EnvValue| matches!(value, EnvValue::Text(text) if token::tokens(text).next().is_some());
+    app.env.values().any(in_env)
+        || app.port_definitions.iter().any(|definition| is_allotted(definition.port))
+        || app.port_mappings().iter().any(|mapping| mapping.host_port.is_some_and(is_allotted))
+        || app.bricks().next().is_some()
 }
 
-/// Mesos-DNS' rule for a label, its refilling after the cut included.
-fn label_of(name: &str) -> String {
-    let letters = name.bytes().filter_map(|byte| match byte {
-        b'A'..=b'Z' => Some(byte.to_ascii_lowercase() as char),
-        b'a'..=b'z' | b'0'..=b'9' => Some(byte as char),
-        b'-' | b'.' | b'_' => Some('-'),
-        _ => None,
-    });
-    let all: String = letters.collect();
-    let all = all.trim_start_matches('-');
-    let (head, tail) = all.split_at(all.len().min(MAX_LABEL_BYTES));
-    let kept = head.trim_end_matches('-');
-    let refill = if kept.len() < head.len() { tail.trim_start_matches('-') } else { "" };
-    let room = MAX_LABEL_BYTES - kept.len();
-    format!("{kept}{}", &refill[..refill.len().min(room)])
+fn is_allotted(port: PortNumber) -> bool {
+    matches!(port, PortNumber::Allotted(_) | PortNumber::Wanted)
+}
+
+/// The label of an app below the framework's name: `/shop/v2/api` is `api-v2-shop`.
+pub fn label(app: &PathId) -> String {
+    Rule::default().label(&app.host_form())
 }
 
 /// The ports of definitions or mappings, and whether they are allotted.
 fn declared(app: &App, tables: &Tables, own: &str, node: &str) -> Vec<(bool, Endpoint)> {
     let mut placed = Placed::of(app, tables);
-    let allotted = |port: PortNumber| matches!(port, PortNumber::Allotted(_) | PortNumber::Wanted);
     if app.network == Network::Host {
         let definitions = app.port_definitions.iter().enumerate().map(|(index, definition)| {
             let offered = placed.next();
@@ -108,7 +104,7 @@ fn declared(app: &App, tables: &Tables, own: &str, node: &str) -> Vec<(bool, End
             };
             let name = definition.name.clone().unwrap_or_else(|| format!("PORT{index}"));
             let protocol = definition.protocol.as_str();
-            (allotted(definition.port), Endpoint { name, host: own.to_owned(), port, protocol, container_port: port })
+            (is_allotted(definition.port), Endpoint { name, host: own.to_owned(), port, protocol, container_port: port })
         });
         return definitions.collect();
     }
@@ -125,7 +121,7 @@ fn declared(app: &App, tables: &Tables, own: &str, node: &str) -> Vec<(bool, End
         let name = mapping.name.clone().unwrap_or_else(|| format!("PORT{index}"));
         let protocol = Protocol::as_str(mapping.protocol);
         let endpoint = Endpoint { name, host: host.to_owned(), port, protocol, container_port: declared.or(port) };
-        (mapping.host_port.is_some_and(allotted), endpoint)
+        (mapping.host_port.is_some_and(is_allotted), endpoint)
     });
     mappings.collect()
 }
@@ -150,43 +146,18 @@ impl<'a> Placed<'a> {
 }
 
 /// The claims that stand behind the `@PORT`s of the environment: the variable in which each appears first, and its number.
-fn allotted_in_env(app: &App, tables: &Tables) -> Vec<(String, u16)> {
-    let mut wanted: Vec<(u16, &str)> = Vec::new();
+fn allotted_in_env(app: &App, claims: &[&PortClaim]) -> Vec<(String, u16)> {
+    let number = |index: u16| claims.iter().find(|claim| claim.position == Position::Env(index)).map(|claim| claim.port);
+    let mut found: Vec<(String, u16)> = Vec::new();
     for (name, value) in &app.env {
         let EnvValue::Text(text) = value else { continue };
-        for index in tokens(text) {
-            if !wanted.iter().any(|(seen, _)| *seen == index) {
-                wanted.push((index, name));
+        for port in token::tokens(text).filter_map(number) {
+            if !found.iter().any(|(_, known)| *known == port) {
+                found.push((name.clone(), port));
             }
         }
     }
-    if wanted.is_empty() {
-        return Vec::new();
-    }
-    let claims: Vec<(u16, u16)> = tables
-        .ports
-        .values()
-        .filter(|claim| claim.app == app.id)
-        .filter_map(|claim| if let Position::Env(index) = claim.position { Some((index, claim.port)) } else { None })
-        .collect();
-    let number = |wanted: u16| claims.iter().find(|(index, _)| *index == wanted).map(|(_, port)| *port);
-    wanted.into_iter().filter_map(|(index, name)| Some((name.to_owned(), number(index)?))).collect()
-}
-
-/// The numbers of the `@PORT` tokens in a value: 0 for `@PORT`, 1 for `@PORT1`. Not after a word character or another `@`, not before a letter or `_`.
-fn tokens(text: &str) -> Vec<u16> {
-    let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    let found = text.match_indices("@PORT").filter_map(|(at, token)| {
-        let rest = &text[at + token.len()..];
-        let digits = rest.len() - rest.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
-        let before = text[..at].chars().next_back();
-        let after = rest[digits..].chars().next();
-        if before.is_some_and(|letter| letter == '@' || is_word(letter)) || after.is_some_and(is_word) {
-            return None;
-        }
-        if digits == 0 { Some(0) } else { rest[..digits].parse().ok() }
-    });
-    found.collect()
+    found
 }
 
 #[cfg(test)]
@@ -204,25 +175,14 @@ mod tests {
         check(&format!("/y/{}", "x".repeat(62)), &format!("{}y", "x".repeat(62)));
     }
 
-    #[test]
-    fn tokens_are_whole_words() {
-        let check = |text: &str, expected: &[u16]| assert_eq!(tokens(text), expected, "{text}");
-        check("@PORT", &[0]);
-        check("http://0.0.0.0:@PORT/", &[0]);
-        check("@PORT1,@PORT2 @PORT", &[1, 2, 0]);
-        check("user@PORT", &[]);
-        check("@PORTAL @PORT_X @PORT1a @@PORT", &[]);
-        check("@PORT99999", &[]);
-        check("ä@PORTä", &[0]);
-    }
-
     /// `name host port protocol containerPort`, one a line.
     fn check(world: &World, id: &str, expected: &[&str]) {
         let tables = &world.view.tables;
         let app = tables.app(&id.parse().unwrap()).unwrap();
         let names = Names { framework: "marathon", domain: "mesos" };
         let text = |port: Option<u16>| port.map_or("-".into(), |port| port.to_string());
-        let found = endpoints(app, tables, names);
+        let claims: Vec<&PortClaim> = tables.ports.values().map(|claim| &**claim).filter(|claim| claim.app == app.id).collect();
+        let found = endpoints(app, &claims, tables, names);
         let lines = found.iter().map(|e| format!("{} {} {} {} {}", e.name, e.host, text(e.port), e.protocol, text(e.container_port)));
         assert_eq!(lines.collect::<Vec<_>>(), expected);
     }

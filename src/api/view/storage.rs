@@ -30,7 +30,7 @@ pub fn port(view: &View, claim: &PortClaim) -> Value {
 }
 
 /// One brick; sizes in MiB. `holder` is the one task that may have it mounted, `home` the node that has the data, `stuck` why a release does not
-/// come to its end.
+/// come to its end, `condemned` that it was released for good and its data is being deleted.
 pub fn brick(view: &View, brick: &Brick) -> Value {
     let mut fields = json!({
         "name": brick.name,
@@ -49,6 +49,7 @@ pub fn brick(view: &View, brick: &Brick) -> Value {
     set("used", usage.and_then(|usage| usage.used).map(Value::from));
     set("fileSystemSize", usage.and_then(|usage| usage.size).map(Value::from));
     set("stuck", usage.and_then(|usage| usage.stuck.as_deref()).map(Value::from));
+    set("condemned", brick.condemned.then_some(Value::Bool(true)));
     set("lastMounted", brick.last_mounted.map(|at| json!(at)));
     set("home", brick.home.as_ref().map(|agent| node(view, agent)));
     set(

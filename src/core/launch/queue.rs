@@ -86,11 +86,15 @@ impl Queue {
     }
 }
 
-/// A task of the app has failed: the next launch waits, longer each time.
+/// A task of the app has failed: the next launch waits, longer each time. What fails while it is being replaced is not launched again, and must not
+/// hold up what replaces it.
 pub(in crate::core) fn delay(turn: &mut Turn<'_, '_>, instance: &Instance) {
-    let Some(app) = turn.state.tables.definition_of(instance).cloned() else { return };
+    let Some(app) = turn.state.tables.app(instance.app()).cloned() else { return };
     let (now, wall) = (turn.now(), turn.wall());
     let (backoff, config) = (app.backoff, app.version_info.last_config_change_at);
+    if instance.version < config && turn.state.locks.contains_key(&app.id) {
+        return;
+    }
     let before =
         turn.state.queue.delays.get(&app.id).filter(|delay| delay.config == config && now <= delay.until.after_ms(delay.forget_ms));
     let wait_ms = match before {

@@ -60,10 +60,6 @@ pub struct Identity {
 pub struct Http {
     /// Loopback, until there is authentication. Port 0: any free one.
     pub address: SocketAddr,
-    /// Requests in work at once; `None`: no limit.
-    pub max_concurrent_requests: Option<usize>,
-    /// Origins that browsers may use the API from.
-    pub allow_origin: Vec<String>,
 }
 
 /// What decisions depend on.
@@ -242,11 +238,7 @@ fn config_file(args: &[String], env: &[(String, String)]) -> Option<PathBuf> {
 fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>) -> Result<Config, ConfigError> {
     let node_addresses = node_addresses(&flags, machine, warnings);
     let dns = Dns { addresses: dns_addresses(&flags, &node_addresses), port: flags.dns_port, http_port: flags.dns_http_port };
-    let http = Http {
-        address: loopback(flags.http_address, flags.http_port)?,
-        max_concurrent_requests: flags.http_max_concurrent_requests.map(|number| number as usize),
-        allow_origin: flags.access_control_allow_origin,
-    };
+    let http = Http { address: loopback(flags.http_address, flags.http_port)? };
     let listeners = [http.address.port(), dns.port, dns.http_port];
     let ms = Duration::from_millis;
     Ok(Config {
@@ -369,8 +361,9 @@ fn check(config: &Config, warnings: &mut Vec<Warning>) -> Result<(), ConfigError
     if engine.docker_host.starts_with("tcp://") || engine.docker_host.starts_with("http://") {
         warnings.push(Warning(format!("--docker_host {} is neither encrypted nor protected by a password", engine.docker_host)));
     }
-    if bricks.fence_command.is_none() && bricks.fence_after != Duration::from_secs(DEFAULT_FENCE_AFTER_SECONDS) {
-        warnings.push(Warning("--fence_after has no effect without --fence_command".into()));
+    if bricks.fence_command.is_some() || bricks.fence_after != Duration::from_secs(DEFAULT_FENCE_AFTER_SECONDS) {
+        let reason = "this version runs one node, which it cannot lose contact with; see xtao brick fence";
+        warnings.push(Warning(format!("--fence_command and --fence_after have no effect yet: {reason}")));
     }
     Ok(())
 }

@@ -189,8 +189,11 @@ async fn asked_to_end() -> Result<(), ServerError> {
 fn api(config: &Config, core: &core::Settings, handle: Handle, names: NameRoutes) -> Api {
     let mut info = Info::new(&config.identity.hostname, config.http.address.port(), core);
     info.framework_name.clone_from(&config.identity.framework_name);
+    info.marathon_config.insert("framework_name".into(), config.identity.framework_name.as_str().into());
     info.hosts.extend(config.engine.node_addresses.iter().map(ToString::to_string));
-    info.marathon_config.insert("webui_url".into(), config.identity.webui_url.clone().into());
+    if let Some(url) = &config.identity.webui_url {
+        info.marathon_config.insert("webui_url".into(), url.as_str().into());
+    }
     let mut api = Api::new(handle, info);
     api.extra.push(warp::path("mesos_dns").and(names).boxed());
     api

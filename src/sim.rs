@@ -12,8 +12,10 @@
 //! | [`invariants`] | what must always hold, and what must hold once the world has healed |
 //! | [`sabotage`] | faults put in deliberately: each must be found |
 //! | [`shrink`] | makes a failing plan smaller |
+//! | [`bench`] | measures the core with the real store |
 
 pub mod agent;
+pub mod bench;
 pub mod disk;
 pub mod faults;
 pub mod invariants;
@@ -25,6 +27,9 @@ pub mod shrink;
 pub mod trace;
 pub mod workload;
 pub mod world;
+
+#[cfg(test)]
+mod tests;
 
 use rng::Rng;
 use sabotage::Sabotage;

@@ -47,14 +47,6 @@ pub struct Flags {
     #[arg(long, value_name = "URL", help_heading = HTTP)]
     pub webui_url: Option<String>,
 
-    /// Requests in work at once; more are answered with 503. Default: no limit but the machine's.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = HTTP)]
-    pub http_max_concurrent_requests: Option<u32>,
-
-    /// Origins of web pages that may use the API from a browser, as https://host:port; several separated by commas.
-    #[arg(long, value_name = "ORIGIN", value_delimiter = ',', help_heading = HTTP)]
-    pub access_control_allow_origin: Vec<String>,
-
     /// Addresses under which this node's services are reached; names resolve to them and ports are opened on them. Repeatable, or separated by
     /// commas. Default: the address of the route out.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = values::node_address, help_heading = ENGINE)]

@@ -62,7 +62,7 @@ const GONE: &str = "Marathon itself knows it no longer";
 const LATER: &str = "this version does not have it yet";
 
 /// Everything else.
-pub(super) const NO_MEANING: [Known; 103] = [
+pub(super) const NO_MEANING: [Known; 105] = [
     value("zk_timeout", ZK),
     value("zk_session_timeout", ZK),
     value("zk_connection_timeout", ZK),
@@ -88,6 +88,8 @@ pub(super) const NO_MEANING: [Known; 103] = [
     switch("leader_proxy_ssl_ignore_hostname", ONE),
     value("https_address", TLS),
     value("https_port", TLS),
+    value("http_max_concurrent_requests", "connections are limited instead, to 1024"),
+    value("access_control_allow_origin", LATER),
     value("http_realm", "there is no authentication yet"),
     switch("http_compression", "answers are not compressed"),
     value("assets_path", LATER),

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// Ports from `first` to `last`, both included.
@@ -70,9 +70,13 @@ pub(super) fn node_address(text: &str) -> Result<IpAddr, String> {
     Ok(address)
 }
 
+/// Without `.`, doubled and trailing slashes.
 pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
     let path = Path::new(text);
-    if path.is_absolute() { Ok(path.to_owned()) } else { Err("must be an absolute path".into()) }
+    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+        return Err("must be an absolute path without '..'".into());
+    }
+    Ok(path.components().collect())
 }
 
 pub(super) fn logging_level(text: &str) -> Result<String, String> {
@@ -221,5 +225,7 @@ mod tests {
         check(text(overcommit("0.5")), "at least 1");
         check(text(overcommit("inf")), "at least 1");
         check(text(absolute_path("bin/fence")), "absolute");
+        check(text(absolute_path("/a/../b")), "without '..'");
+        check(text(absolute_path("/a/.//b/")), "\"/a/b\"");
     }
 }

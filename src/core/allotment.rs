@@ -201,7 +201,7 @@ pub(super) fn new_brick(turn: &Turn<'_, '_>, app: &App, volume: &BrickVolume, co
         owner: owner.clone(),
         created_at: turn.wall(),
         home: None,
-        epoch: u64::try_from(turn.wall().0).unwrap_or(0),
+        epoch: turn.state.tables.meta.last_epoch,
         lease: None,
         last_mounted: None,
         condemned: false,

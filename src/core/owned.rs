@@ -297,6 +297,7 @@ impl State {
                 self.holders.remove(&lease.task.instance);
             }
         }
+        self.dirty.extend(before.or(after).map(|brick| brick.app.clone()));
         let Some(brick) = after else {
             if let Some(brick) = before {
                 self.timers.clear(&Timer::Release(brick.name.clone()));
@@ -305,7 +306,6 @@ impl State {
             }
             return;
         };
-        self.dirty.insert(brick.app.clone());
         match &brick.lease {
             Some(lease) => {
                 self.holders.entry(lease.task.instance.clone()).or_default().insert(brick.name.clone());

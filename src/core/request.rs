@@ -385,7 +385,7 @@ fn kill_one(turn: &mut Turn<'_, '_>, victim: &Arc<Instance>) {
     let lost = matches!(victim.condition, Condition::Unreachable | Condition::UnreachableInactive | Condition::Unknown);
     if lost && !turn.state.holders.contains_key(&victim.id) {
         status::forget(turn, victim, victim.condition);
-    } else if !lost {
+    } else {
         let since = turn.wall();
         turn.put(Record::Instance(Instance { condition: Condition::Killing, since, ..(**victim).clone() }.into()));
     }

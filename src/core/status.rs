@@ -44,7 +44,8 @@ fn connected(turn: &mut Turn<'_, '_>, framework_id: String, master: String) {
     } else {
         pairs.insert("frameworkId".into(), framework_id.clone().into());
         turn.event("scheduler_registered_event", None, pairs);
-        turn.put(Record::Meta(Meta { framework_id: Some(framework_id) }.into()));
+        let meta = Meta { framework_id: Some(framework_id), ..(*turn.state.tables.meta).clone() };
+        turn.put(Record::Meta(meta.into()));
     }
     turn.state.connected_to = Some(master.into());
     turn.state.offers.clear();
@@ -144,7 +145,7 @@ fn refresh(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatu
 
 fn lives(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus, next: Condition) {
     let lost = matches!(next, Condition::Unreachable | Condition::Unknown);
-    if lost && instance.goal != Goal::Running && turn.state.holders.get(&instance.id).is_none() {
+    if lost && instance.goal != Goal::Running && !turn.state.holders.contains_key(&instance.id) {
         // Nobody waits for it: it is forgotten, and killed as unknown should it come back.
         return forget(turn, instance, next);
     }

@@ -53,6 +53,7 @@ fn settle(turn: &mut Turn<'_, '_>) {
         let apps = std::mem::take(&mut turn.state.dirty);
         for app in &apps {
             if let Some(deployment) = turn.state.locks.get(app).cloned() {
+                deployment::scale::hold_back(turn, app);
                 turn.state.dirty_deployments.insert(deployment);
             } else {
                 deployment::scale::keep(turn, app);

@@ -142,6 +142,7 @@ impl World {
     fn restart(&mut self) {
         let t = self.tables();
         let mut records: Vec<Record> = Vec::new();
+        records.push(Record::Meta(t.meta.clone()));
         records.extend(t.apps.values().cloned().map(Record::App));
         records.extend(t.bricks.values().cloned().map(Record::Brick));
         records.extend(t.definitions.values().cloned().map(Record::Definition));
@@ -247,7 +248,7 @@ fn a_task_of_nobody_is_killed() {
     let mut world = World::new();
     let task: TaskId = "x.instance-6b0cd2e8-b243-11e8-8b80-024247c0a575._app.1".parse().unwrap();
     world.status(&task, TaskState::Running);
-    assert_eq!(world.kills(), [task.clone()]);
+    assert_eq!(world.kills(), std::slice::from_ref(&task));
     world.status(&task, TaskState::Killed);
     assert!(world.kills().is_empty());
     assert!(world.events.contains(&"unknown_instance_terminated_event".to_owned()));
@@ -262,12 +263,12 @@ fn a_kill_is_repeated_until_the_task_has_ended_also_over_a_restart() {
     world
         .request(Request::KillTasks { selection: KillSelector::Tasks(vec![first.task.clone()]), scale: false, force: false, wipe: false })
         .unwrap();
-    assert_eq!(world.kills(), [first.task.clone()]);
+    assert_eq!(world.kills(), std::slice::from_ref(&first.task));
     world.wait(30_000);
-    assert_eq!(world.kills(), [first.task.clone()]);
+    assert_eq!(world.kills(), std::slice::from_ref(&first.task));
     world.restart();
     world.wait(0);
-    assert_eq!(world.kills(), [first.task.clone()]);
+    assert_eq!(world.kills(), std::slice::from_ref(&first.task));
     world.status(&first.task, TaskState::Killed);
     world.wait(60_000);
     assert!(world.kills().is_empty());
@@ -403,13 +404,31 @@ fn a_brick_survives_its_app_and_cannot_shrink() {
 }
 
 #[test]
+fn an_app_whose_brick_was_released_by_force_starts_with_a_new_one() {
+    let mut world = World::new();
+    world.create(json!({"id": "/web", "cmd": "sleep 9"})).unwrap();
+    world.create(database()).unwrap();
+    let name = world.tables().bricks.keys().next().unwrap().clone();
+    let first = world.offer("a", 9, 1000).into_iter().find(|launch| !launch.bricks.is_empty()).unwrap();
+    world.status(&first.task, TaskState::Failed);
+    let epoch = first.bricks[0].epoch;
+    world.cluster(ClusterEvent::Brick(BrickReport::Released { brick: name.clone(), epoch, agent: AgentId::new("a") }));
+    world.request(Request::ReleaseBrick { brick: name.clone(), force: true }).unwrap();
+    world.wait(60_000);
+    assert!(world.offer("a", 9, 1000).is_empty());
+    world.cluster(ClusterEvent::Brick(BrickReport::Destroyed { brick: name, epoch }));
+    let second = world.offer("b", 9, 1000).remove(0);
+    assert!(second.bricks[0].epoch > epoch);
+}
+
+#[test]
 fn an_app_with_a_brick_is_replaced_one_after_the_other() {
     let mut world = World::new();
     world.create(database()).unwrap();
     let first = world.offer("a", 9, 1000).remove(0);
     world.status(&first.task, TaskState::Running);
     world.update("/db", json!({"mem": 200}), false).unwrap();
-    assert_eq!(world.kills(), [first.task.clone()]);
+    assert_eq!(world.kills(), std::slice::from_ref(&first.task));
     assert_eq!(world.conditions("/db"), "Running*1");
     world.status(&first.task, TaskState::Killed);
     assert_eq!(world.conditions("/db"), "Scheduled*1");

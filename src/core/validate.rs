@@ -2,7 +2,7 @@
 //!
 //! Pure, and about one definition alone. What depends on other apps, claims, bricks or groups is decided where those are known.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use regex::{Regex, RegexBuilder};
 
@@ -384,7 +384,7 @@ fn check_brick(path: &str, brick: &BrickVolume, found: &mut Found) {
 
 /// Each path in the container holds one volume.
 fn container_paths(container: &Container, found: &mut Found) {
-    let mut earlier = HashSet::new();
+    let mut earlier = BTreeSet::new();
     for (index, volume) in container.volumes.iter().enumerate() {
         let text = match volume {
             Volume::Host { container_path, .. } => container_path,
@@ -408,8 +408,8 @@ fn bricks(app: &App, found: &mut Found) {
     found.unless(zero, "/upgradeStrategy", text);
 }
 
-fn are_unique<T: Eq + std::hash::Hash>(items: impl IntoIterator<Item = T>) -> bool {
-    let mut seen = HashSet::new();
+fn are_unique<T: Ord>(items: impl IntoIterator<Item = T>) -> bool {
+    let mut seen = BTreeSet::new();
     items.into_iter().all(|item| seen.insert(item))
 }
 

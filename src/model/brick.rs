@@ -34,8 +34,7 @@ pub struct Brick {
     /// The node that has the data, for pools that are local to a node; set at the first lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<AgentId>,
-    /// The number of the last lease; rises with each one, never falls. A new brick begins at the present moment (milliseconds since 1970), so that
-    /// one made again under the same name is above every lease of its predecessor.
+    /// The number of the last lease; rises with each one, never falls (see [`super::record::Meta::last_epoch`]).
     pub epoch: u64,
     /// The one holder there may be. It ends only when the node reports the release, or was fenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -34,6 +34,14 @@ pub struct Meta {
     /// The id under which the cluster knows us, once it has given one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framework_id: Option<String>,
+    /// The epoch of the last lease of any brick. One counter for all, which outlives them: a brick made again under the same name is above every
+    /// lease of its predecessor, whatever the clock says.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_epoch: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Names one record.

@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn the_last_value_of_a_record_counts() {
-        let put = |id: &str| Change::Put(Record::Meta(Meta { framework_id: Some(id.into()) }.into()));
+        let put = |id: &str| Change::Put(Record::Meta(Meta { framework_id: Some(id.into()), ..Meta::default() }.into()));
         let port = Change::Delete(RecordKey::Port(1));
         assert_eq!(last_of_each(vec![put("a"), port.clone(), put("b")]), [put("b"), port]);
     }

@@ -544,15 +544,13 @@ impl World<'_> {
         self.disk.instance(&id.instance).is_some_and(|instance| instance.incarnation == id.incarnation && instance.condition.is_live())
     }
 
-    /// Launching must not lead above the maximum. What leaves counts while a replacement is under way.
+    /// Launching must not lead above the maximum. What leaves counts while a replacement is under way; what was begun for a larger number may
+    /// still come when the number falls.
     fn check_maximum(&mut self, id: &PathId) {
         let Some(app) = self.disk.current(id) else { return };
-        let (least, most) = (app.upgrade_strategy.minimum_health_capacity, app.upgrade_strategy.maximum_over_capacity);
-        let least = (f64::from(app.instances) * least).ceil() as u32;
-        let mut most = (f64::from(app.instances) * (1.0 + most)).trunc() as u32;
-        if least == most {
-            most += 1;
-        }
+        let before = self.disk.deployments().flat_map(|deployment| &deployment.changes).find(|change| change.app == *id);
+        let before = before.and_then(|change| self.disk.definition(id, change.from?));
+        let most = most_of(app).max(before.map_or(0, most_of));
         let counts = self.disk.counts(id);
         let present = if self.is_replaced(id) { counts.staying + counts.leaving } else { counts.staying };
         if present > most {
@@ -662,6 +660,14 @@ fn take(left: &mut Resources, wanted: &Resources) -> Result<(), &'static str> {
     left.take_scalars(wanted);
     let ports = wanted.ports.iter().flat_map(|range| range.begin..=range.end).all(|port| left.take_port(port));
     if ports { Ok(()) } else { Err("ports") }
+}
+
+/// How many instances a replacement may have at once (Marathon 1.11: one more where nothing could move otherwise).
+fn most_of(app: &App) -> u32 {
+    let strategy = app.upgrade_strategy;
+    let least = (f64::from(app.instances) * strategy.minimum_health_capacity).ceil() as u32;
+    let most = (f64::from(app.instances) * (1.0 + strategy.maximum_over_capacity)).trunc() as u32;
+    if least == most { most + 1 } else { most }
 }
 
 /// The ports that a task binds on its node: its host ports, and what the workload's apps read from their environment.

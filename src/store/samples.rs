@@ -31,7 +31,10 @@ pub(crate) const WHEN: Timestamp = Timestamp(1_780_000_000_123);
 /// Every field filled, every kind of value somewhere; the names are those of the fixtures.
 pub(crate) fn full() -> Vec<(&'static str, Record)> {
     vec![
-        ("meta", Record::Meta(Arc::new(Meta { framework_id: Some("6b0cd2e8-b243-11e8-8b80-024247c0a575-0000".into()) }))),
+        (
+            "meta",
+            Record::Meta(Arc::new(Meta { framework_id: Some("6b0cd2e8-b243-11e8-8b80-024247c0a575-0000".into()), ..Meta::default() })),
+        ),
         ("app", Record::App(Arc::new(AppEntry { id: path("/prod/db/pg"), version: WHEN, owner: Owner::new("zmfsea") }))),
         ("definition", Record::Definition(Arc::new(full_app()))),
         ("definition-large", Record::Definition(Arc::new(large_app()))),
@@ -264,7 +267,7 @@ fn full_failure() -> TaskFailure {
 /// Any record of any kind.
 pub(crate) fn any_record() -> impl Strategy<Value = Record> {
     prop_oneof![
-        option::of(text()).prop_map(|framework_id| Record::Meta(Arc::new(Meta { framework_id }))),
+        option::of(text()).prop_map(|framework_id| Record::Meta(Arc::new(Meta { framework_id, ..Meta::default() }))),
         (any_path(), when(), text()).prop_map(|(id, version, owner)| Record::App(Arc::new(AppEntry {
             id,
             version,
@@ -283,7 +286,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
 /// A small world in which puts and deletes meet the same records again and again.
 pub(crate) fn any_change() -> impl Strategy<Value = Change> {
     let record = prop_oneof![
-        option::of(text()).prop_map(|framework_id| Record::Meta(Arc::new(Meta { framework_id }))),
+        option::of(text()).prop_map(|framework_id| Record::Meta(Arc::new(Meta { framework_id, ..Meta::default() }))),
         (0..6_u128, 0..100_u32).prop_map(|(number, incarnation)| Record::Instance(Arc::new(Instance { incarnation, ..instance(number) }))),
         (0..4_u16, text()).prop_map(|(port, owner)| Record::Port(Arc::new(PortClaim { port, owner: Owner::new(owner), ..full_claim() }))),
         (0..3_u8, text()).prop_map(|(n, owner)| {

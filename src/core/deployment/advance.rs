@@ -73,6 +73,7 @@ fn restart(turn: &mut Turn<'_, '_>, app: &App) -> bool {
         old_other: tally.wanted_before(changed, |condition| !is_healthy(condition)),
         new_healthy: tally.wanted_since(changed, is_healthy),
         new_other: tally.wanted_since(changed, other),
+        new_waiting: tally.wanted_since(changed, |condition| condition == Condition::Scheduled),
         leaving: tally.leaving(|_| true),
     };
     if arithmetic::is_done(counts) {

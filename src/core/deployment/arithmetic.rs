@@ -17,6 +17,8 @@ pub struct Counts {
     pub new_healthy: u32,
     /// New version, wanted, not (yet) healthy.
     pub new_other: u32,
+    /// Of these, not launched yet.
+    pub new_waiting: u32,
     /// Told to end, but still there.
     pub leaving: u32,
 }
@@ -42,14 +44,15 @@ pub fn bounds(target: u32, strategy: UpgradeStrategy) -> (u32, u32) {
 
 /// What a replacement may do now.
 pub fn moves(counts: Counts, strategy: UpgradeStrategy) -> Moves {
-    let Counts { target, old_healthy, old_other, new_healthy, new_other, leaving } = counts;
+    let Counts { target, old_healthy, old_other, new_healthy, new_other, new_waiting, leaving } = counts;
     let (min_healthy, most) = bounds(target, strategy);
     let spare = (old_healthy + new_healthy).saturating_sub(min_healthy);
     let kill_old = old_other + old_healthy.min(spare);
     let new = new_healthy + new_other;
-    let kill_new = new.saturating_sub(target);
     // What is told to end now still counts until it is gone.
     let present = old_healthy + old_other + new + leaving;
+    // The target was lowered meanwhile: what waits must not be launched on top.
+    let kill_new = new.saturating_sub(target).max(present.saturating_sub(most).min(new_waiting));
     let start = most.saturating_sub(present).min(target.saturating_sub(new));
     Moves { kill_old, kill_new, start }
 }
@@ -92,6 +95,12 @@ mod tests {
         check(0.25, 0.25, 10, 10, 0, 0, 0, (7, 2));
         check(1.0, 1.0, 2, 5, 0, 0, 0, (3, 0)); // surplus goes at once
         check(0.0, 0.0, 0, 2, 0, 0, 0, (2, 0));
+    }
+
+    #[test]
+    fn what_waits_is_not_launched_on_top_of_a_lowered_target() {
+        let counts = Counts { target: 3, old_healthy: 2, new_other: 2, new_waiting: 1, ..Counts::default() };
+        assert_eq!(moves(counts, strategy(0.5, 0.0)), Moves { kill_old: 0, kill_new: 1, start: 0 });
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
         cluster::{ClusterCall, Launch, Offer},
         id::{AgentId, OfferId, Owner, PathId, TaskId},
         instance::{Condition, Instance, Placement},
-        record::Record,
+        record::{Meta, Record},
         resources::{PortRange, Resources},
     },
 };
@@ -252,7 +252,8 @@ fn lease_bricks(turn: &mut Turn<'_, '_>, app: &App, owner: &Owner, task: &TaskId
         // Released by force while the app exists: it starts with a new one.
         let present = turn.state.tables.bricks.get(&brick_name(&app.id, &path)).map(|brick| (**brick).clone());
         let brick = present.unwrap_or_else(|| new_brick(turn, app, volume, path.clone(), owner));
-        let epoch = brick.epoch + 1;
+        let epoch = turn.state.tables.meta.last_epoch.max(brick.epoch) + 1;
+        turn.put(Record::Meta(Meta { last_epoch: epoch, ..(*turn.state.tables.meta).clone() }.into()));
         let leased = Brick {
             epoch,
             home: Some(agent.clone()),

@@ -306,7 +306,7 @@ fn after_an_error_every_commit_is_refused_until_reopened() {
     with(dir.path(), async |store| {
         let epoch = store.elect().await.unwrap();
         store.commit(epoch, &instances(0, 1)).await.unwrap();
-        let meta = Meta { framework_id: Some("x".repeat(codec::MAX_RECORD_BYTES + 1)) };
+        let meta = Meta { framework_id: Some("x".repeat(codec::MAX_RECORD_BYTES + 1)), ..Meta::default() };
         let mut batch = instances(1, 1);
         batch.push(Change::Put(Record::Meta(Arc::new(meta))));
         assert!(store.commit(epoch, &batch).await.unwrap_err().to_string().contains("the record meta cannot be written"));

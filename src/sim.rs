@@ -59,7 +59,7 @@ pub fn plan(seed: u64, options: Options) -> Plan {
         agents,
         apps: rng.within(2, 3 + 2 * size) as u16,
         ops: rng.within(5, 20 + 10 * size),
-        instances: rng.within(2, (4 * size).max(agents / 20)) as u32,
+        instances: rng.within(2, (4 * size).max(agents / 4)) as u32,
         span_ms: chaos_ms,
     };
     let ops = workload::draw(&mut rng, scale);

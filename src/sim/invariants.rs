@@ -141,7 +141,8 @@ impl World<'_> {
         let accepts =
             one.frame.calls.iter().filter_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None });
         for launch in accepts.flatten() {
-            let key = (launch.app.id.clone(), launch.app.version_info.last_config_change_at);
+            let Some(current) = self.disk.current(&launch.app.id) else { continue };
+            let key = (launch.app.id.clone(), current.version_info.last_config_change_at);
             if let Some(until) = self.rules.delays.get(&key).map(|delay| delay.until).filter(|until| one.at < *until) {
                 let id = short(&launch.task);
                 self.violate("back-off", || format!("{id} has to wait until {}.{:03}", until / 1000, until % 1000));
@@ -245,11 +246,10 @@ impl World<'_> {
         if !costs || status.task != old.task() || old.goal != Goal::Running {
             return;
         }
-        let Some(app) = self.disk.definition(old.app(), old.version) else { return };
-        // What failed before a change of the configuration says nothing about what comes after it.
-        let current = self.disk.current(old.app()).map(|app| app.version_info.last_config_change_at);
+        let Some(app) = self.disk.current(old.app()) else { return };
         let key = (app.id.clone(), app.version_info.last_config_change_at);
-        if current != Some(key.1) {
+        // What is about to be replaced says nothing about what comes after it.
+        if old.version < key.1 && self.disk.deployments().any(|deployment| deployment.affected_apps().any(|id| *id == app.id)) {
             return;
         }
         let (initial, most) = (app.backoff.initial_ms as f64, app.backoff.max_ms as f64);
@@ -283,7 +283,7 @@ impl World<'_> {
                 self.violate("lease-ended-early", || format!("lease {} of {name} ends, but agent-{at} has it mounted", lease.epoch));
             }
             // A launch that is on its way to its node would still mount.
-            let coming = self.tasks.get(&lease.task).is_some_and(|task| task.phase == Phase::Coming && self.agents[task.agent].reachable());
+            let coming = self.tasks.get(&lease.task).is_some_and(|task| task.phase == Phase::Coming && !task.order_lost);
             if coming {
                 self.violate("lease-ended-early", || format!("lease {} of {name} ends, but its launch is on its way", lease.epoch));
             }

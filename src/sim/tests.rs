@@ -60,9 +60,8 @@ fn every_sabotage_is_found() {
 #[test]
 fn a_failing_plan_is_made_smaller() {
     let options = Options { sabotage: Some(Sabotage::DoubleLaunch), ..PLAIN };
-    let (seed, violation) = (0..sabotage::MAX_SEEDS_TO_FIND)
-        .find_map(|seed| Some((seed, play(seed, options, Trace::off()).violation?)))
-        .expect("it is found");
+    let (seed, violation) =
+        (0..sabotage::MAX_SEEDS_TO_FIND).find_map(|seed| Some((seed, play(seed, options, Trace::off()).violation?))).expect("it is found");
     let plan = plan(seed, options);
     let (smallest, _) = shrink::shrink(&plan, violation.rule);
     assert!(smallest.ops.len() <= 3 && smallest.faults.len() <= 1 && smallest.agents <= plan.agents, "{smallest:?}");

@@ -12,8 +12,10 @@
 //! | [`invariants`] | what must always hold, and what must hold once the world has healed |
 //! | [`sabotage`] | faults put in deliberately: each must be found |
 //! | [`shrink`] | makes a failing plan smaller |
+//! | [`bench`] | measures the core with the real store |
 
 pub mod agent;
+pub mod bench;
 pub mod disk;
 pub mod faults;
 pub mod invariants;
@@ -25,6 +27,9 @@ pub mod shrink;
 pub mod trace;
 pub mod workload;
 pub mod world;
+
+#[cfg(test)]
+mod tests;
 
 use rng::Rng;
 use sabotage::Sabotage;
@@ -54,7 +59,7 @@ pub fn plan(seed: u64, options: Options) -> Plan {
         agents,
         apps: rng.within(2, 3 + 2 * size) as u16,
         ops: rng.within(5, 20 + 10 * size),
-        instances: rng.within(2, (4 * size).max(agents / 20)) as u32,
+        instances: rng.within(2, (4 * size).max(agents / 4)) as u32,
         span_ms: chaos_ms,
     };
     let ops = workload::draw(&mut rng, scale);

@@ -7,13 +7,16 @@ mod rig;
 
 use std::{io::Read, time::Duration};
 
-use docker::Daemon;
-use rig::{Rig, bridge, command, parameter, volume};
-use xtao::model::cluster::{ClusterCall, ClusterEvent, Reason, TaskRef, TaskState};
+use docker::{Daemon, Options};
+use rig::{Rig, bridge, command, parameter, volume, with_brick};
+use xtao::model::{
+    cluster::{BrickReport, ClusterCall, ClusterEvent, Reason, TaskRef, TaskState},
+    id::{AgentId, BrickName, PoolName},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_run_end_and_leave_their_output() {
-    let daemon = Daemon::start(false);
+    let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
 
     let hello = rig.launch(command("/hello", "echo out $NAME; echo err >&2; exit 3").env("NAME", "value")).await;
@@ -55,7 +58,7 @@ async fn tasks_run_end_and_leave_their_output() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_keep_their_grace() {
-    let daemon = Daemon::start(false);
+    let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
     let polite = rig.launch(command("/polite", "trap 'echo bye; exit 0' TERM; echo ready; while true; do sleep 0.1; done")).await;
     let stubborn = rig.launch(command("/stubborn", "trap '' TERM; echo ready; while true; do sleep 0.1; done")).await;
@@ -91,7 +94,7 @@ async fn kills_keep_their_grace() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_say_what_to_do() {
-    let daemon = Daemon::start(false);
+    let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
     let node = daemon.address().to_owned();
     let taken = std::net::TcpListener::bind(format!("{node}:31009")).unwrap();
@@ -137,7 +140,7 @@ async fn failures_say_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_has_an_end() {
-    let daemon = Daemon::start(false);
+    let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
     let hungry = rig.launch(command("/hungry", "exec dd if=/dev/zero of=/dev/null bs=200M")).await;
     let ended = rig.status(&hungry, TaskState::Failed).await;
@@ -147,7 +150,7 @@ async fn memory_has_an_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_the_server_adopts_what_runs() {
-    let daemon = Daemon::start(false);
+    let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
     let ticks = rig.launch(command("/ticks", "for i in $(seq 1 100000); do echo $i; sleep 0.02; done")).await;
     let quits = rig.launch(command("/quits", "sleep 1000")).await;
@@ -189,7 +192,7 @@ async fn a_restart_of_the_server_adopts_what_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_is_remembered_beyond_a_restart() {
-    let daemon = Daemon::start(false);
+    let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
     let task = rig.launch(command("/t", "trap 'sleep 1; exit 1' TERM; echo ready; while true; do sleep 0.1; done")).await;
     rig.await_output(&task, "ready\n").await;
@@ -206,7 +209,7 @@ async fn a_kill_is_remembered_beyond_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_is_killed_loses_its_containers_without_live_restore() {
-    let mut daemon = Daemon::start(false);
+    let mut daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
     let task = rig.launch(command("/t", "sleep 1000")).await;
     rig.status(&task, TaskState::Running).await;
@@ -222,7 +225,7 @@ async fn a_daemon_that_is_killed_loses_its_containers_without_live_restore() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_is_killed_keeps_its_containers_with_live_restore() {
-    let mut daemon = Daemon::start(true);
+    let mut daemon = Daemon::start(Options { live_restore: true, ..Options::default() });
     let mut rig = Rig::start(&daemon).await;
     let keeps = rig.launch(command("/keeps", "for i in $(seq 1 100000); do echo $i; sleep 0.05; done")).await;
     let quits = rig.launch(command("/quits", "while ! [ -e /tmp/quit ]; do sleep 0.1; done; exit 5")).await;
@@ -251,7 +254,7 @@ async fn a_daemon_that_is_killed_keeps_its_containers_with_live_restore() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_hangs_is_waited_for() {
-    let daemon = Daemon::start(false);
+    let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
     let runs = rig.launch(command("/runs", "sleep 1000")).await;
     let dies = rig.launch(command("/dies", "sleep 1000")).await;
@@ -276,7 +279,7 @@ async fn a_daemon_that_hangs_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_is_not_there_yet_is_waited_for() {
-    let mut daemon = Daemon::prepare(false);
+    let mut daemon = Daemon::prepare(Options::default());
     let mut rig = Rig::idle(&daemon);
     rig.begin_without_waiting(&daemon);
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -287,7 +290,7 @@ async fn a_daemon_that_is_not_there_yet_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_launches_are_all_accounted_for() {
-    let daemon = Daemon::start(false);
+    let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
     let began = std::time::Instant::now();
     let launches: Vec<_> = (0..20).map(|number| command(&format!("/many{number}"), "sleep 1000")).collect();
@@ -310,7 +313,7 @@ async fn many_launches_are_all_accounted_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_volume_is_seen_in_the_container() {
-    let daemon = Daemon::start(false);
+    let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
     let shared = daemon.path("shared");
     std::fs::create_dir(&shared).unwrap();
@@ -322,5 +325,78 @@ async fn a_host_volume_is_seen_in_the_container() {
     let mut back = String::new();
     std::fs::File::open(shared.join("out")).unwrap().read_to_string(&mut back).unwrap();
     assert_eq!(back, "back\n");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_brick_goes_from_one_holder_to_the_next() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let brick = BrickName::new("db");
+    let released = |epoch| BrickReport::Released { brick: BrickName::new("db"), epoch, agent: AgentId::new("node") };
+
+    let first = rig.launch(with_brick(command("/first", "echo one > /data/rows; exec sleep 1000"), &brick, 1)).await;
+    rig.status(&first, TaskState::Running).await;
+    let used = rig.event(|event| matches!(event, ClusterEvent::Brick(BrickReport::Usage { .. }))).await;
+    assert!(matches!(used, ClusterEvent::Brick(BrickReport::Usage { size: 30..=64, .. })), "{used:?}");
+
+    // Not before its container is gone, even when its processes stand still.
+    daemon.docker(&["kill", "--signal", "STOP", &format!("xtao-{first}")]);
+    rig.release(&brick, 1, &first).await;
+    assert!(matches!(rig.brick_report().await, BrickReport::Stuck { .. }));
+    rig.kill(&first, Some(100)).await;
+    rig.status(&first, TaskState::Killed).await;
+    assert_eq!(rig.brick_report().await, released(1));
+
+    // A launch under a lease that is over is refused; the next lease finds the data, and so does one after a restart of ours.
+    let late = rig.launch(with_brick(command("/late", "true"), &brick, 1)).await;
+    assert!(rig.status(&late, TaskState::Failed).await.message.contains("lease 1 of brick 'db' is over"));
+    let second = rig.launch(with_brick(command("/second", "cat /data/rows; echo two >> /data/rows; exec sleep 1000"), &brick, 2)).await;
+    rig.await_output(&second, "one\n").await;
+    rig.crash().await;
+    rig.begin(&daemon).await;
+    rig.release(&brick, 2, &second).await;
+    assert!(matches!(rig.brick_report().await, BrickReport::Stuck { .. }));
+    rig.kill(&second, Some(0)).await;
+    rig.status(&second, TaskState::Killed).await;
+    assert_eq!(rig.brick_report().await, released(2));
+    // Asked twice, it is answered twice.
+    rig.release(&brick, 2, &second).await;
+    assert_eq!(rig.brick_report().await, released(2));
+
+    rig.call(ClusterCall::DestroyBrick { brick: brick.clone(), pool: PoolName::new("datapool"), epoch: 2, agent: None }).await;
+    assert_eq!(rig.brick_report().await, BrickReport::Destroyed { brick, epoch: 2 });
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_brick_that_docker_does_not_see_stops_its_container() {
+    let daemon = Daemon::start(Options { own_mounts: true, ..Options::default() });
+    let mut rig = Rig::start(&daemon).await;
+    let brick = BrickName::new("db");
+    let task = rig.launch(with_brick(command("/t", "sleep 1000"), &brick, 1)).await;
+    let status = rig.status(&task, TaskState::Failed).await;
+    assert!(status.message.contains("in a mount namespace of its own?"), "{}", status.message);
+    assert_eq!(daemon.containers(), Vec::<String>::new());
+    rig.release(&brick, 1, &task).await;
+    assert!(matches!(rig.brick_report().await, BrickReport::Released { .. }));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_lets_what_is_being_started_come_up() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let tasks = rig.launch_all((0..3).map(|number| command(&format!("/t{number}"), "sleep 1000")).collect()).await;
+    for task in &tasks {
+        rig.status(task, TaskState::Starting).await;
+    }
+    rig.stop().await;
+    assert_eq!(daemon.containers().iter().filter(|line| line.ends_with(" running")).count(), 3);
+    rig.begin(&daemon).await;
+    rig.call(ClusterCall::Reconcile(Vec::new())).await;
+    for task in &tasks {
+        rig.status(task, TaskState::Running).await;
+    }
     rig.stop().await;
 }

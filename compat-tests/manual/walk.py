@@ -161,15 +161,14 @@ class Walk:
         self.same_place_same_rows(app)
 
     def docker_killed(self):
-        old = {app: self.container(app) for app in self.places}
         self.world.dockerd.kill()
         self.world.start_docker()
         for app in self.places:
-            self.replaced_or_kept(app, old[app])
+            self.replaced_or_kept(app)
             self.same_place_same_rows(app)
 
-    def replaced_or_kept(self, app, old):
-        """Without live-restore Docker ends what ran; should it not, then the container must be the very same one."""
+    def replaced_or_kept(self, app):
+        """Whether Docker ended what ran or not: a task runs, and its container does."""
         def one():
             now = self.marathon.container(self.marathon.running(app, seconds=60)[0]["id"])
             if not now["State"]["Running"]:
@@ -206,6 +205,24 @@ class Walk:
         self.world.start_server()
         for app in self.places:
             self.marathon.running(app, seconds=90)
+            self.same_place_same_rows(app)
+
+    def docker_killed_with_live_restore(self):
+        """Docker told to leave containers alone when it goes and comes: the very same ones must be there afterwards."""
+        self.world.dockerd.kill()
+        self.world.start_docker("--live-restore")
+        for app in self.places:
+            self.replaced_or_kept(app)
+        old = {app: self.container(app) for app in self.places}
+        self.world.dockerd.kill()
+        for app in self.places:
+            self.write_row(app)
+        self.world.start_docker()
+        for app in self.places:
+            self.replaced_or_kept(app)
+            now = self.container(app)
+            if (now["Id"], now["State"]["StartedAt"]) != (old[app]["Id"], old[app]["State"]["StartedAt"]):
+                raise Failure(f"{app}: container {old[app]['Id'][:12]} became {now['Id'][:12]}")
             self.same_place_same_rows(app)
 
     def memory_updated(self, app):
@@ -424,6 +441,7 @@ def walk(world, report):
     step("Docker is killed -9 and started again", user.docker_killed)
     step("our server is killed -9 and started again: no task is touched", user.server_killed)
     step("both are killed -9 and started again", user.both_killed)
+    step("Docker with live-restore is killed -9 and started again: no container is touched", user.docker_killed_with_live_restore)
     for app, definition in (("/testdb", one), ("/testdb2", two)):
         step(f"{app}: memory updated", user.memory_updated, app)
         step(f"{app}: restarted", user.restarted, app)

@@ -52,16 +52,26 @@ pub struct Embed {
     pub last_task_failure: bool,
     /// `tasksStats`
     pub task_stats: bool,
+    /// `endpoints`, also of an app that uses nothing of ours.
+    pub endpoints: bool,
 }
 
 impl Embed {
+    const NONE: Self = Self {
+        tasks: false,
+        counts: false,
+        deployments: false,
+        readiness: false,
+        last_task_failure: false,
+        task_stats: false,
+        endpoints: false,
+    };
+
     /// What a list of apps always has.
-    pub const LIST: Self =
-        Self { counts: true, deployments: true, tasks: false, readiness: false, last_task_failure: false, task_stats: false };
+    pub const LIST: Self = Self { counts: true, deployments: true, ..Self::NONE };
 
     /// What a single app always has.
-    pub const ONE: Self =
-        Self { tasks: true, counts: true, deployments: true, last_task_failure: true, readiness: false, task_stats: false };
+    pub const ONE: Self = Self { tasks: true, last_task_failure: true, ..Self::LIST };
 
     /// `self` and what the query asks for. The prefixes `apps.`, `app.` and `group.apps.` mean the same; unknown values mean nothing.
     pub fn and(mut self, query: &Query) -> Self {
@@ -75,6 +85,7 @@ impl Embed {
                 "lastTaskFailure" => self.last_task_failure = true,
                 "failures" => (self.last_task_failure, self.tasks, self.deployments) = (true, true, true),
                 "taskStats" => self.task_stats = true,
+                "endpoints" => self.endpoints = true,
                 _ => {}
             }
         }

@@ -1,9 +1,9 @@
 //! `xtao-sim`: plays seeds of the deterministic world against the real core, and prints what breaks.
 
-use std::{process::ExitCode, time::Instant};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use clap::{Args, Parser, Subcommand};
-use xtao::sim::{Options, explain_failure, play, sabotage::Sabotage, trace::Trace};
+use xtao::sim::{Options, bench, explain_failure, play, sabotage::Sabotage, trace::Trace};
 
 /// Plays seeds of the deterministic world against the real core.
 #[derive(Parser)]
@@ -60,12 +60,18 @@ struct Bench {
     /// Instances.
     #[arg(long, default_value_t = 100_000)]
     instances: usize,
+    /// Apps.
+    #[arg(long, default_value_t = 100)]
+    apps: usize,
+    /// Where the store is made; it is removed afterwards (default: a new directory in the system's temporary one).
+    #[arg(long)]
+    work_dir: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Bench(_)) => ExitCode::SUCCESS,
+        Some(Command::Bench(bench)) => measure(&bench),
         None => play_seeds(&cli.play),
     }
 }
@@ -101,4 +107,35 @@ fn play_seeds(asked: &Play) -> ExitCode {
         began.elapsed().as_secs_f64()
     );
     if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn measure(asked: &Bench) -> ExitCode {
+    let size = bench::Size { agents: asked.agents.max(1), instances: asked.instances.max(1), apps: asked.apps.max(1) };
+    let parent = asked.work_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let work_dir = parent.join(format!("xtao-sim-bench-{}", std::process::id()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let report = match runtime {
+        Ok(runtime) => runtime.block_on(bench::run(size, &work_dir)).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let removed = std::fs::remove_dir_all(&work_dir);
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(error) = removed {
+        eprintln!("bench: cannot remove {}: {error}", work_dir.display());
+    }
+    let ms = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
+    println!("{} instances of {} apps on {} nodes", report.instances.0, size.apps, size.agents);
+    println!("create (accepted and durable):         {:>10.0} ms", ms(report.create));
+    println!("launches (offer to durable launch):    {:>10.0} a second", report.launches_per_second());
+    println!("last thousand against the first:       {:>10.2}", report.last_to_first());
+    println!("all running (a durable status each):   {:>10.0} ms", ms(report.running));
+    println!("memory:                                {:>10.0} bytes an instance", report.memory as f64 / size.instances as f64);
+    println!("restart: store {:.0} ms, state {:.0} ms; {} instances", ms(report.load), ms(report.recover), report.instances.1);
+    if report.instances.0 == report.instances.1 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

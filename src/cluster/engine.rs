@@ -15,7 +15,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     net::IpAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -31,6 +31,7 @@ use crate::{
     model::{
         agent::Attribute,
         cluster::{ClusterCall, ClusterEvent},
+        host_volume::HostVolumeRule,
         id::{AgentId, ClusterId, TaskId},
         resources::{PortRange, Scalar},
         time::{Instant, Timestamp},
@@ -69,8 +70,8 @@ const SMALL_JOBS: usize = 4;
 const BRICK_USAGE_EVERY: Duration = Duration::from_secs(30);
 /// Old sandboxes are looked for this often.
 const COLLECT_EVERY: Duration = Duration::from_secs(3600);
-/// At the end, followers of output get this long to save what they have.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// At the end, containers that are being started get this long to be running, and followers of output to save what they have.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What the engine offers instead of what the machine has.
 #[derive(Clone, Debug)]
@@ -205,11 +206,8 @@ pub async fn run(
         launches: Semaphore::new(settings.concurrency.max(1)),
         small: Semaphore::new(SMALL_JOBS),
         reports,
-        rule: volumes::Rule {
-            allow: settings.host_volume_allow.clone(),
-            deny: settings.host_volume_deny.clone(),
-            own: vec![settings.work_dir.clone()],
-        },
+        rule: host_volume_rule(&settings),
+        docker_root: OnceLock::new(),
         settings,
     });
     let (stop, stopped) = watch::channel(false);
@@ -228,6 +226,14 @@ pub async fn run(
     _ = stop.send(true);
     engine.farewell().await;
     Ok(())
+}
+
+/// What the administrator's lists say; our directory and Docker's socket are closed whatever they say.
+fn host_volume_rule(settings: &Settings) -> HostVolumeRule {
+    let text = |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    let socket = settings.docker_host.strip_prefix("unix://").map(str::to_owned);
+    let own = [settings.work_dir.to_string_lossy().into_owned()].into_iter().chain(socket).collect();
+    HostVolumeRule { allow: text(&settings.host_volume_allow), deny: text(&settings.host_volume_deny), own }
 }
 
 fn prepare(settings: &Settings) -> Result<Node, EngineError> {
@@ -398,6 +404,7 @@ impl Engine {
             docker: self.context.docker.clone(),
             stop: self.stopped.clone(),
         };
+        self.followers.retain(|_, follower| !follower.is_finished());
         self.followers.insert(task, tokio::spawn(follower.run()));
     }
 
@@ -413,6 +420,11 @@ impl Engine {
     }
 
     async fn farewell(mut self) {
+        // A container that is created but not started would be removed by the next run.
+        self.context.launches.close();
+        let concurrency = self.context.settings.concurrency.max(1);
+        let started = async { while self.context.launches.available_permits() < concurrency && self.jobs.join_next().await.is_some() {} };
+        _ = tokio::time::timeout(FAREWELL, started).await;
         self.jobs.abort_all();
         let followers = futures_util::future::join_all(self.followers.drain().map(|(_, follower)| follower));
         _ = tokio::time::timeout(FAREWELL, followers).await;

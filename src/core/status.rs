@@ -145,7 +145,7 @@ fn refresh(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatu
 
 fn lives(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus, next: Condition) {
     let lost = matches!(next, Condition::Unreachable | Condition::Unknown);
-    if lost && instance.goal != Goal::Running && turn.state.holders.get(&instance.id).is_none() {
+    if lost && instance.goal != Goal::Running && !turn.state.holders.contains_key(&instance.id) {
         // Nobody waits for it: it is forgotten, and killed as unknown should it come back.
         return forget(turn, instance, next);
     }

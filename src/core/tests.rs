@@ -248,7 +248,7 @@ fn a_task_of_nobody_is_killed() {
     let mut world = World::new();
     let task: TaskId = "x.instance-6b0cd2e8-b243-11e8-8b80-024247c0a575._app.1".parse().unwrap();
     world.status(&task, TaskState::Running);
-    assert_eq!(world.kills(), [task.clone()]);
+    assert_eq!(world.kills(), std::slice::from_ref(&task));
     world.status(&task, TaskState::Killed);
     assert!(world.kills().is_empty());
     assert!(world.events.contains(&"unknown_instance_terminated_event".to_owned()));
@@ -263,12 +263,12 @@ fn a_kill_is_repeated_until_the_task_has_ended_also_over_a_restart() {
     world
         .request(Request::KillTasks { selection: KillSelector::Tasks(vec![first.task.clone()]), scale: false, force: false, wipe: false })
         .unwrap();
-    assert_eq!(world.kills(), [first.task.clone()]);
+    assert_eq!(world.kills(), std::slice::from_ref(&first.task));
     world.wait(30_000);
-    assert_eq!(world.kills(), [first.task.clone()]);
+    assert_eq!(world.kills(), std::slice::from_ref(&first.task));
     world.restart();
     world.wait(0);
-    assert_eq!(world.kills(), [first.task.clone()]);
+    assert_eq!(world.kills(), std::slice::from_ref(&first.task));
     world.status(&first.task, TaskState::Killed);
     world.wait(60_000);
     assert!(world.kills().is_empty());
@@ -428,7 +428,7 @@ fn an_app_with_a_brick_is_replaced_one_after_the_other() {
     let first = world.offer("a", 9, 1000).remove(0);
     world.status(&first.task, TaskState::Running);
     world.update("/db", json!({"mem": 200}), false).unwrap();
-    assert_eq!(world.kills(), [first.task.clone()]);
+    assert_eq!(world.kills(), std::slice::from_ref(&first.task));
     assert_eq!(world.conditions("/db"), "Running*1");
     world.status(&first.task, TaskState::Killed);
     assert_eq!(world.conditions("/db"), "Scheduled*1");

@@ -10,6 +10,9 @@ use uuid::Uuid;
 /// Longest path that is accepted, in bytes. Marathon has no limit; a host name made of it would be cut at 63 anyway.
 pub const MAX_PATH_BYTES: usize = 1024;
 
+/// Most segments of a path. `/v2/groups` nests two levels of JSON for each, and readers of JSON stop at 128 (ours too) or overflow their stack.
+pub const MAX_PATH_SEGMENTS: usize = 50;
+
 /// Last segments that are routes of the API below an app and therefore no app's name.
 pub const RESERVED_SEGMENTS: [&str; 3] = ["restart", "tasks", "versions"];
 
@@ -40,7 +43,7 @@ impl PathId {
     /// Reads `text`, resolving it against `base` unless it starts with `/`; `.` and `..` are followed, climbing above the root stays there.
     ///
     /// # Errors
-    /// A segment outside Marathon's grammar, or a path longer than [`MAX_PATH_BYTES`].
+    /// A segment outside Marathon's grammar, or a path longer than [`MAX_PATH_BYTES`] or [`MAX_PATH_SEGMENTS`].
     pub fn resolve(text: &str, base: &PathId) -> Result<Self, IdError> {
         if text.len() > MAX_PATH_BYTES {
             return Err(IdError::new(format!("a path has at most {MAX_PATH_BYTES} bytes")));
@@ -53,6 +56,9 @@ impl PathId {
                 _ if is_segment(segment) => segments.push(segment),
                 _ => return Err(IdError::new(PATH_PATTERN_TEXT)),
             }
+        }
+        if segments.len() > MAX_PATH_SEGMENTS {
+            return Err(IdError::new(format!("a path has at most {MAX_PATH_SEGMENTS} segments")));
         }
         Ok(Self(Arc::from(format!("/{}", segments.join("/")))))
     }
@@ -333,6 +339,7 @@ mod tests {
         check("/", "web", "/web");
         check("/", "/", "/");
         check("/", "a.b-c.d", "/a.b-c.d");
+        check("/", &"a/".repeat(MAX_PATH_SEGMENTS + 1), "a path has at most 50 segments");
         for bad in ["Web", "a_b", "-a", "a-", "a..b", ".a", "a b", "ä"] {
             check("/", bad, PATH_PATTERN_TEXT);
         }

@@ -147,6 +147,8 @@ pub struct Task {
     pub(super) freed: bool,
     /// Its node lost its memory.
     pub(super) forgotten: bool,
+    /// The order to run it never reached the node.
+    pub(super) order_lost: bool,
     pub(super) told: Told,
     pub(super) launched_at: u64,
     /// Not acknowledged yet, oldest first.
@@ -165,6 +167,7 @@ impl Task {
             known: TaskState::Staging,
             freed: false,
             forgotten: false,
+            order_lost: false,
             told: Told::Nothing,
             launched_at: 0,
             updates: VecDeque::new(),
@@ -288,6 +291,11 @@ impl World<'_> {
 
     pub(super) fn on_agent_message(&mut self, at: usize, message: AgentMessage) {
         if !self.agents[at].reachable() {
+            if let AgentMessage::Run(launch) = message
+                && let Some(task) = self.tasks.get_mut(&launch.task)
+            {
+                task.order_lost = true;
+            }
             return;
         }
         match message {

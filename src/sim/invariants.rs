@@ -141,7 +141,8 @@ impl World<'_> {
         let accepts =
             one.frame.calls.iter().filter_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None });
         for launch in accepts.flatten() {
-            let key = (launch.app.id.clone(), launch.app.version_info.last_config_change_at);
+            let Some(current) = self.disk.current(&launch.app.id) else { continue };
+            let key = (launch.app.id.clone(), current.version_info.last_config_change_at);
             if let Some(until) = self.rules.delays.get(&key).map(|delay| delay.until).filter(|until| one.at < *until) {
                 let id = short(&launch.task);
                 self.violate("back-off", || format!("{id} has to wait until {}.{:03}", until / 1000, until % 1000));
@@ -245,11 +246,10 @@ impl World<'_> {
         if !costs || status.task != old.task() || old.goal != Goal::Running {
             return;
         }
-        let Some(app) = self.disk.definition(old.app(), old.version) else { return };
-        // What failed before a change of the configuration says nothing about what comes after it.
-        let current = self.disk.current(old.app()).map(|app| app.version_info.last_config_change_at);
+        let Some(app) = self.disk.current(old.app()) else { return };
         let key = (app.id.clone(), app.version_info.last_config_change_at);
-        if current != Some(key.1) {
+        // What is about to be replaced says nothing about what comes after it.
+        if old.version < key.1 && self.disk.deployments().any(|deployment| deployment.affected_apps().any(|id| *id == app.id)) {
             return;
         }
         let (initial, most) = (app.backoff.initial_ms as f64, app.backoff.max_ms as f64);
@@ -283,7 +283,7 @@ impl World<'_> {
                 self.violate("lease-ended-early", || format!("lease {} of {name} ends, but agent-{at} has it mounted", lease.epoch));
             }
             // A launch that is on its way to its node would still mount.
-            let coming = self.tasks.get(&lease.task).is_some_and(|task| task.phase == Phase::Coming && self.agents[task.agent].reachable());
+            let coming = self.tasks.get(&lease.task).is_some_and(|task| task.phase == Phase::Coming && !task.order_lost);
             if coming {
                 self.violate("lease-ended-early", || format!("lease {} of {name} ends, but its launch is on its way", lease.epoch));
             }
@@ -544,15 +544,13 @@ impl World<'_> {
         self.disk.instance(&id.instance).is_some_and(|instance| instance.incarnation == id.incarnation && instance.condition.is_live())
     }
 
-    /// Launching must not lead above the maximum. What leaves counts while a replacement is under way.
+    /// Launching must not lead above the maximum. What leaves counts while a replacement is under way; what was begun for a larger number may
+    /// still come when the number falls.
     fn check_maximum(&mut self, id: &PathId) {
         let Some(app) = self.disk.current(id) else { return };
-        let (least, most) = (app.upgrade_strategy.minimum_health_capacity, app.upgrade_strategy.maximum_over_capacity);
-        let least = (f64::from(app.instances) * least).ceil() as u32;
-        let mut most = (f64::from(app.instances) * (1.0 + most)).trunc() as u32;
-        if least == most {
-            most += 1;
-        }
+        let before = self.disk.deployments().flat_map(|deployment| &deployment.changes).find(|change| change.app == *id);
+        let before = before.and_then(|change| self.disk.definition(id, change.from?));
+        let most = most_of(app).max(before.map_or(0, most_of));
         let counts = self.disk.counts(id);
         let present = if self.is_replaced(id) { counts.staying + counts.leaving } else { counts.staying };
         if present > most {
@@ -662,6 +660,14 @@ fn take(left: &mut Resources, wanted: &Resources) -> Result<(), &'static str> {
     left.take_scalars(wanted);
     let ports = wanted.ports.iter().flat_map(|range| range.begin..=range.end).all(|port| left.take_port(port));
     if ports { Ok(()) } else { Err("ports") }
+}
+
+/// How many instances a replacement may have at once (Marathon 1.11: one more where nothing could move otherwise).
+fn most_of(app: &App) -> u32 {
+    let strategy = app.upgrade_strategy;
+    let least = (f64::from(app.instances) * strategy.minimum_health_capacity).ceil() as u32;
+    let most = (f64::from(app.instances) * (1.0 + strategy.maximum_over_capacity)).trunc() as u32;
+    if least == most { most + 1 } else { most }
 }
 
 /// The ports that a task binds on its node: its host ports, and what the workload's apps read from their environment.

@@ -49,7 +49,7 @@ impl Sabotage {
     pub fn found_by(self) -> &'static [&'static str] {
         match self {
             Self::DoubleLaunch => &["launched-twice"],
-            Self::LostWrite => &["lost-write"],
+            Self::LostWrite => &["lost-write", "launched-twice"],
             Self::TwoHolders => &["two-holders", "lease-ended-early"],
             Self::OversubscribedPort => &["port-used-twice"],
             Self::ForgottenKill => &["progress"],

@@ -12,11 +12,12 @@ use xtao::{
     cluster::engine::{self, EngineError, Settings, sandbox, spec},
     model::{
         app::{
-            App, Backoff, Container, ContainerKind, Docker, KillSelection, Mode, Network, PortMapping, PortNumber, Protocol,
+            App, Backoff, Container, ContainerKind, Docker, FileSystem, KillSelection, Mode, Network, PortMapping, PortNumber, Protocol,
             UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
         },
-        cluster::{ClusterCall, ClusterEvent, Launch, Offer, TaskState, TaskStatus},
-        id::{AgentId, ClusterId, InstanceId, Owner, TaskId},
+        brick::{BrickMount, DEFAULT_POOL},
+        cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState, TaskStatus},
+        id::{AgentId, BrickName, ClusterId, InstanceId, Owner, PoolName, TaskId},
         resources::{Resources, Scalar},
         time::Timestamp,
     },
@@ -80,6 +81,20 @@ pub fn volume(mut wanted: Wanted, host_path: &str, container_path: &str) -> Want
 
 pub fn parameter(mut wanted: Wanted, key: &str, value: &str) -> Wanted {
     wanted.docker().parameters.push((key.to_owned(), value.to_owned()));
+    wanted
+}
+
+/// With a brick of 64 MiB at `/data`.
+pub fn with_brick(mut wanted: Wanted, name: &BrickName, epoch: u64) -> Wanted {
+    wanted.launch.bricks.push(BrickMount {
+        name: name.clone(),
+        epoch,
+        size: 64,
+        pool: PoolName::new(DEFAULT_POOL),
+        file_system: FileSystem::Ext4,
+        container_path: "/data".to_owned(),
+        read_only: false,
+    });
     wanted
 }
 
@@ -324,6 +339,17 @@ impl Rig {
                 }
             }
         }
+    }
+
+    pub async fn release(&self, brick: &BrickName, epoch: u64, task: &TaskId) {
+        self.call(ClusterCall::ReleaseBrick { brick: brick.clone(), epoch, agent: AgentId::new("node"), task: task.clone() }).await;
+    }
+
+    /// The next report about bricks that is not about their usage.
+    pub async fn brick_report(&mut self) -> BrickReport {
+        let event = self.event(|event| matches!(event, ClusterEvent::Brick(report) if !matches!(report, BrickReport::Usage { .. }))).await;
+        let ClusterEvent::Brick(report) = event else { panic!("{event:?}") };
+        report
     }
 
     pub fn history(&self, task: &TaskId) -> Vec<TaskState> {

@@ -20,27 +20,37 @@ pub const IMAGE: &str = "xtao-test/busybox:1";
 const START_LIMIT: Duration = Duration::from_secs(60);
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
+/// How a daemon differs from the usual one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Containers survive the daemon's end.
+    pub live_restore: bool,
+    /// The daemon has a mount namespace of its own, in which later mounts of this machine do not show up.
+    pub own_mounts: bool,
+}
+
 /// A daemon and what it needs to be started again.
 pub struct Daemon {
     directory: tempfile::TempDir,
     bridge: String,
     address: String,
-    live_restore: bool,
+    options: Options,
+    namespace: Option<Child>,
     containerd: Option<Child>,
     child: Option<Child>,
 }
 
 impl Daemon {
-    /// Starts one; containers survive its end when `live_restore` is set.
-    pub fn start(live_restore: bool) -> Self {
-        let mut daemon = Self::prepare(live_restore);
+    /// Starts one.
+    pub fn start(options: Options) -> Self {
+        let mut daemon = Self::prepare(options);
         daemon.launch();
         daemon.import_image();
         daemon
     }
 
     /// Prepares one without starting it. [`Daemon::launch`] does.
-    pub fn prepare(live_restore: bool) -> Self {
+    pub fn prepare(options: Options) -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let bridge = format!("xt{pid}n{number}");
@@ -48,7 +58,7 @@ impl Daemon {
         run("ip", &["link", "add", &bridge, "type", "bridge"]);
         run("ip", &["addr", "add", &format!("{address}/24"), "dev", &bridge]);
         run("ip", &["link", "set", &bridge, "up"]);
-        Self { directory: tempfile::tempdir().unwrap(), bridge, address, live_restore, containerd: None, child: None }
+        Self { directory: tempfile::tempdir().unwrap(), bridge, address, options, namespace: None, containerd: None, child: None }
     }
 
     /// The daemon's address, as `--docker_host` takes it.
@@ -70,10 +80,20 @@ impl Daemon {
     /// the daemon is killed.
     pub fn launch(&mut self) {
         if self.containerd.is_none() {
+            self.namespace = self.options.own_mounts.then(|| {
+                let child = Command::new("unshare").args(["--mount", "--propagation", "private", "sleep", "infinity"]).spawn().unwrap();
+                let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+                let began = Instant::now();
+                while std::fs::read_link(format!("/proc/{}/ns/mnt", child.id())).unwrap() == own {
+                    assert!(began.elapsed() < START_LIMIT, "unshare did not work");
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                child
+            });
             self.containerd = Some(self.launch_containerd());
         }
         let log = self.log("dockerd.log");
-        let mut command = Command::new("dockerd");
+        let mut command = self.program("dockerd");
         command
             .arg("--containerd")
             .arg(self.path("containerd.sock"))
@@ -88,7 +108,7 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        if self.live_restore {
+        if self.options.live_restore {
             command.arg("--live-restore");
         }
         _ = std::fs::remove_file(self.path("dockerd.pid"));
@@ -107,7 +127,7 @@ impl Daemon {
         let config = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n";
         std::fs::write(self.path("containerd.toml"), config).unwrap();
         let log = self.log("containerd.log");
-        let mut command = Command::new("containerd");
+        let mut command = self.program("containerd");
         for (flag, name) in
             [("--config", "containerd.toml"), ("--root", "containerd"), ("--state", "state"), ("--address", "containerd.sock")]
         {
@@ -120,6 +140,13 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(20));
         }
         child
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let Some(namespace) = &self.namespace else { return Command::new(name) };
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount=/proc/{}/ns/mnt", namespace.id())).arg("--").arg(name);
+        command
     }
 
     fn log(&self, name: &str) -> File {
@@ -222,7 +249,12 @@ impl Drop for Daemon {
             _ = containerd.wait();
         }
         end_processes_below(self.directory.path());
+        if let Some(mut namespace) = self.namespace.take() {
+            _ = namespace.kill();
+            _ = namespace.wait();
+        }
         unmount_below(self.directory.path());
+        free_bricks_below(self.directory.path());
         _ = Command::new("ip").args(["link", "del", &self.bridge]).status();
     }
 }
@@ -248,6 +280,17 @@ pub fn unmount_below(directory: &Path) {
     for target in table.lines().rev().filter_map(|line| line.split(' ').nth(1)).filter(|target| Path::new(target).starts_with(directory)) {
         _ = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
     }
+}
+
+/// Frees the loop devices of images in `directory` and makes it possible to remove it: mount points of bricks are immutable.
+fn free_bricks_below(directory: &Path) {
+    for number in 0..256 {
+        let file = std::fs::read_to_string(format!("/sys/block/loop{number}/loop/backing_file")).unwrap_or_default();
+        if Path::new(&file).starts_with(directory) {
+            _ = Command::new("losetup").args(["-d", &format!("/dev/loop{number}")]).status();
+        }
+    }
+    _ = Command::new("chattr").args(["-R", "-f", "-i"]).arg(directory).stderr(Stdio::null()).status();
 }
 
 fn run(program: &str, arguments: &[&str]) {

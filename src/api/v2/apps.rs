@@ -6,6 +6,7 @@
 //! * Ids have any depth, so a route is known by its end: `.../restart`, `.../tasks`, `.../tasks/{task}`, `.../versions`, `.../versions/{version}`;
 //!   `.../*` names all apps below a group.
 //! * In a list counters and deployments are always there; in a single app also tasks and the last failure.
+//! * (Ours:) `embed=endpoints` adds where an app is reached; one that uses `@PORT` or a brick shows it unasked.
 //! * `PUT` replaces each key that is written, unless `partialUpdate=false`; the id of the path wins over the body's.
 
 use serde_json::{Value, json};
@@ -138,7 +139,8 @@ fn version_of(api: &Api, call: &Call, id: &[&str], version: &str) -> ApiResult {
     let view = api.handle.view_full();
     let id = known(&view.tables, id)?;
     let app = view.tables.definitions.get(&(id.clone(), version)).ok_or(RequestError::NoVersion(id, version))?;
-    Ok(answer::ok(&Context::new(&view, &api.info, wall()).definition(app)))
+    let embed = Embed::default().and(&call.query);
+    Ok(answer::ok(&Context::new(&view, &api.info, wall()).definition(app, embed.endpoints)))
 }
 
 /// An app that exists.
@@ -166,7 +168,7 @@ async fn create(api: &Api, mut call: Call) -> ApiResult {
     let context = Context::new(&view, &api.info, wall());
     // Someone else may have changed or deleted it since; what was asked for is still what is answered.
     let body = match view.tables.definitions.get(&(id.clone(), version)) {
-        Some(app) => Value::Object(context.created(app, &deployment)),
+        Some(app) => Value::Object(context.created(app, &deployment, Embed::default().and(&call.query))),
         None => json!({ "id": id, "version": version, "deployments": [{ "id": deployment }] }),
     };
     let response = answer::with_deployment(answer::json(StatusCode::CREATED, &body), &deployment);
@@ -333,7 +335,8 @@ mod tests {
         for (name, line, body) in [
             ("list", "GET /v2/apps", ""),
             ("one", "GET /v2/apps//testdb/", ""),
-            ("one_bridged", "GET /v2/apps/shop/web?embed=app.readiness", ""),
+            ("one_bridged", "GET /v2/apps/shop/web?embed=app.readiness&embed=endpoints", ""),
+            ("one_plain", "GET /v2/apps/shopping", ""),
             ("below", "GET /v2/apps/shop/*", ""),
             ("versions", "GET /v2/apps/testdb/versions", ""),
             ("version", "GET /v2/apps/testdb/versions/2020-01-31T12:00:00.000Z", ""),

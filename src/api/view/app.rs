@@ -42,7 +42,7 @@ impl<'a> Context<'a> {
     /// An app, with what `embed` asks for. Costs in proportion to the app's own instances at most.
     pub fn app(&self, app: &App, embed: Embed) -> Map<String, Value> {
         let tables = &self.view.tables;
-        let mut fields = self.definition(app);
+        let mut fields = self.definition(app, embed.endpoints);
         let mut set = |name: &str, value: Value| _ = fields.insert(name.into(), value);
         if embed.counts {
             let tally = tables.tallies.get(&app.id);
@@ -73,17 +73,21 @@ impl<'a> Context<'a> {
         fields
     }
 
-    /// The definition and where the app is reached.
-    pub fn definition(&self, app: &App) -> Map<String, Value> {
-        let claims = self.claims().get(&app.id).map_or([].as_slice(), Vec::as_slice);
+    /// The definition and where the app is reached. The latter only when it uses what Marathon does not know, or when it is asked for: clients with
+    /// typed models (marathon-python) fail on a key that Marathon never sends.
+    pub fn definition(&self, app: &App, with_endpoints: bool) -> Map<String, Value> {
         let mut fields = output::definition(app);
+        if !with_endpoints && !endpoints::is_extended(app) {
+            return fields;
+        }
+        let claims = self.claims().get(&app.id).map_or([].as_slice(), Vec::as_slice);
         fields.insert("endpoints".into(), json!(endpoints::endpoints(app, claims, &self.view.tables, self.names)));
         fields
     }
 
     /// What `POST /v2/apps` answers: nothing runs yet, the version is bare, and the deployment is named whether or not it still runs.
-    pub fn created(&self, app: &App, deployment: &DeploymentId) -> Map<String, Value> {
-        let mut fields = self.definition(app);
+    pub fn created(&self, app: &App, deployment: &DeploymentId, embed: Embed) -> Map<String, Value> {
+        let mut fields = self.definition(app, embed.endpoints);
         fields.shift_remove("versionInfo");
         for counter in ["tasksStaged", "tasksRunning", "tasksHealthy", "tasksUnhealthy"] {
             fields.insert(counter.into(), 0.into());

@@ -1,5 +1,8 @@
 //! Where a service is reached: `endpoints` in an app's JSON. Ours; Marathon has nothing like it.
 //!
+//! Shown unasked for apps that use `@PORT` or bricks, and for every app with `embed=endpoints`: an app that uses nothing of ours looks exactly as on
+//! Marathon.
+//!
 //! Order: allotted ports first, those of the environment before those of definitions and mappings, each in the order written; then the other ports
 //! in theirs. So the first endpoint is the one that was asked for with `@PORT`.
 //!
@@ -70,6 +73,19 @@ pub fn endpoints(app: &App, claims: &[&PortClaim], tables: &Tables, names: Names
     found.into_iter().map(|(_, endpoint)| endpoint).collect()
 }
 
+/// True when the app uses what Marathon does not have: `@PORT` or a brick.
+pub fn is_extended(app: &App) -> bool {
+    let in_env = |value: &EnvValue| matches!(value, EnvValue::Text(text) if token::tokens(text).next().is_some());
+    app.env.values().any(in_env)
+        || app.port_definitions.iter().any(|definition| is_allotted(definition.port))
+        || app.port_mappings().iter().any(|mapping| mapping.host_port.is_some_and(is_allotted))
+        || app.bricks().next().is_some()
+}
+
+fn is_allotted(port: PortNumber) -> bool {
+    matches!(port, PortNumber::Allotted(_) | PortNumber::Wanted)
+}
+
 /// The label of an app below the framework's name: `/shop/v2/api` is `api-v2-shop`.
 pub fn label(app: &PathId) -> String {
     Rule::default().label(&app.host_form())
@@ -78,7 +94,6 @@ pub fn label(app: &PathId) -> String {
 /// The ports of definitions or mappings, and whether they are allotted.
 fn declared(app: &App, tables: &Tables, own: &str, node: &str) -> Vec<(bool, Endpoint)> {
     let mut placed = Placed::of(app, tables);
-    let allotted = |port: PortNumber| matches!(port, PortNumber::Allotted(_) | PortNumber::Wanted);
     if app.network == Network::Host {
         let definitions = app.port_definitions.iter().enumerate().map(|(index, definition)| {
             let offered = placed.next();
@@ -89,7 +104,7 @@ fn declared(app: &App, tables: &Tables, own: &str, node: &str) -> Vec<(bool, End
             };
             let name = definition.name.clone().unwrap_or_else(|| format!("PORT{index}"));
             let protocol = definition.protocol.as_str();
-            (allotted(definition.port), Endpoint { name, host: own.to_owned(), port, protocol, container_port: port })
+            (is_allotted(definition.port), Endpoint { name, host: own.to_owned(), port, protocol, container_port: port })
         });
         return definitions.collect();
     }
@@ -106,7 +121,7 @@ fn declared(app: &App, tables: &Tables, own: &str, node: &str) -> Vec<(bool, End
         let name = mapping.name.clone().unwrap_or_else(|| format!("PORT{index}"));
         let protocol = Protocol::as_str(mapping.protocol);
         let endpoint = Endpoint { name, host: host.to_owned(), port, protocol, container_port: declared.or(port) };
-        (mapping.host_port.is_some_and(allotted), endpoint)
+        (mapping.host_port.is_some_and(is_allotted), endpoint)
     });
     mappings.collect()
 }

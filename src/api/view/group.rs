@@ -69,7 +69,7 @@ struct Node<'a> {
 }
 
 impl Node<'_> {
-    /// As deep as a path has segments, which its length limits to 512.
+    /// As deep as a path has segments ([`MAX_PATH_SEGMENTS`](crate::model::id::MAX_PATH_SEGMENTS)).
     fn show(&self, id: &str, version: Timestamp, context: &Context<'_>, embed: GroupEmbed) -> Map<String, Value> {
         let mut fields = object(json!({ "id": id, "dependencies": [], "version": version, "enforceRole": false }));
         if embed.apps {

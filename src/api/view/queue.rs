@@ -26,7 +26,7 @@ pub fn entry(view: &View, context: &Context<'_>, entry: &QueueEntry, app: &App, 
         "role": app.role,
         "since": entry.since,
         "delay": { "timeLeftSeconds": left_ms.div_ceil(1000), "overdue": left_ms == 0 },
-        "app": context.definition(app),
+        "app": context.definition(app, false),
         "processedOffersSummary": summary(entry),
     });
     if with_offers {

@@ -724,7 +724,7 @@ impl Agent {
 
     fn exited(&mut self, task: &TaskId, mut exit: Exit, ctx: &mut Ctx, out: &mut Vec<Action>) {
         let Some(known) = self.tasks.get(task) else { return };
-        exit.oom |= known.oom && exit.code != 0;
+        exit.oom |= known.oom && exit.code == 137;
         exit.killed |= known.stop.is_some();
         let (state, message) = verdict(&exit, known.holding.resources.mem);
         self.ended(task, true, state, message, ctx, out);

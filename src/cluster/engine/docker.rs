@@ -21,8 +21,8 @@ use futures_util::Stream;
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 /// Making, starting and removing a container: minutes on a busy disk.
 const CHANGE_LIMIT: Duration = Duration::from_secs(180);
-/// The answer to a ping.
-const PING_LIMIT: Duration = Duration::from_secs(10);
+/// The answer to a ping. A daemon that starts containers with both hands full may take seconds.
+const PING_LIMIT: Duration = Duration::from_secs(15);
 
 /// Why a call failed.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -1,6 +1,9 @@
 //! Single acts on Docker and on bricks: look, signal, remove, release. Each tells its outcome in a report and decides nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -12,12 +15,13 @@ use super::{
     agent::{Report, Seen, Signal},
     docker::{Client, DockerError},
     images::Images,
-    sandbox, spec, volumes,
+    sandbox, spec,
 };
 use crate::{
-    brick::{BrickError, Bricks},
+    brick::Bricks,
     model::{
         cluster::BrickReport,
+        host_volume::HostVolumeRule,
         id::{BrickName, PoolName, TaskId},
     },
 };
@@ -41,7 +45,9 @@ pub(super) struct Context {
     /// Everything else at once.
     pub(super) small: Semaphore,
     pub(super) reports: mpsc::Sender<Report>,
-    pub(super) rule: volumes::Rule,
+    pub(super) rule: HostVolumeRule,
+    /// Docker's data directory, as soon as it is known: closed to host volumes.
+    pub(super) docker_root: OnceLock<String>,
 }
 
 impl Context {
@@ -190,14 +196,14 @@ async fn try_release(context: &Context, brick: &BrickName, epoch: u64, task: &Ta
         Ok(_) => {}
         Err(error) => return Err(error.to_string()),
     }
-    context.bricks.release(brick, epoch).await.map_err(|error| describe(&error))
+    context.bricks.release(brick, epoch).await.map_err(|error| error.to_string())
 }
 
 /// Deletes a brick's data.
 pub(super) async fn destroy(context: Arc<Context>, brick: BrickName, epoch: u64, pool: PoolName) {
     let report = match context.bricks.destroy(&brick, &pool).await {
         Ok(()) => BrickReport::Destroyed { brick, epoch },
-        Err(error) => BrickReport::Stuck { brick, reason: describe(&error) },
+        Err(error) => BrickReport::Stuck { brick, reason: error.to_string() },
     };
     context.report(Report::Brick(report)).await;
 }
@@ -206,13 +212,5 @@ pub(super) async fn destroy(context: Arc<Context>, brick: BrickName, epoch: u64,
 pub(super) async fn brick_usage(context: Arc<Context>) {
     for (brick, _, used, size) in context.bricks.mounted().await {
         context.report(Report::Brick(BrickReport::Usage { brick, used, size })).await;
-    }
-}
-
-/// A brick's error with its cause.
-pub(super) fn describe(error: &BrickError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }

@@ -3,7 +3,12 @@
 //! A call that brings no answer is repeated after looking what came of it, for as long as Docker is away; a launch ends early only when it is cancelled.
 //! Whatever fails leaves no container behind. Bricks stay mounted: the lease is the core's, and ends by its release.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
@@ -15,15 +20,22 @@ use super::{
     spec::{self, Bind},
     volumes::{self, Identity, Pinned},
 };
-use crate::model::{
-    app::{Mode, Volume},
-    cluster::{Launch, TaskState},
-    id::TaskId,
+use crate::{
+    brick::BrickError,
+    model::{
+        app::{Mode, Volume},
+        brick::BrickMount,
+        cluster::{Launch, TaskState},
+        id::TaskId,
+    },
 };
 
 /// How often a call is repeated that Docker leaves without an answer although it is there.
 const MAX_TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a launch waits for a brick that is busy, and between two tries.
+const BRICK_PATIENCE: Duration = Duration::from_secs(600);
+const BRICK_PAUSE: Duration = Duration::from_secs(1);
 /// A launch that waits longer than this for its turn says so.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -157,7 +169,8 @@ impl Attempt<'_> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let rule = self.context.rule.clone();
+        let mut rule = self.context.rule.clone();
+        rule.own.extend(self.context.docker_root.get().cloned());
         let pin = tokio::task::spawn_blocking(move || {
             wanted.iter().map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule)).collect::<Result<Vec<_>, _>>()
         });
@@ -166,10 +179,7 @@ impl Attempt<'_> {
 
     async fn bricks(&mut self, binds: &mut Vec<Bind>, expected: &mut Vec<Expected>) -> Result<(), End> {
         for brick in &self.launch.bricks {
-            if self.is_cancelled() {
-                return Err(End::Cancelled);
-            }
-            let source = self.context.bricks.mount(brick).await.map_err(|error| End::failed(jobs::describe(&error)))?;
+            let source = self.mount(brick).await?;
             let identity = volumes::identity(&source)
                 .map_err(|error| End::failed(format!("brick '{}' is not where it was mounted: {error}", brick.name)))?;
             let what = format!("the mount of brick '{}'", brick.name);
@@ -180,6 +190,27 @@ impl Attempt<'_> {
             tokio::spawn(jobs::brick_usage(self.context.clone()));
         }
         Ok(())
+    }
+}
+
+impl Attempt<'_> {
+    /// Mounts a brick. What takes long (the check of a large file system) or is busy for a moment is waited for; an end in between is seen in between.
+    async fn mount(&self, brick: &BrickMount) -> Result<PathBuf, End> {
+        let began = Instant::now();
+        loop {
+            if self.is_cancelled() {
+                return Err(End::Cancelled);
+            }
+            match self.context.bricks.mount(brick).await {
+                Ok(path) => return Ok(path),
+                Err(busy @ BrickError::Busy { .. }) if began.elapsed() < BRICK_PATIENCE => {
+                    let message = format!("waiting for a brick: {busy}");
+                    self.context.report_if_room(Report::Progress { task: self.task.clone(), message });
+                }
+                Err(error) => return Err(End::failed(error.to_string())),
+            }
+            tokio::time::sleep(BRICK_PAUSE).await;
+        }
     }
 }
 
@@ -289,6 +320,8 @@ fn explain(words: &str) -> String {
         "something else on this node uses the port: stop it, or choose another port"
     } else if has(&["cannot assign requested address"]) {
         "--node_address must be an address of this node"
+    } else if has(&["bind source path does not exist"]) {
+        "the daemon does not see what this server sees; is it in a mount namespace of its own?"
     } else if has(&["executable file not found", "no such file or directory: unknown", "exec format error"]) {
         "the image has no such command, or it is for another kind of machine"
     } else if has(&["unable to find user", "no matching entries in passwd", "unable to find group"]) {
@@ -297,10 +330,35 @@ fn explain(words: &str) -> String {
         "the disk with Docker's data is full"
     } else if has(&["duplicate mount point"]) {
         "two volumes have the same containerPath"
-    } else if has(&["network", "not found"]) && lower.contains("network") && lower.contains("not found") {
+    } else if lower.contains("network") && lower.contains("not found") {
         "there is no such Docker network on this node"
     } else {
         return words.trim().to_owned();
     };
     format!("{} ({hint})", words.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_s_words_come_with_what_to_do() {
+        let check = |words: &str, hint: &str| {
+            let found = explain(words);
+            assert!(found.starts_with(words.trim()) && found.ends_with(hint), "{found}");
+        };
+        check(
+            "driver failed programming external connectivity on endpoint x: Bind for 10.0.0.5:31000 failed: port is already allocated",
+            "(something else on this node uses the port: stop it, or choose another port)",
+        );
+        check("listen tcp4 10.9.9.9:31000: bind: cannot assign requested address", "(--node_address must be an address of this node)");
+        check(
+            "exec: \"/x\": stat /x: no such file or directory: unknown",
+            "(the image has no such command, or it is for another kind of machine)",
+        );
+        check("unable to find user nobody2: no matching entries in passwd file", "(the image has no such user or group)");
+        check("network blue not found", "(there is no such Docker network on this node)");
+        check("something new\n", "something new");
+    }
 }

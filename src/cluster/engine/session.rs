@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    agent::{Found, Report, Seen},
+    agent::{Exit, Found, Report, Seen},
     docker::{Client, DockerError},
     jobs::{self, Context},
     spec,
@@ -63,6 +63,9 @@ async fn open(context: &Context) -> Result<(Client, Vec<Found>), DockerError> {
     let client = Client::new(&context.settings.docker_host)?;
     client.ping().await?;
     let info = client.info().await?;
+    if let Some(root) = info.docker_root_dir.filter(|root| root.starts_with('/')) {
+        _ = context.docker_root.set(root);
+    }
     let found = list(context, &client).await?;
     tracing::info!(
         version = info.server_version.as_deref().unwrap_or("?"),
@@ -96,9 +99,12 @@ async fn complete(context: &Context, client: &Client, summary: ContainerSummary)
             let addresses = networks.values().filter_map(|network| network.ip_address.as_ref()?.parse().ok()).collect();
             Seen::Running { addresses }
         }
-        _ => match jobs::look(context, client, &found.task).await? {
-            Some(seen) => seen,
-            None => return Ok(None),
+        _ => match jobs::look(context, client, &found.task).await {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return Ok(None),
+            Err(error @ DockerError::Unreachable(_)) => return Err(error),
+            // A container that Docker itself cannot read must not keep the others from us.
+            Err(error) => Seen::Ended(Exit { code: -1, error: error.to_string(), ..Exit::default() }),
         },
     };
     Ok(Some(found))
@@ -151,5 +157,31 @@ fn interpret(event: EventMessage) -> Option<Report> {
         Some("die") => Some(Report::Died { task }),
         Some("oom") => Some(Report::OutOfMemory { task }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use bollard::models::EventActor;
+
+    use super::*;
+    use crate::cluster::engine::samples;
+
+    #[test]
+    fn only_ends_of_our_tasks_are_heard() {
+        let task = samples::task("/web", 1);
+        let event = |action: &str, task: &str| EventMessage {
+            action: Some(action.to_owned()),
+            actor: Some(EventActor { id: None, attributes: Some(HashMap::from([(spec::LABEL_TASK.to_owned(), task.to_owned())])) }),
+            ..EventMessage::default()
+        };
+        let name = task.to_string();
+        assert_eq!(interpret(event("die", &name)), Some(Report::Died { task: task.clone() }));
+        assert_eq!(interpret(event("oom", &name)), Some(Report::OutOfMemory { task }));
+        assert_eq!(interpret(event("start", &name)), None);
+        assert_eq!(interpret(event("die", "no task id")), None);
+        assert_eq!(interpret(EventMessage::default()), None);
     }
 }

@@ -69,8 +69,10 @@ pub(in crate::core) fn adjust(turn: &mut Turn<'_, '_>, app: &App) -> bool {
 pub(in crate::core) fn hold_back(turn: &mut Turn<'_, '_>, id: &PathId) {
     let Some(app) = turn.state.tables.app(id).cloned() else { return };
     let changed = app.version_info.last_config_change_at;
-    let present = turn.state.tables.tallies.get(id).map_or(0, |tally| tally.wanted_since(changed, counts));
-    let surplus = present.saturating_sub(app.instances) as usize;
+    let tally = turn.state.tables.tallies.get(id).cloned().unwrap_or_default();
+    let (_, most) = super::arithmetic::bounds(app.instances, app.upgrade_strategy);
+    let of_all = tally.wanted_since(Timestamp(i64::MIN), counts).saturating_sub(most);
+    let surplus = tally.wanted_since(changed, counts).saturating_sub(app.instances).max(of_all) as usize;
     let Some(index) = turn.state.index.get(id).filter(|_| surplus > 0) else { return };
     let waiting: Vec<InstanceId> = index.scheduled.iter().take(surplus).cloned().collect();
     waiting.iter().for_each(|id| decommission(turn, id));

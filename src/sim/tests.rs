@@ -1,0 +1,69 @@
+//! A modest number of seeds, and the proof that the simulator finds what it should.
+
+use super::*;
+
+const PLAIN: Options = Options { agents: None, minutes: None, sabotage: None };
+
+/// Seeds that every test run plays; `scripts/sim` plays more.
+const SEEDS: u64 = 60;
+
+fn check(seeds: std::ops::Range<u64>, options: Options) {
+    for seed in seeds {
+        let outcome = play(seed, options, Trace::off());
+        if let Some(violation) = outcome.violation {
+            panic!("seed {seed}: {violation}\n{}", explain_failure(seed, options, &violation));
+        }
+    }
+}
+
+#[test]
+fn nothing_breaks_in_small_clusters() {
+    check(0..SEEDS, PLAIN);
+}
+
+#[test]
+fn nothing_breaks_in_larger_clusters() {
+    check(1000..1003, Options { agents: Some(100), minutes: Some(5), ..PLAIN });
+}
+
+#[test]
+fn a_plan_has_one_course() {
+    for seed in 0..3 {
+        let course = || play(seed, PLAIN, Trace::kept()).trace;
+        assert_eq!(course(), course(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_seed_is_worth_playing() {
+    let total = (0..10).map(|seed| play(seed, PLAIN, Trace::off()).stats);
+    let total = total.reduce(|sum, one| world::Stats {
+        launches: sum.launches + one.launches,
+        accepted: sum.accepted + one.accepted,
+        boots: sum.boots + one.boots,
+        ..sum
+    });
+    let total = total.expect("ten seeds were played");
+    assert!(total.launches > 200 && total.accepted > 50 && total.boots > 20, "{total:?}");
+}
+
+#[test]
+fn every_sabotage_is_found() {
+    for sabotage in Sabotage::ALL {
+        let options = Options { sabotage: Some(sabotage), ..PLAIN };
+        let found = (0..sabotage::MAX_SEEDS_TO_FIND).find_map(|seed| play(seed, options, Trace::off()).violation);
+        let violation = found.unwrap_or_else(|| panic!("{sabotage} was not found in {} seeds", sabotage::MAX_SEEDS_TO_FIND));
+        assert!(sabotage.found_by().contains(&violation.rule), "{sabotage} was found as {violation}");
+    }
+}
+
+#[test]
+fn a_failing_plan_is_made_smaller() {
+    let options = Options { sabotage: Some(Sabotage::DoubleLaunch), ..PLAIN };
+    let (seed, violation) =
+        (0..sabotage::MAX_SEEDS_TO_FIND).find_map(|seed| Some((seed, play(seed, options, Trace::off()).violation?))).expect("it is found");
+    let plan = plan(seed, options);
+    let (smallest, _) = shrink::shrink(&plan, violation.rule);
+    assert!(smallest.ops.len() <= 3 && smallest.faults.len() <= 1 && smallest.agents <= plan.agents, "{smallest:?}");
+    assert_eq!(shrink::explain(&smallest).violation.map(|violation| violation.rule), Some(violation.rule));
+}

@@ -98,7 +98,8 @@ fn bare_instance() -> Instance {
     }
 }
 
-fn bare_app() -> App {
+/// A command without a container.
+pub(crate) fn bare_app() -> App {
     App {
         id: path("/web"),
         cmd: Some("sleep 1000".into()),
@@ -265,7 +266,7 @@ fn full_failure() -> TaskFailure {
 }
 
 /// Any record of any kind.
-pub(crate) fn any_record() -> impl Strategy<Value = Record> {
+pub(crate) fn any_record() -> BoxedStrategy<Record> {
     prop_oneof![
         option::of(text()).prop_map(|framework_id| Record::Meta(Arc::new(Meta { framework_id, ..Meta::default() }))),
         (any_path(), when(), text()).prop_map(|(id, version, owner)| Record::App(Arc::new(AppEntry {
@@ -281,10 +282,11 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         any_agent().prop_map(|agent| Record::Agent(Arc::new(agent))),
         any_failure().prop_map(|failure| Record::Failure(Arc::new(failure))),
     ]
+    .boxed()
 }
 
 /// A small world in which puts and deletes meet the same records again and again.
-pub(crate) fn any_change() -> impl Strategy<Value = Change> {
+pub(crate) fn any_change() -> BoxedStrategy<Change> {
     let record = prop_oneof![
         option::of(text()).prop_map(|framework_id| Record::Meta(Arc::new(Meta { framework_id, ..Meta::default() }))),
         (0..6_u128, 0..100_u32).prop_map(|(number, incarnation)| Record::Instance(Arc::new(Instance { incarnation, ..instance(number) }))),
@@ -296,64 +298,65 @@ pub(crate) fn any_change() -> impl Strategy<Value = Change> {
         (0..3_u8, "[a-z]{5000,9000}")
             .prop_map(|(n, cmd)| { Record::Definition(Arc::new(App { id: path(&format!("/app{n}")), cmd: Some(cmd), ..bare_app() })) }),
     ];
-    (record, prop::bool::weighted(0.3)).prop_map(|(record, delete)| if delete { Change::Delete(record.key()) } else { Change::Put(record) })
+    (record, prop::bool::weighted(0.3))
+        .prop_map(|(record, delete)| if delete { Change::Delete(record.key()) } else { Change::Put(record) })
+        .boxed()
 }
 
-fn text() -> impl Strategy<Value = String> {
-    prop_oneof!["[a-z0-9.-]{1,12}", any::<String>()]
+fn text() -> BoxedStrategy<String> {
+    prop_oneof!["[a-z0-9.-]{1,12}", any::<String>()].boxed()
 }
 
-fn texts() -> impl Strategy<Value = Vec<String>> {
-    vec(text(), 0..3)
+fn texts() -> BoxedStrategy<Vec<String>> {
+    vec(text(), 0..3).boxed()
 }
 
-fn labels() -> impl Strategy<Value = IndexMap<String, String>> {
-    vec((text(), text()), 0..3).prop_map(|pairs| pairs.into_iter().collect())
+fn labels() -> BoxedStrategy<IndexMap<String, String>> {
+    vec((text(), text()), 0..3).prop_map(|pairs| pairs.into_iter().collect()).boxed()
 }
 
 /// Years 1970 to 9999, as far as the text form goes.
-fn when() -> impl Strategy<Value = Timestamp> {
-    (0..253_402_300_799_999_i64).prop_map(Timestamp)
+fn when() -> BoxedStrategy<Timestamp> {
+    (0..253_402_300_799_999_i64).prop_map(Timestamp).boxed()
 }
 
-pub(crate) fn any_path() -> impl Strategy<Value = PathId> {
-    "(/[a-z0-9]([a-z0-9-]{0,6}[a-z0-9])?(\\.[a-z0-9]{1,3})?){1,4}".prop_map(|text| path(&text))
+pub(crate) fn any_path() -> BoxedStrategy<PathId> {
+    "(/[a-z0-9]([a-z0-9-]{0,6}[a-z0-9])?(\\.[a-z0-9]{1,3})?){1,4}".prop_map(|text| path(&text)).boxed()
 }
 
-fn scalar() -> impl Strategy<Value = Scalar> {
-    (0..1_u64 << 40).prop_map(Scalar)
+fn scalar() -> BoxedStrategy<Scalar> {
+    (0..1_u64 << 40).prop_map(Scalar).boxed()
 }
 
-fn fraction() -> impl Strategy<Value = f64> {
-    0.0..=1.0
+fn fraction() -> BoxedStrategy<f64> {
+    (0.0..=1.0).boxed()
 }
 
-fn protocol() -> impl Strategy<Value = Protocol> {
-    prop::sample::select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Both])
+fn protocol() -> BoxedStrategy<Protocol> {
+    prop::sample::select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Both]).boxed()
 }
 
-fn port_number() -> impl Strategy<Value = PortNumber> {
+fn port_number() -> BoxedStrategy<PortNumber> {
     prop_oneof![
         Just(PortNumber::Dynamic),
         any::<u16>().prop_map(PortNumber::Fixed),
         Just(PortNumber::Wanted),
         any::<u16>().prop_map(PortNumber::Allotted)
     ]
+    .boxed()
 }
 
-fn instance_id() -> impl Strategy<Value = InstanceId> {
-    (any_path(), any::<u128>()).prop_map(|(app, bits)| InstanceId::new(app, Uuid::from_u128(bits)))
+fn instance_id() -> BoxedStrategy<InstanceId> {
+    (any_path(), any::<u128>()).prop_map(|(app, bits)| InstanceId::new(app, Uuid::from_u128(bits))).boxed()
 }
 
-fn task_id() -> impl Strategy<Value = TaskId> {
-    (instance_id(), option::of("[a-z0-9-]{1,9}"), any::<u32>()).prop_map(|(instance, container, incarnation)| TaskId {
-        instance,
-        container: container.map(Into::into),
-        incarnation,
-    })
+fn task_id() -> BoxedStrategy<TaskId> {
+    (instance_id(), option::of("[a-z0-9-]{1,9}"), any::<u32>())
+        .prop_map(|(instance, container, incarnation)| TaskId { instance, container: container.map(Into::into), incarnation })
+        .boxed()
 }
 
-fn container() -> impl Strategy<Value = Container> {
+fn container() -> BoxedStrategy<Container> {
     let docker = (text(), any::<bool>(), any::<bool>(), vec((text(), text()), 0..2))
         .prop_map(|(image, pull, privileged, parameters)| Docker { image, force_pull_image: pull, privileged, parameters });
     let mapping = (any::<u16>(), option::of(port_number()), any::<u16>(), protocol(), option::of(text()), labels(), texts()).prop_map(
@@ -376,14 +379,15 @@ fn container() -> impl Strategy<Value = Container> {
     let kind = prop::sample::select(vec![ContainerKind::Docker, ContainerKind::Mesos]);
     (kind, option::of(docker), vec(mapping, 0..3), vec(prop_oneof![host, brick], 0..3))
         .prop_map(|(kind, docker, port_mappings, volumes)| Container { kind, docker, port_mappings, volumes })
+        .boxed()
 }
 
-fn network() -> impl Strategy<Value = Network> {
+fn network() -> BoxedStrategy<Network> {
     let named = (text(), labels()).prop_map(|(name, labels)| NamedNetwork { name, labels });
-    prop_oneof![Just(Network::Host), Just(Network::Bridge), vec(named, 0..3).prop_map(Network::Container)]
+    prop_oneof![Just(Network::Host), Just(Network::Bridge), vec(named, 0..3).prop_map(Network::Container)].boxed()
 }
 
-fn any_app() -> impl Strategy<Value = App> {
+fn any_app() -> BoxedStrategy<App> {
     let value = prop_oneof![text().prop_map(EnvValue::Text), text().prop_map(|secret| EnvValue::Secret { secret })];
     let operator = prop::sample::select(vec![
         Operator::Unique,
@@ -413,36 +417,38 @@ fn any_app() -> impl Strategy<Value = App> {
     ];
     let selection = prop::sample::select(vec![KillSelection::YoungestFirst, KillSelection::OldestFirst]);
     let ways = (any::<u64>(), 1.0..1000.0_f64, any::<u64>(), option::of(any::<u64>()), selection, fraction(), fraction(), unreachable);
-    (what, needs, wires, ways, (when(), when(), when())).prop_map(|(what, needs, wires, ways, times)| App {
-        id: what.0,
-        cmd: what.1,
-        args: what.2,
-        user: what.3,
-        env: what.4.into_iter().collect(),
-        instances: what.5,
-        cpus: needs.0,
-        mem: needs.1,
-        disk: needs.2,
-        executor: needs.3,
-        constraints: needs.4,
-        accepted_resource_roles: needs.5,
-        role: needs.6,
-        labels: needs.7,
-        container: wires.0,
-        network: wires.1,
-        port_definitions: wires.2,
-        require_ports: wires.3,
-        backoff: Backoff { initial_ms: ways.0, factor: ways.1, max_ms: ways.2 },
-        kill_grace_ms: ways.3,
-        kill_selection: ways.4,
-        upgrade_strategy: UpgradeStrategy { minimum_health_capacity: ways.5, maximum_over_capacity: ways.6 },
-        unreachable_strategy: ways.7,
-        version: times.0,
-        version_info: VersionInfo { last_scaling_at: times.1, last_config_change_at: times.2 },
-    })
+    (what, needs, wires, ways, (when(), when(), when()))
+        .prop_map(|(what, needs, wires, ways, times)| App {
+            id: what.0,
+            cmd: what.1,
+            args: what.2,
+            user: what.3,
+            env: what.4.into_iter().collect(),
+            instances: what.5,
+            cpus: needs.0,
+            mem: needs.1,
+            disk: needs.2,
+            executor: needs.3,
+            constraints: needs.4,
+            accepted_resource_roles: needs.5,
+            role: needs.6,
+            labels: needs.7,
+            container: wires.0,
+            network: wires.1,
+            port_definitions: wires.2,
+            require_ports: wires.3,
+            backoff: Backoff { initial_ms: ways.0, factor: ways.1, max_ms: ways.2 },
+            kill_grace_ms: ways.3,
+            kill_selection: ways.4,
+            upgrade_strategy: UpgradeStrategy { minimum_health_capacity: ways.5, maximum_over_capacity: ways.6 },
+            unreachable_strategy: ways.7,
+            version: times.0,
+            version_info: VersionInfo { last_scaling_at: times.1, last_config_change_at: times.2 },
+        })
+        .boxed()
 }
 
-fn any_instance() -> impl Strategy<Value = Instance> {
+fn any_instance() -> BoxedStrategy<Instance> {
     let placement = (text(), text(), vec(any::<u16>(), 0..3)).prop_map(|(agent, host, ports)| Placement {
         agent: AgentId::new(agent),
         host: host.into(),
@@ -451,59 +457,57 @@ fn any_instance() -> impl Strategy<Value = Instance> {
     let goal = prop::sample::select(vec![Goal::Running, Goal::Stopped, Goal::Decommissioned]);
     let state = (prop::sample::select(Condition::ALL.to_vec()), goal, any::<u32>(), option::of(placement), option::of(any::<bool>()));
     let times = (when(), when(), option::of(when()), option::of(when()));
-    (instance_id(), state, times, vec(any::<std::net::IpAddr>(), 0..3)).prop_map(|(id, state, times, addresses)| Instance {
-        id,
-        version: times.0,
-        incarnation: state.2,
-        condition: state.0,
-        goal: state.1,
-        since: times.1,
-        placement: state.3,
-        staged_at: times.2,
-        started_at: times.3,
-        addresses,
-        healthy: state.4,
-    })
+    (instance_id(), state, times, vec(any::<std::net::IpAddr>(), 0..3))
+        .prop_map(|(id, state, times, addresses)| Instance {
+            id,
+            version: times.0,
+            incarnation: state.2,
+            condition: state.0,
+            goal: state.1,
+            since: times.1,
+            placement: state.3,
+            staged_at: times.2,
+            started_at: times.3,
+            addresses,
+            healthy: state.4,
+        })
+        .boxed()
 }
 
-fn any_deployment() -> impl Strategy<Value = Deployment> {
+fn any_deployment() -> BoxedStrategy<Deployment> {
     let kind = prop::sample::select(vec![ActionKind::Start, ActionKind::Stop, ActionKind::Scale, ActionKind::Restart]);
     let action = (kind, any_path()).prop_map(|(kind, app)| Action { kind, app });
     let step = vec(action, 1..3).prop_map(|actions| Step { actions });
     let change = (any_path(), option::of(when()), option::of(when())).prop_map(|(app, from, to)| AppChange { app, from, to });
-    (text(), when(), vec(change, 0..3), vec(step, 0..3), any::<u32>(), when()).prop_map(
-        |(id, version, changes, steps, current_step, started_at)| Deployment {
+    (text(), when(), vec(change, 0..3), vec(step, 0..3), any::<u32>(), when())
+        .prop_map(|(id, version, changes, steps, current_step, started_at)| Deployment {
             id: DeploymentId::new(id),
             version,
             changes,
             steps,
             current_step: current_step as usize,
             started_at,
-        },
-    )
+        })
+        .boxed()
 }
 
-fn any_claim() -> impl Strategy<Value = PortClaim> {
+fn any_claim() -> BoxedStrategy<PortClaim> {
     let position = prop_oneof![
         any::<u16>().prop_map(Position::Env),
         any::<u16>().prop_map(Position::PortDefinition),
         any::<u16>().prop_map(Position::PortMapping)
     ];
-    (any::<u16>(), any_path(), position, text(), when()).prop_map(|(port, app, position, owner, created_at)| PortClaim {
-        port,
-        app,
-        position,
-        owner: Owner::new(owner),
-        created_at,
-    })
+    (any::<u16>(), any_path(), position, text(), when())
+        .prop_map(|(port, app, position, owner, created_at)| PortClaim { port, app, position, owner: Owner::new(owner), created_at })
+        .boxed()
 }
 
-fn any_brick() -> impl Strategy<Value = Brick> {
+fn any_brick() -> BoxedStrategy<Brick> {
     let lease = (task_id(), text(), any::<u64>()).prop_map(|(task, agent, epoch)| Lease { task, agent: AgentId::new(agent), epoch });
     let what = (text(), any_path(), text(), any::<u64>(), text(), text());
     let file_system = prop::sample::select(vec![FileSystem::Ext4, FileSystem::Xfs]);
-    (what, file_system, when(), option::of(text()), any::<u64>(), option::of(lease), option::of(when())).prop_map(
-        |(what, file_system, created_at, home, epoch, lease, last_mounted)| Brick {
+    (what, file_system, when(), option::of(text()), any::<u64>(), option::of(lease), option::of(when()))
+        .prop_map(|(what, file_system, created_at, home, epoch, lease, last_mounted)| Brick {
             name: BrickName::new(what.0),
             app: what.1,
             container_path: what.2,
@@ -517,15 +521,15 @@ fn any_brick() -> impl Strategy<Value = Brick> {
             lease,
             last_mounted,
             condemned: what.3.is_multiple_of(2),
-        },
-    )
+        })
+        .boxed()
 }
 
-fn any_agent() -> impl Strategy<Value = Agent> {
+fn any_agent() -> BoxedStrategy<Agent> {
     let attribute = (text(), text()).prop_map(|(name, text)| Attribute { name, text });
     let addresses = vec(any::<std::net::IpAddr>(), 0..3);
-    (text(), text(), addresses, vec(attribute, 0..3), option::of(text()), option::of(text()), when()).prop_map(
-        |(id, host, addresses, attributes, region, zone, seen_at)| Agent {
+    (text(), text(), addresses, vec(attribute, 0..3), option::of(text()), option::of(text()), when())
+        .prop_map(|(id, host, addresses, attributes, region, zone, seen_at)| Agent {
             id: AgentId::new(id),
             host,
             addresses,
@@ -533,14 +537,14 @@ fn any_agent() -> impl Strategy<Value = Agent> {
             region,
             zone,
             seen_at,
-        },
-    )
+        })
+        .boxed()
 }
 
-fn any_failure() -> impl Strategy<Value = TaskFailure> {
+fn any_failure() -> BoxedStrategy<TaskFailure> {
     let state = prop::sample::select(TaskState::ALL.to_vec());
-    (any_path(), task_id(), state, text(), text(), text(), when(), when()).prop_map(
-        |(app, task, state, message, host, agent, timestamp, version)| TaskFailure {
+    (any_path(), task_id(), state, text(), text(), text(), when(), when())
+        .prop_map(|(app, task, state, message, host, agent, timestamp, version)| TaskFailure {
             app,
             task,
             state,
@@ -549,6 +553,6 @@ fn any_failure() -> impl Strategy<Value = TaskFailure> {
             agent: AgentId::new(agent),
             timestamp,
             version,
-        },
-    )
+        })
+        .boxed()
 }

@@ -22,7 +22,7 @@ use crate::{
             Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo,
         },
         deployment::{Action, ActionKind, AppChange, Deployment, Step},
-        event::Event,
+        event::{Event, Fact},
         id::{DeploymentId, InstanceId, Owner, PathId},
         instance::{Condition, Goal, Instance, Placement},
         port::{PortClaim, Position},
@@ -310,10 +310,13 @@ impl Driver {
             let outcome = self.carry_out(submission.request);
             self.revision += 1;
             let posted = Event {
-                kind: "api_post_event",
                 timestamp: at(self.revision as i64),
                 app: None,
-                fields: serde_json::Map::from_iter([("uri".to_owned(), submission.origin.uri.into())]),
+                fact: Fact::ApiPost {
+                    client_ip: submission.origin.client_ip,
+                    uri: submission.origin.uri,
+                    definition: Arc::new(app("/posted").0),
+                },
             };
             let published = Published { revision: self.revision, events: vec![Arc::new(posted)], changed: Vec::new() };
             self.handle.publish(self.world.view.clone(), published);

@@ -4,9 +4,12 @@ pub(super) mod advance;
 pub(super) mod arithmetic;
 pub(super) mod scale;
 
-use super::{project, turn::Turn};
+use std::sync::Arc;
+
+use super::turn::Turn;
 use crate::model::{
     deployment::{Action, ActionKind, AppChange, Deployment, Step},
+    event::Fact,
     id::DeploymentId,
     record::{Record, RecordKey},
 };
@@ -39,31 +42,20 @@ pub(super) fn plan(planned: &[Planned]) -> Vec<Step> {
 /// Ends a deployment that something else takes the place of; what it has done so far stays.
 pub(super) fn cancel(turn: &mut Turn<'_, '_>, id: &DeploymentId, reason: &str) {
     if let Some(deployment) = turn.state.tables.deployments.get(id).cloned() {
-        let fields = super::turn::fields([("id", id.as_str().into()), ("plan", project::plan(&deployment)), ("reason", reason.into())]);
-        turn.event("deployment_failed", None, fields);
+        turn.event(None, Fact::DeploymentFailed { deployment, reason: reason.to_owned() });
         turn.delete(RecordKey::Deployment(id.clone()));
     }
 }
 
 /// Writes a deployment down, or, when it has nothing to do, only says that it has succeeded.
 pub(super) fn begin(turn: &mut Turn<'_, '_>, deployment: Deployment) {
+    let deployment = Arc::new(deployment);
     if deployment.steps.is_empty() {
-        succeed(turn, &deployment);
+        turn.event(None, Fact::DeploymentSuccess { deployment });
     } else {
-        tell_step(turn, "deployment_info", &deployment);
-        turn.put(Record::Deployment(deployment.into()));
+        turn.event(None, Fact::DeploymentInfo { deployment: deployment.clone() });
+        turn.put(Record::Deployment(deployment));
     }
-}
-
-pub(super) fn succeed(turn: &mut Turn<'_, '_>, deployment: &Deployment) {
-    let fields = super::turn::fields([("id", deployment.id.as_str().into()), ("plan", project::plan(deployment))]);
-    turn.event("deployment_success", None, fields);
-}
-
-pub(super) fn tell_step(turn: &mut Turn<'_, '_>, kind: &'static str, deployment: &Deployment) {
-    let step = deployment.steps.get(deployment.current_step).map_or(&[][..], |step| &step.actions);
-    let fields = super::turn::fields([("plan", project::plan(deployment)), ("currentStep", project::actions(step))]);
-    turn.event(kind, None, fields);
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use super::{
     deployment::{self, Planned, scale},
     owned::has_ports,
     status,
-    turn::{Turn, fields},
+    turn::Turn,
     validate,
 };
 use crate::model::{
-    app::{App, input::AppInput, output},
+    app::{App, input::AppInput},
     brick::Brick,
     deployment::{ActionKind, AppChange, Deployment},
+    event::Fact,
     id::{BrickName, DeploymentId, InstanceId, PathId, TaskId},
     instance::{Condition, Instance},
     port::PortClaim,
@@ -273,9 +274,8 @@ fn write(turn: &mut Turn<'_, '_>, origin: &Origin, prepared: Prepared) {
     }
     let posted = prepared.definition.or_else(|| turn.state.tables.app(&id).cloned()).filter(|_| prepared.posted);
     if let Some(app) = posted {
-        let definition = output::definition(&app).into();
-        let pairs = [("clientIp", origin.client_ip.clone().into()), ("uri", origin.uri.clone().into()), ("appDefinition", definition)];
-        turn.event("api_post_event", Some(&id), fields(pairs));
+        let (client_ip, uri) = (origin.client_ip.clone(), origin.uri.clone());
+        turn.event(Some(&id), Fact::ApiPost { client_ip, uri, definition: app });
     }
     match (prepared.entry, prepared.planned.kind) {
         (Some(entry), _) => turn.put(Record::App(entry.into())),

@@ -6,16 +6,16 @@ use super::{
     instance::{Outcome, condition_of, costs_back_off, is_failure, transition},
     launch,
     owned::Timer,
-    project,
     state::BrickUsage,
     step::reconcile_all,
-    turn::{Turn, fields},
+    turn::Turn,
 };
 use crate::model::{
     agent::Agent,
     app::UnreachableStrategy,
     brick::Brick,
     cluster::{BrickReport, ClusterCall, ClusterEvent, Offer, Reason, TaskStatus},
+    event::Fact,
     id::{AgentId, BrickName, InstanceId},
     instance::{Condition, Goal, Instance, MAX_FAILURE_MESSAGE_BYTES, TaskFailure},
     record::{Meta, Record, RecordKey},
@@ -38,12 +38,10 @@ pub(super) fn handle(turn: &mut Turn<'_, '_>, event: ClusterEvent) {
 
 fn connected(turn: &mut Turn<'_, '_>, framework_id: String, master: String) {
     let known = turn.state.tables.meta.framework_id.as_deref() == Some(&framework_id);
-    let mut pairs = fields([("master", master.clone().into())]);
     if known {
-        turn.event("scheduler_reregistered_event", None, pairs);
+        turn.event(None, Fact::SchedulerReregistered { master: master.clone() });
     } else {
-        pairs.insert("frameworkId".into(), framework_id.clone().into());
-        turn.event("scheduler_registered_event", None, pairs);
+        turn.event(None, Fact::SchedulerRegistered { framework_id: framework_id.clone(), master: master.clone() });
         let meta = Meta { framework_id: Some(framework_id), ..(*turn.state.tables.meta).clone() };
         turn.put(Record::Meta(meta.into()));
     }
@@ -59,7 +57,7 @@ fn connected(turn: &mut Turn<'_, '_>, framework_id: String, master: String) {
 
 fn disconnected(turn: &mut Turn<'_, '_>, reason: &str) {
     if turn.state.connected_to.take().is_some() {
-        turn.event("scheduler_disconnected_event", None, fields([("reason", reason.into())]));
+        turn.event(None, Fact::SchedulerDisconnected { reason: reason.to_owned() });
     }
     turn.state.offers.clear();
 }
@@ -98,8 +96,7 @@ fn task_status(turn: &mut Turn<'_, '_>, status: TaskStatus) {
         Outcome::Kill => kill_task(turn, &status),
         Outcome::Keep => refresh(turn, &instance, &status, told),
         Outcome::Become(next) => {
-            let event = project::status_update(&status, &instance);
-            turn.event("status_update_event", Some(instance.app()), event);
+            turn.event(Some(instance.app()), Fact::StatusUpdate { status: status.clone().into(), instance: instance.clone() });
             if next.is_terminal() { ended(turn, &instance, &status, next) } else { lives(turn, &instance, &status, next) }
         }
     }
@@ -114,12 +111,8 @@ fn foreign(turn: &mut Turn<'_, '_>, status: &TaskStatus, told: Condition) {
         }
     } else if !expected {
         let app = status.task.instance.app().clone();
-        let event = fields([
-            ("instanceId", status.task.instance.to_string().into()),
-            ("runSpecId", app.as_str().into()),
-            ("condition", told.as_str().into()),
-        ]);
-        turn.event("unknown_instance_terminated_event", Some(&app), event);
+        let instance = status.task.instance.clone();
+        turn.event(Some(&app), Fact::UnknownInstanceTerminated { instance, condition: told });
     }
 }
 

@@ -50,7 +50,7 @@ impl World {
         let wall = Timestamp(1_600_000_000_000 + self.now as i64);
         let frame = step(&mut self.state, input, &mut Ctx { now: Instant(self.now), wall, random: &mut bits });
         self.calls.extend(frame.calls.iter().cloned());
-        self.events.extend(frame.events.iter().map(|event| event.kind.to_owned()));
+        self.events.extend(frame.events.iter().map(|event| event.kind().to_owned()));
         frame
     }
 

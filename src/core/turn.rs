@@ -1,12 +1,10 @@
 //! One step in the making: the state, the time, and the frame so far. Every decision writes through here, so that each durable change also reaches
 //! the frame and the event stream.
 
-use serde_json::{Map, Value};
-
 use super::{Ctx, Frame, owned::State, project};
 use crate::model::{
     cluster::ClusterCall,
-    event::Event,
+    event::{Event, Fact},
     id::{InstanceId, PathId},
     record::{Change, Record, RecordKey},
     time::{Instant, Timestamp},
@@ -50,8 +48,8 @@ impl<'a, 'b> Turn<'a, 'b> {
         self.frame.calls.push(call);
     }
 
-    pub(super) fn event(&mut self, kind: &'static str, app: Option<&PathId>, fields: Map<String, Value>) {
-        self.frame.events.push(Event { kind, timestamp: self.ctx.wall, app: app.cloned(), fields });
+    pub(super) fn event(&mut self, app: Option<&PathId>, fact: Fact) {
+        self.frame.events.push(Event { timestamp: self.ctx.wall, app: app.cloned(), fact });
     }
 
     /// A time-based UUID (version 1): the present moment and 62 random bits.
@@ -80,9 +78,4 @@ impl<'a, 'b> Turn<'a, 'b> {
     pub(super) fn random_below(&mut self, bound: usize) -> usize {
         ((self.ctx.random)() % bound as u64) as usize
     }
-}
-
-/// An event's fields from pairs.
-pub(super) fn fields<const N: usize>(pairs: [(&str, Value); N]) -> Map<String, Value> {
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -1,28 +1,173 @@
-//! What subscribers of `/v2/events` are told.
+//! What subscribers of `/v2/events` are told. Fields: Marathon 1.11.
+//!
+//! An event holds what happened; its JSON is made only for those who read it, because most are read by nobody.
 
-use serde_json::{Map, Value};
+use std::sync::Arc;
 
-use super::{id::PathId, time::Timestamp};
+use serde_json::{Map, Value, json};
+
+use super::{
+    app::{App, output},
+    cluster::TaskStatus,
+    deployment::{Action, Deployment},
+    id::{InstanceId, PathId},
+    instance::{Condition, Instance},
+    time::Timestamp,
+};
 
 /// One event, complete but for its encoding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Marathon's `eventType`, such as `status_update_event`.
-    pub kind: &'static str,
     /// When.
     pub timestamp: Timestamp,
     /// The app it is about, for filters and for who may see it.
     pub app: Option<PathId>,
-    /// All other fields.
-    pub fields: Map<String, Value>,
+    /// What happened.
+    pub fact: Fact,
+}
+
+/// What happened. The order of the variants means nothing.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names are Marathon's, and the types say the rest")]
+pub enum Fact {
+    ApiPost { client_ip: String, uri: String, definition: Arc<App> },
+    AppTerminated { app: PathId },
+    DeploymentFailed { deployment: Arc<Deployment>, reason: String },
+    DeploymentInfo { deployment: Arc<Deployment> },
+    DeploymentStepSuccess { deployment: Arc<Deployment> },
+    DeploymentSuccess { deployment: Arc<Deployment> },
+    EventStreamAttached { remote_address: String },
+    GroupChangeSuccess { group: PathId, version: Timestamp },
+    InstanceChanged(Arc<Instance>),
+    InstanceHealthChanged(Arc<Instance>),
+    SchedulerDisconnected { reason: String },
+    SchedulerRegistered { framework_id: String, master: String },
+    SchedulerReregistered { master: String },
+    StatusUpdate { status: Box<TaskStatus>, instance: Arc<Instance> },
+    UnknownInstanceTerminated { instance: InstanceId, condition: Condition },
 }
 
 impl Event {
-    /// The body: `fields` with `eventType` and `timestamp`.
+    /// Marathon's `eventType`, such as `status_update_event`.
+    pub fn kind(&self) -> &'static str {
+        match &self.fact {
+            Fact::ApiPost { .. } => "api_post_event",
+            Fact::AppTerminated { .. } => "app_terminated_event",
+            Fact::DeploymentFailed { .. } => "deployment_failed",
+            Fact::DeploymentInfo { .. } => "deployment_info",
+            Fact::DeploymentStepSuccess { .. } => "deployment_step_success",
+            Fact::DeploymentSuccess { .. } => "deployment_success",
+            Fact::EventStreamAttached { .. } => "event_stream_attached",
+            Fact::GroupChangeSuccess { .. } => "group_change_success",
+            Fact::InstanceChanged(_) => "instance_changed_event",
+            Fact::InstanceHealthChanged(_) => "instance_health_changed_event",
+            Fact::SchedulerDisconnected { .. } => "scheduler_disconnected_event",
+            Fact::SchedulerRegistered { .. } => "scheduler_registered_event",
+            Fact::SchedulerReregistered { .. } => "scheduler_reregistered_event",
+            Fact::StatusUpdate { .. } => "status_update_event",
+            Fact::UnknownInstanceTerminated { .. } => "unknown_instance_terminated_event",
+        }
+    }
+
+    /// The body: what happened, with `eventType` and `timestamp`.
     pub fn body(&self) -> Value {
-        let mut body = self.fields.clone();
-        body.insert("eventType".into(), self.kind.into());
+        let mut body = self.fact.fields();
+        body.insert("eventType".into(), self.kind().into());
         body.insert("timestamp".into(), self.timestamp.to_string().into());
         Value::Object(body)
     }
+}
+
+impl Fact {
+    fn fields(&self) -> Map<String, Value> {
+        match self {
+            Self::ApiPost { client_ip, uri, definition } => fields([
+                ("clientIp", client_ip.as_str().into()),
+                ("uri", uri.as_str().into()),
+                ("appDefinition", output::definition(definition).into()),
+            ]),
+            Self::AppTerminated { app } => fields([("appId", app.as_str().into())]),
+            Self::DeploymentFailed { deployment, reason } => {
+                fields([("id", deployment.id.as_str().into()), ("plan", plan(deployment)), ("reason", reason.as_str().into())])
+            }
+            Self::DeploymentInfo { deployment } | Self::DeploymentStepSuccess { deployment } => {
+                let step = deployment.steps.get(deployment.current_step).map_or(&[][..], |step| &step.actions);
+                fields([("plan", plan(deployment)), ("currentStep", actions(step))])
+            }
+            Self::DeploymentSuccess { deployment } => fields([("id", deployment.id.as_str().into()), ("plan", plan(deployment))]),
+            Self::EventStreamAttached { remote_address } => fields([("remoteAddress", remote_address.as_str().into())]),
+            Self::GroupChangeSuccess { group, version } => {
+                fields([("groupId", group.as_str().into()), ("version", version.to_string().into())])
+            }
+            Self::InstanceChanged(instance) => instance_changed(instance),
+            Self::InstanceHealthChanged(instance) => fields([
+                ("instanceId", instance.id.to_string().into()),
+                ("runSpecId", instance.app().as_str().into()),
+                ("runSpecVersion", instance.version.to_string().into()),
+                ("healthy", instance.healthy.into()),
+            ]),
+            Self::SchedulerDisconnected { reason } => fields([("reason", reason.as_str().into())]),
+            Self::SchedulerRegistered { framework_id, master } => {
+                fields([("master", master.as_str().into()), ("frameworkId", framework_id.as_str().into())])
+            }
+            Self::SchedulerReregistered { master } => fields([("master", master.as_str().into())]),
+            Self::StatusUpdate { status, instance } => status_update(status, instance),
+            Self::UnknownInstanceTerminated { instance, condition } => fields([
+                ("instanceId", instance.to_string().into()),
+                ("runSpecId", instance.app().as_str().into()),
+                ("condition", condition.as_str().into()),
+            ]),
+        }
+    }
+}
+
+/// What a task's node said.
+fn status_update(status: &TaskStatus, instance: &Instance) -> Map<String, Value> {
+    let placement = instance.placement.as_ref();
+    let addresses: Vec<Value> = status
+        .addresses
+        .iter()
+        .map(|address| json!({"ipAddress": address.to_string(), "protocol": if address.is_ipv4() { "IPv4" } else { "IPv6" }}))
+        .collect();
+    fields([
+        ("slaveId", status.agent.as_ref().or(placement.map(|placement| &placement.agent)).map_or("", |agent| agent.as_str()).into()),
+        ("taskId", status.task.to_string().into()),
+        ("taskStatus", status.state.as_str().into()),
+        ("message", status.message.clone().into()),
+        ("appId", instance.app().as_str().into()),
+        ("host", placement.map_or("", |placement| &*placement.host).into()),
+        ("ipAddresses", addresses.into()),
+        ("ports", placement.map_or(&[][..], |placement| &placement.ports).into()),
+        ("version", instance.version.to_string().into()),
+    ])
+}
+
+fn instance_changed(instance: &Instance) -> Map<String, Value> {
+    let placement = instance.placement.as_ref();
+    fields([
+        ("instanceId", instance.id.to_string().into()),
+        ("condition", instance.condition.as_str().into()),
+        ("runSpecId", instance.app().as_str().into()),
+        ("agentId", placement.map(|placement| placement.agent.as_str()).into()),
+        ("host", placement.map(|placement| &*placement.host).into()),
+        ("runSpecVersion", instance.version.to_string().into()),
+    ])
+}
+
+/// A plan in its light form: ids only.
+fn plan(deployment: &Deployment) -> Value {
+    json!({
+        "id": deployment.id.as_str(),
+        "version": deployment.version.to_string(),
+        "steps": deployment.steps.iter().map(|step| actions(&step.actions)).collect::<Vec<_>>(),
+    })
+}
+
+/// One step: `{"actions": [{"action", "app"}]}`.
+fn actions(actions: &[Action]) -> Value {
+    json!({"actions": actions.iter().map(|action| json!({"action": action.kind.as_str(), "app": action.app.as_str()})).collect::<Vec<_>>()})
+}
+
+fn fields<const N: usize>(pairs: [(&str, Value); N]) -> Map<String, Value> {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

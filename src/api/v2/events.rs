@@ -9,7 +9,6 @@
 use std::{convert::Infallible, fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
-use serde_json::json;
 use tokio::{
     sync::{OwnedSemaphorePermit, broadcast, mpsc, watch},
     time::MissedTickBehavior,
@@ -32,7 +31,7 @@ use crate::{
         error::{ApiError, ApiResult},
         wall,
     },
-    model::event::Event,
+    model::event::{Event, Fact},
     runtime::handle::Published,
 };
 
@@ -81,12 +80,8 @@ struct Stream {
 impl Stream {
     /// Until the reader is gone or too slow, or the server stops.
     async fn run(mut self, mut closing: watch::Receiver<bool>) {
-        let attached = Event {
-            kind: "event_stream_attached",
-            timestamp: wall(),
-            app: None,
-            fields: serde_json::Map::from_iter([("remoteAddress".to_owned(), json!(self.remote_address))]),
-        };
+        let attached =
+            Event { timestamp: wall(), app: None, fact: Fact::EventStreamAttached { remote_address: self.remote_address.clone() } };
         if !self.send(&attached, None).await {
             return;
         }
@@ -129,7 +124,7 @@ impl Stream {
     }
 
     async fn send(&self, event: &Event, revision: Option<u64>) -> bool {
-        if !self.wanted.is_empty() && !self.wanted.iter().any(|kind| kind == event.kind) {
+        if !self.wanted.is_empty() && !self.wanted.iter().any(|kind| kind == event.kind()) {
             return true;
         }
         self.frames.send(Ok(frame(event, revision))).await.is_ok()
@@ -137,7 +132,7 @@ impl Stream {
 }
 
 fn frame(event: &Event, revision: Option<u64>) -> Bytes {
-    let mut text = format!("event: {}\r\n", event.kind);
+    let mut text = format!("event: {}\r\n", event.kind());
     if let Some(revision) = revision {
         // Writing to a String does not fail.
         _ = write!(text, "id: {revision}\r\n");
@@ -210,9 +205,20 @@ mod tests {
         }
     }
 
-    fn publish(api: &Api, revision: u64, kinds: &[&'static str]) {
-        let event = |kind: &&'static str| Arc::new(Event { kind, timestamp: at(1), app: None, fields: serde_json::Map::new() });
-        let events = kinds.iter().map(event).collect();
+    fn lost() -> Fact {
+        Fact::SchedulerDisconnected { reason: "gone".into() }
+    }
+
+    fn back() -> Fact {
+        Fact::SchedulerReregistered { master: "m".into() }
+    }
+
+    fn ended() -> Fact {
+        Fact::AppTerminated { app: "/x".parse().unwrap() }
+    }
+
+    fn publish(api: &Api, revision: u64, facts: &[Fact]) {
+        let events = facts.iter().map(|fact| Arc::new(Event { timestamp: at(1), app: None, fact: fact.clone() })).collect();
         api.handle.publish(api.handle.view_full().as_ref().clone(), Published { revision, events, changed: Vec::new() });
     }
 
@@ -222,10 +228,11 @@ mod tests {
         let mut frames = subscribe(&server, "").await;
         let attached = frames.next().await.unwrap();
         assert!(attached.starts_with("event: event_stream_attached\r\ndata: {\"remoteAddress\":\"127.0.0.1\","), "{attached}");
-        publish(&server.api, 7, &["deployment_info", "deployment_success"]);
+        publish(&server.api, 7, &[lost(), back()]);
         let data = r#""timestamp":"2020-01-31T12:00:01.000Z"}"#;
-        for kind in ["deployment_info", "deployment_success"] {
-            let expected = format!("event: {kind}\r\nid: 7\r\ndata: {{\"eventType\":\"{kind}\",{data}\r\n\r\n");
+        for (kind, fields) in [("scheduler_disconnected_event", r#""reason":"gone""#), ("scheduler_reregistered_event", r#""master":"m""#)]
+        {
+            let expected = format!("event: {kind}\r\nid: 7\r\ndata: {{{fields},\"eventType\":\"{kind}\",{data}\r\n\r\n");
             assert_eq!(frames.next().await.unwrap(), expected);
         }
     }
@@ -233,11 +240,11 @@ mod tests {
     #[tokio::test]
     async fn only_the_wanted_types_are_sent() {
         let server = running(Limits::default()).await;
-        let mut frames = subscribe(&server, "?event_type=b&event_type=c").await;
-        publish(&server.api, 1, &["a", "b"]);
-        publish(&server.api, 2, &["a", "c"]);
-        assert!(frames.next().await.unwrap().starts_with("event: b\r\nid: 1\r\n"));
-        assert!(frames.next().await.unwrap().starts_with("event: c\r\nid: 2\r\n"));
+        let mut frames = subscribe(&server, "?event_type=app_terminated_event&event_type=scheduler_disconnected_event").await;
+        publish(&server.api, 1, &[back(), ended()]);
+        publish(&server.api, 2, &[back(), lost()]);
+        assert!(frames.next().await.unwrap().starts_with("event: app_terminated_event\r\nid: 1\r\n"));
+        assert!(frames.next().await.unwrap().starts_with("event: scheduler_disconnected_event\r\nid: 2\r\n"));
     }
 
     #[tokio::test]
@@ -274,7 +281,7 @@ mod tests {
         let (_stop, closing) = watch::channel(false);
         let stream = tokio::spawn(stream.run(closing));
         let commits = crate::runtime::handle::MAX_OUTSTANDING_COMMITS as u64 * 2;
-        (0..commits).for_each(|revision| publish(&server.api, revision, &["a"]));
+        (0..commits).for_each(|revision| publish(&server.api, revision, &[back()]));
         let mut received = 0;
         while receiver.recv().await.is_some() {
             received += 1;

@@ -1,12 +1,15 @@
 //! One deployment, one look: what its step may do now, whether the step is done, and what comes next. Computed from the present counts each time,
 //! so that a restart goes on where it was.
 
-use super::{arithmetic, scale, succeed, tell_step};
+use std::sync::Arc;
+
+use super::{arithmetic, scale};
 use crate::{
-    core::turn::{Turn, fields},
+    core::turn::Turn,
     model::{
         app::App,
         deployment::{Action, ActionKind, Deployment},
+        event::Fact,
         id::DeploymentId,
         instance::Condition,
         record::{Record, RecordKey},
@@ -25,14 +28,15 @@ pub(in crate::core) fn advance(turn: &mut Turn<'_, '_>, id: &DeploymentId) {
         if unfinished > 0 {
             return;
         }
-        tell_step(turn, "deployment_step_success", &deployment);
-        let next = Deployment { current_step: deployment.current_step + 1, ..(*deployment).clone() };
-        if next.current_step < next.steps.len() {
-            tell_step(turn, "deployment_info", &next);
-            turn.put(Record::Deployment(next.into()));
+        turn.event(None, Fact::DeploymentStepSuccess { deployment: deployment.clone() });
+        let next = deployment.current_step + 1;
+        if next < deployment.steps.len() {
+            let deployment = Arc::new(Deployment { current_step: next, ..(*deployment).clone() });
+            turn.event(None, Fact::DeploymentInfo { deployment: deployment.clone() });
+            turn.put(Record::Deployment(deployment));
         } else {
             turn.delete(RecordKey::Deployment(id.clone()));
-            succeed(turn, &deployment);
+            turn.event(None, Fact::DeploymentSuccess { deployment });
             return;
         }
     }
@@ -52,7 +56,7 @@ fn stop(turn: &mut Turn<'_, '_>, action: &Action) -> bool {
     scale::end_all(turn, &action.app);
     let done = !turn.state.tables.tallies.contains_key(&action.app);
     if done {
-        turn.event("app_terminated_event", Some(&action.app), fields([("appId", action.app.as_str().into())]));
+        turn.event(Some(&action.app), Fact::AppTerminated { app: action.app.clone() });
     }
     done
 }

@@ -4,8 +4,8 @@
 //! last: who finds one finds a server. The driver and the
 //! name server have threads of their own, so that a busy API starves neither. Down: a signal, or the end of the driver, ends all; tasks keep running.
 
-mod sockets;
-mod tls;
+pub mod sockets;
+pub mod tls;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

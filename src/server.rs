@@ -117,6 +117,7 @@ impl ServerError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Bind { .. } | Self::Naming(NamingError::Bind { .. }) => 111,
+            Self::Tls(_) | Self::Nobody { .. } => config::EXIT_BAD_SETTINGS,
             _ => 1,
         }
     }
@@ -390,3 +391,6 @@ fn host_volumes(config: &Config) -> HostVolumeRule {
     let own = [Some(config.work_dir.as_path()), socket, directory].into_iter().flatten().map(|path| path.to_string_lossy().into_owned());
     HostVolumeRule { allow: texts(&config.engine.host_volume_allow), deny: texts(&config.engine.host_volume_deny), own: own.collect() }
 }
+
+#[cfg(test)]
+mod tests;

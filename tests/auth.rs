@@ -274,23 +274,3 @@ async fn tls_is_spoken_and_its_host_may_have_any_name() {
     // Plain HTTP at the TLS port ends, and does not hang.
     assert!(stranger.get(url.replace("https", "http")).send().await.is_err());
 }
-
-#[tokio::test]
-async fn an_open_stream_ends_when_its_reader_is_locked_or_has_to_say_who_it_is() {
-    let server = Server::start().await;
-    let open = async |dress: fn(RequestBuilder) -> RequestBuilder| {
-        let request = server.get("/v2/events").header("accept", "text/event-stream");
-        let mut stream = dress(request).send().await.unwrap();
-        assert_eq!(stream.status(), 200);
-        let first = stream.chunk().await.unwrap().unwrap();
-        assert!(first.starts_with(b"event: event_stream_attached"));
-        stream
-    };
-    let mut anybody = open(|request| request).await;
-    server.put("zm", json!({"password": "p@ssw0rd"})).await;
-    while anybody.chunk().await.unwrap().is_some() {}
-    let mut zm = open(|request| request.basic_auth("zm", Some("p@ssw0rd"))).await;
-    server.put("bo", json!({"password": "other"})).await;
-    server.put("zm", json!({"locked": true})).await;
-    while zm.chunk().await.unwrap().is_some() {}
-}

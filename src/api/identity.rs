@@ -84,16 +84,12 @@ impl Source {
 pub enum By {
     /// Not at all: nobody is asked.
     Nothing,
-    /// Root at the other end of a unix socket.
-    Root,
-    /// The account at the other end of the administrators' socket.
-    Administrator,
-    /// The account at the other end of the users' socket.
+    /// The account at the other end of a unix socket.
     Account,
-    /// Name and password; with the generation of the credentials.
-    Password(u64),
-    /// A token; with the generation of the credentials that it was given for.
-    Token(u64),
+    /// Name and password.
+    Password,
+    /// A token.
+    Token,
 }
 
 /// Who asks.
@@ -206,8 +202,13 @@ impl Identity {
     pub async fn login(&self, source: Option<&Source>, headers: &HeaderMap, handle: &Handle) -> Result<Known, ApiError> {
         if headers.contains_key(AUTHORIZATION) {
             let (who, known) = self.presented(source, headers, handle).await?;
-            if matches!(who.by, By::Token(_)) {
+            if who.by == By::Token {
                 return Err(forbidden("a token is given for a password, not for another token"));
+            }
+            if !known.fresh {
+                // Known from an earlier request; but this is a login, and told as one.
+                let client_ip = source.and_then(Source::address).map(|address| address.to_string()).unwrap_or_default();
+                self.sink.decided(&Decision { user: known.user.as_str(), client_ip: &client_ip, refused: None });
             }
             return Ok(known);
         }
@@ -227,7 +228,7 @@ impl Identity {
         let Some(credentials) = Credentials::read(headers) else {
             return Err(unauthorized("credentials that cannot be read: give Basic, 'Bearer TOKEN' or 'token=TOKEN', once"));
         };
-        let (name, by, outcome): (_, fn(u64) -> By, _) = match &credentials {
+        let (name, by, outcome) = match &credentials {
             Credentials::Password(name, password) => {
                 (name.as_str(), By::Password, self.gate.password(name, password, address, look_up).await)
             }
@@ -240,7 +241,7 @@ impl Identity {
                 if known.fresh {
                     tell(None);
                 }
-                Ok((Who { user: known.user.clone(), admin: known.admin, by: by(known.generation) }, known))
+                Ok((Who { user: known.user.clone(), admin: known.admin, by }, known))
             }
             Err(refusal) => {
                 tell(Some(refusal.to_string()));
@@ -257,27 +258,8 @@ impl Identity {
             self.sink.decided(&Decision { user: name.as_str(), client_ip: "", refused: Some(Refusal::Locked.to_string()) });
             return Err(forbidden(format!("user '{name}' is locked")));
         }
-        let by = match door {
-            _ if uid == 0 => By::Root,
-            Door::Administrators => By::Administrator,
-            Door::Users => By::Account,
-        };
-        Ok(Who { user: name, admin: by != By::Account || user.is_some_and(|user| user.admin), by })
-    }
-
-    /// True as long as what [`Identity::who`] found out is still so: for what goes on after its request was answered.
-    pub fn holds(&self, who: &Who, handle: &Handle) -> bool {
-        let user = find(handle, &who.user);
-        match who.by {
-            By::Nothing => !self.rules.authentication || self.is_open(handle),
-            By::Root => true,
-            By::Administrator => user.is_none_or(|user| !user.locked),
-            By::Account => user.map_or(!who.admin, |user| !user.locked && user.admin == who.admin),
-            By::Password(generation) | By::Token(generation) => {
-                let known = self.gate.present(&who.user, generation, |name| find(handle, name));
-                known.is_some_and(|known| known.admin == who.admin)
-            }
-        }
+        let admin = uid == 0 || door == Door::Administrators || user.is_some_and(|user| user.admin);
+        Ok(Who { user: name, admin, by: By::Account })
     }
 
     /// [`Identity::who`], once for each request however often it is asked.

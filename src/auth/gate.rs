@@ -244,7 +244,7 @@ impl Gate {
     }
 
     /// The user, if unlocked and still with credentials of this generation.
-    pub fn present(&self, name: &Owner, generation: u64, find: impl Fn(&Owner) -> Option<User>) -> Option<Known> {
+    fn present(&self, name: &Owner, generation: u64, find: impl Fn(&Owner) -> Option<User>) -> Option<Known> {
         if let Some(ours) = self.credentials.as_ref().filter(|ours| ours.user == *name)
             && self.configured_generation(ours) == generation
         {

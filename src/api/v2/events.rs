@@ -29,14 +29,10 @@ use crate::{
         Api,
         call::Call,
         error::{ApiError, ApiResult},
-        identity::{Identity, Who},
         wall,
     },
-    model::{
-        event::{Event, Fact},
-        record::RecordKey,
-    },
-    runtime::handle::{Handle, Published},
+    model::event::{Event, Fact},
+    runtime::handle::Published,
 };
 
 /// Frames that wait for a slow connection, beyond those that the fan-out keeps for it.
@@ -57,7 +53,6 @@ pub fn route(api: &Api, call: &Call) -> ApiResult {
         commits: api.handle.follow(),
         frames,
         heartbeat: api.limits.heartbeat,
-        standing: call.who.clone().map(|who| (api.identity.clone(), api.handle.clone(), who)),
         _permit: permit,
     };
     // A request without a connection has nobody to tell it of the end; it ends with its reader.
@@ -79,8 +74,6 @@ struct Stream {
     commits: broadcast::Receiver<Arc<Published>>,
     frames: mpsc::Sender<Result<Bytes, Infallible>>,
     heartbeat: std::time::Duration,
-    /// Who reads, to be asked about again when a user changes.
-    standing: Option<(Arc<Identity>, Handle, Who)>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -114,10 +107,6 @@ impl Stream {
     /// False when the stream is to end.
     async fn deliver(&mut self, commit: Result<Arc<Published>, broadcast::error::RecvError>) -> bool {
         match commit {
-            Ok(commit) if self.is_over(&commit) => {
-                info!(client = %self.remote_address, "Event stream closed: its reader's rights have changed.");
-                false
-            }
             Ok(commit) => {
                 for event in &commit.events {
                     if !self.send(event, Some(commit.revision)).await {
@@ -132,12 +121,6 @@ impl Stream {
             }
             Err(broadcast::error::RecvError::Closed) => false,
         }
-    }
-
-    /// Someone who was locked, or whose credentials or rights changed, opens another stream if that is still allowed.
-    fn is_over(&self, commit: &Published) -> bool {
-        let users_changed = commit.changed.iter().any(|key| matches!(key, RecordKey::User(_)));
-        users_changed && self.standing.as_ref().is_some_and(|(identity, handle, who)| !identity.holds(who, handle))
     }
 
     async fn send(&self, event: &Event, revision: Option<u64>) -> bool {
@@ -293,7 +276,6 @@ mod tests {
             commits: server.api.handle.follow(),
             frames,
             heartbeat: Duration::from_secs(1000),
-            standing: None,
             _permit: server.api.streams.clone().try_acquire_owned().unwrap(),
         };
         let (_stop, closing) = watch::channel(false);

@@ -235,6 +235,12 @@ impl Server {
         Self { routes: routes(api.clone()), api, requests }
     }
 
+    /// From now on these rules hold.
+    pub fn set_identity(&mut self, identity: super::Identity) {
+        self.api.identity = Arc::new(identity);
+        self.routes = routes(self.api.clone());
+    }
+
     /// `line` is a method and a path; a body that is given is sent as JSON.
     pub async fn ask(&self, line: &str, body: &str) -> Answer {
         self.ask_with(line, &[("host", "localhost:8080"), ("content-type", "application/json")], body).await
@@ -286,7 +292,7 @@ impl Answer {
     /// Status, the headers that depend on the request, and the body, for snapshots.
     pub fn show(&self) -> String {
         let mut text = format!("{}\n", self.status);
-        for name in ["allow", "content-type", "location", "marathon-deployment-id", "retry-after"] {
+        for name in ["allow", "content-type", "location", "marathon-deployment-id", "retry-after", "www-authenticate"] {
             if let Some(value) = self.headers.get(name) {
                 text += &format!("{name}: {}\n", value.to_str().unwrap());
             }
@@ -377,6 +383,11 @@ impl Driver {
             Request::ReleaseBrick { brick, .. } | Request::FenceBrick { brick, .. } => {
                 let found = self.world.view.tables.bricks.contains_key(&brick);
                 if found { Ok(Reply::Done) } else { Err(RequestError::NoBrick(brick)) }
+            }
+            Request::PutUser { .. } => Ok(Reply::Done),
+            Request::RemoveUser { name } => {
+                let found = self.world.view.tables.users.contains_key(&name);
+                if found { Ok(Reply::Done) } else { Err(RequestError::NoUser(name)) }
             }
         }
     }

@@ -204,6 +204,7 @@ pub async fn run(
         bricks,
         docker,
         launches: Semaphore::new(settings.concurrency.max(1)),
+        launching: watch::Sender::new(0),
         small: Semaphore::new(SMALL_JOBS),
         reports,
         rule: host_volume_rule(&settings),
@@ -369,9 +370,9 @@ impl Engine {
                 }
                 Action::Signal(task, signal) => self.spawn(jobs::signal(context, task, signal)),
                 Action::Inspect(task) => self.spawn(jobs::inspect(context, task)),
-                Action::Remove(task) => {
+                Action::Remove { task, at_leisure } => {
                     let follower = self.followers.remove(&task);
-                    self.spawn(jobs::remove(context, task, follower));
+                    self.spawn(jobs::remove(context, task, follower, at_leisure));
                 }
                 Action::Follow(task) => self.follow(task),
                 Action::Release { brick, epoch, task } => self.spawn(jobs::release(context, brick, epoch, task)),

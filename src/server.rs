@@ -30,7 +30,10 @@ use crate::{
         host_volume::HostVolumeRule,
         resources::{PortRange, Scalar},
     },
-    naming::{self, NamingError},
+    naming::{
+        self, NamingError,
+        clients::{Clients, Network},
+    },
     runtime::{
         driver::{Driver, MAX_WAITING_CALLS, MAX_WAITING_EVENTS},
         handle::Handle,
@@ -230,7 +233,18 @@ fn naming_settings(config: &Config) -> naming::Settings {
     names.leader_port = config.http.address.port();
     names.framework_port = Some(config.http.address.port());
     names.http_port = config.dns.http_port;
+    names.forward_allow = dns_clients(&config.dns.forward_allow);
     names
+}
+
+fn dns_clients(allowed: &[config::DnsClients]) -> Clients {
+    let networks = allowed.iter().filter_map(|clients| match clients {
+        config::DnsClients::Network { address, prefix } => Some(Network::new(*address, *prefix)),
+        config::DnsClients::Any | config::DnsClients::Attached => None,
+    });
+    let any = allowed.contains(&config::DnsClients::Any);
+    let attached = allowed.contains(&config::DnsClients::Attached);
+    Clients { any, attached, networks: networks.collect() }
 }
 
 fn brick_settings(config: &Config) -> brick::Settings {

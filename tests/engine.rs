@@ -2,12 +2,15 @@
 
 #[path = "support/docker.rs"]
 mod docker;
+#[path = "engine/registry.rs"]
+mod registry;
 #[path = "engine/rig.rs"]
 mod rig;
 
 use std::{io::Read, time::Duration};
 
 use docker::{Daemon, Options};
+use registry::Registry;
 use rig::{Rig, bridge, command, parameter, volume, with_brick};
 use xtao::model::{
     cluster::{BrickReport, ClusterCall, ClusterEvent, Reason, TaskRef, TaskState},
@@ -135,6 +138,42 @@ async fn failures_say_what_to_do() {
     let _connection = silent.accept().await.unwrap();
     rig.kill(&task, None).await;
     assert_eq!(rig.status(&task, TaskState::Killed).await.message, "killed before it was started");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_comes_from_a_registry_and_its_absence_is_explained() {
+    let daemon = Daemon::start(Options::default());
+    let mut registry = Registry::start(&daemon.path("registry"));
+    let at = registry.address().to_owned();
+    let image = format!("{at}/zmfsea/tool:1");
+    daemon.docker(&["tag", docker::IMAGE, &image]);
+    daemon.docker(&["push", &image]);
+    let id = daemon.docker(&["image", "inspect", "-f", "{{.Id}}", &image]);
+    daemon.docker(&["rmi", &image, docker::IMAGE]);
+    assert_eq!(daemon.docker(&["images", "-q"]), "");
+
+    let mut rig = Rig::start(&daemon).await;
+    let task = rig.launch(command("/pulled", "echo here; exec sleep 1000").image(&image)).await;
+    rig.status(&task, TaskState::Running).await;
+    let told = rig.messages(&task);
+    assert!(told.iter().any(|message| message.starts_with(&format!("pulling image {image}: "))), "{told:?}");
+    // The very image, and by its id: nothing is asked of the registry for the next one.
+    assert_eq!(daemon.docker(&["inspect", "-f", "{{.Config.Image}}", &format!("xtao-{task}")]), id);
+
+    let missing = rig.launch(command("/missing", "x").image(&format!("{at}/zmfsea/tool:none"))).await;
+    let status = rig.status(&missing, TaskState::Failed).await;
+    let words = [format!("could not pull image {at}/zmfsea/tool:none: "), "manifest unknown".into(), "check its name and tag".into()];
+    assert!(words.iter().all(|words| status.message.contains(words)), "{}", status.message);
+
+    registry.stop();
+    let next = rig.launch(command("/next", "exec sleep 1000").image(&image)).await;
+    rig.status(&next, TaskState::Running).await;
+    let dead = rig.launch(command("/dead", "x").image(&format!("{at}/zmfsea/tool:2"))).await;
+    let status = rig.status(&dead, TaskState::Failed).await;
+    let words =
+        [format!("could not pull image {at}/zmfsea/tool:2: "), "refused".into(), "the registry cannot be reached from this node".into()];
+    assert!(words.iter().all(|words| status.message.contains(words)), "{}", status.message);
     rig.stop().await;
 }
 

@@ -356,6 +356,11 @@ impl Rig {
         self.told.iter().filter(|status| status.task == *task).map(|status| status.state).collect()
     }
 
+    /// What was said of `task`.
+    pub fn messages(&self, task: &TaskId) -> Vec<String> {
+        self.told.iter().filter(|status| status.task == *task).map(|status| status.message.clone()).collect()
+    }
+
     /// Waits until the container of an ended task is gone, and with it all of its output is kept.
     pub async fn removed(&mut self, task: &TaskId) {
         let docker = bollard::Docker::connect_with_host(&self.settings.docker_host).unwrap();

@@ -6,6 +6,7 @@
 //! | room | what it is |
 //! | --- | --- |
 //! | [`server`] | the accept loop: connections, limits, time-outs, shutdown |
+//! | [`identity`] | who asks: sockets, passwords, tokens |
 //! | `guard` | which hosts and origins may speak to us at all |
 //! | `call` | a request taken apart: path, query, body |
 //! | `v2` | the routes, one file each |
@@ -35,7 +36,7 @@ mod answer;
 mod call;
 mod error;
 mod guard;
-mod identity;
+pub mod identity;
 mod info;
 mod query;
 mod selector;
@@ -45,6 +46,7 @@ mod testing;
 mod v2;
 pub mod view;
 
+pub use identity::Identity;
 pub use info::Info;
 pub use server::serve;
 
@@ -58,7 +60,9 @@ pub struct Api {
     pub handle: Handle,
     /// What the server says of itself.
     pub info: Arc<Info>,
-    /// Filters that are tried before our own routes; a rejection of theirs means "not mine".
+    /// Who asks.
+    pub identity: Arc<Identity>,
+    /// Filters that are tried before our own routes, once it is known who asks; a rejection of theirs means "not mine".
     pub extra: Vec<BoxedFilter<(Response,)>>,
     /// What one client, and all together, may take.
     pub limits: Limits,
@@ -74,7 +78,8 @@ impl Api {
 
     /// The API with other limits.
     pub fn with_limits(handle: Handle, info: Info, limits: Limits) -> Self {
-        Self { handle, info: Arc::new(info), extra: Vec::new(), limits, streams: Arc::new(Semaphore::new(limits.event_streams)) }
+        let streams = Arc::new(Semaphore::new(limits.event_streams));
+        Self { handle, info: Arc::new(info), identity: Arc::default(), extra: Vec::new(), limits, streams }
     }
 }
 
@@ -123,7 +128,7 @@ impl Default for Limits {
 /// Everything that is served, with Marathon's headers on every response. It never rejects.
 pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
     let info = api.info.clone();
-    let gate = guard::filter(api.info.clone());
+    let gate = guard::filter(api.info.clone()).and(identity::filter(&api).map(|_| ()).untuple_one()).boxed();
     let own = {
         let api = api.clone();
         call::filter(api.limits.body_bytes).then(move |call| v2::answer(api.clone(), call)).boxed()

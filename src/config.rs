@@ -291,7 +291,7 @@ fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>)
         addresses: dns_addresses(&flags, &node_addresses),
         port: flags.dns_port,
         http_port: flags.dns_http_port,
-        forward_allow: flags.dns_forward_allow,
+        forward_allow: flags.dns_forward_allow.clone(),
     };
     let http = http(&flags, warnings)?;
     let listeners: Vec<u16> = http.addresses().map(|address| address.port()).chain([dns.port, dns.http_port]).collect();

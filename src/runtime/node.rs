@@ -37,6 +37,9 @@ pub enum NodeError {
     /// 503: not now.
     #[error("{0}")]
     Unavailable(String),
+    /// 500: the node tried, and a system call or a tool failed.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// Which of a task's outputs.

@@ -338,6 +338,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_held_connection_may_be_silent_but_must_take_what_is_sent() {
+        let limit = Duration::from_millis(20);
+        let (ours, _theirs) = tokio::io::duplex(8);
+        let patience = Patience::default();
+        let hold = patience.hold();
+        let mut idle = Idle::new(ours, limit, patience);
+        let silence = tokio::time::timeout(limit * 5, idle.read_u8()).await;
+        assert!(silence.is_err(), "it was cut: {silence:?}");
+        let stuck = idle.write_all(&[0; 100]).await.unwrap_err();
+        assert_eq!(stuck.kind(), io::ErrorKind::TimedOut);
+        drop(hold);
+        assert_eq!(idle.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
     async fn a_body_that_never_comes_is_not_waited_for() {
         let (address, _stop, _server) = listening(Limits { request_time: Duration::from_millis(20), ..Limits::default() }).await;
         let answer = exchange(address, "POST /v2/apps HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n{").await;

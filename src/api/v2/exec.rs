@@ -293,9 +293,9 @@ mod tests {
     #[tokio::test]
     async fn a_silent_conversation_lives_and_ends_with_its_client() {
         let node = Arc::new(Node::default());
-        let server = server(Limits { idle: Duration::from_millis(20), ..Limits::default() }, node.clone());
+        let server = server(Limits { idle: Duration::from_millis(300), ..Limits::default() }, node.clone());
         let mut client = Client::connect(&server).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(900)).await;
         client.send(Channel::Stdin, b"still here").await;
         assert_eq!(client.receive().await.unwrap().1, "still here");
         drop(client);

@@ -42,6 +42,8 @@ pub const MAX_EXECS: usize = 64;
 const MAX_WAITING_FRAMES: usize = 16;
 /// Docker is asked what it is this often at most.
 const FACTS_AGE: Duration = Duration::from_secs(30);
+/// A Docker that did not answer is asked again after this long.
+const SILENCE_AGE: Duration = Duration::from_secs(5);
 /// And this long is waited for its answer.
 const FACTS_LIMIT: Duration = Duration::from_secs(2);
 /// After its output a command gets this long to have an exit code.
@@ -71,7 +73,7 @@ pub struct Access {
     total: Resources,
     cgroup: cgroup::Version,
     execs: Arc<Semaphore>,
-    version: Mutex<Option<(Instant, String)>>,
+    version: Mutex<Option<(Instant, Option<String>)>>,
 }
 
 /// What the node is.
@@ -106,12 +108,17 @@ impl Access {
     /// What this node is. Waits for a Docker that does not answer, but not long.
     pub async fn facts(&self) -> Facts {
         let mut known = self.version.lock().await;
-        if known.as_ref().is_none_or(|(at, _)| at.elapsed() >= FACTS_AGE) {
-            let ask = async { Client::new(&self.docker_host)?.info().await };
-            let answer = tokio::time::timeout(FACTS_LIMIT, ask).await;
-            *known = answer.ok().and_then(Result::ok).and_then(|info| Some((Instant::now(), info.server_version?)));
-        }
-        Facts { total: self.total.clone(), version: known.as_ref().map(|(_, version)| version.clone()), cgroup: self.cgroup }
+        let fresh = known.take().filter(|(at, version)| at.elapsed() < if version.is_some() { FACTS_AGE } else { SILENCE_AGE });
+        let (asked_at, version) = match fresh {
+            Some(fresh) => fresh,
+            None => {
+                let ask = async { Client::new(&self.docker_host)?.info().await };
+                let answer = tokio::time::timeout(FACTS_LIMIT, ask).await;
+                (Instant::now(), answer.ok().and_then(Result::ok).and_then(|info| info.server_version))
+            }
+        };
+        *known = Some((asked_at, version.clone()));
+        Facts { total: self.total.clone(), version, cgroup: self.cgroup }
     }
 
     /// Opens an output of a task. Blocks for a moment.

@@ -159,8 +159,11 @@ impl State {
             RecordKey::Instance(id) => {
                 let before = self.tables.instances.get(&id).cloned();
                 self.tables.apply(change);
-                let after = self.tables.instances.get(&id).cloned();
-                self.instance_changed(&id, before.as_deref(), after.as_ref());
+                let after = match change {
+                    Change::Put(Record::Instance(instance)) => Some(instance),
+                    _ => None,
+                };
+                self.instance_changed(&id, before.as_deref(), after);
             }
             RecordKey::App(id) => {
                 let before = self.tables.app(&id).cloned();
@@ -220,7 +223,7 @@ impl State {
         if state(before) == state(after) {
             return;
         }
-        for timer in [Timer::Confirm(id.clone()), Timer::Overdue(id.clone()), Timer::Unreachable(id.clone())] {
+        if let Some(timer) = before.and_then(|instance| timer_of(id, instance.condition)) {
             self.timers.clear(&timer);
         }
         match after.map(|instance| instance.condition) {
@@ -339,6 +342,16 @@ impl State {
 /// True when the instance is the living holder of a lease that was given to its `incarnation`.
 pub(super) fn holds(instance: Option<&Instance>, incarnation: u32) -> bool {
     instance.is_some_and(|instance| instance.incarnation == incarnation && instance.condition.is_live())
+}
+
+/// The one timer that an instance in this condition may have; see [`State::set_instance_timers`].
+fn timer_of(id: &InstanceId, condition: Condition) -> Option<Timer> {
+    match condition {
+        Condition::Provisioned => Some(Timer::Confirm(id.clone())),
+        Condition::Staging | Condition::Starting => Some(Timer::Overdue(id.clone())),
+        Condition::Unreachable | Condition::Unknown | Condition::UnreachableInactive => Some(Timer::Unreachable(id.clone())),
+        _ => None,
+    }
 }
 
 /// A kill is owed to a live instance that was told to end, by its goal or by a kill of its task; one out of reach cannot be killed now.

@@ -12,8 +12,8 @@ use xtao::{
     cluster::engine::{self, EngineError, Settings, access::Access, sandbox, spec},
     model::{
         app::{
-            App, Backoff, Container, ContainerKind, Docker, FileSystem, KillSelection, Mode, Network, PortMapping, PortNumber, Protocol,
-            UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
+            App, Backoff, Container, ContainerKind, Docker, EnvValue, FileSystem, KillSelection, Mode, Network, PortMapping, PortNumber,
+            Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
         },
         brick::{BrickMount, DEFAULT_POOL},
         cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState, TaskStatus},
@@ -45,12 +45,14 @@ pub fn command(app: &str, cmd: &str) -> Wanted {
     let launch = Launch {
         task: task(app),
         agent: AgentId::new("node"),
+        host: "node1".into(),
         app: Arc::new(definition(app, cmd)),
         owner: Owner::default_owner(),
         resources,
         ports: Vec::new(),
         container_ports: Vec::new(),
-        environment: Vec::new(),
+        env_vars_prefix: None,
+        allotted: Vec::new(),
         bricks: Vec::new(),
     };
     Wanted { launch }
@@ -113,7 +115,7 @@ impl Wanted {
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.launch.environment.push((name.to_owned(), value.to_owned()));
+        self.app().env.insert(name.to_owned(), EnvValue::Text(value.to_owned()));
         self
     }
 

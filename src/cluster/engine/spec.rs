@@ -102,7 +102,7 @@ pub fn container(launch: &Launch, settings: &Settings, image_id: &str, binds: &[
         entrypoint,
         cmd,
         user: app.user.clone(),
-        env: Some(launch.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: Some(launch.environment().iter().map(|(name, value)| format!("{name}={value}")).collect()),
         labels: Some(HashMap::new()),
         exposed_ports: Some(published.keys().cloned().collect()),
         host_config: Some(HostConfig {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     cluster::engine::samples,
-    model::app::{Container, ContainerKind, Docker, NamedNetwork, PortMapping, PortNumber, Protocol},
+    model::app::{Container, ContainerKind, Docker, EnvValue, NamedNetwork, PortMapping, PortNumber, Protocol},
 };
 
 fn mapping(container_port: u16, host_port: Option<u16>, protocol: Protocol) -> PortMapping {
@@ -29,7 +29,9 @@ fn shown(launch: &Launch, binds: &[Bind]) -> serde_json::Value {
 #[test]
 fn a_command_with_host_networking() {
     let mut launch = samples::launch("/shop/web", 1);
-    launch.environment = vec![("PORT".into(), "1066".into()), ("EMPTY".into(), String::new())];
+    let app = Arc::make_mut(&mut launch.app);
+    app.env =
+        [("PORT", "1066"), ("EMPTY", "")].map(|(name, value)| (name.to_owned(), EnvValue::Text(value.to_owned()))).into_iter().collect();
     launch.ports = vec![1066];
     insta::assert_json_snapshot!(shown(&launch, &[]));
 }

@@ -5,8 +5,8 @@
 //! name server have threads of their own, so that a busy API starves neither. Down: a signal, or the end of the driver, ends all; tasks keep running.
 
 mod node;
-mod sockets;
-mod tls;
+pub mod sockets;
+pub mod tls;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

@@ -242,6 +242,12 @@ impl Server {
         Self { routes: routes(api.clone()), api, requests }
     }
 
+    /// From now on these rules hold.
+    pub fn set_identity(&mut self, identity: super::Identity) {
+        self.api.identity = Arc::new(identity);
+        self.routes = routes(self.api.clone());
+    }
+
     /// `line` is a method and a path; a body that is given is sent as JSON.
     pub async fn ask(&self, line: &str, body: &str) -> Answer {
         self.ask_with(line, &[("host", "localhost:8080"), ("content-type", "application/json")], body).await
@@ -319,7 +325,7 @@ impl Answer {
     /// Status, the headers that depend on the request, and the body, for snapshots.
     pub fn show(&self) -> String {
         let mut text = format!("{}\n", self.status);
-        for name in ["allow", "content-type", "location", "marathon-deployment-id", "retry-after"] {
+        for name in ["allow", "content-type", "location", "marathon-deployment-id", "retry-after", "www-authenticate"] {
             if let Some(value) = self.headers.get(name) {
                 text += &format!("{name}: {}\n", value.to_str().unwrap());
             }

@@ -118,7 +118,7 @@ mod tests {
     use crate::{
         api::{
             Limits, routes,
-            testing::{Server, World, app},
+            testing::{Node, Server, World, app},
         },
         model::{instance::Condition, port::Position},
     };
@@ -270,7 +270,7 @@ mod tests {
         "?host=*",
         "?id=%ff&cmd=",
         "?partialUpdate=false",
-        "?stream=stderr&tail=5&follow=true",
+        "?stream=stderr&tail=5&follow=false",
         "?tail=-1&since=never",
         "?freeze=true",
     ];
@@ -313,7 +313,9 @@ mod tests {
             let status = runtime.block_on(async {
                 let mut world = World::default();
                 world.app(app("/web")).claim(1066, "/web", Position::Env(0)).instance("/web", 1, Condition::Running, &[31_001]);
-                Server::new(world).send(request).await.status
+                let mut server = Server::new(world);
+                server.set_nodes(std::sync::Arc::new(Node::with_output(&["a line\n"])));
+                server.send(request).await.status
             });
             prop_assert!(!status.is_server_error(), "{} {} {}: {}", method, uri, body, status);
         }

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod deployment;
 pub mod environment;
 pub mod event;
+pub mod frame;
 pub mod host_volume;
 pub mod id;
 pub mod instance;

@@ -23,7 +23,7 @@ use crate::model::{
     brick::Brick,
     cluster::Offer,
     deployment::Deployment,
-    id::{BrickName, DeploymentId, InstanceId, OfferId, PathId},
+    id::{AgentId, BrickName, DeploymentId, InstanceId, OfferId, PathId},
     instance::{Condition, Goal, Instance},
     port::{PortClaim, Position},
     record::{Change, Record, RecordKey},
@@ -83,6 +83,8 @@ pub struct State {
     pub(super) offers: BTreeMap<OfferId, Arc<Offer>>,
     pub(super) brick_usage: OrdMap<BrickName, Arc<BrickUsage>>,
     pub(super) connected_to: Option<Arc<str>>,
+    pub(super) connected_since: Option<Timestamp>,
+    pub(super) heard_of: OrdMap<AgentId, Timestamp>,
     /// The newest version given out.
     pub(super) last_version: Timestamp,
 }
@@ -113,6 +115,8 @@ impl State {
             offers: BTreeMap::new(),
             brick_usage: OrdMap::new(),
             connected_to: None,
+            connected_since: None,
+            heard_of: OrdMap::new(),
             last_version: tables.definitions.keys().map(|(_, version)| *version).max().unwrap_or_default(),
         };
         tables.apps.values().filter_map(|entry| tables.app(&entry.id)).for_each(|app| state.app_changed(&app.id, None, Some(app)));
@@ -131,6 +135,8 @@ impl State {
             queue: self.queue.entries.clone(),
             brick_usage: self.brick_usage.clone(),
             connected_to: self.connected_to.clone(),
+            connected_since: self.connected_since,
+            heard_of: self.heard_of.clone(),
         }
     }
 

@@ -335,4 +335,8 @@ pub struct View {
     pub brick_usage: OrdMap<BrickName, Arc<BrickUsage>>,
     /// Whom we are connected to; `None`: nobody.
     pub connected_to: Option<Arc<str>>,
+    /// Since when; `None`: not connected.
+    pub connected_since: Option<Timestamp>,
+    /// When each node last offered something or told of a task, since this process began.
+    pub heard_of: OrdMap<AgentId, Timestamp>,
 }

@@ -221,7 +221,8 @@ pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
     let resources = serde_json::from_str(labels.get(LABEL_RESOURCES)?).ok()?;
     let ports = serde_json::from_str(labels.get(LABEL_PORTS)?).ok()?;
     let host_network = labels.get(LABEL_NETWORK)? == "host";
-    Some(Found { task, holding: Holding { resources, ports, host_network }, state })
+    let bricks = labels.get(LABEL_BRICKS)? != "[]";
+    Some(Found { task, holding: Holding { resources, ports, host_network, bricks }, state })
 }
 
 /// How far an inspected container is.

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`server`] | the accept loop: connections, limits, time-outs, shutdown |
 //! | `guard` | which hosts and origins may speak to us at all |
+//! | [`access`] | what a caller may see of what there is; no route reaches anything past it |
 //! | `call` | a request taken apart: path, query, body |
 //! | `v2` | the routes, one file each |
 //! | [`view`] | the JSON bodies, computed from a snapshot alone |
@@ -31,6 +32,7 @@ use warp::{Filter, filters::BoxedFilter};
 use crate::runtime::handle::Handle;
 
 mod accept;
+pub mod access;
 mod answer;
 mod call;
 mod error;
@@ -45,6 +47,7 @@ mod testing;
 mod v2;
 pub mod view;
 
+use access::Access;
 pub use info::Info;
 pub use server::serve;
 
@@ -54,8 +57,8 @@ pub type Response = warp::reply::Response;
 /// What the API works with. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
-    /// Reads and requests.
-    pub handle: Handle,
+    /// Reads, requests and events, each within what its caller may.
+    pub access: Access,
     /// What the server says of itself.
     pub info: Arc<Info>,
     /// Filters that are tried before our own routes; a rejection of theirs means "not mine".
@@ -74,7 +77,7 @@ impl Api {
 
     /// The API with other limits.
     pub fn with_limits(handle: Handle, info: Info, limits: Limits) -> Self {
-        Self { handle, info: Arc::new(info), extra: Vec::new(), limits, streams: Arc::new(Semaphore::new(limits.event_streams)) }
+        Self { access: Access::new(handle), info: Arc::new(info), extra: Vec::new(), limits, streams: Arc::new(Semaphore::new(limits.event_streams)) }
     }
 }
 

@@ -5,11 +5,13 @@
 
 pub mod allotment;
 mod deployment;
+pub mod holdings;
 mod index;
 pub mod instance;
 mod kill;
 pub mod launch;
 mod owned;
+mod ownership;
 mod project;
 mod request;
 pub mod state;

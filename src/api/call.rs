@@ -16,6 +16,7 @@ use warp::{
 
 use super::{
     error::ApiError,
+    identity::Who,
     query::{Query, decode},
 };
 
@@ -40,6 +41,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// Where it came from; `None` without a connection.
     pub peer: Option<Peer>,
+    /// Who sent it, as soon as that was found out.
+    pub who: Option<Who>,
     path: String,
     body: Body,
     body_bytes_max: usize,
@@ -55,13 +58,15 @@ pub fn filter(body_bytes_max: usize) -> impl Filter<Extract = (Call,), Error = R
         .and(query)
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<Peer>())
+        .and(warp::ext::optional::<Who>())
         .and(warp::body::stream().map(boxed))
-        .map(move |method, path: warp::path::FullPath, query: String, headers, peer, body| Call {
+        .map(move |method, path: warp::path::FullPath, query: String, headers, peer, who, body| Call {
             method,
             segments: segments(path.as_str()),
             query: Query::read(&query),
             headers,
             peer,
+            who,
             path: path.as_str().to_owned(),
             body,
             body_bytes_max,

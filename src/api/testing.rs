@@ -72,6 +72,8 @@ pub fn app(id: &str) -> AppBuilder {
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
         version: at(0),
         version_info: VersionInfo { last_scaling_at: at(0), last_config_change_at: at(0) },
+        owner: Some(Owner::default_owner()),
+        vouched: false,
     })
 }
 
@@ -179,7 +181,7 @@ impl World {
         self.put(Record::Deployment(Arc::new(Deployment {
             id: id.parse().unwrap(),
             version: at(0),
-            changes: vec![AppChange { app: app.clone(), from: None, to: Some(at(0)) }],
+            changes: vec![AppChange { owner: self.view.tables.owner_of(&app).cloned(), app: app.clone(), from: None, to: Some(at(0)) }],
             steps: vec![action(ActionKind::Start), action(ActionKind::Scale)],
             current_step: 1,
             started_at: at(0),

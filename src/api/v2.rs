@@ -10,11 +10,12 @@ use super::{
     Api, Response, accept, answer,
     call::Call,
     error::{ApiError, ApiResult},
+    access::Seen,
     guard, identity,
 };
 use crate::model::{
     id::PathId,
-    request::{Reply, Request},
+    request::{Origin, Reply, Request},
 };
 
 mod apps;
@@ -74,9 +75,19 @@ fn reads_only(call: &Call) -> Result<(), ApiError> {
     if call.is_read() { Ok(()) } else { Err(ApiError::method(&[Method::GET, Method::HEAD])) }
 }
 
+/// Who asks.
+fn origin(call: &Call) -> Origin {
+    identity::origin(call)
+}
+
+/// What the caller may see of the present snapshot.
+fn seen(api: &Api, call: &Call) -> Seen {
+    api.access.seen(&origin(call))
+}
+
 /// Asks the core.
 async fn submit(api: &Api, call: &Call, request: Request) -> Result<Reply, ApiError> {
-    Ok(api.handle.submit(identity::origin(call), request).await?)
+    Ok(api.access.submit(origin(call), request).await?)
 }
 
 /// An id spelled by the segments of a path.

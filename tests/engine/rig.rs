@@ -160,6 +160,8 @@ fn definition(id: &str, cmd: &str) -> App {
         unreachable_strategy: UnreachableStrategy::Disabled,
         version: Timestamp(0),
         version_info: VersionInfo::default(),
+        owner: None,
+        vouched: true,
     }
 }
 

@@ -10,7 +10,7 @@ use std::{convert::Infallible, fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
 use tokio::{
-    sync::{OwnedSemaphorePermit, broadcast, mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     time::MissedTickBehavior,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,10 +29,10 @@ use crate::{
         Api,
         call::Call,
         error::{ApiError, ApiResult},
+        access::{Feed, FeedEnd},
         wall,
     },
-    model::event::{Event, Fact},
-    runtime::handle::Published,
+    model::event::{Audience, Event, Fact},
 };
 
 /// Frames that wait for a slow connection, beyond those that the fan-out keeps for it.
@@ -50,7 +50,7 @@ pub fn route(api: &Api, call: &Call) -> ApiResult {
     let stream = Stream {
         remote_address: call.client_ip(),
         wanted: call.query.all("event_type").map(str::to_owned).collect(),
-        commits: api.handle.follow(),
+        feed: api.access.follow(&super::origin(call)),
         frames,
         heartbeat: api.limits.heartbeat,
         _permit: permit,
@@ -71,7 +71,7 @@ struct Stream {
     remote_address: String,
     /// Empty: every type.
     wanted: Vec<String>,
-    commits: broadcast::Receiver<Arc<Published>>,
+    feed: Feed,
     frames: mpsc::Sender<Result<Bytes, Infallible>>,
     heartbeat: std::time::Duration,
     _permit: OwnedSemaphorePermit,
@@ -80,8 +80,8 @@ struct Stream {
 impl Stream {
     /// Until the reader is gone or too slow, or the server stops.
     async fn run(mut self, mut closing: watch::Receiver<bool>) {
-        let attached =
-            Event { timestamp: wall(), app: None, fact: Fact::EventStreamAttached { remote_address: self.remote_address.clone() } };
+        let fact = Fact::EventStreamAttached { remote_address: self.remote_address.clone() };
+        let attached = Event { timestamp: wall(), app: None, audience: Audience::Everyone, fact };
         if !self.send(&attached, None).await {
             return;
         }
@@ -95,7 +95,7 @@ impl Stream {
             let alive = tokio::select! {
                 told = &mut closed, if waiting_for_end => { waiting_for_end = false; !told }
                 () = self.frames.closed() => false,
-                commit = self.commits.recv() => self.deliver(commit).await,
+                commit = self.feed.next() => self.deliver(commit).await,
                 _ = heartbeat.tick() => self.frames.send(Ok(Bytes::from_static(b"\r\n"))).await.is_ok(),
             };
             if !alive {
@@ -105,21 +105,25 @@ impl Stream {
     }
 
     /// False when the stream is to end.
-    async fn deliver(&mut self, commit: Result<Arc<Published>, broadcast::error::RecvError>) -> bool {
+    async fn deliver(&mut self, commit: Result<(u64, Vec<Arc<Event>>), FeedEnd>) -> bool {
         match commit {
-            Ok(commit) => {
-                for event in &commit.events {
-                    if !self.send(event, Some(commit.revision)).await {
+            Ok((revision, events)) => {
+                for event in &events {
+                    if !self.send(event, Some(revision)).await {
                         return false;
                     }
                 }
                 true
             }
-            Err(broadcast::error::RecvError::Lagged(missed)) => {
+            Err(FeedEnd::Lagged(missed)) => {
                 info!(client = %self.remote_address, missed, "Event stream closed: its reader is too slow.");
                 false
             }
-            Err(broadcast::error::RecvError::Closed) => false,
+            Err(FeedEnd::Changed) => {
+                info!(client = %self.remote_address, "Event stream closed: its reader must say anew who it is.");
+                false
+            }
+            Err(FeedEnd::Closed) => false,
         }
     }
 

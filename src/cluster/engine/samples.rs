@@ -62,6 +62,8 @@ fn definition(id: PathId) -> App {
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
         version: Timestamp(0),
         version_info: VersionInfo::default(),
+        owner: None,
+        vouched: true,
     }
 }
 

@@ -148,7 +148,7 @@ fn try_launch(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, offer: &Arc<Off
     let launched = launched(turn, instance, offer, &picked.host_ports);
     let task = launched.task();
     turn.put(Record::Instance(launched.into()));
-    let owner = turn.state.tables.apps.get(&app.id).map_or_else(Owner::default_owner, |entry| entry.owner.clone());
+    let owner = turn.state.tables.owner_of(&app.id).cloned().unwrap_or_else(Owner::default_owner);
     let bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
     let claims = &turn.state.claims;
     let allotted = |index| claims.get(&(app.id.clone(), crate::model::port::Position::Env(index))).copied();

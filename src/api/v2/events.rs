@@ -153,26 +153,32 @@ mod tests {
     use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
     use super::*;
-    use crate::api::{
-        Limits, serve,
-        testing::{Server, World, at},
+    use crate::{
+        api::{
+            Limits,
+            identity::Who,
+            serve,
+            testing::{Server, World, at, who},
+        },
+        model::request::Origin,
+        runtime::handle::{Handle, Published},
     };
 
     /// The API on a real listener.
     struct Running {
         url: String,
-        api: Api,
+        handle: Handle,
         stop: oneshot::Sender<()>,
         server: JoinHandle<()>,
     }
 
     async fn running(limits: Limits) -> Running {
-        let api = Server::with_limits(World::default(), limits).api;
+        let Server { api, handle, .. } = Server::with_limits(World::default(), limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, api.clone(), async { _ = stopped.await }));
-        Running { url, api, stop, server }
+        let server = tokio::spawn(serve(listener, api, async { _ = stopped.await }));
+        Running { url, handle, stop, server }
     }
 
     fn client() -> reqwest::Client {
@@ -209,6 +215,11 @@ mod tests {
         }
     }
 
+    fn origin(user: &str) -> Origin {
+        let Who { user, admin } = who(user);
+        Origin { user, admin, client_ip: String::new(), uri: String::new() }
+    }
+
     fn lost() -> Fact {
         Fact::SchedulerDisconnected { reason: "gone".into() }
     }
@@ -221,9 +232,10 @@ mod tests {
         Fact::AppTerminated { app: "/x".parse().unwrap() }
     }
 
-    fn publish(api: &Api, revision: u64, facts: &[Fact]) {
-        let events = facts.iter().map(|fact| Arc::new(Event { timestamp: at(1), app: None, fact: fact.clone() })).collect();
-        api.handle.publish(api.handle.view_full().as_ref().clone(), Published { revision, events, changed: Vec::new() });
+    fn publish(handle: &Handle, revision: u64, facts: &[Fact]) {
+        let event = |fact: &Fact| Event { timestamp: at(1), app: None, audience: Audience::Everyone, fact: fact.clone() };
+        let events = facts.iter().map(|fact| Arc::new(event(fact))).collect();
+        handle.publish(handle.view_full().as_ref().clone(), Published { revision, events, changed: Vec::new() });
     }
 
     #[tokio::test]
@@ -232,7 +244,7 @@ mod tests {
         let mut frames = subscribe(&server, "").await;
         let attached = frames.next().await.unwrap();
         assert!(attached.starts_with("event: event_stream_attached\r\ndata: {\"remoteAddress\":\"127.0.0.1\","), "{attached}");
-        publish(&server.api, 7, &[lost(), back()]);
+        publish(&server.handle, 7, &[lost(), back()]);
         let data = r#""timestamp":"2020-01-31T12:00:01.000Z"}"#;
         for (kind, fields) in [("scheduler_disconnected_event", r#""reason":"gone""#), ("scheduler_reregistered_event", r#""master":"m""#)]
         {
@@ -245,8 +257,8 @@ mod tests {
     async fn only_the_wanted_types_are_sent() {
         let server = running(Limits::default()).await;
         let mut frames = subscribe(&server, "?event_type=app_terminated_event&event_type=scheduler_disconnected_event").await;
-        publish(&server.api, 1, &[back(), ended()]);
-        publish(&server.api, 2, &[back(), lost()]);
+        publish(&server.handle, 1, &[back(), ended()]);
+        publish(&server.handle, 2, &[back(), lost()]);
         assert!(frames.next().await.unwrap().starts_with("event: app_terminated_event\r\nid: 1\r\n"));
         assert!(frames.next().await.unwrap().starts_with("event: scheduler_disconnected_event\r\nid: 2\r\n"));
     }
@@ -277,7 +289,7 @@ mod tests {
         let stream = Stream {
             remote_address: "192.0.2.7".into(),
             wanted: Vec::new(),
-            commits: server.api.handle.follow(),
+            feed: server.api.access.follow(&origin("root")),
             frames,
             heartbeat: Duration::from_secs(1000),
             _permit: server.api.streams.clone().try_acquire_owned().unwrap(),
@@ -285,7 +297,7 @@ mod tests {
         let (_stop, closing) = watch::channel(false);
         let stream = tokio::spawn(stream.run(closing));
         let commits = crate::runtime::handle::MAX_OUTSTANDING_COMMITS as u64 * 2;
-        (0..commits).for_each(|revision| publish(&server.api, revision, &[back()]));
+        (0..commits).for_each(|revision| publish(&server.handle, revision, &[back()]));
         let mut received = 0;
         while receiver.recv().await.is_some() {
             received += 1;

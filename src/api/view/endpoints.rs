@@ -177,12 +177,12 @@ mod tests {
 
     /// `name host port protocol containerPort`, one a line.
     fn check(world: &World, id: &str, expected: &[&str]) {
-        let tables = &world.view.tables;
+        let (tables, seen) = (&world.view.tables, Seen::all_of(&world.view));
         let app = tables.app(&id.parse().unwrap()).unwrap();
         let names = Names { framework: "marathon", domain: "mesos" };
         let text = |port: Option<u16>| port.map_or("-".into(), |port| port.to_string());
         let claims: Vec<&PortClaim> = tables.ports.values().map(|claim| &**claim).filter(|claim| claim.app == app.id).collect();
-        let found = endpoints(app, &claims, tables, names);
+        let found = endpoints(app, &claims, &seen, names);
         let lines = found.iter().map(|e| format!("{} {} {} {} {}", e.name, e.host, text(e.port), e.protocol, text(e.container_port)));
         assert_eq!(lines.collect::<Vec<_>>(), expected);
     }

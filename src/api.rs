@@ -6,6 +6,7 @@
 //! | room | what it is |
 //! | --- | --- |
 //! | [`server`] | the accept loop: connections, limits, time-outs, shutdown |
+//! | [`identity`] | who asks: sockets, passwords, tokens |
 //! | `guard` | which hosts and origins may speak to us at all |
 //! | [`access`] | what a caller may see of what there is; no route reaches anything past it |
 //! | `call` | a request taken apart: path, query, body |
@@ -29,7 +30,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use warp::{Filter, filters::BoxedFilter};
 
-use crate::runtime::handle::Handle;
+use crate::{model::request::Origin, runtime::handle::Handle};
 
 mod accept;
 pub mod access;
@@ -37,7 +38,7 @@ mod answer;
 mod call;
 mod error;
 mod guard;
-mod identity;
+pub mod identity;
 mod info;
 mod query;
 mod selector;
@@ -47,7 +48,8 @@ mod testing;
 mod v2;
 pub mod view;
 
-use access::Access;
+pub use access::Access;
+pub use identity::Identity;
 pub use info::Info;
 pub use server::serve;
 
@@ -61,8 +63,12 @@ pub struct Api {
     pub access: Access,
     /// What the server says of itself.
     pub info: Arc<Info>,
-    /// Filters that are tried before our own routes; a rejection of theirs means "not mine".
+    /// Who asks.
+    pub identity: Arc<Identity>,
+    /// Filters that are tried before our own routes, once it is known who asks; a rejection of theirs means "not mine".
     pub extra: Vec<BoxedFilter<(Response,)>>,
+    /// As `extra`, and tried before it, but only for administrators: for others they are not there.
+    pub extra_for_administrators: Vec<BoxedFilter<(Response,)>>,
     /// What one client, and all together, may take.
     pub limits: Limits,
     /// Room for event streams; see [`Limits::event_streams`].
@@ -77,7 +83,8 @@ impl Api {
 
     /// The API with other limits.
     pub fn with_limits(handle: Handle, info: Info, limits: Limits) -> Self {
-        Self { access: Access::new(handle), info: Arc::new(info), extra: Vec::new(), limits, streams: Arc::new(Semaphore::new(limits.event_streams)) }
+        let streams = Arc::new(Semaphore::new(limits.event_streams));
+        Self { access: Access::new(handle), info: Arc::new(info), identity: Arc::default(), extra: Vec::new(), extra_for_administrators: Vec::new(), limits, streams }
     }
 }
 
@@ -126,12 +133,16 @@ impl Default for Limits {
 /// Everything that is served, with Marathon's headers on every response. It never rejects.
 pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
     let info = api.info.clone();
-    let gate = guard::filter(api.info.clone());
+    let known = guard::filter(api.info.clone()).and(identity::filter(&api)).boxed();
+    let gate = known.clone().map(|_| ()).untuple_one().boxed();
+    let is_administrator = |origin: Origin| std::future::ready(if origin.admin { Ok(()) } else { Err(warp::reject()) });
+    let narrow_gate = known.and_then(is_administrator).untuple_one().boxed();
     let own = {
         let api = api.clone();
         call::filter(api.limits.body_bytes).then(move |call| v2::answer(api.clone(), call)).boxed()
     };
     let all = api.extra.into_iter().rev().fold(own, |rest, extra| gate.clone().and(extra).or(rest).unify().boxed());
+    let all = api.extra_for_administrators.into_iter().rev().fold(all, |rest, extra| narrow_gate.clone().and(extra).or(rest).unify().boxed());
     all.map(move |response| answer::with_common_headers(response, &info)).boxed()
 }
 

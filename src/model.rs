@@ -16,3 +16,4 @@ pub mod record;
 pub mod request;
 pub mod resources;
 pub mod time;
+pub mod user;

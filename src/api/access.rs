@@ -17,6 +17,7 @@ use crate::{
         id::Owner,
         record::RecordKey,
         request::{Origin, Reply, Request},
+        user::User,
     },
     runtime::handle::{Handle, Published, SubmitError},
 };
@@ -46,17 +47,39 @@ impl Access {
         self.handle.submit(origin, request).await
     }
 
-    /// What is committed from now on, as far as `origin` may be told.
-    pub fn follow(&self, origin: &Origin) -> Feed {
-        Feed { commits: self.handle.follow(), user: origin.user.clone(), admin: origin.admin }
+    /// What is committed from now on, as far as `origin` may be told. `named`: someone who said who that is, and not everybody.
+    pub fn follow(&self, origin: &Origin, named: bool) -> Feed {
+        let commits = self.handle.follow();
+        let standing = self.standing(&origin.user);
+        Feed { access: self.clone(), commits, user: origin.user.clone(), admin: origin.admin, named, standing }
+    }
+
+    /// The record of a user, for finding out who asks.
+    pub fn user(&self, name: &Owner) -> Option<User> {
+        self.handle.view().tables.users.get(name).map(|user| (**user).clone())
+    }
+
+    /// True when anybody has a password.
+    pub fn has_passwords(&self) -> bool {
+        self.handle.view().tables.passwords > 0
+    }
+
+    fn standing(&self, name: &Owner) -> Option<Standing> {
+        self.handle.view().tables.users.get(name).map(|user| (user.generation, user.admin, user.locked))
     }
 }
 
+/// What must stay as it was for a stream to go on: password and lock (by the record's generation), being an administrator, being locked.
+type Standing = (u64, bool, bool);
+
 /// The events that one caller may be told.
 pub struct Feed {
+    access: Access,
     commits: Receiver<Arc<Published>>,
     user: Owner,
     admin: bool,
+    named: bool,
+    standing: Option<Standing>,
 }
 
 /// Why a feed is over.
@@ -80,7 +103,7 @@ impl Feed {
             RecvError::Lagged(missed) => FeedEnd::Lagged(missed),
             RecvError::Closed => FeedEnd::Closed,
         })?;
-        if commit.changed.iter().any(|key| self.is_about_follower(key)) {
+        if commit.changed.iter().any(|key| self.is_over(key)) {
             return Err(FeedEnd::Changed);
         }
         let told = commit.events.iter().filter_map(|event| match event.told_to(&self.user, self.admin)? {
@@ -90,7 +113,12 @@ impl Feed {
         Ok((commit.revision, told.collect()))
     }
 
-    fn is_about_follower(&self, _key: &RecordKey) -> bool {
-        false
+    /// True when a changed record means that the follower must say anew who that is. The snapshot has the change already.
+    fn is_over(&self, changed: &RecordKey) -> bool {
+        match changed {
+            RecordKey::User(_) if !self.named => self.access.has_passwords(),
+            RecordKey::User(name) => *name == self.user && self.access.standing(name) != self.standing,
+            _ => false,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A request taken apart: the path without its decorations, the query, and a body that is read only when a route wants it, up to a limit.
 
-use std::{net::SocketAddr, pin::Pin};
+use std::pin::Pin;
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
@@ -16,7 +16,7 @@ use warp::{
 
 use super::{
     error::ApiError,
-    identity::Who,
+    identity::{Asked, Source, Who},
     query::{Query, decode},
 };
 
@@ -24,9 +24,21 @@ use super::{
 #[derive(Clone)]
 pub struct Peer {
     /// The client.
-    pub address: SocketAddr,
+    pub source: Source,
+    /// Who that is: found out once for each request.
+    pub asked: Asked,
     /// Becomes true when the server is to stop: streams end then.
     pub closing: watch::Receiver<bool>,
+}
+
+impl Peer {
+    /// The client's address, without its port; `unix` for a unix socket.
+    pub fn client_ip(peer: Option<&Self>) -> String {
+        match peer {
+            None => "unknown".into(),
+            Some(peer) => peer.source.address().map_or_else(|| "unix".into(), |address| address.to_string()),
+        }
+    }
 }
 
 /// One request.
@@ -58,15 +70,14 @@ pub fn filter(body_bytes_max: usize) -> impl Filter<Extract = (Call,), Error = R
         .and(query)
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<Peer>())
-        .and(warp::ext::optional::<Who>())
         .and(warp::body::stream().map(boxed))
-        .map(move |method, path: warp::path::FullPath, query: String, headers, peer, who, body| Call {
+        .map(move |method, path: warp::path::FullPath, query: String, headers, peer, body| Call {
             method,
             segments: segments(path.as_str()),
             query: Query::read(&query),
             headers,
             peer,
-            who,
+            who: None,
             path: path.as_str().to_owned(),
             body,
             body_bytes_max,
@@ -97,7 +108,12 @@ impl Call {
 
     /// The client's address, without its port.
     pub fn client_ip(&self) -> String {
-        self.peer.as_ref().map_or_else(|| "unknown".into(), |peer| peer.address.ip().to_string())
+        Peer::client_ip(self.peer.as_ref())
+    }
+
+    /// True when it came by TLS.
+    pub fn is_tls(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| matches!(peer.source, Source::Tls(_)))
     }
 
     /// True for GET and for HEAD, which is answered the same; hyper leaves the body away.
@@ -113,7 +129,8 @@ impl Call {
     /// `http://host:port` as the client knows us.
     pub fn base(&self, otherwise: &str) -> String {
         let host = self.headers.get(HOST).and_then(|host| host.to_str().ok());
-        host.map_or_else(|| otherwise.to_owned(), |host| format!("http://{host}"))
+        let scheme = if self.is_tls() { "https" } else { "http" };
+        host.map_or_else(|| otherwise.to_owned(), |host| format!("{scheme}://{host}"))
     }
 
     /// The body as JSON. Nesting is limited to 128 levels by the reader.

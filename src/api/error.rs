@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use warp::http::{
     HeaderName, HeaderValue, Method, StatusCode,
-    header::{ALLOW, RETRY_AFTER},
+    header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use super::{Response, answer};
@@ -104,6 +104,16 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, "1")
     }
 
+    /// 401 with what may be tried.
+    pub fn unauthorized(message: impl Into<String>, challenge: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, message).with(WWW_AUTHENTICATE, challenge)
+    }
+
+    /// 429: not before `wait` is over.
+    pub fn too_many(message: impl Into<String>, wait: std::time::Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, &wait.as_secs().max(1).to_string())
+    }
+
     /// The response that says so.
     pub fn response(&self) -> Response {
         let mut response = answer::json(self.status, &self.body);
@@ -138,9 +148,14 @@ impl From<RequestError> for ApiError {
         use RequestError as E;
         let text = error.to_string();
         match error {
-            E::NoApp(_) | E::NoVersion(..) | E::NoTask(_) | E::NoDeployment(_) | E::NotQueued(_) | E::NoPort(_) | E::NoBrick(_) => {
-                Self::not_found(text)
-            }
+            E::NoApp(_)
+            | E::NoVersion(..)
+            | E::NoTask(_)
+            | E::NoDeployment(_)
+            | E::NotQueued(_)
+            | E::NoPort(_)
+            | E::NoBrick(_)
+            | E::NoUser(_) => Self::not_found(text),
             E::AppExists(_) | E::Conflict(_) => Self::new(StatusCode::CONFLICT, text),
             E::Locked(deployments) => {
                 let mut error = Self::new(StatusCode::CONFLICT, text);

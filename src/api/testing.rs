@@ -12,7 +12,12 @@ use warp::{
     http::{HeaderMap, Request as HttpRequest, StatusCode},
 };
 
-use super::{Api, Info, Limits, identity::Who, routes};
+use super::{
+    Api, Info, Limits,
+    call::Peer,
+    identity::{By, Source, Who},
+    routes,
+};
 use crate::{
     core::state::{QueueEntry, View},
     model::{
@@ -233,7 +238,14 @@ pub struct Server {
 
 /// Who somebody is: `root` an administrator, anybody else an ordinary user.
 pub fn who(user: &str) -> Who {
-    Who { user: Owner::new(user), admin: user == "root" }
+    Who { user: Owner::new(user), admin: user == "root", by: By::Password }
+}
+
+/// A connection on which it is known already who asks.
+fn peer(user: &str) -> Peer {
+    let source = Source::Tcp("127.0.0.1:4711".parse().unwrap());
+    let asked = Arc::new(tokio::sync::OnceCell::new_with(Some(Ok(who(user)))));
+    Peer { source, asked, closing: tokio::sync::watch::channel(false).1 }
 }
 
 pub fn info() -> Info {
@@ -267,7 +279,7 @@ impl Server {
         let (method, uri) = line.split_once(' ').unwrap();
         let request = HttpRequest::builder().method(method).uri(uri).header("host", "localhost").header("content-type", "application/json");
         let mut request = request.body(body.to_owned()).unwrap();
-        request.extensions_mut().insert(who(user));
+        request.extensions_mut().insert(peer(user));
         self.send(request).await
     }
 
@@ -415,6 +427,11 @@ impl Driver {
             Request::ReleaseBrick { brick, .. } | Request::FenceBrick { brick, .. } => {
                 let found = self.world.view.tables.bricks.contains_key(&brick);
                 if found { Ok(Reply::Done) } else { Err(RequestError::NoBrick(brick)) }
+            }
+            Request::PutUser { .. } => Ok(Reply::Done),
+            Request::RemoveUser { name } => {
+                let found = self.world.view.tables.users.contains_key(&name);
+                if found { Ok(Reply::Done) } else { Err(RequestError::NoUser(name)) }
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::model::{
 };
 
 mod apps;
+mod auth;
 mod bricks;
 mod deployments;
 mod events;
@@ -38,12 +39,17 @@ pub async fn answer(api: Api, call: Call) -> Response {
     in_time.unwrap_or_else(|_| late()).unwrap_or_else(|error| error.response())
 }
 
-async fn route(api: &Api, call: Call) -> ApiResult {
-    guard::check(&api.info, &call.method, &call.headers)?;
+async fn route(api: &Api, mut call: Call) -> ApiResult {
+    guard::check(&api.info, call.is_tls(), &call.method, &call.headers)?;
     let segments = call.segments.clone();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
-        ["ping"] => ping(&call),
+        ["ping"] => return ping(&call),
+        ["v2", "auth", "token"] => return auth::token(api, &call).await,
+        _ => identity::ask(api, &mut call).await?,
+    }
+    match segments.as_slice() {
+        ["v2", "auth", rest @ ..] => auth::route(api, call, rest).await,
         ["v2", "apps", rest @ ..] => apps::route(api, call, rest).await,
         ["v2", "deployments", rest @ ..] => deployments::route(api, call, rest).await,
         ["v2", "groups", rest @ ..] => groups::route(api, &call, rest),

@@ -9,7 +9,7 @@ use super::{
     ownership::{self, Source},
     status,
     turn::Turn,
-    validate,
+    users, validate,
 };
 use crate::model::{
     app::{App, input::AppInput},
@@ -37,6 +37,8 @@ pub(super) fn handle(turn: &mut Turn<'_, '_>, origin: &Origin, request: Request)
         Request::ReleaseBrick { brick, force } => release_brick(turn, origin, &brick, force),
         Request::FenceBrick { brick, epoch } => fence_brick(turn, origin, &brick, epoch),
         Request::HandOver { what, owner } => ownership::hand_over(turn, origin, &what, &owner),
+        Request::PutUser { name, change } => users::put_user(turn, origin, &name, change),
+        Request::RemoveUser { name } => users::remove_user(turn, origin, &name),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
         port::PortClaim,
         request::Origin,
         time::Timestamp,
+        user::User,
     },
 };
 
@@ -225,6 +226,20 @@ impl Seen {
     /// What an owner's things take together; `None` when the caller may not know.
     pub fn usage_of(&self, owner: &Owner) -> Option<Usage> {
         self.is_own(Some(owner)).then(|| self.holdings(owner).map(|holdings| holdings.usage).unwrap_or_default())
+    }
+
+    /// The users who have a record; an ordinary user is the only one there is.
+    pub fn users(&self) -> Items<'_, Arc<User>> {
+        let users = &self.view.tables.users;
+        match &self.reach {
+            Reach::All => Box::new(users.values()),
+            Reach::Own(user) => Box::new(users.get(user).into_iter()),
+        }
+    }
+
+    /// One of them.
+    pub fn user(&self, name: &Owner) -> Option<&User> {
+        self.view.tables.users.get(name).filter(|_| self.is_own(Some(name))).map(|user| &**user)
     }
 
     /// A node.

@@ -28,8 +28,9 @@ use crate::{
     api::{
         Api,
         call::Call,
-        error::{ApiError, ApiResult},
         access::{Feed, FeedEnd},
+        error::{ApiError, ApiResult},
+        identity::By,
         wall,
     },
     model::event::{Audience, Event, Fact},
@@ -50,7 +51,7 @@ pub fn route(api: &Api, call: &Call) -> ApiResult {
     let stream = Stream {
         remote_address: call.client_ip(),
         wanted: call.query.all("event_type").map(str::to_owned).collect(),
-        feed: api.access.follow(&super::origin(call)),
+        feed: api.access.follow(&super::origin(call), call.who.as_ref().is_some_and(|who| who.by != By::Nothing)),
         frames,
         heartbeat: api.limits.heartbeat,
         _permit: permit,
@@ -216,7 +217,7 @@ mod tests {
     }
 
     fn origin(user: &str) -> Origin {
-        let Who { user, admin } = who(user);
+        let Who { user, admin, .. } = who(user);
         Origin { user, admin, client_ip: String::new(), uri: String::new() }
     }
 
@@ -289,7 +290,7 @@ mod tests {
         let stream = Stream {
             remote_address: "192.0.2.7".into(),
             wanted: Vec::new(),
-            feed: server.api.access.follow(&origin("root")),
+            feed: server.api.access.follow(&origin("root"), true),
             frames,
             heartbeat: Duration::from_secs(1000),
             _permit: server.api.streams.clone().try_acquire_owned().unwrap(),

@@ -13,6 +13,7 @@ pub mod launch;
 mod owned;
 mod ownership;
 mod project;
+mod quota;
 mod request;
 pub mod state;
 mod status;

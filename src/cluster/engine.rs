@@ -38,7 +38,8 @@ use crate::{
     },
 };
 
-pub mod agent;
+pub mod account;
+mod agent;
 pub mod cgroup;
 pub mod docker;
 pub mod facts;

@@ -89,8 +89,15 @@ pub(super) fn rights(turn: &Turn<'_, '_>, origin: &Origin, app: &App, current: O
     if current.is_some_and(|current| as_it_is(current) == *current) {
         return Rights { privileged: true, docker_parameters: true, vouched: kept_vouched };
     }
-    _ = turn;
-    Rights::default()
+    let grants = turn.state.tables.users.get(&origin.user).map(|user| user.grants).unwrap_or_default();
+    Rights { privileged: grants.privileged, docker_parameters: grants.docker_parameters, vouched: false }
+}
+
+/// The user whose account on the node must be allowed what the host volumes of `app` ask for. `None`: nobody is asked, because an administrator wrote
+/// them, or the owner is one, or may do as one.
+pub(super) fn account(turn: &Turn<'_, '_>, app: &App, owner: &Owner) -> Option<Owner> {
+    let free = turn.state.tables.users.get(owner).is_some_and(|user| user.admin || user.grants.host_volumes);
+    (!app.vouched && !free).then(|| owner.clone())
 }
 
 fn host_volumes(app: &App) -> impl Iterator<Item = &Volume> {

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     allotment::{self, Taken},
     deployment::{self, Planned, scale},
+    holdings::Usage,
     owned::has_ports,
     ownership::{self, Source},
-    status,
+    quota, status,
     turn::Turn,
     users, validate,
 };
@@ -279,6 +280,8 @@ fn deploy(
         return Err(RequestError::TooManyDeployments(most));
     }
 
+    check_quota(turn, origin, &prepared)?;
+
     let id = DeploymentId::new(turn.uuid().to_string());
     let planned: Vec<Planned> = prepared.iter().map(|one| one.planned.clone()).collect();
     let created = planned.iter().filter(|one| one.kind == Some(ActionKind::Start)).map(|one| one.change.app.clone()).collect();
@@ -290,6 +293,30 @@ fn deploy(
     let steps = deployment::plan(&planned);
     deployment::begin(turn, Deployment { id: id.clone(), version, changes, steps, current_step: 0, started_at: turn.ctx.wall });
     Ok(Reply::Deployment { id, version, created })
+}
+
+/// Administrators are bound by nobody's quota. An ordinary user's request is about own apps alone.
+fn check_quota(turn: &Turn<'_, '_>, origin: &Origin, prepared: &[Prepared]) -> Result<(), RequestError> {
+    if origin.admin {
+        return Ok(());
+    }
+    let tables = &turn.state.tables;
+    let (mut before, mut after) = (Usage::default(), Usage::default());
+    for one in prepared {
+        let current = tables.app(&one.planned.change.app).map_or_else(Usage::default, |app| Usage::of_app(app));
+        before = before.plus(current);
+        after = after.plus(match (&one.definition, one.planned.kind) {
+            (Some(definition), _) => Usage::of_app(definition),
+            (None, Some(ActionKind::Stop)) => Usage::default(),
+            (None, _) => current,
+        });
+        after.ports += one.claims.len() as u64;
+        for brick in &one.bricks {
+            let present = tables.bricks.get(&brick.name).map_or(0, |present| present.size);
+            after.brick += u128::from(brick.size.saturating_sub(present));
+        }
+    }
+    quota::check(tables, &origin.user, before, after)
 }
 
 fn write(turn: &mut Turn<'_, '_>, origin: &Origin, prepared: Prepared) {

@@ -46,6 +46,7 @@ pub fn command(app: &str, cmd: &str) -> Wanted {
         agent: AgentId::new("node"),
         app: Arc::new(definition(app, cmd)),
         owner: Owner::default_owner(),
+        account: None,
         resources,
         ports: Vec::new(),
         container_ports: Vec::new(),

@@ -22,6 +22,7 @@ pub(super) fn launch(app: &str, incarnation: u32) -> Launch {
         agent: AgentId::new("A"),
         app: Arc::new(definition(app.parse().unwrap())),
         owner: Owner::default_owner(),
+        account: None,
         resources,
         ports: Vec::new(),
         container_ports: Vec::new(),

@@ -9,6 +9,7 @@ use super::{constraints, environment, ports};
 use crate::{
     core::{
         allotment::new_brick,
+        ownership,
         state::{MAX_UNUSED_OFFERS, Reject, UnusedOffer},
         turn::Turn,
     },
@@ -157,6 +158,7 @@ fn try_launch(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, offer: &Arc<Off
     Ok(Launch {
         task,
         agent: offer.agent.clone(),
+        account: ownership::account(turn, &app, &owner),
         app,
         owner,
         resources,

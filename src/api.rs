@@ -30,7 +30,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use warp::{Filter, filters::BoxedFilter};
 
-use crate::{model::request::Origin, runtime::handle::Handle};
+use crate::{audit::Audit, model::request::Origin, runtime::handle::Handle};
 
 mod accept;
 pub mod access;
@@ -41,10 +41,13 @@ mod guard;
 pub mod identity;
 mod info;
 mod query;
+#[cfg(test)]
+mod security;
 mod selector;
 pub mod server;
 #[cfg(test)]
 mod testing;
+mod trail;
 mod v2;
 pub mod view;
 
@@ -65,6 +68,8 @@ pub struct Api {
     pub info: Arc<Info>,
     /// Who asks.
     pub identity: Arc<Identity>,
+    /// Where changes and logins are written down; by default nowhere.
+    pub audit: Audit,
     /// Filters that are tried before our own routes, once it is known who asks; a rejection of theirs means "not mine".
     pub extra: Vec<BoxedFilter<(Response,)>>,
     /// As `extra`, and tried before it, but only for administrators: for others they are not there.
@@ -84,7 +89,16 @@ impl Api {
     /// The API with other limits.
     pub fn with_limits(handle: Handle, info: Info, limits: Limits) -> Self {
         let streams = Arc::new(Semaphore::new(limits.event_streams));
-        Self { access: Access::new(handle), info: Arc::new(info), identity: Arc::default(), extra: Vec::new(), extra_for_administrators: Vec::new(), limits, streams }
+        Self {
+            access: Access::new(handle),
+            info: Arc::new(info),
+            identity: Arc::default(),
+            audit: Audit::default(),
+            extra: Vec::new(),
+            extra_for_administrators: Vec::new(),
+            limits,
+            streams,
+        }
     }
 }
 
@@ -142,7 +156,8 @@ pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
         call::filter(api.limits.body_bytes).then(move |call| v2::answer(api.clone(), call)).boxed()
     };
     let all = api.extra.into_iter().rev().fold(own, |rest, extra| gate.clone().and(extra).or(rest).unify().boxed());
-    let all = api.extra_for_administrators.into_iter().rev().fold(all, |rest, extra| narrow_gate.clone().and(extra).or(rest).unify().boxed());
+    let all =
+        api.extra_for_administrators.into_iter().rev().fold(all, |rest, extra| narrow_gate.clone().and(extra).or(rest).unify().boxed());
     all.map(move |response| answer::with_common_headers(response, &info)).boxed()
 }
 

@@ -26,9 +26,10 @@ use warp::Filter;
 use crate::{
     api::{
         self, Access, Api, Identity, Info,
-        identity::{Door, LogSink, Rules},
+        identity::{Door, Rules},
         server::Listener,
     },
+    audit::Audit,
     auth::{
         gate::{self, Gate},
         token::TokenKey,
@@ -103,6 +104,13 @@ pub enum ServerError {
          --http_credentials USER:PASSWORD; or listen on 127.0.0.1"
     )]
     Nobody { address: SocketAddr, work_dir: String },
+    /// The audit log cannot be kept.
+    #[error("the audit log in {} cannot be opened: {source}", directory.display())]
+    Audit {
+        directory: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// Threads or signal handlers cannot be made.
     #[error("the operating system refuses {what}: {source}")]
     System {
@@ -146,8 +154,10 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let engine_settings = engine_settings(&config, &core_settings, &work_dir);
     let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
     let dns_routes = naming::http::routes(&names);
-    let identity = identity(&config)?;
-    let api = api(&config, &core_settings, handle.clone(), identity.clone(), dns_routes.clone());
+    let audit = open_audit(&config)?;
+    let identity = identity(&config, &audit)?;
+    let mut api = api(&config, &core_settings, handle.clone(), identity.clone(), dns_routes.clone());
+    api.audit = audit;
     let (admin_socket, _admin_file) = unix_socket(&config, Door::Administrators)?;
     let (users_socket, _users_file) = unix_socket(&config, Door::Users)?;
     listeners.push((Listener::Unix(admin_socket, Door::Administrators), ADMIN_CONNECTIONS));
@@ -224,7 +234,12 @@ fn somebody_could_log_in(config: &Config, handle: &Handle) -> Result<(), ServerE
     }
 }
 
-fn identity(config: &Config) -> Result<Arc<Identity>, ServerError> {
+fn open_audit(config: &Config) -> Result<Audit, ServerError> {
+    let directory = config.work_dir.join("audit");
+    Audit::open(&directory).map_err(|source| ServerError::Audit { directory, source })
+}
+
+fn identity(config: &Config, audit: &Audit) -> Result<Arc<Identity>, ServerError> {
     let http = &config.http;
     let key = TokenKey::load(&config.work_dir).map_err(ServerError::TokenKey)?;
     let credentials = http
@@ -232,7 +247,7 @@ fn identity(config: &Config) -> Result<Arc<Identity>, ServerError> {
         .as_ref()
         .map(|given| gate::Credentials { user: Owner::new(given.user.as_str()), password: given.password.reveal().to_owned() });
     let rules = Rules { authentication: http.authentication, loopback_only: http.is_loopback_only() };
-    Ok(Arc::new(Identity::new(rules, Gate::new(key, http.token_lifetime, credentials), Arc::new(LogSink))))
+    Ok(Arc::new(Identity::new(rules, Gate::new(key, http.token_lifetime, credentials), Arc::new(audit.clone()))))
 }
 
 /// The name server's own HTTP port asks nobody who they are, as Mesos-DNS' does: it tells of a name what the name server tells anyone anyway. Lists
@@ -258,9 +273,7 @@ fn without_lists(names: NameRoutes, identity: Arc<Identity>, access: Access) -> 
 /// The routes but for the lists of all names, which then are not there.
 fn lookups(names: NameRoutes) -> NameRoutes {
     let is_list = |path: &str| matches!(path.split('/').filter(|segment| !segment.is_empty()).nth(2), Some("enumerate" | "axfr"));
-    let no_list = move |path: warp::path::FullPath| {
-        std::future::ready(if is_list(path.as_str()) { Err(warp::reject()) } else { Ok(()) })
-    };
+    let no_list = move |path: warp::path::FullPath| std::future::ready(if is_list(path.as_str()) { Err(warp::reject()) } else { Ok(()) });
     warp::path::full().and_then(no_list).untuple_one().and(names).boxed()
 }
 

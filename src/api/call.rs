@@ -1,6 +1,6 @@
 //! A request taken apart: the path without its decorations, the query, and a body that is read only when a route wants it, up to a limit.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
@@ -18,6 +18,7 @@ use super::{
     error::ApiError,
     identity::{Asked, Source, Who},
     query::{Query, decode},
+    trail::Trail,
 };
 
 /// The connection that a request came on; put into the request's extensions by the accept loop.
@@ -55,6 +56,8 @@ pub struct Call {
     pub peer: Option<Peer>,
     /// Who sent it, as soon as that was found out.
     pub who: Option<Who>,
+    /// What the audit log will be told of it.
+    pub trail: Arc<Trail>,
     path: String,
     body: Body,
     body_bytes_max: usize,
@@ -78,6 +81,7 @@ pub fn filter(body_bytes_max: usize) -> impl Filter<Extract = (Call,), Error = R
             headers,
             peer,
             who: None,
+            trail: Arc::default(),
             path: path.as_str().to_owned(),
             body,
             body_bytes_max,

@@ -275,6 +275,7 @@ pub type Asked = Arc<OnceCell<Result<Who, ApiError>>>;
 /// See [`Identity::who`].
 pub async fn ask(api: &Api, call: &mut Call) -> Result<(), ApiError> {
     call.who = Some(api.identity.of(call.peer.as_ref(), &call.headers, &api.access).await?);
+    call.trail.of_origin(origin(call));
     Ok(())
 }
 

@@ -274,6 +274,12 @@ impl Server {
         Self { routes: routes(api.clone()), api, handle, requests: Arc::default() }
     }
 
+    /// Changes are written down from now on.
+    pub fn audited(&mut self, audit: crate::audit::Audit) {
+        self.api.audit = audit;
+        self.routes = routes(self.api.clone());
+    }
+
     /// As [`Server::ask`], by an ordinary user; `root` is an administrator.
     pub async fn ask_as(&self, user: &str, line: &str, body: &str) -> Answer {
         let (method, uri) = line.split_once(' ').unwrap();

@@ -77,9 +77,7 @@ impl Seen {
         let tables = &self.view.tables;
         match &self.reach {
             Reach::All => Box::new(tables.apps.keys().filter_map(|id| tables.app(id))),
-            Reach::Own(user) => {
-                Box::new(self.holdings(user).into_iter().flat_map(|own| own.apps.iter()).filter_map(|id| tables.app(id)))
-            }
+            Reach::Own(user) => Box::new(self.holdings(user).into_iter().flat_map(|own| own.apps.iter()).filter_map(|id| tables.app(id))),
         }
     }
 

@@ -27,8 +27,8 @@ use super::reads_only;
 use crate::{
     api::{
         Api,
-        call::Call,
         access::{Feed, FeedEnd},
+        call::Call,
         error::{ApiError, ApiResult},
         identity::By,
         wall,

@@ -175,7 +175,10 @@ impl Attempt<'_> {
         let user = self.launch.account.clone();
         let pin = tokio::task::spawn_blocking(move || {
             let whom = Whom::of(user.as_ref());
-            wanted.iter().map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule, &whom)).collect::<Result<Vec<_>, _>>()
+            wanted
+                .iter()
+                .map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule, &whom))
+                .collect::<Result<Vec<_>, _>>()
         });
         pin.await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
     }

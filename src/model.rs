@@ -10,6 +10,7 @@ pub mod deployment;
 pub mod event;
 pub mod host_volume;
 pub mod id;
+pub mod image;
 pub mod instance;
 pub mod port;
 pub mod record;

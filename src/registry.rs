@@ -1,0 +1,4 @@
+//! Images: archives of `docker save`, and the platform's registry.
+
+pub mod archive;
+pub mod tar;

@@ -1,3 +1,4 @@
 //! The command lines: clients of the API, one file a command.
 
 pub mod brick;
+pub mod client;

@@ -261,7 +261,7 @@ class Walk:
         return until(f"the brick of {app} to be free", free, 30)
 
     def xtao(self, *arguments):
-        return run(binary(), *arguments, seconds=120, env=dict(os.environ, MARATHON_WORK_DIR=self.world.work_dir))
+        return run(binary(), *arguments, seconds=120, env=dict(os.environ, XTAO_WORK_DIR=self.world.work_dir))
 
     def backed_up_while_it_runs(self):
         file = os.path.join(self.world.dir, "running.brick")

@@ -12,6 +12,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,10 +22,10 @@ use crate::{
         backup::{self, Backup, Restore, Summary, Watch},
         name,
     },
+    cli::client::{Client, ClientError, Credentials, Role},
     model::id::{BrickName, PoolName},
 };
 
-mod client;
 mod show;
 
 /// How often progress is shown.
@@ -147,15 +148,26 @@ enum Command {
 
 #[derive(Clone, Debug, Args)]
 struct Server {
-    /// The server's address
-    #[arg(long, env = "XTAO_URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
+    #[command(flatten)]
+    place: Place,
+    /// Another server's address, instead of the socket in --work_dir
+    #[arg(long, env = "XTAO_URL")]
+    url: Option<String>,
+}
+
+impl Server {
+    fn client(&self) -> Result<Client, ClientError> {
+        match &self.url {
+            Some(url) => Client::at(url, Credentials::None, None),
+            None => Client::on_node(&self.place.work_dir, Role::Admin),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]
 struct Place {
     /// The server's directory on this machine
-    #[arg(long = "work_dir", alias = "work-dir", env = "MARATHON_WORK_DIR", default_value = "/var/lib/xtao")]
+    #[arg(long = "work_dir", alias = "work-dir", env = "XTAO_WORK_DIR", default_value = "/var/lib/xtao")]
     work_dir: PathBuf,
 }
 
@@ -165,17 +177,12 @@ pub enum Error {
     /// What a pool, file or disk says.
     #[error(transparent)]
     Brick(#[from] BrickError),
-    /// What the server says.
+    /// What the server says, or why it says nothing.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The work ended in a panic.
     #[error("{0}")]
-    Server(String),
-    /// The server does not answer.
-    #[error("cannot reach the server at {url} ({cause}): is it running? Name another with --url")]
-    Unreachable {
-        /// Its address.
-        url: String,
-        /// In short.
-        cause: String,
-    },
+    Broken(String),
     /// No, said the person, or could not be asked.
     #[error("{0}")]
     Declined(&'static str),
@@ -188,18 +195,18 @@ pub enum Error {
 pub async fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.command {
         Command::List { server, json } => {
-            let answer = client::call(&server.url, reqwest::Method::GET, "/v2/bricks", None).await?;
+            let answer = server.client()?.call(Method::GET, "/v2/bricks", None).await?;
             say(&if json { pretty(&answer) } else { show::table(&answer) });
         }
         Command::Show { name, server, json } => {
-            let answer = client::call(&server.url, reqwest::Method::GET, &path(&name)?, None).await?;
+            let answer = server.client()?.call(Method::GET, &path(&name)?, None).await?;
             say(&if json { pretty(&answer) } else { show::one(&answer) });
         }
         Command::Delete { name, force, yes, server } => {
             let path = path(&name)?;
             confirm(yes, &format!("Delete brick '{name}' and all its data? There is no way back."))?;
             let query = if force { "?force=true" } else { "" };
-            client::call(&server.url, reqwest::Method::DELETE, &format!("{path}{query}"), None).await?;
+            server.client()?.call(Method::DELETE, &format!("{path}{query}"), None).await?;
             say(&format!("brick '{name}' is being deleted"));
         }
         Command::Fence { name, epoch, yes, server } => {
@@ -208,7 +215,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
                 yes,
                 &format!("Is the holder of brick '{name}' (lease {epoch}) certainly gone? If it still runs, the data will be destroyed."),
             )?;
-            client::call(&server.url, reqwest::Method::POST, &format!("{path}/fence"), Some(json!({ "epoch": epoch }))).await?;
+            server.client()?.call(Method::POST, &format!("{path}/fence"), Some(&json!({ "epoch": epoch }))).await?;
             say(&format!("lease {epoch} of brick '{name}' is over"));
         }
         Command::Backup { name, file, freeze, force, place } => {
@@ -272,7 +279,7 @@ where
         watch.clear();
         done
     });
-    let done = done.await.map_err(|error| Error::Server(format!("{what} was broken off: {error}")))?;
+    let done = done.await.map_err(|error| Error::Broken(format!("{what} was broken off: {error}")))?;
     signals.abort();
     Ok(done?)
 }

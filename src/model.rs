@@ -17,3 +17,4 @@ pub mod record;
 pub mod request;
 pub mod resources;
 pub mod time;
+pub mod user;

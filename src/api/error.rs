@@ -138,9 +138,14 @@ impl From<RequestError> for ApiError {
         use RequestError as E;
         let text = error.to_string();
         match error {
-            E::NoApp(_) | E::NoVersion(..) | E::NoTask(_) | E::NoDeployment(_) | E::NotQueued(_) | E::NoPort(_) | E::NoBrick(_) => {
-                Self::not_found(text)
-            }
+            E::NoApp(_)
+            | E::NoVersion(..)
+            | E::NoTask(_)
+            | E::NoDeployment(_)
+            | E::NotQueued(_)
+            | E::NoPort(_)
+            | E::NoBrick(_)
+            | E::NoUser(_) => Self::not_found(text),
             E::AppExists(_) | E::Conflict(_) => Self::new(StatusCode::CONFLICT, text),
             E::Locked(deployments) => {
                 let mut error = Self::new(StatusCode::CONFLICT, text);

@@ -378,6 +378,11 @@ impl Driver {
                 let found = self.world.view.tables.bricks.contains_key(&brick);
                 if found { Ok(Reply::Done) } else { Err(RequestError::NoBrick(brick)) }
             }
+            Request::PutUser { .. } => Ok(Reply::Done),
+            Request::RemoveUser { name } => {
+                let found = self.world.view.tables.users.contains_key(&name);
+                if found { Ok(Reply::Done) } else { Err(RequestError::NoUser(name)) }
+            }
         }
     }
 

@@ -180,7 +180,9 @@ impl State {
                 let after = self.tables.bricks.get(&name).cloned();
                 self.brick_changed(before.as_deref(), after.as_deref());
             }
-            RecordKey::Meta | RecordKey::Definition(..) | RecordKey::Agent(_) | RecordKey::Failure(_) => self.tables.apply(change),
+            RecordKey::Meta | RecordKey::Definition(..) | RecordKey::Agent(_) | RecordKey::Failure(_) | RecordKey::User(_) => {
+                self.tables.apply(change);
+            }
         }
     }
 

@@ -150,6 +150,7 @@ impl World {
         records.extend(t.deployments.values().cloned().map(Record::Deployment));
         records.extend(t.ports.values().cloned().map(Record::Port));
         records.extend(t.agents.values().cloned().map(Record::Agent));
+        records.extend(t.users.values().cloned().map(Record::User));
         self.state = State::recover(Settings::default(), records, Instant(self.now));
         self.calls.clear();
     }

@@ -639,6 +639,7 @@ impl World<'_> {
         held.extend(tables.bricks.values().cloned().map(Record::Brick));
         held.extend(tables.agents.values().cloned().map(Record::Agent));
         held.extend(tables.failures.values().cloned().map(Record::Failure));
+        held.extend(tables.users.values().cloned().map(Record::User));
         let differs = held.iter().find(|record| self.disk.get(&record.key()) != Some(record)).map(|record| format!("{record:?}"));
         if differs.is_some() || held.len() != self.disk.len() {
             self.violate("lost-write", || format!("memory and disk differ: {differs:?}, {} records", held.len()));

@@ -92,6 +92,7 @@ fn records_are_named_in_words() {
     brick testdb-var-lib-pgsql-9.6-data-0123456789abcdef
     agent 6b0cd2e8-b243-11e8-8b80-024247c0a575-S0
     failure /testdb
+    user zmfsea
     ");
     assert_eq!(describe_bytes(HEAD_KEY), "head");
     assert_eq!(describe_bytes(&[4, 255]), "with the key 04ff");

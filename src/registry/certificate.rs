@@ -45,9 +45,9 @@ pub fn key_id(pair: &EcdsaKeyPair) -> String {
 ///
 /// # Errors
 /// It is no such key, or there is no randomness.
-pub fn self_signed(pkcs8: &[u8]) -> Result<String, KeyRejected> {
+pub fn self_signed(pkcs8: &[u8]) -> Result<String, String> {
     let random = SystemRandom::new();
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &random)?;
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &random).map_err(|error| error.to_string())?;
     let algorithm = sequence(&[ECDSA_WITH_SHA256]);
     let name = sequence(&[&tagged(0x31, &sequence(&[COMMON_NAME, &tagged(0x0c, b"xtao")]))]);
     // From 2020 to the end of time as certificates know it (RFC 5280, 4.1.2.5).
@@ -55,7 +55,7 @@ pub fn self_signed(pkcs8: &[u8]) -> Result<String, KeyRejected> {
     let version = tagged(0xa0, &tagged(0x02, &[2]));
     let serial = tagged(0x02, &[1]);
     let body = sequence(&[&version, &serial, &algorithm, &name, &validity, &name, &public_key_info(&pair)]);
-    let signature = pair.sign(&random, &body).map_err(|Unspecified| KeyRejected::from(Unspecified))?;
+    let signature = pair.sign(&random, &body).map_err(|Unspecified| "the operating system gives no random numbers".to_owned())?;
     let certificate = sequence(&[&body, &algorithm, &bits(signature.as_ref())]);
     let text = data_encoding::BASE64.encode(&certificate);
     let lines: Vec<String> = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();

@@ -111,7 +111,7 @@ impl Authority {
         let key = key.map_err(failed(&key_path))?;
         let pair = certificate::token_key(&key).map_err(|error| damaged(&key_path, error.to_string()))?;
         let certificate =
-            kept(&certificate_path, || certificate::self_signed(&key).map(String::into_bytes).map_err(|error| io::Error::other(error.to_string())));
+            kept(&certificate_path, || certificate::self_signed(&key).map(String::into_bytes).map_err(io::Error::other));
         let certificate = String::from_utf8(certificate.map_err(failed(&certificate_path))?);
         let certificate = certificate.map_err(|error| damaged(&certificate_path, error.to_string()))?;
         Ok(Self { key_id: certificate::key_id(&pair), pair, certificate, random: SystemRandom::new() })

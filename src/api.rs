@@ -28,7 +28,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use warp::{Filter, filters::BoxedFilter};
 
-use crate::runtime::handle::Handle;
+use crate::{registry::platform::Platform, runtime::handle::Handle};
 
 mod accept;
 mod answer;
@@ -62,6 +62,8 @@ pub struct Api {
     pub extra: Vec<BoxedFilter<(Response,)>>,
     /// What one client, and all together, may take.
     pub limits: Limits,
+    /// The platform's registry of images; without it nothing is served about them.
+    pub images: Option<Arc<Platform>>,
     /// Room for event streams; see [`Limits::event_streams`].
     streams: Arc<Semaphore>,
 }
@@ -74,7 +76,7 @@ impl Api {
 
     /// The API with other limits.
     pub fn with_limits(handle: Handle, info: Info, limits: Limits) -> Self {
-        Self { handle, info: Arc::new(info), extra: Vec::new(), limits, streams: Arc::new(Semaphore::new(limits.event_streams)) }
+        Self { handle, info: Arc::new(info), extra: Vec::new(), limits, images: None, streams: Arc::new(Semaphore::new(limits.event_streams)) }
     }
 }
 

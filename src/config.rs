@@ -42,6 +42,8 @@ pub struct Config {
     pub dns: Dns,
     /// Storage that follows its service.
     pub bricks: Bricks,
+    /// Where Docker reaches the platform's registry: on 127.0.0.1, which it trusts.
+    pub registry_proxy: SocketAddr,
 }
 
 /// Who we say we are.
@@ -239,7 +241,7 @@ fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>)
     let node_addresses = node_addresses(&flags, machine, warnings);
     let dns = Dns { addresses: dns_addresses(&flags, &node_addresses), port: flags.dns_port, http_port: flags.dns_http_port };
     let http = Http { address: loopback(flags.http_address, flags.http_port)? };
-    let listeners = [http.address.port(), dns.port, dns.http_port];
+    let listeners = [http.address.port(), dns.port, dns.http_port, flags.registry_proxy_port];
     let ms = Duration::from_millis;
     Ok(Config {
         work_dir: machine.directory.join(flags.work_dir),
@@ -284,6 +286,7 @@ fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>)
             fence_command: flags.fence_command,
             fence_after: Duration::from_secs(flags.fence_after),
         },
+        registry_proxy: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), flags.registry_proxy_port),
     })
 }
 
@@ -351,6 +354,7 @@ fn check(config: &Config, warnings: &mut Vec<Warning>) -> Result<(), ConfigError
     if dns.port != 0 && dns.port == http.address.port() && listens_beside(&dns.addresses, http.address.ip()) {
         return Err(ConfigError::setting("--dns_port", format!("{} is also the port of the API (--http_port) there", dns.port)));
     }
+    check_registry_proxy(config)?;
     let ports = &engine.resources.ports;
     if !ports.is_empty() && !ports.iter().any(|span| span.contains(core.bridge_mode_ports)) {
         warnings.push(Warning(format!(
@@ -366,6 +370,16 @@ fn check(config: &Config, warnings: &mut Vec<Warning>) -> Result<(), ConfigError
         warnings.push(Warning(format!("--fence_command and --fence_after have no effect yet: {reason}")));
     }
     Ok(())
+}
+
+fn check_registry_proxy(config: &Config) -> Result<(), ConfigError> {
+    let Config { http, dns, registry_proxy, .. } = config;
+    let port = registry_proxy.port();
+    let others = [(http.address.port(), "the API (--http_port)"), (dns.port, "the name server (--dns_port)"), (dns.http_port, "--dns_http_port")];
+    match others.into_iter().find(|(other, _)| *other == port && port != 0) {
+        Some((_, by)) => Err(ConfigError::setting("--registry_proxy_port", format!("{port} is also the port of {by}"))),
+        None => Ok(()),
+    }
 }
 
 /// The default of `--fence_after`.

@@ -31,12 +31,15 @@ use crate::{
         resources::{PortRange, Scalar},
     },
     naming::{self, NamingError},
+    registry::{platform::Platform, token::AuthorityError},
     runtime::{
         driver::{Driver, MAX_WAITING_CALLS, MAX_WAITING_EVENTS},
         handle::Handle,
     },
     store::{StoreError, embedded::EmbeddedStore, identity::WorkDir},
 };
+
+mod registry;
 
 /// Between two looks at the free space of the pools.
 const POOL_INTERVAL: Duration = Duration::from_secs(60);
@@ -58,6 +61,8 @@ pub enum ServerError {
     Brick(#[from] BrickError),
     #[error(transparent)]
     Naming(#[from] NamingError),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// An address of the HTTP API cannot be bound.
     #[error("cannot listen on {address} ({what}): {source}; another server may have it, choose another with {option}")]
     Bind {
@@ -95,6 +100,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let listener = bind(config.http.address, "HTTP API", "--http_port").await?;
     let dns_http = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.dns.http_port);
     let dns_listener = bind(dns_http, "HTTP API of the name server", "--dns_http_port").await?;
+    let proxy_listener = bind(config.registry_proxy, "the registry for Docker", "--registry_proxy_port").await?;
     let store = EmbeddedStore::open(&work_dir)?;
     let (event_sender, events) = mpsc::channel(MAX_WAITING_EVENTS);
     let (call_sender, calls) = mpsc::channel(MAX_WAITING_CALLS);
@@ -106,12 +112,16 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
 
     let names = naming::start(naming_settings(&config), handle.clone(), stopping.clone()).await?;
     let mut driver_ended = start_driver(driver, stopping.clone())?;
-    let engine_settings = engine_settings(&config, &core_settings, &work_dir);
+    let images = registry::platform(&config, handle.clone(), &proxy_listener)?;
+    let mut engine_settings = engine_settings(&config, &core_settings, &work_dir);
+    engine_settings.platform = Some(images.clone());
     let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
     let dns_routes = naming::http::routes(&names);
-    let api = api(&config, &core_settings, handle, dns_routes.clone());
+    let proxy_routes = registry::routes(images.clone())?;
+    let api = api(&config, &core_settings, handle, dns_routes.clone(), images);
     let serving = tokio::spawn(api::server::serve(listener, api, stopped(stopping.clone())));
-    tokio::spawn(api::server::serve_filter(dns_listener, dns_routes, api::Limits::default(), stopped(stopping)));
+    tokio::spawn(api::server::serve_filter(dns_listener, dns_routes, api::Limits::default(), stopped(stopping.clone())));
+    tokio::spawn(api::server::serve_filter(proxy_listener, proxy_routes, api::Limits::default(), stopped(stopping)));
     info!(http = %config.http.address, work_dir = %config.work_dir.display(), "Serving.");
 
     let mut engine_ended = false;
@@ -186,7 +196,7 @@ async fn asked_to_end() -> Result<(), ServerError> {
     Ok(())
 }
 
-fn api(config: &Config, core: &core::Settings, handle: Handle, names: NameRoutes) -> Api {
+fn api(config: &Config, core: &core::Settings, handle: Handle, names: NameRoutes, images: Arc<Platform>) -> Api {
     let mut info = Info::new(&config.identity.hostname, config.http.address.port(), core);
     info.framework_name.clone_from(&config.identity.framework_name);
     info.marathon_config.insert("framework_name".into(), config.identity.framework_name.as_str().into());
@@ -195,6 +205,7 @@ fn api(config: &Config, core: &core::Settings, handle: Handle, names: NameRoutes
         info.marathon_config.insert("webui_url".into(), url.as_str().into());
     }
     let mut api = Api::new(handle, info);
+    api.images = Some(images);
     api.extra.push(warp::path("mesos_dns").and(names).boxed());
     api
 }

@@ -22,6 +22,7 @@ mod bricks;
 mod deployments;
 mod events;
 mod groups;
+mod images;
 mod info;
 mod ports;
 mod queue;
@@ -53,6 +54,8 @@ async fn route(api: &Api, call: Call) -> ApiResult {
         ["v2", "leader"] => info::leader(api, &call),
         ["v2", "plugins", rest @ ..] => info::plugins(&call, rest),
         ["v2", "ports", rest @ ..] => ports::route(api, call, rest).await,
+        ["v2", "images", rest @ ..] => images::images(api, &call, rest).await,
+        ["v2", "registry", rest @ ..] => images::registry(api, &call, rest),
         ["v2", "bricks", rest @ ..] => bricks::route(api, call, rest).await,
         _ => Err(ApiError::no_route()),
     }

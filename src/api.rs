@@ -6,7 +6,9 @@
 //! | room | what it is |
 //! | --- | --- |
 //! | [`server`] | the accept loop: connections, limits, time-outs, shutdown |
+//! | [`identity`] | who asks: sockets, passwords, tokens |
 //! | `guard` | which hosts and origins may speak to us at all |
+//! | [`access`] | what a caller may see of what there is; no route reaches anything past it |
 //! | `call` | a request taken apart: path, query, body |
 //! | `v2` | the routes, one file each |
 //! | [`view`] | the JSON bodies, computed from a snapshot alone |
@@ -28,14 +30,15 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use warp::{Filter, filters::BoxedFilter};
 
-use crate::{registry::platform::Platform, runtime::handle::Handle};
+use crate::{model::request::Origin, registry::platform::Platform, runtime::handle::Handle};
 
 mod accept;
+pub mod access;
 mod answer;
 mod call;
 mod error;
 mod guard;
-mod identity;
+pub mod identity;
 mod info;
 mod query;
 mod selector;
@@ -45,6 +48,8 @@ mod testing;
 mod v2;
 pub mod view;
 
+pub use access::Access;
+pub use identity::Identity;
 pub use info::Info;
 pub use server::serve;
 
@@ -54,12 +59,16 @@ pub type Response = warp::reply::Response;
 /// What the API works with. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
-    /// Reads and requests.
-    pub handle: Handle,
+    /// Reads, requests and events, each within what its caller may.
+    pub access: Access,
     /// What the server says of itself.
     pub info: Arc<Info>,
-    /// Filters that are tried before our own routes; a rejection of theirs means "not mine".
+    /// Who asks.
+    pub identity: Arc<Identity>,
+    /// Filters that are tried before our own routes, once it is known who asks; a rejection of theirs means "not mine".
     pub extra: Vec<BoxedFilter<(Response,)>>,
+    /// As `extra`, and tried before it, but only for administrators: for others they are not there.
+    pub extra_for_administrators: Vec<BoxedFilter<(Response,)>>,
     /// What one client, and all together, may take.
     pub limits: Limits,
     /// The platform's registry of images; without it nothing is served about them.
@@ -76,7 +85,10 @@ impl Api {
 
     /// The API with other limits.
     pub fn with_limits(handle: Handle, info: Info, limits: Limits) -> Self {
-        Self { handle, info: Arc::new(info), extra: Vec::new(), limits, images: None, streams: Arc::new(Semaphore::new(limits.event_streams)) }
+        let streams = Arc::new(Semaphore::new(limits.event_streams));
+        let (access, identity) = (Access::new(handle), Arc::default());
+        let (extra, extra_for_administrators) = (Vec::new(), Vec::new());
+        Self { access, info: Arc::new(info), identity, extra, extra_for_administrators, limits, images: None, streams }
     }
 }
 
@@ -125,12 +137,16 @@ impl Default for Limits {
 /// Everything that is served, with Marathon's headers on every response. It never rejects.
 pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
     let info = api.info.clone();
-    let gate = guard::filter(api.info.clone());
+    let known = guard::filter(api.info.clone()).and(identity::filter(&api)).boxed();
+    let gate = known.clone().map(|_| ()).untuple_one().boxed();
+    let is_administrator = |origin: Origin| std::future::ready(if origin.admin { Ok(()) } else { Err(warp::reject()) });
+    let narrow_gate = known.and_then(is_administrator).untuple_one().boxed();
     let own = {
         let api = api.clone();
         call::filter(api.limits.body_bytes).then(move |call| v2::answer(api.clone(), call)).boxed()
     };
     let all = api.extra.into_iter().rev().fold(own, |rest, extra| gate.clone().and(extra).or(rest).unify().boxed());
+    let all = api.extra_for_administrators.into_iter().rev().fold(all, |rest, extra| narrow_gate.clone().and(extra).or(rest).unify().boxed());
     all.map(move |response| answer::with_common_headers(response, &info)).boxed()
 }
 

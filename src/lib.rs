@@ -23,9 +23,11 @@
 //! | [`cluster`] | who runs the tasks: the embedded Docker engine | `model`, `brick`, `registry` |
 //! | [`brick`] | storage on this machine: pools, mounts, fences | `model` |
 //! | [`registry`] | images: archives, the platform's registry, who may do what there, the way in for Docker | `model` |
+//! | [`audit`] | who changed what, and who logged in: an append-only log | `model` |
+//! | [`auth`] | passwords, tokens, limits on guessing, accounts of the system | `model` |
 //! | [`naming`] | the name server and its HTTP API, from snapshots | `model`, `core` (state, read only), `runtime` |
-//! | [`api`] | HTTP: routes, errors, views, event streams | `model`, `core` (validation and state, read only), `runtime`, `naming`, `registry` |
-//! | [`cli`] | the command lines, as clients of the API; backup and restore of bricks; push and pull of images | `model`, `brick`, `registry` |
+//! | [`api`] | HTTP: routes, errors, views, event streams | `model`, `core` (validation and state, read only), `runtime`, `naming`, `auth`, `audit`, `registry` |
+//! | [`cli`] | the command lines, as clients of the API; backup and restore of bricks; users of a stopped server; push and pull of images | `model`, `brick`, `auth`, `core` (users and state), `store`, `registry` |
 //! | [`config`] | flags over environment over file, validated once | nothing |
 //! | [`telemetry`] | logging | nothing |
 //! | [`server`] | puts the rooms together for `xtao serve` | all of the above |
@@ -41,6 +43,8 @@
 //! * `model` and `core` read no clock, no randomness, no environment, and do no I/O (the `tidy` test enforces this and the table above).
 
 pub mod api;
+pub mod audit;
+pub mod auth;
 pub mod brick;
 pub mod cli;
 pub mod cluster;

@@ -1,7 +1,11 @@
 //! `xtao serve`: puts the rooms together, in an order in which nothing is served before it is true, and takes them down again.
 //!
-//! Up: the work directory is locked, every address is bound, the state is recovered; then driver, names, API and engine begin. The driver and the
+//! Up: the work directory is locked, every address is bound, the state is recovered; then driver, names, API and engine begin. The unix sockets come
+//! last: who finds one finds a server. The driver and the
 //! name server have threads of their own, so that a busy API starves neither. Down: a signal, or the end of the driver, ends all; tasks keep running.
+
+mod sockets;
+mod tls;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -11,15 +15,24 @@ use std::{
 };
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
+    task::JoinSet,
 };
 use tracing::{error, info};
 use warp::Filter;
 
 use crate::{
-    api::{self, Api, Info},
+    api::{
+        self, Access, Api, Identity, Info,
+        identity::{Door, LogSink, Rules},
+        server::Listener,
+    },
+    auth::{
+        gate::{self, Gate},
+        token::TokenKey,
+    },
     brick::{self, BrickError, Bricks},
     cluster::engine::{self, EngineError},
     config::{self, Config, PortSpan},
@@ -28,6 +41,7 @@ use crate::{
         agent::Attribute,
         app::input::Defaults,
         host_volume::HostVolumeRule,
+        id::Owner,
         resources::{PortRange, Scalar},
     },
     naming::{self, NamingError},
@@ -45,7 +59,10 @@ mod registry;
 const POOL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the work directory remembers as its engine.
-const ENGINE: &str = "docker";
+pub const ENGINE: &str = "docker";
+
+/// Connections at once on the administrators' socket. A place of its own: whatever goes on elsewhere, they get in.
+const ADMIN_CONNECTIONS: usize = 64;
 
 type NameRoutes = warp::filters::BoxedFilter<(warp::reply::Response,)>;
 
@@ -72,6 +89,25 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// One of the unix sockets cannot be made.
+    #[error("cannot listen on {path}: {source}", path = path.display())]
+    Socket {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The key for tokens cannot be used.
+    #[error("{0}")]
+    TokenKey(std::io::Error),
+    /// An address that others reach, and nobody who could log in.
+    #[error(
+        "the API cannot listen on {address} yet: nobody could log in. Give a user a password first, with\n    \
+         xtao auth password USER --admin --work_dir {work_dir}\n(which works while the server is stopped), or an administrator with \
+         --http_credentials USER:PASSWORD; or listen on 127.0.0.1"
+    )]
+    Nobody { address: SocketAddr, work_dir: String },
     /// Threads or signal handlers cannot be made.
     #[error("the operating system refuses {what}: {source}")]
     System {
@@ -97,7 +133,7 @@ impl ServerError {
 /// See [`ServerError`]. Whatever the error, containers keep running.
 pub async fn run(config: Config) -> Result<(), ServerError> {
     let work_dir = WorkDir::open(&config.work_dir, ENGINE)?;
-    let listener = bind(config.http.address, "HTTP API", "--http_port").await?;
+    let mut listeners = listeners(&config).await?;
     let dns_http = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.dns.http_port);
     let dns_listener = bind(dns_http, "HTTP API of the name server", "--dns_http_port").await?;
     let proxy_listener = bind(config.registry_proxy, "the registry for Docker", "--registry_proxy_port").await?;
@@ -106,6 +142,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let (call_sender, calls) = mpsc::channel(MAX_WAITING_CALLS);
     let core_settings = core_settings(&config);
     let (driver, handle) = Driver::open(core_settings.clone(), Box::new(store), events, call_sender).await?;
+    somebody_could_log_in(&config, &handle)?;
     let bricks = Arc::new(Bricks::open(brick_settings(&config)).await?);
     tokio::spawn(watch_pools(bricks.clone()));
     let (stop, stopping) = watch::channel(false);
@@ -117,12 +154,28 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     engine_settings.platform = Some(images.clone());
     let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
     let dns_routes = naming::http::routes(&names);
+    let identity = identity(&config)?;
     let proxy_routes = registry::routes(images.clone())?;
-    let api = api(&config, &core_settings, handle, dns_routes.clone(), images);
-    let serving = tokio::spawn(api::server::serve(listener, api, stopped(stopping.clone())));
-    tokio::spawn(api::server::serve_filter(dns_listener, dns_routes, api::Limits::default(), stopped(stopping.clone())));
+    let mut api = api(&config, &core_settings, handle.clone(), identity.clone(), dns_routes.clone());
+    api.images = Some(images);
+    let (admin_socket, _admin_file) = unix_socket(&config, Door::Administrators)?;
+    let (users_socket, _users_file) = unix_socket(&config, Door::Users)?;
+    listeners.push((Listener::Unix(admin_socket, Door::Administrators), ADMIN_CONNECTIONS));
+    listeners.push((Listener::Unix(users_socket, Door::Users), api.limits.connections));
+    let mut serving = JoinSet::new();
+    for (listener, connections) in listeners {
+        let mut api = api.clone();
+        api.limits.connections = connections;
+        serving.spawn(api::server::serve(listener, api, stopped(stopping.clone())));
+    }
+    let names_for_all = without_lists(dns_routes, identity.clone(), api.access.clone());
+    tokio::spawn(api::server::serve_filter(dns_listener, names_for_all, api::Limits::default(), stopped(stopping.clone())));
     tokio::spawn(api::server::serve_filter(proxy_listener, proxy_routes, api::Limits::default(), stopped(stopping)));
-    info!(http = %config.http.address, work_dir = %config.work_dir.display(), "Serving.");
+    if identity.is_open(&api.access) {
+        info!("No user has a password yet: everybody on this machine is an administrator of the API. See 'xtao auth password'.");
+    }
+    let addresses = config.http.addresses().map(|address| address.to_string()).collect::<Vec<_>>().join(" ");
+    info!(api = %addresses, work_dir = %config.work_dir.display(), "Serving.");
 
     let mut engine_ended = false;
     let outcome = tokio::select! {
@@ -137,7 +190,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     if !engine_ended {
         _ = engine.await;
     }
-    _ = serving.await;
+    while serving.join_next().await.is_some() {}
     if outcome.is_ok()
         && let Ok(Err(error)) = driver_ended.await
     {
@@ -149,6 +202,77 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
 
 async fn bind(address: SocketAddr, what: &'static str, option: &'static str) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address).await.map_err(|source| ServerError::Bind { address, what, option, source })
+}
+
+/// The API's TCP listeners, each with the number of connections it takes at once.
+async fn listeners(config: &Config) -> Result<Vec<(Listener, usize)>, ServerError> {
+    let connections = api::Limits::default().connections;
+    let mut listeners = Vec::new();
+    if config.http.plain {
+        let listener = bind(config.http.address, "HTTP API", "--http_port").await?;
+        listeners.push((Listener::Tcp(listener), connections));
+    }
+    if let Some(tls) = &config.http.tls {
+        let acceptor = tls::acceptor(&tls.keystore)?;
+        let listener = bind(tls.address, "HTTPS API", "--https_port").await?;
+        listeners.push((Listener::Tls(listener, acceptor), connections));
+    }
+    Ok(listeners)
+}
+
+fn unix_socket(config: &Config, door: Door) -> Result<(UnixListener, sockets::Bound), ServerError> {
+    let name = if door == Door::Users { sockets::USERS_SOCKET } else { sockets::ADMIN_SOCKET };
+    sockets::bind(&config.work_dir, door).map_err(|source| ServerError::Socket { path: config.work_dir.join(name), source })
+}
+
+/// Others than this machine's are let in only when there is somebody to let in.
+fn somebody_could_log_in(config: &Config, handle: &Handle) -> Result<(), ServerError> {
+    let http = &config.http;
+    let exposed = http.addresses().find(|address| !address.ip().is_loopback());
+    match exposed.filter(|_| http.authentication && http.credentials.is_none() && handle.view().tables.passwords == 0) {
+        Some(address) => Err(ServerError::Nobody { address, work_dir: config.work_dir.display().to_string() }),
+        None => Ok(()),
+    }
+}
+
+fn identity(config: &Config) -> Result<Arc<Identity>, ServerError> {
+    let http = &config.http;
+    let key = TokenKey::load(&config.work_dir).map_err(ServerError::TokenKey)?;
+    let credentials = http
+        .credentials
+        .as_ref()
+        .map(|given| gate::Credentials { user: Owner::new(given.user.as_str()), password: given.password.reveal().to_owned() });
+    let rules = Rules { authentication: http.authentication, loopback_only: http.is_loopback_only() };
+    Ok(Arc::new(Identity::new(rules, Gate::new(key, http.token_lifetime, credentials), Arc::new(LogSink))))
+}
+
+/// The name server's own HTTP port asks nobody who they are, as Mesos-DNS' does: it tells of a name what the name server tells anyone anyway. Lists
+/// of all names would tell more, namely who has what; they end with the first password. (The API has them too, for who may see them.)
+fn without_lists(names: NameRoutes, identity: Arc<Identity>, access: Access) -> NameRoutes {
+    let open = warp::any()
+        .and_then(move || {
+            let is_open = identity.is_open(&access);
+            async move { if is_open { Ok(()) } else { Err(warp::reject()) } }
+        })
+        .untuple_one();
+    let refused = warp::path!("v1" / "enumerate").or(warp::path!("v1" / "axfr")).unify().map(|| {
+        let text = "{\"message\":\"lists of all names are served by the API alone, under /mesos_dns/v1, since there are users\"}\n";
+        warp::http::Response::builder()
+            .status(warp::http::StatusCode::FORBIDDEN)
+            .header("content-type", "application/json")
+            .body(text.into())
+            .unwrap_or_default()
+    });
+    open.and(names.clone()).or(refused).unify().or(names).unify().boxed()
+}
+
+/// The routes but for the lists of all names, which then are not there.
+fn lookups(names: NameRoutes) -> NameRoutes {
+    let is_list = |path: &str| matches!(path.split('/').filter(|segment| !segment.is_empty()).nth(2), Some("enumerate" | "axfr"));
+    let no_list = move |path: warp::path::FullPath| {
+        std::future::ready(if is_list(path.as_str()) { Err(warp::reject()) } else { Ok(()) })
+    };
+    warp::path::full().and_then(no_list).untuple_one().and(names).boxed()
 }
 
 fn failed(what: &str) -> StoreError {
@@ -196,8 +320,12 @@ async fn asked_to_end() -> Result<(), ServerError> {
     Ok(())
 }
 
-fn api(config: &Config, core: &core::Settings, handle: Handle, names: NameRoutes, images: Arc<Platform>) -> Api {
-    let mut info = Info::new(&config.identity.hostname, config.http.address.port(), core);
+fn api(config: &Config, core: &core::Settings, handle: Handle, identity: Arc<Identity>, names: NameRoutes) -> Api {
+    let http = &config.http;
+    let mut info = Info::new(&config.identity.hostname, http.main_address().port(), core);
+    info.https = !http.plain;
+    info.http_config.insert("http_port".into(), http.plain.then(|| http.address.port()).into());
+    info.http_config.insert("https_port".into(), http.tls.as_ref().map(|tls| tls.address.port()).into());
     info.framework_name.clone_from(&config.identity.framework_name);
     info.marathon_config.insert("framework_name".into(), config.identity.framework_name.as_str().into());
     info.hosts.extend(config.engine.node_addresses.iter().map(ToString::to_string));
@@ -205,8 +333,10 @@ fn api(config: &Config, core: &core::Settings, handle: Handle, names: NameRoutes
         info.marathon_config.insert("webui_url".into(), url.as_str().into());
     }
     let mut api = Api::new(handle, info);
-    api.images = Some(images);
-    api.extra.push(warp::path("mesos_dns").and(names).boxed());
+    api.identity = identity;
+    // What covers all names tells who has what; the rest anybody may ask the name server.
+    api.extra.push(warp::path("mesos_dns").and(lookups(names.clone())).boxed());
+    api.extra_for_administrators.push(warp::path("mesos_dns").and(names).boxed());
     api
 }
 
@@ -238,8 +368,8 @@ fn core_settings(config: &Config) -> core::Settings {
 fn naming_settings(config: &Config) -> naming::Settings {
     let listen = config.dns.addresses.iter().map(|address| SocketAddr::new(*address, config.dns.port)).collect();
     let mut names = naming::Settings::new(config.identity.framework_name.clone(), config.engine.node_addresses.clone(), listen);
-    names.leader_port = config.http.address.port();
-    names.framework_port = Some(config.http.address.port());
+    names.leader_port = config.http.main_address().port();
+    names.framework_port = Some(config.http.main_address().port());
     names.http_port = config.dns.http_port;
     names
 }

@@ -1,6 +1,6 @@
 //! A request taken apart: the path without its decorations, the query, and a body that is read only when a route wants it, up to a limit.
 
-use std::{net::SocketAddr, pin::Pin};
+use std::pin::Pin;
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
@@ -16,6 +16,7 @@ use warp::{
 
 use super::{
     error::ApiError,
+    identity::{Asked, Source, Who},
     query::{Query, decode},
 };
 
@@ -23,9 +24,21 @@ use super::{
 #[derive(Clone)]
 pub struct Peer {
     /// The client.
-    pub address: SocketAddr,
+    pub source: Source,
+    /// Who that is: found out once for each request.
+    pub asked: Asked,
     /// Becomes true when the server is to stop: streams end then.
     pub closing: watch::Receiver<bool>,
+}
+
+impl Peer {
+    /// The client's address, without its port; `unix` for a unix socket.
+    pub fn client_ip(peer: Option<&Self>) -> String {
+        match peer {
+            None => "unknown".into(),
+            Some(peer) => peer.source.address().map_or_else(|| "unix".into(), |address| address.to_string()),
+        }
+    }
 }
 
 /// One request.
@@ -40,6 +53,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// Where it came from; `None` without a connection.
     pub peer: Option<Peer>,
+    /// Who sent it, as soon as that was found out.
+    pub who: Option<Who>,
     path: String,
     body: Body,
     body_bytes_max: usize,
@@ -62,6 +77,7 @@ pub fn filter(body_bytes_max: usize) -> impl Filter<Extract = (Call,), Error = R
             query: Query::read(&query),
             headers,
             peer,
+            who: None,
             path: path.as_str().to_owned(),
             body,
             body_bytes_max,
@@ -92,7 +108,12 @@ impl Call {
 
     /// The client's address, without its port.
     pub fn client_ip(&self) -> String {
-        self.peer.as_ref().map_or_else(|| "unknown".into(), |peer| peer.address.ip().to_string())
+        Peer::client_ip(self.peer.as_ref())
+    }
+
+    /// True when it came by TLS.
+    pub fn is_tls(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| matches!(peer.source, Source::Tls(_)))
     }
 
     /// True for GET and for HEAD, which is answered the same; hyper leaves the body away.
@@ -108,7 +129,8 @@ impl Call {
     /// `http://host:port` as the client knows us.
     pub fn base(&self, otherwise: &str) -> String {
         let host = self.headers.get(HOST).and_then(|host| host.to_str().ok());
-        host.map_or_else(|| otherwise.to_owned(), |host| format!("http://{host}"))
+        let scheme = if self.is_tls() { "https" } else { "http" };
+        host.map_or_else(|| otherwise.to_owned(), |host| format!("{scheme}://{host}"))
     }
 
     /// The body as JSON. Nesting is limited to 128 levels by the reader.

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use warp::http::{
     HeaderName, HeaderValue, Method, StatusCode,
-    header::{ALLOW, RETRY_AFTER},
+    header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use super::{Response, answer};
@@ -102,6 +102,16 @@ impl ApiError {
     /// 503, to be tried again.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, "1")
+    }
+
+    /// 401 with what may be tried.
+    pub fn unauthorized(message: impl Into<String>, challenge: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, message).with(WWW_AUTHENTICATE, challenge)
+    }
+
+    /// 429: not before `wait` is over.
+    pub fn too_many(message: impl Into<String>, wait: std::time::Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, &wait.as_secs().max(1).to_string())
     }
 
     /// The response that says so.

@@ -1,6 +1,6 @@
 //! The accept loop: connections, their limits and their end.
 //!
-//! HTTP/1.1 without TLS, as Marathon's plain port. warp's own server has neither limits nor time-outs, so only its service is used. A connection is
+//! HTTP/1.1 over TCP, TLS and unix sockets alike. warp's own server has neither limits nor time-outs, so only its service is used. A connection is
 //! closed when nothing has been sent or received for [`Limits::idle`](super::Limits::idle): that covers clients that say nothing, that never finish
 //! their headers or body, and that never read their answer. Event streams live on through their signs of life.
 
@@ -20,27 +20,56 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::{Instant, Sleep},
 };
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 use warp::filters::BoxedFilter;
 
-use super::{Api, Limits, Response, call::Peer, routes};
+use super::{
+    Api, Limits, Response,
+    call::Peer,
+    identity::{Door, Source},
+    routes,
+};
+use crate::auth::accounts;
 
 /// After an error of `accept` that is not about one connection (no file descriptors left), the next attempt waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where connections come from.
+pub enum Listener {
+    /// Plain HTTP.
+    Tcp(TcpListener),
+    /// HTTP over TLS.
+    Tls(TcpListener, TlsAcceptor),
+    /// A unix socket: the peer's account comes with the connection.
+    Unix(UnixListener, Door),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
 /// Serves until `shutdown` is done; then connections get [`Limits::drain`] to finish, and event streams end at once.
-pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()>) {
+pub async fn serve(listener: impl Into<Listener>, api: Api, shutdown: impl Future<Output = ()>) {
     let limits = api.limits;
     serve_filter(listener, routes(api), limits, shutdown).await;
 }
 
-/// Serves any filter in the same way and within the same limits.
-pub async fn serve_filter(listener: TcpListener, filter: BoxedFilter<(Response,)>, limits: Limits, shutdown: impl Future<Output = ()>) {
+/// Serves any filter in the same way and within the same limits, which are each listener's own: a crowd at one door does not close the others.
+pub async fn serve_filter(
+    listener: impl Into<Listener>,
+    filter: BoxedFilter<(Response,)>,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
+    let listener = listener.into();
     let places = Arc::new(Semaphore::new(limits.connections));
     let (stop, closing) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -50,9 +79,8 @@ pub async fn serve_filter(listener: TcpListener, filter: BoxedFilter<(Response,)
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            (place, stream, address) = accept(&listener, &places) => {
-                let peer = Peer { address, closing: closing.clone() };
-                connections.spawn(connection(stream, peer, filter.clone(), limits, place));
+            (place, caller) = accept(&listener, &places) => {
+                connections.spawn(receive(caller, closing.clone(), filter.clone(), limits, place));
             }
         }
     }
@@ -66,13 +94,27 @@ pub async fn serve_filter(listener: TcpListener, filter: BoxedFilter<(Response,)
     connections.shutdown().await;
 }
 
+/// Somebody who has just connected.
+enum Caller {
+    Tcp(TcpStream, Source),
+    Tls(TcpStream, Source, TlsAcceptor),
+    Unix(UnixStream, Door),
+}
+
 /// The next connection that there is a place for.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (Option<OwnedSemaphorePermit>, TcpStream, std::net::SocketAddr) {
+async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> (Option<OwnedSemaphorePermit>, Caller) {
     // The semaphore is never closed.
     let place = places.clone().acquire_owned().await.ok();
     loop {
-        match listener.accept().await {
-            Ok((stream, address)) => return (place, stream, address),
+        let accepted = match listener {
+            Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, address)| Caller::Tcp(stream, Source::Tcp(address))),
+            Listener::Tls(tcp, acceptor) => {
+                tcp.accept().await.map(|(stream, address)| Caller::Tls(stream, Source::Tls(address), acceptor.clone()))
+            }
+            Listener::Unix(unix, door) => unix.accept().await.map(|(stream, _)| Caller::Unix(stream, *door)),
+        };
+        match accepted {
+            Ok(caller) => return (place, caller),
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
             Err(error) => {
                 warn!(%error, "No connection can be accepted.");
@@ -82,10 +124,57 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (Option<Owne
     }
 }
 
-async fn connection(stream: TcpStream, peer: Peer, filter: BoxedFilter<(Response,)>, limits: Limits, place: Option<OwnedSemaphorePermit>) {
-    let _place = place;
-    // Without it small answers may wait for an acknowledgement; with it failing they are only slower.
-    _ = stream.set_nodelay(true);
+/// Any kind of connection: one kind for all keeps the service compiled once.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// From a connection to its first request: greets by TLS, or finds out whose process it is.
+async fn receive(
+    caller: Caller,
+    closing: watch::Receiver<bool>,
+    filter: BoxedFilter<(Response,)>,
+    limits: Limits,
+    place: Option<OwnedSemaphorePermit>,
+) {
+    // Without nodelay small answers may wait for an acknowledgement; with it failing they are only slower.
+    let (stream, source): (Box<dyn Stream>, Source) = match caller {
+        Caller::Tcp(stream, source) => {
+            _ = stream.set_nodelay(true);
+            (Box::new(stream), source)
+        }
+        Caller::Tls(stream, source, acceptor) => {
+            _ = stream.set_nodelay(true);
+            match tokio::time::timeout(limits.header_time, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => (Box::new(stream), source),
+                Ok(Err(error)) => return debug!(%error, ?source, "No TLS."),
+                Err(_) => return debug!(?source, "No TLS in time."),
+            }
+        }
+        Caller::Unix(stream, door) => match whose(&stream, door).await {
+            Ok(source) => (Box::new(stream), source),
+            Err(error) => return warn!(%error, "A peer on a unix socket cannot be told."),
+        },
+    };
+    connection(stream, &source, closing, filter, limits).await;
+    drop(place);
+}
+
+/// The account at the other end, as of the moment of its connect.
+async fn whose(stream: &UnixStream, door: Door) -> io::Result<Source> {
+    let uid = stream.peer_cred()?.uid();
+    // The system's database may be somewhere on the network.
+    let account = tokio::task::spawn_blocking(move || accounts::name_of(uid)).await.map_err(io::Error::other)?;
+    Ok(Source::Unix { door, uid, account })
+}
+
+async fn connection(
+    stream: Box<dyn Stream>,
+    source: &Source,
+    mut closing: watch::Receiver<bool>,
+    filter: BoxedFilter<(Response,)>,
+    limits: Limits,
+) {
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
@@ -94,9 +183,9 @@ async fn connection(stream: TcpStream, peer: Peer, filter: BoxedFilter<(Response
         .max_buf_size(limits.header_bytes)
         .max_headers(limits.headers);
     let service = TowerToHyperService::new(warp::service(filter));
-    let mut closing = peer.closing.clone();
+    let requests_closing = closing.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(Peer { source: source.clone(), closing: requests_closing.clone(), asked: Arc::default() });
         hyper::service::Service::call(&service, request)
     });
     let io = TokioIo::new(Idle::new(stream, limits.idle));

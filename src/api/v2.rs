@@ -10,14 +10,16 @@ use super::{
     Api, Response, accept, answer,
     call::Call,
     error::{ApiError, ApiResult},
+    access::Seen,
     guard, identity,
 };
 use crate::model::{
     id::PathId,
-    request::{Reply, Request},
+    request::{Origin, Reply, Request},
 };
 
 mod apps;
+mod auth;
 mod bricks;
 mod deployments;
 mod events;
@@ -38,12 +40,17 @@ pub async fn answer(api: Api, call: Call) -> Response {
     in_time.unwrap_or_else(|_| late()).unwrap_or_else(|error| error.response())
 }
 
-async fn route(api: &Api, call: Call) -> ApiResult {
-    guard::check(&api.info, &call.method, &call.headers)?;
+async fn route(api: &Api, mut call: Call) -> ApiResult {
+    guard::check(&api.info, call.is_tls(), &call.method, &call.headers)?;
     let segments = call.segments.clone();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
-        ["ping"] => ping(&call),
+        ["ping"] => return ping(&call),
+        ["v2", "auth", "token"] => return auth::token(api, &call).await,
+        _ => identity::ask(api, &mut call).await?,
+    }
+    match segments.as_slice() {
+        ["v2", "auth", rest @ ..] => auth::route(api, call, rest).await,
         ["v2", "apps", rest @ ..] => apps::route(api, call, rest).await,
         ["v2", "deployments", rest @ ..] => deployments::route(api, call, rest).await,
         ["v2", "groups", rest @ ..] => groups::route(api, &call, rest),
@@ -77,9 +84,19 @@ fn reads_only(call: &Call) -> Result<(), ApiError> {
     if call.is_read() { Ok(()) } else { Err(ApiError::method(&[Method::GET, Method::HEAD])) }
 }
 
+/// Who asks.
+fn origin(call: &Call) -> Origin {
+    identity::origin(call)
+}
+
+/// What the caller may see of the present snapshot.
+fn seen(api: &Api, call: &Call) -> Seen {
+    api.access.seen(&origin(call))
+}
+
 /// Asks the core.
 async fn submit(api: &Api, call: &Call, request: Request) -> Result<Reply, ApiError> {
-    Ok(api.handle.submit(identity::origin(call), request).await?)
+    Ok(api.access.submit(origin(call), request).await?)
 }
 
 /// An id spelled by the segments of a path.

@@ -39,7 +39,8 @@ use crate::{
     registry::platform::Platform,
 };
 
-pub mod agent;
+pub mod account;
+mod agent;
 pub mod cgroup;
 pub mod docker;
 pub mod facts;
@@ -245,7 +246,9 @@ fn prepare(settings: &Settings) -> Result<Node, EngineError> {
         return Err(EngineError::Settings("the engine needs an address of this node to publish ports on: give --node_address".to_owned()));
     }
     let path = sandbox::root(&settings.work_dir);
-    std::fs::create_dir_all(&path).map_err(|source| EngineError::Directory { path, source })?;
+    let mut private = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut private, 0o700);
+    private.recursive(true).create(&path).map_err(|source| EngineError::Directory { path, source })?;
     let total = facts::resources(&settings.resources, &settings.work_dir).map_err(EngineError::Settings)?;
     let cgroup = cgroup::Cgroups::detect("/sys/fs/cgroup").version();
     tracing::info!(cpus = %total.cpus, mem = %total.mem, disk = %total.disk, ports = ?total.ports, %cgroup, "This node offers its resources.");

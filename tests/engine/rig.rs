@@ -46,6 +46,7 @@ pub fn command(app: &str, cmd: &str) -> Wanted {
         agent: AgentId::new("node"),
         app: Arc::new(definition(app, cmd)),
         owner: Owner::default_owner(),
+        account: None,
         resources,
         ports: Vec::new(),
         container_ports: Vec::new(),
@@ -160,6 +161,8 @@ fn definition(id: &str, cmd: &str) -> App {
         unreachable_strategy: UnreachableStrategy::Disabled,
         version: Timestamp(0),
         version_info: VersionInfo::default(),
+        owner: None,
+        vouched: true,
     }
 }
 

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use warp::http::{Method, StatusCode};
 
-use super::submit;
+use super::{seen, submit};
 use crate::{
     api::{
         Api, answer,
@@ -22,12 +22,12 @@ use crate::{
 pub async fn route(api: &Api, mut call: Call, rest: &[&str]) -> ApiResult {
     match (&call.method, rest) {
         (&Method::GET | &Method::HEAD, []) => {
-            let view = api.handle.view_full();
-            let bricks: Vec<_> = view.tables.bricks.values().map(|brick| storage::brick(&view, brick)).collect();
+            let seen = seen(api, &call);
+            let bricks: Vec<_> = seen.bricks().map(|brick| storage::brick(&seen, brick)).collect();
             Ok(answer::ok(&json!({ "bricks": bricks })))
         }
         (_, []) => Err(ApiError::method(&[Method::GET, Method::HEAD])),
-        (&Method::GET | &Method::HEAD, [name]) => one(api, BrickName::new(*name)),
+        (&Method::GET | &Method::HEAD, [name]) => one(api, &call, BrickName::new(*name)),
         (&Method::DELETE, [name]) => {
             let request = Request::ReleaseBrick { brick: BrickName::new(*name), force: call.flag("force", false) };
             submit(api, &call, request).await?;
@@ -44,10 +44,10 @@ pub async fn route(api: &Api, mut call: Call, rest: &[&str]) -> ApiResult {
     }
 }
 
-fn one(api: &Api, name: BrickName) -> ApiResult {
-    let view = api.handle.view_full();
-    let brick = view.tables.bricks.get(&name).ok_or_else(|| ApiError::from(RequestError::NoBrick(name)))?;
-    Ok(answer::ok(&storage::brick(&view, brick)))
+fn one(api: &Api, call: &Call, name: BrickName) -> ApiResult {
+    let seen = seen(api, call);
+    let brick = seen.brick(&name).ok_or_else(|| ApiError::from(RequestError::NoBrick(name)))?;
+    Ok(answer::ok(&storage::brick(&seen, brick)))
 }
 
 fn epoch(body: &Value) -> Result<u64, ApiError> {

@@ -4,7 +4,7 @@
 use serde_json::json;
 use warp::http::{Method, StatusCode};
 
-use super::submit;
+use super::{seen, submit};
 use crate::{
     api::{
         Api, answer,
@@ -19,15 +19,15 @@ pub async fn route(api: &Api, call: Call, rest: &[&str]) -> ApiResult {
     let unclaimed = |port| ApiError::not_found(format!("Port {port} is not claimed"));
     match (&call.method, rest) {
         (&Method::GET | &Method::HEAD, []) => {
-            let view = api.handle.view_full();
-            let ports: Vec<_> = view.tables.ports.values().map(|claim| storage::port(&view, claim)).collect();
+            let seen = seen(api, &call);
+            let ports: Vec<_> = seen.ports().map(|claim| storage::port(&seen, claim)).collect();
             Ok(answer::ok(&json!({ "ports": ports })))
         }
         (_, []) => Err(ApiError::method(&[Method::GET, Method::HEAD])),
         (&Method::GET | &Method::HEAD, [port]) => {
-            let view = api.handle.view_full();
-            let claim = port.parse::<u16>().ok().and_then(|port| view.tables.ports.get(&port)).ok_or_else(|| unclaimed(port))?;
-            Ok(answer::ok(&storage::port(&view, claim)))
+            let seen = seen(api, &call);
+            let claim = port.parse().ok().and_then(|port| seen.port(port)).ok_or_else(|| unclaimed(port))?;
+            Ok(answer::ok(&storage::port(&seen, claim)))
         }
         (&Method::DELETE, [port]) => {
             let port = port.parse().map_err(|_| unclaimed(port))?;

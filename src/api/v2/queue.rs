@@ -6,7 +6,7 @@
 use serde_json::json;
 use warp::http::{Method, StatusCode};
 
-use super::{path_id, submit};
+use super::{path_id, seen, submit};
 use crate::{
     api::{
         Api, answer,
@@ -34,14 +34,11 @@ pub async fn route(api: &Api, call: Call, rest: &[&str]) -> ApiResult {
 }
 
 fn list(api: &Api, call: &Call) -> crate::api::Response {
-    let view = api.handle.view_full();
+    let seen = seen(api, call);
     let now = wall();
-    let context = Context::new(&view, &api.info, now);
+    let context = Context::new(&seen, &api.info, now);
     let with_offers = call.query.all("embed").any(|value| value == "lastUnusedOffers");
-    let entries = view.queue.values().filter_map(|entry| {
-        let app = view.tables.app(&entry.app)?;
-        Some(view::queue::entry(&view, &context, entry, app, with_offers, now))
-    });
+    let entries = seen.queue().map(|(entry, app)| view::queue::entry(&seen, &context, entry, app, with_offers, now));
     answer::ok(&json!({ "queue": entries.collect::<Vec<_>>() }))
 }
 

@@ -9,6 +9,7 @@ use super::{constraints, environment, ports};
 use crate::{
     core::{
         allotment::new_brick,
+        ownership,
         state::{MAX_UNUSED_OFFERS, Reject, UnusedOffer},
         turn::Turn,
     },
@@ -148,7 +149,7 @@ fn try_launch(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, offer: &Arc<Off
     let launched = launched(turn, instance, offer, &picked.host_ports);
     let task = launched.task();
     turn.put(Record::Instance(launched.into()));
-    let owner = turn.state.tables.apps.get(&app.id).map_or_else(Owner::default_owner, |entry| entry.owner.clone());
+    let owner = turn.state.tables.owner_of(&app.id).cloned().unwrap_or_else(Owner::default_owner);
     let bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
     let claims = &turn.state.claims;
     let allotted = |index| claims.get(&(app.id.clone(), crate::model::port::Position::Env(index))).copied();
@@ -157,6 +158,7 @@ fn try_launch(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, offer: &Arc<Off
     Ok(Launch {
         task,
         agent: offer.agent.clone(),
+        account: ownership::account(turn, &app, &owner),
         app,
         owner,
         resources,

@@ -1,14 +1,16 @@
 //! `mgmt service exec`: a command in a task's container, with this terminal's input, output, size and exit code.
 
 use std::{
-    io::{self, IsTerminal, Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    io::{self, IsTerminal, Write},
+    os::fd::OwnedFd,
 };
 
+use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::json;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, unix::AsyncFd},
+    io::{AsyncReadExt, AsyncWriteExt},
     signal::unix::{SignalKind, signal},
+    sync::mpsc,
 };
 
 use super::Error;
@@ -109,34 +111,59 @@ fn write(to: &mut impl Write, bytes: &[u8]) {
     _ = to.write_all(bytes).and_then(|()| to.flush());
 }
 
-/// Standard input, read only when there is something: a read that waits would swallow what is typed after the command has ended.
-enum Input {
-    Waiting(AsyncFd<OwnedFd>),
-    /// A file or the like, which never waits.
-    Ready,
+/// Pieces of input that wait for a slow connection.
+const MAX_WAITING_PARTS: usize = 4;
+
+/// Standard input, read only when there is something: a read that waits would swallow what is typed after the command has ended. A thread watches it until
+/// this is dropped.
+struct Input {
+    parts: mpsc::Receiver<io::Result<Vec<u8>>>,
+    /// When this end is closed the thread ends.
+    _alive: OwnedFd,
 }
 
 impl Input {
     fn open() -> io::Result<Self> {
-        let descriptor = io::stdin().as_fd().try_clone_to_owned()?;
-        // The kernel refuses to watch plain files.
-        Ok(AsyncFd::new(descriptor).map_or(Self::Ready, Self::Waiting))
+        let (gone, alive) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let (sender, parts) = mpsc::channel(MAX_WAITING_PARTS);
+        std::thread::Builder::new().name("input".to_owned()).spawn(move || {
+            while let Some(part) = next_part(&gone) {
+                let is_last = part.as_ref().map_or(true, Vec::is_empty);
+                if sender.blocking_send(part).is_err() || is_last {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { parts, _alive: alive })
     }
 
     /// The next bytes; none at the end.
     async fn read(&mut self) -> io::Result<Vec<u8>> {
+        self.parts.recv().await.unwrap_or_else(|| Ok(Vec::new()))
+    }
+}
+
+/// What comes next on standard input; `None` when nobody wants it any more.
+fn next_part(gone: &OwnedFd) -> Option<io::Result<Vec<u8>>> {
+    loop {
+        let stdin = io::stdin();
+        let mut watched = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(gone, PollFlags::IN)];
+        match poll(&mut watched, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Some(Err(error.into())),
+            Ok(_) => {}
+        }
+        if !watched[1].revents().is_empty() {
+            return None;
+        }
         let mut part = vec![0; PART_BYTES];
-        let read = match self {
-            Self::Ready => io::stdin().lock().read(&mut part)?,
-            Self::Waiting(descriptor) => {
-                let mut ready = descriptor.readable().await?;
-                let read = rustix::io::read(io::stdin(), &mut part)?;
-                // Read once and look again: a blocking descriptor does not say when it is empty.
-                ready.clear_ready();
-                read
+        return match rustix::io::read(&stdin, &mut part) {
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => continue,
+            Err(error) => Some(Err(error.into())),
+            Ok(read) => {
+                part.truncate(read);
+                Some(Ok(part))
             }
         };
-        part.truncate(read);
-        Ok(part)
     }
 }

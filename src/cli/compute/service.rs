@@ -234,7 +234,7 @@ async fn create(spec: &Spec, change: &Change, client: &Client) -> Result<(), Err
     };
     // Wherever the service is by now, this is where it will be reached.
     let place = match show::place(&answer) {
-        Some(place) => Ok(place),
+        Some(place) => Ok(Some(place)),
         None => client.get(&format!("{}?embed=endpoints", app_path(&id))).await.map(|answer: Value| show::place(&answer["app"])),
     };
     match place {

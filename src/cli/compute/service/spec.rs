@@ -273,10 +273,10 @@ pub fn service_id(option: &'static str, text: &str) -> Result<PathId, SpecError>
     let wrong = || error(option, format!("'{text}' is no id of a service: {rule}"));
     let is_path = |path: &PathId| !path.is_root() && !text.split('/').any(|segment| matches!(segment, "." | ".."));
     let path = text.parse::<PathId>().ok().filter(is_path).ok_or_else(wrong)?;
-    match path.segments().next_back().filter(|last| RESERVED_SEGMENTS.contains(last)) {
-        Some(last) => Err(error(option, format!("'{text}' cannot be used: '{last}' means something else to the API"))),
-        None => Ok(path),
+    if let Some(last) = path.segments().next_back().filter(|last| RESERVED_SEGMENTS.contains(last)) {
+        return Err(error(option, format!("'{text}' cannot be used: '{last}' means something else to the API")));
     }
+    Ok(path)
 }
 
 /// Reads a count of instances, as an option or argument called `option`.

@@ -486,8 +486,7 @@ fn check_registry_proxy(config: &Config) -> Result<(), ConfigError> {
     let Config { http, dns, registry_proxy, .. } = config;
     let port = registry_proxy.port();
     let names = [(dns.port, "the name server (--dns_port)"), (dns.http_port, "the name server (--dns_http_port)")];
-    let others = http.addresses().map(|address| (address.port(), "the API")).chain(names);
-    let mut others = others;
+    let mut others = http.addresses().map(|address| (address.port(), "the API")).chain(names);
     match others.find(|(other, _)| *other == port && port != 0) {
         Some((_, by)) => Err(ConfigError::setting("--registry_proxy_port", format!("{port} is also the port of {by}"))),
         None => Ok(()),

@@ -8,6 +8,7 @@ pub mod brick;
 pub mod cluster;
 pub mod deployment;
 pub mod event;
+pub mod frame;
 pub mod host_volume;
 pub mod id;
 pub mod image;

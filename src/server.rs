@@ -45,7 +45,7 @@ use crate::{
         resources::{PortRange, Scalar},
     },
     naming::{self, NamingError},
-    registry::{platform::Platform, token::AuthorityError},
+    registry::token::AuthorityError,
     runtime::{
         driver::{Driver, MAX_WAITING_CALLS, MAX_WAITING_EVENTS},
         handle::Handle,

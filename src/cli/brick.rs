@@ -26,7 +26,7 @@ use crate::{
     model::id::{BrickName, PoolName},
 };
 
-mod show;
+pub(super) mod show;
 
 /// How often progress is shown.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);

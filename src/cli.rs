@@ -3,6 +3,7 @@
 //! | room | what it is |
 //! | --- | --- |
 //! | [`compute`] | `xtcli-compute`: services, bricks, ports and nodes for their users, typed one by one or in a shell |
+//! | [`image`] | `imgcli`: images in the platform's registry |
 //! | [`brick`] | `xtao brick` |
 //! | [`client`] | a connection to a server, by socket or URL |
 //! | [`connect`] | which server, and as whom; [`tokens`] keeps what a log-in gave |
@@ -13,6 +14,7 @@ pub mod brick;
 pub mod client;
 pub mod compute;
 pub mod connect;
+pub mod image;
 pub mod table;
 pub mod terminal;
 pub mod tokens;

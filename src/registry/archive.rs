@@ -126,6 +126,15 @@ impl Archive {
         Ok(Self { opener, images })
     }
 
+    /// An archive that has nothing but a table.
+    #[cfg(test)]
+    pub(crate) fn of_images(images: Vec<Image>) -> Self {
+        use std::io::Write as _;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&tar::END).unwrap();
+        Self { opener: Opener::new(file).unwrap(), images }
+    }
+
     /// The file of a layer, from its beginning.
     ///
     /// # Errors

@@ -170,7 +170,9 @@ impl Error {
                 _ if error.is_silence() => EXIT_SILENCE,
                 _ => EXIT_FAILED,
             },
-            Self::Connect(ConnectError::Ask(AskError::Interrupted)) | Self::Ask(AskError::Interrupted) | Self::Interrupted(_) => EXIT_INTERRUPTED,
+            Self::Connect(ConnectError::Ask(AskError::Interrupted)) | Self::Ask(AskError::Interrupted) | Self::Interrupted(_) => {
+                EXIT_INTERRUPTED
+            }
             Self::Connect(ConnectError::Nowhere { .. }) => EXIT_SILENCE,
             Self::Connect(ConnectError::Bad(_)) | Self::Spec(_) | Self::Words(_) | Self::Word(_) => EXIT_USAGE,
             Self::Connect(ConnectError::Ask(_)) => EXIT_DENIED,

@@ -309,11 +309,7 @@ mod tests {
             _ => answer(401, json!({"message": "who?"})),
         });
         let kept = || tokens.find(&server.url, None).map(|(user, token)| format!("{user} {}", token.expose()));
-        let with = |password: &str| Reach {
-            user: Some("zmfsea".into()),
-            password: Some(Secret::new(password)),
-            ..reach(&server.url)
-        };
+        let with = |password: &str| Reach { user: Some("zmfsea".into()), password: Some(Secret::new(password)), ..reach(&server.url) };
         tokens.keep(&server.url, "zmfsea", &Secret::new("old")).unwrap();
         let error = with("wrong").connect(Role::User, LogIn::IfNeeded, &tokens).await.unwrap_err().to_string();
         assert!(error.contains("does not accept user 'zmfsea' with this password (who?)"), "{error}");

@@ -122,20 +122,21 @@ impl Drop for Mode {
 
 fn answer(prompt: &str, shown: bool) -> Result<String, AskError> {
     let mut stderr = io::stderr();
+    // Before the prompt shows: who answers it at once must not be shown either.
+    let mode = if is_present() { Some(Mode::keys()?) } else { None };
     write!(stderr, "{prompt}")?;
     stderr.flush()?;
-    if !is_present() {
-        let mut line = String::new();
-        let read = io::stdin().lock().read_line(&mut line)?;
-        // Nobody pressed Enter, so the line is still open.
-        writeln!(stderr)?;
-        return if read == 0 { Err(AskError::Nobody("the input has ended")) } else { Ok(line.trim_end_matches(['\r', '\n']).to_owned()) };
-    }
-    let mode = Mode::keys()?;
-    let typed = keys(io::stdin().as_fd(), &mut stderr, shown);
+    let typed = if mode.is_some() { keys(io::stdin().as_fd(), &mut stderr, shown) } else { line() };
     drop(mode);
+    // Enter was not shown, or nobody pressed it.
     writeln!(stderr)?;
     typed
+}
+
+fn line() -> Result<String, AskError> {
+    let mut line = String::new();
+    let read = io::Read::take(io::stdin().lock(), MAX_ANSWER_BYTES as u64).read_line(&mut line)?;
+    if read == 0 { Err(AskError::Nobody("the input has ended")) } else { Ok(line.trim_end_matches(['\r', '\n']).to_owned()) }
 }
 
 /// Reads until Enter.

@@ -187,7 +187,9 @@ async fn restore(client: &Client, name: &BrickName, file: &Path) -> Result<(), E
         return Err(Error::Failed(format!("{} is no file", file.display())));
     }
     let progress = Progress::new("restoring", Some(about.len()));
-    client.upload(Method::PUT, &format!("{}/backup", path(name)), "application/octet-stream", Some(about.len()), parts(opened, progress)).await?;
+    client
+        .upload(Method::PUT, &format!("{}/backup", path(name)), "application/octet-stream", Some(about.len()), parts(opened, progress))
+        .await?;
     Ok(())
 }
 

@@ -42,7 +42,7 @@ pub(super) fn wanted(root: &clap::Command, words: &[String], begin: &str) -> Wan
         }
     }
     if let Some(arg) = pending {
-        return values(arg);
+        return values(command, arg);
     }
     let mut found: Vec<String> = Vec::new();
     if begin.starts_with('-') && !is_help {
@@ -57,7 +57,7 @@ pub(super) fn wanted(root: &clap::Command, words: &[String], begin: &str) -> Wan
         }
         let next = command.get_positionals().nth(positionals).filter(|_| !is_help);
         if let Some(arg) = next.filter(|_| found.is_empty()) {
-            return values(arg);
+            return values(command, arg);
         }
     }
     found.retain(|word| word.starts_with(begin));
@@ -85,9 +85,11 @@ fn takes_value(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
 }
 
-fn values(arg: &Arg) -> Wanted {
+fn values(command: &clap::Command, arg: &Arg) -> Wanted {
     let value = arg.get_value_names().and_then(|names| names.first()).map(|name| name.as_str());
     match (arg.get_id().as_str(), value) {
+        // Where it is the id of what is there already.
+        ("id", _) if command.get_name() == "update" => Wanted::Names(Kind::Service),
         (_, Some("SERVICE")) => Wanted::Names(Kind::Service),
         (_, Some("BRICK")) => Wanted::Names(Kind::Brick),
         (_, Some("PORT")) if arg.is_positional() => Wanted::Names(Kind::Port),
@@ -129,7 +131,8 @@ mod tests {
         check("mgmt service logs -f ", "Service");
         check("mgmt service logs --ta", "--tail --task");
         check("mgmt service logs --tail ", "");
-        check("mgmt service update --id ", "");
+        check("mgmt service update --id ", "Service");
+        check("mgmt service --id ", "");
         check("mgmt service --host ", "Node");
         check("mgmt service list -d ", "Node");
         check("mgmt brick backup ", "Brick");

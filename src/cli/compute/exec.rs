@@ -35,7 +35,8 @@ pub(super) async fn run(client: &Client, task: &str, command: Vec<String>, tty: 
     let body = json!({ "cmd": command, "tty": tty, "columns": columns, "lines": lines });
     let duplex = client.upgrade(&format!("/v2/tasks/{}/exec", encode(task)), &body, PROTOCOL).await?;
     let (mut from, mut to) = tokio::io::split(duplex);
-    let mode = if tty { Some(Mode::raw().map_err(|error| Error::Failed(format!("the terminal cannot be changed: {error}")))?) } else { None };
+    let mode =
+        if tty { Some(Mode::raw().map_err(|error| Error::Failed(format!("the terminal cannot be changed: {error}")))?) } else { None };
     let sending = send(&mut to, tty);
     let receiving = receive(&mut from);
     let mut sending = std::pin::pin!(sending);

@@ -24,8 +24,8 @@ mod show;
 mod spec;
 mod watch;
 
-use spec::{Spec, service_id};
 pub use spec::SpecError;
+use spec::{Spec, service_id};
 use watch::{Deployment, Events, Waiting};
 
 /// Tasks whose output is followed at once.
@@ -181,7 +181,8 @@ pub(super) async fn run(arguments: Arguments, context: &Context<'_>) -> Result<(
         Some(Command::Restart { id, waiting }) => {
             let id = service_id("SERVICE", &id)?;
             let path = format!("{}/restart", app_path(&id));
-            deploy(client, &id, &waiting, Method::POST, &path, Some(&json!({})), &format!("service '{}' has been restarted", name(&id))).await
+            deploy(client, &id, &waiting, Method::POST, &path, Some(&json!({})), &format!("service '{}' has been restarted", name(&id)))
+                .await
         }
         Some(Command::Destroy { id, waiting }) => {
             let id = service_id("SERVICE", &id)?;
@@ -215,7 +216,7 @@ async fn create(spec: &Spec, change: &Change, client: &Client) -> Result<(), Err
         return Ok(say(&pretty(&app)));
     }
     // Before the request, so that nothing is missed.
-    let events = Events::open(client).await;
+    let events = Events::open(client, &change.waiting).await;
     let answer = match client.call(Method::POST, "/v2/apps", Some(&app)).await {
         Err(error) if error.status() == Some(409) && is_mine(client, &id).await => {
             let name = name(&id);
@@ -271,7 +272,7 @@ async fn deploy(
     body: Option<&Value>,
     done: &str,
 ) -> Result<(), Error> {
-    let events = Events::open(client).await;
+    let events = Events::open(client, waiting).await;
     let answer = client.call(method, path, body).await?;
     if let Some(deployment) = answer["deploymentId"].as_str() {
         Deployment { client, app: id, id: deployment }.watch(events, waiting).await?;

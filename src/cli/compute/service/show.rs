@@ -224,7 +224,8 @@ pub(super) fn event(kind: &str, event: &Value) -> String {
     let health = event["healthy"].as_bool().map(|healthy| if healthy { "healthy" } else { "not healthy" }.to_owned());
     let host = event["host"].as_str().filter(|host| !host.is_empty()).map(|host| format!("on {host}"));
     let texts = ["condition", "message", "reason"].iter().filter_map(|field| event[*field].as_str()).filter(|text| !text.is_empty());
-    let details: Vec<String> = state.into_iter().chain(health).chain(host).chain(texts.map(str::to_owned)).map(|text| printable(&text)).collect();
+    let details: Vec<String> =
+        state.into_iter().chain(health).chain(host).chain(texts.map(str::to_owned)).map(|text| printable(&text)).collect();
     let parts = [cell(&event["timestamp"]), kind, about, details.join(", ")];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ")
 }

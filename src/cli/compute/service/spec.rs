@@ -218,7 +218,9 @@ impl Spec {
                 Some((paths, "rw")) => (paths, "RW"),
                 _ => (entry.as_str(), "RW"),
             };
-            let Some((host, container)) = paths.split_once(':') else { return Err(error("volume", format!("'{entry}' has no ':' ({how})"))) };
+            let Some((host, container)) = paths.split_once(':') else {
+                return Err(error("volume", format!("'{entry}' has no ':' ({how})")));
+            };
             let (host, container) = (host.trim(), container.trim());
             if container.contains(':') {
                 return Err(error("volume", format!("'{entry}' has too many ':' ({how})")));

@@ -46,8 +46,11 @@ pub(super) struct Waiting {
 pub(super) struct Events(Option<(Bytestream, Sse)>);
 
 impl Events {
-    /// Opens the stream. Without one the looks must do.
-    pub(super) async fn open(client: &Client) -> Self {
+    /// Opens the stream, if it is wanted. Without one the looks must do.
+    pub(super) async fn open(client: &Client, waiting: &Waiting) -> Self {
+        if waiting.detach {
+            return Self(None);
+        }
         Self(client.stream(EVENTS, "text/event-stream").await.ok().map(|stream| (stream, Sse::default())))
     }
 
@@ -229,7 +232,9 @@ fn status(body: &Value, host: &str) -> Option<Step> {
         "TASK_RUNNING" => Step::Lasting(format!("started on {host}")),
         "TASK_KILLING" => Step::Passing(format!("stopping on {host}")),
         "TASK_KILLED" => Step::Lasting(format!("stopped on {host}")),
-        "TASK_FAILED" | "TASK_ERROR" | "TASK_DROPPED" | "TASK_GONE" => Step::Lasting(format!("failed on {host}{because}; it is tried again")),
+        "TASK_FAILED" | "TASK_ERROR" | "TASK_DROPPED" | "TASK_GONE" => {
+            Step::Lasting(format!("failed on {host}{because}; it is tried again"))
+        }
         "TASK_FINISHED" => Step::Lasting(format!("ended on {host}{because}; it is started again")),
         _ => return None,
     })
@@ -317,7 +322,11 @@ mod tests {
         check("instance_changed_event", json!({"runSpecId": "/testdb", "condition": "Provisioned", "host": "node1"}), "placed on node1");
         check("status_update_event", status("TASK_STAGING", ""), "-");
         let pulling = "pulling image zmfsea/cmp-postgresql: 12 of 48 MiB, 3 layers";
-        check("status_update_event", status("TASK_STAGING", pulling), "~ pulling image zmfsea/cmp-postgresql: 25 % (12 of 48 MiB, 3 layers)");
+        check(
+            "status_update_event",
+            status("TASK_STAGING", pulling),
+            "~ pulling image zmfsea/cmp-postgresql: 25 % (12 of 48 MiB, 3 layers)",
+        );
         check("status_update_event", status("TASK_STAGING", pulling), "-");
         check("status_update_event", status("TASK_STAGING", "waiting to pull image x"), "~ waiting to pull image x");
         check("status_update_event", status("TASK_STARTING", ""), "~ starting");
@@ -326,7 +335,11 @@ mod tests {
         check("status_update_event", status("TASK_FAILED", "exit\u{1b} 1"), "failed on node1: exit? 1; it is tried again");
         check("deployment_success", json!({"id": "d2"}), "-");
         check("deployment_success", json!({"id": "d1"}), "done");
-        check("deployment_failed", json!({"id": "d1", "reason": "cancelled by admin"}), "failed: the change was taken back: cancelled by admin");
+        check(
+            "deployment_failed",
+            json!({"id": "d1", "reason": "cancelled by admin"}),
+            "failed: the change was taken back: cancelled by admin",
+        );
         check("unheard_of", json!({"appId": "/testdb"}), "-");
         check("status_update_event", json!(null), "-");
     }

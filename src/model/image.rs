@@ -10,6 +10,9 @@ use std::fmt;
 /// The user name of images that belong to the platform; a path of one word is meant.
 pub const LIBRARY: &str = "library";
 
+/// The app that runs the platform's registry; only administrators may write it.
+pub const REGISTRY_APP: &str = "/registry";
+
 /// Longest text that is read as a name.
 pub const MAX_NAME_BYTES: usize = 512;
 /// Longest repository, with its registry, as Docker has it.

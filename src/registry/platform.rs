@@ -20,11 +20,9 @@ use super::{
 };
 use crate::model::{
     id::{Owner, PathId},
-    image::{ImageName, ImageNameError, LIBRARY, Version, owner_of, short},
+    image::{ImageName, ImageNameError, LIBRARY, REGISTRY_APP as APP, Version, owner_of, short},
 };
 
-/// The app that runs the registry.
-pub const APP: &str = "/registry";
 /// Its port.
 pub const PORT: u16 = 5000;
 /// The user name under which the server itself comes through the way in for Docker.

@@ -14,10 +14,11 @@ use crate::{
     core::state::Tables,
     model::{
         id::{Owner, PathId},
+        image::REGISTRY_APP,
         instance::Condition,
     },
     registry::{
-        platform::{APP, Directory, PORT, Platform, Whereabouts},
+        platform::{Directory, PORT, Platform, Whereabouts},
         proxy,
         token::Authority,
     },
@@ -54,12 +55,11 @@ fn is_administrator(tables: &Tables, name: &str) -> bool {
     }
 }
 
-/// Only an administrator's app is believed to be the registry: it sees everybody's tokens.
+/// The app of that name is an administrator's: the core lets nobody else write it.
 fn whereabouts(tables: &Tables) -> Whereabouts {
-    let Ok(id) = APP.parse::<PathId>() else { return Whereabouts::Absent };
-    match tables.apps.get(&id) {
-        Some(entry) if is_administrator(tables, entry.owner.as_str()) => {}
-        _ => return Whereabouts::Absent,
+    let Ok(id) = REGISTRY_APP.parse::<PathId>() else { return Whereabouts::Absent };
+    if !tables.apps.contains_key(&id) {
+        return Whereabouts::Absent;
     }
     let running = tables.instances_of(&id).find(|instance| instance.condition == Condition::Running);
     let agent = running.and_then(|instance| instance.placement.as_ref()).and_then(|placement| tables.agents.get(&placement.agent));

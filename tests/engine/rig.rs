@@ -122,6 +122,7 @@ impl Wanted {
         self
     }
 
+    #[allow(dead_code, reason = "each test crate uses a part of it")]
     pub fn owner(mut self, owner: &str) -> Self {
         self.launch.owner = Owner::new(owner);
         self
@@ -212,6 +213,7 @@ impl Rig {
     }
 
     /// With a registry of the platform's own.
+    #[allow(dead_code, reason = "each test crate uses a part of it")]
     pub fn platform(&mut self, platform: Arc<xtao::registry::platform::Platform>) {
         self.settings.platform = Some(platform);
     }

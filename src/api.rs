@@ -6,10 +6,12 @@
 //! | room | what it is |
 //! | --- | --- |
 //! | [`server`] | the accept loop: connections, limits, time-outs, shutdown |
+//! | [`identity`] | who asks: sockets, passwords, tokens |
 //! | `guard` | which hosts and origins may speak to us at all |
 //! | `call` | a request taken apart: path, query, body |
 //! | `v2` | the routes, one file each |
 //! | [`view`] | the JSON bodies, computed from a snapshot alone |
+//! | `patience` | which connections may be silent |
 //! | `error` | every refusal, with Marathon's status and text |
 //!
 //! # Why one warp filter and a hand-written table of routes
@@ -28,15 +30,16 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use warp::{Filter, filters::BoxedFilter};
 
-use crate::runtime::handle::Handle;
+use crate::runtime::{handle::Handle, node::NodeAccess};
 
 mod accept;
 mod answer;
 mod call;
 mod error;
 mod guard;
-mod identity;
+pub mod identity;
 mod info;
+mod patience;
 mod query;
 mod selector;
 pub mod server;
@@ -45,6 +48,7 @@ mod testing;
 mod v2;
 pub mod view;
 
+pub use identity::Identity;
 pub use info::Info;
 pub use server::serve;
 
@@ -58,12 +62,20 @@ pub struct Api {
     pub handle: Handle,
     /// What the server says of itself.
     pub info: Arc<Info>,
-    /// Filters that are tried before our own routes; a rejection of theirs means "not mine".
+    /// Who asks.
+    pub identity: Arc<Identity>,
+    /// Filters that are tried before our own routes, once it is known who asks; a rejection of theirs means "not mine".
     pub extra: Vec<BoxedFilter<(Response,)>>,
     /// What one client, and all together, may take.
     pub limits: Limits,
+    /// What is asked of nodes directly; `None`: nothing can be.
+    pub nodes: Option<Arc<dyn NodeAccess>>,
     /// Room for event streams; see [`Limits::event_streams`].
     streams: Arc<Semaphore>,
+    /// Room for outputs being read; see [`Limits::log_streams`].
+    log_streams: Arc<Semaphore>,
+    /// Room for bricks on their way; see [`Limits::brick_streams`].
+    brick_streams: Arc<Semaphore>,
 }
 
 impl Api {
@@ -74,7 +86,18 @@ impl Api {
 
     /// The API with other limits.
     pub fn with_limits(handle: Handle, info: Info, limits: Limits) -> Self {
-        Self { handle, info: Arc::new(info), extra: Vec::new(), limits, streams: Arc::new(Semaphore::new(limits.event_streams)) }
+        let room = |places: usize| Arc::new(Semaphore::new(places));
+        Self {
+            handle,
+            info: Arc::new(info),
+            identity: Arc::default(),
+            extra: Vec::new(),
+            limits,
+            nodes: None,
+            streams: room(limits.event_streams),
+            log_streams: room(limits.log_streams),
+            brick_streams: room(limits.brick_streams),
+        }
     }
 }
 
@@ -85,7 +108,11 @@ pub struct Limits {
     pub connections: usize,
     /// Event streams at once; one more is refused with 503, so that streams cannot take every connection.
     pub event_streams: usize,
-    /// Bytes of a request's body; more is 413.
+    /// Tasks' outputs that are read at once, in the same way.
+    pub log_streams: usize,
+    /// Bricks that are backed up or restored at once, in the same way.
+    pub brick_streams: usize,
+    /// Bytes of a request's body; more is 413. A brick's backup is not counted: its limit is the disk's reserve.
     pub body_bytes: usize,
     /// Bytes of a request's line and headers; more is 431. hyper looks between two reads, so that up to twice as many may pass.
     pub header_bytes: usize,
@@ -95,7 +122,8 @@ pub struct Limits {
     pub header_time: Duration,
     /// From a request's headers to the response's; more is 503. Shorter than `idle`, which would otherwise cut the connection first.
     pub request_time: Duration,
-    /// Without a byte in either direction a connection is closed. Marathon: 30 s.
+    /// Without a byte in either direction a connection is closed. Marathon: 30 s. While an output is followed or a command runs, a client may be silent
+    /// for ever; that it takes what is sent to it is still expected.
     pub idle: Duration,
     /// Between two signs of life on an event stream; shorter than `idle`.
     pub heartbeat: Duration,
@@ -108,6 +136,8 @@ impl Default for Limits {
         Self {
             connections: 1024,
             event_streams: 256,
+            log_streams: 256,
+            brick_streams: 2,
             body_bytes: 4 * 1024 * 1024,
             header_bytes: 64 * 1024,
             headers: 100,
@@ -123,7 +153,7 @@ impl Default for Limits {
 /// Everything that is served, with Marathon's headers on every response. It never rejects.
 pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
     let info = api.info.clone();
-    let gate = guard::filter(api.info.clone());
+    let gate = guard::filter(api.info.clone()).and(identity::filter(&api).map(|_| ()).untuple_one()).boxed();
     let own = {
         let api = api.clone();
         call::filter(api.limits.body_bytes).then(move |call| v2::answer(api.clone(), call)).boxed()

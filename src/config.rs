@@ -18,7 +18,7 @@ use std::{
 
 pub use flags::command;
 pub use machine::Machine;
-pub use values::{Attribute, PortSpan, ResourceOverride};
+pub use values::{Attribute, DnsClients, PortSpan, ResourceOverride, Secret};
 
 /// Exit status for settings that cannot be used, as Marathon's.
 pub const EXIT_BAD_SETTINGS: u8 = 112;
@@ -55,11 +55,59 @@ pub struct Identity {
     pub webui_url: Option<String>,
 }
 
-/// The API's listener.
+/// The API's listeners, and who is asked for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// Loopback, until there is authentication. Port 0: any free one.
+    /// Where plain HTTP is listened for, if it is. Loopback unless nobody is asked who they are. Port 0: any free one.
     pub address: SocketAddr,
+    /// False: no plain HTTP.
+    pub plain: bool,
+    /// HTTP over TLS.
+    pub tls: Option<Tls>,
+    /// False: nobody is asked who they are.
+    pub authentication: bool,
+    /// An administrator beside the users.
+    pub credentials: Option<Credentials>,
+    /// How long a token is good.
+    pub token_lifetime: Duration,
+}
+
+/// HTTP over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Port 0: any free one.
+    pub address: SocketAddr,
+    /// PEM: certificate, chain and key.
+    pub keystore: PathBuf,
+}
+
+/// A name and a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+}
+
+impl Http {
+    /// Where the API is reached first of all: plain if there is that, otherwise by TLS.
+    pub fn main_address(&self) -> SocketAddr {
+        match &self.tls {
+            Some(tls) if !self.plain => tls.address,
+            _ => self.address,
+        }
+    }
+
+    /// Every TCP address that is listened on.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.plain.then_some(self.address).into_iter().chain(self.tls.as_ref().map(|tls| tls.address))
+    }
+
+    /// True when nobody from elsewhere can connect.
+    pub fn is_loopback_only(&self) -> bool {
+        self.addresses().all(|address| address.ip().is_loopback())
+    }
 }
 
 /// What decisions depend on.
@@ -127,6 +175,8 @@ pub struct Dns {
     pub port: u16,
     /// The HTTP API's.
     pub http_port: u16,
+    /// For whom other resolvers are asked, beside this machine itself.
+    pub forward_allow: Vec<DnsClients>,
 }
 
 /// Storage that follows its service.
@@ -237,9 +287,14 @@ fn config_file(args: &[String], env: &[(String, String)]) -> Option<PathBuf> {
 
 fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>) -> Result<Config, ConfigError> {
     let node_addresses = node_addresses(&flags, machine, warnings);
-    let dns = Dns { addresses: dns_addresses(&flags, &node_addresses), port: flags.dns_port, http_port: flags.dns_http_port };
-    let http = Http { address: loopback(flags.http_address, flags.http_port)? };
-    let listeners = [http.address.port(), dns.port, dns.http_port];
+    let dns = Dns {
+        addresses: dns_addresses(&flags, &node_addresses),
+        port: flags.dns_port,
+        http_port: flags.dns_http_port,
+        forward_allow: flags.dns_forward_allow.clone(),
+    };
+    let http = http(&flags, warnings)?;
+    let listeners: Vec<u16> = http.addresses().map(|address| address.port()).chain([dns.port, dns.http_port]).collect();
     let ms = Duration::from_millis;
     Ok(Config {
         work_dir: machine.directory.join(flags.work_dir),
@@ -311,15 +366,73 @@ fn dns_addresses(flags: &flags::Flags, node_addresses: &[IpAddr]) -> Vec<IpAddr>
     each_once(flags.dns_address.iter().copied())
 }
 
-fn loopback(address: IpAddr, port: u16) -> Result<SocketAddr, ConfigError> {
-    if !address.is_loopback() {
+/// TLS where nothing else is said.
+const DEFAULT_HTTPS_PORT: u16 = 8443;
+
+fn http(flags: &flags::Flags, warnings: &mut Vec<Warning>) -> Result<Http, ConfigError> {
+    let tls = flags.ssl_keystore_path.clone().map(|keystore| {
+        let address = flags.https_address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        Tls { address: SocketAddr::new(address, flags.https_port.unwrap_or(DEFAULT_HTTPS_PORT)), keystore }
+    });
+    let http = Http {
+        address: SocketAddr::new(flags.http_address, flags.http_port),
+        plain: !flags.disable_http,
+        tls,
+        authentication: flags.authentication,
+        credentials: flags.http_credentials.as_ref().map(credentials).transpose()?,
+        token_lifetime: Duration::from_secs(flags.token_lifetime * 3600),
+    };
+    check_http(&http, flags, warnings)?;
+    Ok(http)
+}
+
+/// The secret itself is in no message.
+fn credentials(given: &Secret) -> Result<Credentials, ConfigError> {
+    match given.reveal().split_once(':') {
+        Some((user, password)) if !user.is_empty() && !password.is_empty() => {
+            Ok(Credentials { user: user.to_owned(), password: password.into() })
+        }
+        _ => Err(ConfigError::setting("--http_credentials", "must be USER:PASSWORD, neither of them empty")),
+    }
+}
+
+fn check_http(http: &Http, flags: &flags::Flags, warnings: &mut Vec<Warning>) -> Result<(), ConfigError> {
+    if !http.plain && http.tls.is_none() {
+        let reason = "without HTTP there must be TLS: give a certificate with --ssl_keystore_path FILE";
+        return Err(ConfigError::setting("--disable_http", reason));
+    }
+    if http.tls.is_none() && flags.https_address.is_some_and(|address| !address.is_loopback()) {
+        let reason = "TLS needs a certificate: give one with --ssl_keystore_path FILE (PEM: certificate, chain and key)";
+        return Err(ConfigError::setting("--https_address", reason));
+    }
+    if http.tls.is_none() && (flags.https_address.is_some() || flags.https_port.is_some()) {
+        warnings.push(Warning("--https_address and --https_port have no effect without --ssl_keystore_path".into()));
+    }
+    if let Some(tls) = &http.tls
+        && http.plain
+        && tls.address.port() != 0
+        && tls.address.port() == http.address.port()
+        && (tls.address.ip() == http.address.ip() || tls.address.ip().is_unspecified() || http.address.ip().is_unspecified())
+    {
+        return Err(ConfigError::setting("--https_port", format!("{} is also the port of plain HTTP (--http_port)", tls.address.port())));
+    }
+    let exposed = http.plain && !http.address.ip().is_loopback();
+    if exposed && http.authentication {
         let reason = format!(
-            "the API cannot listen on {address}: whoever reaches it is root on this machine, and there is no authentication yet. \
-             Listen on 127.0.0.1, and let others in through an SSH tunnel or a proxy that asks who they are"
+            "the API does not listen on {0} without TLS: everybody on the way could read passwords and tokens. Use --https_address {0} with \
+             --ssl_keystore_path FILE and leave --http_address on loopback; or let others in through an SSH tunnel or a proxy",
+            http.address.ip()
         );
         return Err(ConfigError::setting("--http_address", reason));
     }
-    Ok(SocketAddr::new(address, port))
+    if !http.authentication {
+        let who = if http.is_loopback_only() { "everybody on this machine" } else { "EVERYBODY WHO REACHES ITS ADDRESS" };
+        let listed = http.addresses().map(|address| address.to_string()).collect::<Vec<_>>().join(" and ");
+        warnings.push(Warning(format!(
+            "--authentication off: nobody is asked who they are. The API on {listed} gives {who} the rights of root on this machine"
+        )));
+    }
+    Ok(())
 }
 
 fn reserved_ports(given: &[PortSpan], listeners: &[u16]) -> Vec<u16> {
@@ -342,14 +455,17 @@ fn check(config: &Config, warnings: &mut Vec<Warning>) -> Result<(), ConfigError
         return Err(ConfigError::setting("--bridge_mode_ports", reason));
     }
     let taken = |port: u16, by: &str| ConfigError::setting("--dns_http_port", format!("{port} is also the port of {by} there"));
-    if dns.http_port != 0 && dns.http_port == http.address.port() && listens_beside(&dns.addresses, http.address.ip()) {
-        return Err(taken(dns.http_port, "the API (--http_port)"));
+    for (api, flag) in [(http.plain.then_some(http.address), "--http_port"), (http.tls.as_ref().map(|tls| tls.address), "--https_port")] {
+        let Some(api) = api.filter(|api| listens_beside(&dns.addresses, api.ip())) else { continue };
+        if dns.http_port != 0 && dns.http_port == api.port() {
+            return Err(taken(dns.http_port, &format!("the API ({flag})")));
+        }
+        if dns.port != 0 && dns.port == api.port() {
+            return Err(ConfigError::setting("--dns_port", format!("{} is also the port of the API ({flag}) there", dns.port)));
+        }
     }
     if dns.http_port != 0 && dns.http_port == dns.port {
         return Err(taken(dns.http_port, "the name server (--dns_port)"));
-    }
-    if dns.port != 0 && dns.port == http.address.port() && listens_beside(&dns.addresses, http.address.ip()) {
-        return Err(ConfigError::setting("--dns_port", format!("{} is also the port of the API (--http_port) there", dns.port)));
     }
     let ports = &engine.resources.ports;
     if !ports.is_empty() && !ports.iter().any(|span| span.contains(core.bridge_mode_ports)) {

@@ -19,6 +19,7 @@ pub mod step;
 mod tests;
 pub mod timers;
 mod turn;
+pub mod users;
 pub mod validate;
 
 pub use owned::State;

@@ -1,7 +1,12 @@
 //! `xtao serve`: puts the rooms together, in an order in which nothing is served before it is true, and takes them down again.
 //!
-//! Up: the work directory is locked, every address is bound, the state is recovered; then driver, names, API and engine begin. The driver and the
+//! Up: the work directory is locked, every address is bound, the state is recovered; then driver, names, API and engine begin. The unix sockets come
+//! last: who finds one finds a server. The driver and the
 //! name server have threads of their own, so that a busy API starves neither. Down: a signal, or the end of the driver, ends all; tasks keep running.
+
+mod node;
+pub mod sockets;
+pub mod tls;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -11,26 +16,39 @@ use std::{
 };
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
+    task::JoinSet,
 };
 use tracing::{error, info};
 use warp::Filter;
 
 use crate::{
-    api::{self, Api, Info},
-    brick::{self, BrickError, Bricks},
-    cluster::engine::{self, EngineError},
+    api::{
+        self, Api, Identity, Info,
+        identity::{Door, LogSink, Rules},
+        server::Listener,
+    },
+    auth::{
+        gate::{self, Gate},
+        token::TokenKey,
+    },
+    brick::{self, BrickError, Bricks, spool::Spool},
+    cluster::engine::{self, EngineError, access::Access},
     config::{self, Config, PortSpan},
     core,
     model::{
         agent::Attribute,
         app::input::Defaults,
         host_volume::HostVolumeRule,
+        id::Owner,
         resources::{PortRange, Scalar},
     },
-    naming::{self, NamingError},
+    naming::{
+        self, NamingError,
+        clients::{Clients, Network},
+    },
     runtime::{
         driver::{Driver, MAX_WAITING_CALLS, MAX_WAITING_EVENTS},
         handle::Handle,
@@ -38,11 +56,16 @@ use crate::{
     store::{StoreError, embedded::EmbeddedStore, identity::WorkDir},
 };
 
+use self::node::ThisNode;
+
 /// Between two looks at the free space of the pools.
 const POOL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the work directory remembers as its engine.
-const ENGINE: &str = "docker";
+pub const ENGINE: &str = "docker";
+
+/// Connections at once on the administrators' socket. A place of its own: whatever goes on elsewhere, they get in.
+const ADMIN_CONNECTIONS: usize = 64;
 
 type NameRoutes = warp::filters::BoxedFilter<(warp::reply::Response,)>;
 
@@ -67,6 +90,25 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// One of the unix sockets cannot be made.
+    #[error("cannot listen on {path}: {source}", path = path.display())]
+    Socket {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The key for tokens cannot be used.
+    #[error("{0}")]
+    TokenKey(std::io::Error),
+    /// An address that others reach, and nobody who could log in.
+    #[error(
+        "the API cannot listen on {address} yet: nobody could log in. Give a user a password first, with\n    \
+         xtao auth password USER --admin --work_dir {work_dir}\n(which works while the server is stopped), or an administrator with \
+         --http_credentials USER:PASSWORD; or listen on 127.0.0.1"
+    )]
+    Nobody { address: SocketAddr, work_dir: String },
     /// Threads or signal handlers cannot be made.
     #[error("the operating system refuses {what}: {source}")]
     System {
@@ -92,7 +134,7 @@ impl ServerError {
 /// See [`ServerError`]. Whatever the error, containers keep running.
 pub async fn run(config: Config) -> Result<(), ServerError> {
     let work_dir = WorkDir::open(&config.work_dir, ENGINE)?;
-    let listener = bind(config.http.address, "HTTP API", "--http_port").await?;
+    let mut listeners = listeners(&config).await?;
     let dns_http = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.dns.http_port);
     let dns_listener = bind(dns_http, "HTTP API of the name server", "--dns_http_port").await?;
     let store = EmbeddedStore::open(&work_dir)?;
@@ -100,6 +142,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let (call_sender, calls) = mpsc::channel(MAX_WAITING_CALLS);
     let core_settings = core_settings(&config);
     let (driver, handle) = Driver::open(core_settings.clone(), Box::new(store), events, call_sender).await?;
+    somebody_could_log_in(&config, &handle)?;
     let bricks = Arc::new(Bricks::open(brick_settings(&config)).await?);
     tokio::spawn(watch_pools(bricks.clone()));
     let (stop, stopping) = watch::channel(false);
@@ -107,12 +150,29 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let names = naming::start(naming_settings(&config), handle.clone(), stopping.clone()).await?;
     let mut driver_ended = start_driver(driver, stopping.clone())?;
     let engine_settings = engine_settings(&config, &core_settings, &work_dir);
+    let node = this_node(&config, &engine_settings)?;
     let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
     let dns_routes = naming::http::routes(&names);
-    let api = api(&config, &core_settings, handle, dns_routes.clone());
-    let serving = tokio::spawn(api::server::serve(listener, api, stopped(stopping.clone())));
-    tokio::spawn(api::server::serve_filter(dns_listener, dns_routes, api::Limits::default(), stopped(stopping)));
-    info!(http = %config.http.address, work_dir = %config.work_dir.display(), "Serving.");
+    let identity = identity(&config)?;
+    let mut api = api(&config, &core_settings, handle.clone(), identity.clone(), dns_routes.clone());
+    api.nodes = Some(Arc::new(node));
+    let (admin_socket, _admin_file) = unix_socket(&config, Door::Administrators)?;
+    let (users_socket, _users_file) = unix_socket(&config, Door::Users)?;
+    listeners.push((Listener::Unix(admin_socket, Door::Administrators), ADMIN_CONNECTIONS));
+    listeners.push((Listener::Unix(users_socket, Door::Users), api.limits.connections));
+    let mut serving = JoinSet::new();
+    for (listener, connections) in listeners {
+        let mut api = api.clone();
+        api.limits.connections = connections;
+        serving.spawn(api::server::serve(listener, api, stopped(stopping.clone())));
+    }
+    let names_for_all = without_lists(dns_routes, identity.clone(), handle.clone());
+    tokio::spawn(api::server::serve_filter(dns_listener, names_for_all, api::Limits::default(), stopped(stopping)));
+    if identity.is_open(&handle) {
+        info!("No user has a password yet: everybody on this machine is an administrator of the API. See 'xtao auth password'.");
+    }
+    let addresses = config.http.addresses().map(|address| address.to_string()).collect::<Vec<_>>().join(" ");
+    info!(api = %addresses, work_dir = %config.work_dir.display(), "Serving.");
 
     let mut engine_ended = false;
     let outcome = tokio::select! {
@@ -127,7 +187,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     if !engine_ended {
         _ = engine.await;
     }
-    _ = serving.await;
+    while serving.join_next().await.is_some() {}
     if outcome.is_ok()
         && let Ok(Err(error)) = driver_ended.await
     {
@@ -139,6 +199,68 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
 
 async fn bind(address: SocketAddr, what: &'static str, option: &'static str) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address).await.map_err(|source| ServerError::Bind { address, what, option, source })
+}
+
+/// The API's TCP listeners, each with the number of connections it takes at once.
+async fn listeners(config: &Config) -> Result<Vec<(Listener, usize)>, ServerError> {
+    let connections = api::Limits::default().connections;
+    let mut listeners = Vec::new();
+    if config.http.plain {
+        let listener = bind(config.http.address, "HTTP API", "--http_port").await?;
+        listeners.push((Listener::Tcp(listener), connections));
+    }
+    if let Some(tls) = &config.http.tls {
+        let acceptor = tls::acceptor(&tls.keystore)?;
+        let listener = bind(tls.address, "HTTPS API", "--https_port").await?;
+        listeners.push((Listener::Tls(listener, acceptor), connections));
+    }
+    Ok(listeners)
+}
+
+fn unix_socket(config: &Config, door: Door) -> Result<(UnixListener, sockets::Bound), ServerError> {
+    let name = if door == Door::Users { sockets::USERS_SOCKET } else { sockets::ADMIN_SOCKET };
+    sockets::bind(&config.work_dir, door).map_err(|source| ServerError::Socket { path: config.work_dir.join(name), source })
+}
+
+/// Others than this machine's are let in only when there is somebody to let in.
+fn somebody_could_log_in(config: &Config, handle: &Handle) -> Result<(), ServerError> {
+    let http = &config.http;
+    let exposed = http.addresses().find(|address| !address.ip().is_loopback());
+    match exposed.filter(|_| http.authentication && http.credentials.is_none() && handle.view().tables.passwords == 0) {
+        Some(address) => Err(ServerError::Nobody { address, work_dir: config.work_dir.display().to_string() }),
+        None => Ok(()),
+    }
+}
+
+fn identity(config: &Config) -> Result<Arc<Identity>, ServerError> {
+    let http = &config.http;
+    let key = TokenKey::load(&config.work_dir).map_err(ServerError::TokenKey)?;
+    let credentials = http
+        .credentials
+        .as_ref()
+        .map(|given| gate::Credentials { user: Owner::new(given.user.as_str()), password: given.password.reveal().to_owned() });
+    let rules = Rules { authentication: http.authentication, loopback_only: http.is_loopback_only() };
+    Ok(Arc::new(Identity::new(rules, Gate::new(key, http.token_lifetime, credentials), Arc::new(LogSink))))
+}
+
+/// The name server's own HTTP port asks nobody who they are, as Mesos-DNS' does: it tells of a name what the name server tells anyone anyway. Lists
+/// of all names would tell more, namely who has what; they end with the first password. (The API has them too, for who may see them.)
+fn without_lists(names: NameRoutes, identity: Arc<Identity>, handle: Handle) -> NameRoutes {
+    let open = warp::any()
+        .and_then(move || {
+            let is_open = identity.is_open(&handle);
+            async move { if is_open { Ok(()) } else { Err(warp::reject()) } }
+        })
+        .untuple_one();
+    let refused = warp::path!("v1" / "enumerate").or(warp::path!("v1" / "axfr")).unify().map(|| {
+        let text = "{\"message\":\"lists of all names are served by the API alone, under /mesos_dns/v1, since there are users\"}\n";
+        warp::http::Response::builder()
+            .status(warp::http::StatusCode::FORBIDDEN)
+            .header("content-type", "application/json")
+            .body(text.into())
+            .unwrap_or_default()
+    });
+    open.and(names.clone()).or(refused).unify().or(names).unify().boxed()
 }
 
 fn failed(what: &str) -> StoreError {
@@ -186,8 +308,12 @@ async fn asked_to_end() -> Result<(), ServerError> {
     Ok(())
 }
 
-fn api(config: &Config, core: &core::Settings, handle: Handle, names: NameRoutes) -> Api {
-    let mut info = Info::new(&config.identity.hostname, config.http.address.port(), core);
+fn api(config: &Config, core: &core::Settings, handle: Handle, identity: Arc<Identity>, names: NameRoutes) -> Api {
+    let http = &config.http;
+    let mut info = Info::new(&config.identity.hostname, http.main_address().port(), core);
+    info.https = !http.plain;
+    info.http_config.insert("http_port".into(), http.plain.then(|| http.address.port()).into());
+    info.http_config.insert("https_port".into(), http.tls.as_ref().map(|tls| tls.address.port()).into());
     info.framework_name.clone_from(&config.identity.framework_name);
     info.marathon_config.insert("framework_name".into(), config.identity.framework_name.as_str().into());
     info.hosts.extend(config.engine.node_addresses.iter().map(ToString::to_string));
@@ -195,6 +321,7 @@ fn api(config: &Config, core: &core::Settings, handle: Handle, names: NameRoutes
         info.marathon_config.insert("webui_url".into(), url.as_str().into());
     }
     let mut api = Api::new(handle, info);
+    api.identity = identity;
     api.extra.push(warp::path("mesos_dns").and(names).boxed());
     api
 }
@@ -227,10 +354,21 @@ fn core_settings(config: &Config) -> core::Settings {
 fn naming_settings(config: &Config) -> naming::Settings {
     let listen = config.dns.addresses.iter().map(|address| SocketAddr::new(*address, config.dns.port)).collect();
     let mut names = naming::Settings::new(config.identity.framework_name.clone(), config.engine.node_addresses.clone(), listen);
-    names.leader_port = config.http.address.port();
-    names.framework_port = Some(config.http.address.port());
+    names.leader_port = config.http.main_address().port();
+    names.framework_port = Some(config.http.main_address().port());
     names.http_port = config.dns.http_port;
+    names.forward_allow = dns_clients(&config.dns.forward_allow);
     names
+}
+
+fn dns_clients(allowed: &[config::DnsClients]) -> Clients {
+    let networks = allowed.iter().filter_map(|clients| match clients {
+        config::DnsClients::Network { address, prefix } => Some(Network::new(*address, *prefix)),
+        config::DnsClients::Any | config::DnsClients::Attached => None,
+    });
+    let any = allowed.contains(&config::DnsClients::Any);
+    let attached = allowed.contains(&config::DnsClients::Attached);
+    Clients { any, attached, networks: networks.collect() }
 }
 
 fn brick_settings(config: &Config) -> brick::Settings {
@@ -260,6 +398,15 @@ fn engine_settings(config: &Config, core: &core::Settings, work_dir: &WorkDir) -
     engine.host_volume_allow = paths(&core.host_volumes.allow);
     engine.host_volume_deny = paths(&core.host_volumes.deny);
     engine
+}
+
+fn this_node(config: &Config, engine: &engine::Settings) -> Result<ThisNode, BrickError> {
+    Ok(ThisNode {
+        agent: engine.agent_id.clone(),
+        addresses: engine.node_addresses.clone(),
+        access: Arc::new(Access::new(engine)),
+        spool: Spool::open(&config.work_dir, config.bricks.reserve)?,
+    })
 }
 
 /// The administrator's rule, and our own directories, which nobody can open.

@@ -1,9 +1,10 @@
 //! A request taken apart: the path without its decorations, the query, and a body that is read only when a route wants it, up to a limit.
 
-use std::{net::SocketAddr, pin::Pin};
+use std::pin::Pin;
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
+use hyper::upgrade::OnUpgrade;
 use serde_json::Value;
 use tokio::sync::watch;
 use warp::{
@@ -16,6 +17,8 @@ use warp::{
 
 use super::{
     error::ApiError,
+    identity::{Asked, Source, Who},
+    patience::{Hold, Patience},
     query::{Query, decode},
 };
 
@@ -23,9 +26,23 @@ use super::{
 #[derive(Clone)]
 pub struct Peer {
     /// The client.
-    pub address: SocketAddr,
+    pub source: Source,
+    /// Who that is: found out once for each request.
+    pub asked: Asked,
     /// Becomes true when the server is to stop: streams end then.
     pub closing: watch::Receiver<bool>,
+    /// May the connection be silent?
+    pub patience: Patience,
+}
+
+impl Peer {
+    /// The client's address, without its port; `unix` for a unix socket.
+    pub fn client_ip(peer: Option<&Self>) -> String {
+        match peer {
+            None => "unknown".into(),
+            Some(peer) => peer.source.address().map_or_else(|| "unix".into(), |address| address.to_string()),
+        }
+    }
 }
 
 /// One request.
@@ -40,6 +57,10 @@ pub struct Call {
     pub headers: HeaderMap,
     /// Where it came from; `None` without a connection.
     pub peer: Option<Peer>,
+    /// Who sent it, as soon as that was found out.
+    pub who: Option<Who>,
+    /// The connection itself, for a request that wants to go on in another protocol.
+    pub upgrade: Option<OnUpgrade>,
     path: String,
     body: Body,
     body_bytes_max: usize,
@@ -55,13 +76,16 @@ pub fn filter(body_bytes_max: usize) -> impl Filter<Extract = (Call,), Error = R
         .and(query)
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<Peer>())
+        .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::body::stream().map(boxed))
-        .map(move |method, path: warp::path::FullPath, query: String, headers, peer, body| Call {
+        .map(move |method, path: warp::path::FullPath, query: String, headers, peer, upgrade, body| Call {
             method,
             segments: segments(path.as_str()),
             query: Query::read(&query),
             headers,
             peer,
+            who: None,
+            upgrade,
             path: path.as_str().to_owned(),
             body,
             body_bytes_max,
@@ -92,7 +116,12 @@ impl Call {
 
     /// The client's address, without its port.
     pub fn client_ip(&self) -> String {
-        self.peer.as_ref().map_or_else(|| "unknown".into(), |peer| peer.address.ip().to_string())
+        Peer::client_ip(self.peer.as_ref())
+    }
+
+    /// True when it came by TLS.
+    pub fn is_tls(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| matches!(peer.source, Source::Tls(_)))
     }
 
     /// True for GET and for HEAD, which is answered the same; hyper leaves the body away.
@@ -108,7 +137,27 @@ impl Call {
     /// `http://host:port` as the client knows us.
     pub fn base(&self, otherwise: &str) -> String {
         let host = self.headers.get(HOST).and_then(|host| host.to_str().ok());
-        host.map_or_else(|| otherwise.to_owned(), |host| format!("http://{host}"))
+        let scheme = if self.is_tls() { "https" } else { "http" };
+        host.map_or_else(|| otherwise.to_owned(), |host| format!("{scheme}://{host}"))
+    }
+
+    /// From now on the connection may be silent.
+    pub fn hold(&self) -> Option<Hold> {
+        self.peer.as_ref().map(|peer| peer.patience.hold())
+    }
+
+    /// Becomes true when the server is to stop. A request without a connection has nobody to tell it; it ends with its reader.
+    pub fn closing(&self) -> watch::Receiver<bool> {
+        self.peer.as_ref().map_or_else(|| watch::channel(false).1, |peer| peer.closing.clone())
+    }
+
+    /// The next piece of the body; `None`: that was all.
+    ///
+    /// # Errors
+    /// 400: it broke off.
+    pub async fn piece(&mut self) -> Option<Result<Bytes, ApiError>> {
+        let piece = self.body.next().await?;
+        Some(piece.map_err(|error| ApiError::bad(format!("the body could not be read: {error}"))))
     }
 
     /// The body as JSON. Nesting is limited to 128 levels by the reader.
@@ -136,8 +185,8 @@ impl Call {
             return Err(too_large());
         }
         let mut body = Vec::new();
-        while let Some(part) = self.body.next().await {
-            let part = part.map_err(|error| ApiError::bad(format!("the body could not be read: {error}")))?;
+        while let Some(part) = self.piece().await {
+            let part = part?;
             if body.len() + part.len() > max {
                 return Err(too_large());
             }

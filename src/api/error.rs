@@ -6,13 +6,13 @@
 use serde_json::{Value, json};
 use warp::http::{
     HeaderName, HeaderValue, Method, StatusCode,
-    header::{ALLOW, RETRY_AFTER},
+    header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use super::{Response, answer};
 use crate::{
     model::request::{RequestError, Violation},
-    runtime::handle::SubmitError,
+    runtime::{handle::SubmitError, node::NodeError},
 };
 
 /// A refusal on its way to the client.
@@ -104,6 +104,16 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, "1")
     }
 
+    /// 401 with what may be tried.
+    pub fn unauthorized(message: impl Into<String>, challenge: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, message).with(WWW_AUTHENTICATE, challenge)
+    }
+
+    /// 429: not before `wait` is over.
+    pub fn too_many(message: impl Into<String>, wait: std::time::Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, &wait.as_secs().max(1).to_string())
+    }
+
     /// The response that says so.
     pub fn response(&self) -> Response {
         let mut response = answer::json(self.status, &self.body);
@@ -113,7 +123,8 @@ impl ApiError {
         response
     }
 
-    fn with(mut self, name: HeaderName, value: &str) -> Self {
+    /// With a header.
+    pub fn with(mut self, name: HeaderName, value: &str) -> Self {
         self.header = HeaderValue::from_str(value).ok().map(|value| (name, value));
         self
     }
@@ -138,9 +149,14 @@ impl From<RequestError> for ApiError {
         use RequestError as E;
         let text = error.to_string();
         match error {
-            E::NoApp(_) | E::NoVersion(..) | E::NoTask(_) | E::NoDeployment(_) | E::NotQueued(_) | E::NoPort(_) | E::NoBrick(_) => {
-                Self::not_found(text)
-            }
+            E::NoApp(_)
+            | E::NoVersion(..)
+            | E::NoTask(_)
+            | E::NoDeployment(_)
+            | E::NotQueued(_)
+            | E::NoPort(_)
+            | E::NoBrick(_)
+            | E::NoUser(_) => Self::not_found(text),
             E::AppExists(_) | E::Conflict(_) => Self::new(StatusCode::CONFLICT, text),
             E::Locked(deployments) => {
                 let mut error = Self::new(StatusCode::CONFLICT, text);
@@ -152,6 +168,20 @@ impl From<RequestError> for ApiError {
             E::Unprocessable(_) => Self::unprocessable(text),
             E::Bad(_) => Self::bad(text),
             E::ServicePortsExhausted(..) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, text),
+        }
+    }
+}
+
+impl From<NodeError> for ApiError {
+    fn from(error: NodeError) -> Self {
+        let text = error.to_string();
+        match error {
+            NodeError::Missing(_) => Self::not_found(text),
+            NodeError::Conflict(_) => Self::new(StatusCode::CONFLICT, text),
+            NodeError::Unacceptable(_) => Self::unprocessable(text),
+            NodeError::NoRoom(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, text),
+            NodeError::Unavailable(_) => Self::unavailable(text),
+            NodeError::Failed(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, text),
         }
     }
 }

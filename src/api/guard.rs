@@ -16,29 +16,33 @@ use warp::{
     },
 };
 
-use super::{Info, error::ApiError};
+use super::{Info, call::Peer, error::ApiError, identity::Source};
 
 /// Rejects what [`check`] refuses. Our own routes ask [`check`] again and answer; filters mounted beside them are not even asked.
 pub fn filter(info: Arc<Info>) -> BoxedFilter<()> {
     warp::method()
         .and(warp::header::headers_cloned())
-        .and_then(move |method: Method, headers: HeaderMap| {
-            let allowed = check(&info, &method, &headers).map_err(|_| warp::reject());
+        .and(warp::ext::optional::<Peer>())
+        .and_then(move |method: Method, headers: HeaderMap, peer: Option<Peer>| {
+            let is_tls = peer.is_some_and(|peer| matches!(peer.source, Source::Tls(_)));
+            let allowed = check(&info, is_tls, &method, &headers).map_err(|_| warp::reject());
             std::future::ready(allowed)
         })
         .untuple_one()
         .boxed()
 }
 
+/// By TLS the certificate has told the client whom it speaks to, and credentials are asked for: any name will do there.
+///
 /// # Errors
 /// 403 with what is wrong.
-pub fn check(info: &Info, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+pub fn check(info: &Info, is_tls: bool, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
     let forbidden = |text: String| Err(ApiError::new(StatusCode::FORBIDDEN, text));
     // Only HTTP/1.0 comes without, and no browser speaks it.
     let host = match headers.get(HOST) {
         None => None,
         Some(host) => match host.to_str() {
-            Ok(host) if is_ours(info, host) => Some(host),
+            Ok(host) if is_tls || is_ours(info, host) => Some(host),
             _ => return forbidden(format!("'{}' is not a name of this server", String::from_utf8_lossy(host.as_bytes()))),
         },
     };
@@ -78,7 +82,7 @@ mod tests {
         info.hosts.push("compute.example".into());
         info.origins.push("https://console.example".into());
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        check(&info, &method, &headers).is_ok()
+        check(&info, false, &method, &headers).is_ok()
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The accept loop: connections, their limits and their end.
 //!
-//! HTTP/1.1 without TLS, as Marathon's plain port. warp's own server has neither limits nor time-outs, so only its service is used. A connection is
+//! HTTP/1.1 over TCP, TLS and unix sockets alike. warp's own server has neither limits nor time-outs, so only its service is used. A connection is
 //! closed when nothing has been sent or received for [`Limits::idle`](super::Limits::idle): that covers clients that say nothing, that never finish
-//! their headers or body, and that never read their answer. Event streams live on through their signs of life.
+//! their headers or body, and that never read their answer. Event streams live on through their signs of life; other connections that may be silent
+//! hold their `patience`. A connection that goes on in another protocol (`Upgrade`) leaves this loop and gives its place back: what runs on it has
+//! limits of its own.
 
 use std::{
     io,
@@ -18,29 +20,60 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::{Instant, Sleep},
 };
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 use warp::filters::BoxedFilter;
 
-use super::{Api, Limits, Response, call::Peer, routes};
+use super::{
+    Api, Limits, Response,
+    call::Peer,
+    identity::{Door, Source},
+    patience::Patience,
+    routes,
+};
+use crate::auth::accounts;
 
 /// After an error of `accept` that is not about one connection (no file descriptors left), the next attempt waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where connections come from.
+pub enum Listener {
+    /// Plain HTTP.
+    Tcp(TcpListener),
+    /// HTTP over TLS.
+    Tls(TcpListener, TlsAcceptor),
+    /// A unix socket: the peer's account comes with the connection.
+    Unix(UnixListener, Door),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
 /// Serves until `shutdown` is done; then connections get [`Limits::drain`] to finish, and event streams end at once.
-pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()>) {
+pub async fn serve(listener: impl Into<Listener>, api: Api, shutdown: impl Future<Output = ()>) {
     let limits = api.limits;
     serve_filter(listener, routes(api), limits, shutdown).await;
 }
 
-/// Serves any filter in the same way and within the same limits.
-pub async fn serve_filter(listener: TcpListener, filter: BoxedFilter<(Response,)>, limits: Limits, shutdown: impl Future<Output = ()>) {
+/// Serves any filter in the same way and within the same limits, which are each listener's own: a crowd at one door does not close the others.
+pub async fn serve_filter(
+    listener: impl Into<Listener>,
+    filter: BoxedFilter<(Response,)>,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
+    let listener = listener.into();
     let places = Arc::new(Semaphore::new(limits.connections));
     let (stop, closing) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -50,9 +83,8 @@ pub async fn serve_filter(listener: TcpListener, filter: BoxedFilter<(Response,)
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            (place, stream, address) = accept(&listener, &places) => {
-                let peer = Peer { address, closing: closing.clone() };
-                connections.spawn(connection(stream, peer, filter.clone(), limits, place));
+            (place, caller) = accept(&listener, &places) => {
+                connections.spawn(receive(caller, closing.clone(), filter.clone(), limits, place));
             }
         }
     }
@@ -66,13 +98,27 @@ pub async fn serve_filter(listener: TcpListener, filter: BoxedFilter<(Response,)
     connections.shutdown().await;
 }
 
+/// Somebody who has just connected.
+enum Caller {
+    Tcp(TcpStream, Source),
+    Tls(TcpStream, Source, TlsAcceptor),
+    Unix(UnixStream, Door),
+}
+
 /// The next connection that there is a place for.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (Option<OwnedSemaphorePermit>, TcpStream, std::net::SocketAddr) {
+async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> (Option<OwnedSemaphorePermit>, Caller) {
     // The semaphore is never closed.
     let place = places.clone().acquire_owned().await.ok();
     loop {
-        match listener.accept().await {
-            Ok((stream, address)) => return (place, stream, address),
+        let accepted = match listener {
+            Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, address)| Caller::Tcp(stream, Source::Tcp(address))),
+            Listener::Tls(tcp, acceptor) => {
+                tcp.accept().await.map(|(stream, address)| Caller::Tls(stream, Source::Tls(address), acceptor.clone()))
+            }
+            Listener::Unix(unix, door) => unix.accept().await.map(|(stream, _)| Caller::Unix(stream, *door)),
+        };
+        match accepted {
+            Ok(caller) => return (place, caller),
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
             Err(error) => {
                 warn!(%error, "No connection can be accepted.");
@@ -82,10 +128,66 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (Option<Owne
     }
 }
 
-async fn connection(stream: TcpStream, peer: Peer, filter: BoxedFilter<(Response,)>, limits: Limits, place: Option<OwnedSemaphorePermit>) {
-    let _place = place;
-    // Without it small answers may wait for an acknowledgement; with it failing they are only slower.
-    _ = stream.set_nodelay(true);
+/// Any kind of connection: one kind for all keeps the service compiled once.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// From a connection to its first request: greets by TLS, or finds out whose process it is.
+async fn receive(
+    caller: Caller,
+    closing: watch::Receiver<bool>,
+    filter: BoxedFilter<(Response,)>,
+    limits: Limits,
+    place: Option<OwnedSemaphorePermit>,
+) {
+    // Without nodelay small answers may wait for an acknowledgement; with it failing they are only slower.
+    let (stream, source): (Box<dyn Stream>, Source) = match caller {
+        Caller::Tcp(stream, source) => {
+            _ = stream.set_nodelay(true);
+            keep_alive(&stream);
+            (Box::new(stream), source)
+        }
+        Caller::Tls(stream, source, acceptor) => {
+            _ = stream.set_nodelay(true);
+            keep_alive(&stream);
+            match tokio::time::timeout(limits.header_time, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => (Box::new(stream), source),
+                Ok(Err(error)) => return debug!(%error, ?source, "No TLS."),
+                Err(_) => return debug!(?source, "No TLS in time."),
+            }
+        }
+        Caller::Unix(stream, door) => match whose(&stream, door).await {
+            Ok(source) => (Box::new(stream), source),
+            Err(error) => return warn!(%error, "A peer on a unix socket cannot be told."),
+        },
+    };
+    connection(stream, &source, closing, filter, limits).await;
+    drop(place);
+}
+
+/// A client that is gone without a word is noticed, also on a connection that may be silent.
+fn keep_alive(stream: &TcpStream) {
+    let often = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+    // Without it such a connection only stays longer.
+    _ = SockRef::from(stream).set_tcp_keepalive(&often);
+}
+
+/// The account at the other end, as of the moment of its connect.
+async fn whose(stream: &UnixStream, door: Door) -> io::Result<Source> {
+    let uid = stream.peer_cred()?.uid();
+    // The system's database may be somewhere on the network.
+    let account = tokio::task::spawn_blocking(move || accounts::name_of(uid)).await.map_err(io::Error::other)?;
+    Ok(Source::Unix { door, uid, account })
+}
+
+async fn connection(
+    stream: Box<dyn Stream>,
+    source: &Source,
+    mut closing: watch::Receiver<bool>,
+    filter: BoxedFilter<(Response,)>,
+    limits: Limits,
+) {
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
@@ -94,13 +196,20 @@ async fn connection(stream: TcpStream, peer: Peer, filter: BoxedFilter<(Response
         .max_buf_size(limits.header_bytes)
         .max_headers(limits.headers);
     let service = TowerToHyperService::new(warp::service(filter));
-    let mut closing = peer.closing.clone();
+    let requests_closing = closing.clone();
+    let patience = Patience::default();
+    let requests_patience = patience.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(Peer {
+            source: source.clone(),
+            closing: requests_closing.clone(),
+            asked: Arc::default(),
+            patience: requests_patience.clone(),
+        });
         hyper::service::Service::call(&service, request)
     });
-    let io = TokioIo::new(Idle::new(stream, limits.idle));
-    let connection = builder.serve_connection(io, service);
+    let io = TokioIo::new(Idle::new(stream, limits.idle, patience));
+    let connection = builder.serve_connection_with_upgrades(io, service);
     tokio::pin!(connection);
     let told_to_end = async { _ = closing.wait_for(|closing| *closing).await };
     let ended = tokio::select! {
@@ -115,18 +224,21 @@ async fn connection(stream: TcpStream, peer: Peer, filter: BoxedFilter<(Response
     }
 }
 
-/// A stream that fails when nothing has moved for a while.
+/// A stream that fails when nothing has moved for a while. With [`Patience`] it fails only when what is sent is not taken.
 struct Idle<S> {
     stream: S,
     limit: Duration,
+    patience: Patience,
     moved_at: Instant,
+    /// Since when something waits to be sent.
+    stuck_since: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl<S> Idle<S> {
-    fn new(stream: S, limit: Duration) -> Self {
+    fn new(stream: S, limit: Duration, patience: Patience) -> Self {
         let now = Instant::now();
-        Self { stream, limit, moved_at: now, alarm: Box::pin(tokio::time::sleep_until(now + limit)) }
+        Self { stream, limit, patience, moved_at: now, stuck_since: None, alarm: Box::pin(tokio::time::sleep_until(now + limit)) }
     }
 
     /// What an operation came to; one that has to wait fails when it has been too long. The alarm is set anew only when it goes off.
@@ -137,12 +249,25 @@ impl<S> Idle<S> {
         }
         loop {
             ready!(self.alarm.as_mut().poll(context));
-            let due = self.moved_at + self.limit;
-            if due <= Instant::now() {
+            let now = Instant::now();
+            let since = if self.patience.is_held() { self.stuck_since.unwrap_or(now) } else { self.moved_at };
+            let due = since + self.limit;
+            if due <= now {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             self.alarm.as_mut().reset(due);
         }
+    }
+}
+
+impl<S> Idle<S> {
+    fn watch_write<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stuck_since = None;
+        } else {
+            self.stuck_since.get_or_insert_with(Instant::now);
+        }
+        self.watch(context, outcome)
     }
 }
 
@@ -156,12 +281,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Idle<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Idle<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch(context, outcome)
+        self.watch_write(context, outcome)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.watch(context, outcome)
+        self.watch_write(context, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -210,6 +335,21 @@ mod tests {
         let (address, _stop, _server) = listening(Limits { idle: Duration::from_millis(20), ..Limits::default() }).await;
         assert_eq!(exchange(address, "").await, "");
         assert_eq!(exchange(address, "GET /ping HTTP/1.1\r\nHost: loc").await, "");
+    }
+
+    #[tokio::test]
+    async fn a_held_connection_may_be_silent_but_must_take_what_is_sent() {
+        let limit = Duration::from_millis(20);
+        let (ours, _theirs) = tokio::io::duplex(8);
+        let patience = Patience::default();
+        let hold = patience.hold();
+        let mut idle = Idle::new(ours, limit, patience);
+        let silence = tokio::time::timeout(limit * 5, idle.read_u8()).await;
+        assert!(silence.is_err(), "it was cut: {silence:?}");
+        let stuck = idle.write_all(&[0; 100]).await.unwrap_err();
+        assert_eq!(stuck.kind(), io::ErrorKind::TimedOut);
+        drop(hold);
+        assert_eq!(idle.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

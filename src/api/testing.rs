@@ -31,8 +31,15 @@ use crate::{
         resources::Scalar,
         time::Timestamp,
     },
-    runtime::handle::{Handle, Published, Submission},
+    runtime::{
+        handle::{Handle, Published, Submission},
+        node::NodeAccess,
+    },
 };
+
+mod node;
+
+pub use node::Node;
 
 /// A fixed moment, `seconds` after it.
 pub fn at(seconds: i64) -> Timestamp {
@@ -235,6 +242,12 @@ impl Server {
         Self { routes: routes(api.clone()), api, requests }
     }
 
+    /// From now on these rules hold.
+    pub fn set_identity(&mut self, identity: super::Identity) {
+        self.api.identity = Arc::new(identity);
+        self.routes = routes(self.api.clone());
+    }
+
     /// `line` is a method and a path; a body that is given is sent as JSON.
     pub async fn ask(&self, line: &str, body: &str) -> Answer {
         self.ask_with(line, &[("host", "localhost:8080"), ("content-type", "application/json")], body).await
@@ -254,6 +267,32 @@ impl Server {
         let response = hyper::service::Service::call(&service, request).await.unwrap();
         let (head, body) = response.into_parts();
         Answer { status: head.status, headers: head.headers, body: collect(body).await }
+    }
+}
+
+/// A client of the routes that is independent of its [`Server`].
+pub struct Service(BoxedFilter<(super::Response,)>);
+
+impl Service {
+    pub async fn ask(&self, line: &str) -> Answer {
+        let (method, uri) = line.split_once(' ').unwrap();
+        let request = HttpRequest::builder().method(method).uri(uri).header("host", "localhost").body(String::new()).unwrap();
+        let service = TowerToHyperService::new(warp::service(self.0.clone()));
+        let response = hyper::service::Service::call(&service, request).await.unwrap();
+        let (head, body) = response.into_parts();
+        Answer { status: head.status, headers: head.headers, body: collect(body).await }
+    }
+}
+
+impl Server {
+    /// Wires a node.
+    pub fn set_nodes(&mut self, nodes: Arc<dyn NodeAccess>) {
+        self.api.nodes = Some(nodes);
+        self.routes = routes(self.api.clone());
+    }
+
+    pub fn service(&self) -> Service {
+        Service(self.routes.clone())
     }
 }
 
@@ -286,7 +325,7 @@ impl Answer {
     /// Status, the headers that depend on the request, and the body, for snapshots.
     pub fn show(&self) -> String {
         let mut text = format!("{}\n", self.status);
-        for name in ["allow", "content-type", "location", "marathon-deployment-id", "retry-after"] {
+        for name in ["allow", "content-type", "location", "marathon-deployment-id", "retry-after", "www-authenticate"] {
             if let Some(value) = self.headers.get(name) {
                 text += &format!("{name}: {}\n", value.to_str().unwrap());
             }
@@ -377,6 +416,11 @@ impl Driver {
             Request::ReleaseBrick { brick, .. } | Request::FenceBrick { brick, .. } => {
                 let found = self.world.view.tables.bricks.contains_key(&brick);
                 if found { Ok(Reply::Done) } else { Err(RequestError::NoBrick(brick)) }
+            }
+            Request::PutUser { .. } => Ok(Reply::Done),
+            Request::RemoveUser { name } => {
+                let found = self.world.view.tables.users.contains_key(&name);
+                if found { Ok(Reply::Done) } else { Err(RequestError::NoUser(name)) }
             }
         }
     }

@@ -18,17 +18,26 @@ use crate::model::{
 };
 
 mod apps;
+mod auth;
+mod backup;
 mod bricks;
 mod deployments;
 mod events;
+mod exec;
 mod groups;
 mod info;
+mod known;
+mod logs;
+mod nodes;
 mod ports;
 mod queue;
 mod tasks;
 
 /// Answers any request, in time.
 pub async fn answer(api: Api, call: Call) -> Response {
+    if takes_long(&call) {
+        return route(&api, call).await.unwrap_or_else(|error| error.response());
+    }
     let in_time = tokio::time::timeout(api.limits.request_time, route(&api, call)).await;
     let late = || {
         let seconds = api.limits.request_time.as_secs();
@@ -37,15 +46,27 @@ pub async fn answer(api: Api, call: Call) -> Response {
     in_time.unwrap_or_else(|_| late()).unwrap_or_else(|error| error.response())
 }
 
-async fn route(api: &Api, call: Call) -> ApiResult {
-    guard::check(&api.info, &call.method, &call.headers)?;
+/// Requests whose duration depends on how much data there is. What they wait for has limits of its own.
+fn takes_long(call: &Call) -> bool {
+    matches!(call.segments.iter().map(String::as_str).collect::<Vec<_>>()[..], ["v2", "bricks", _, "backup"])
+}
+
+async fn route(api: &Api, mut call: Call) -> ApiResult {
+    guard::check(&api.info, call.is_tls(), &call.method, &call.headers)?;
     let segments = call.segments.clone();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
-        ["ping"] => ping(&call),
+        ["ping"] => return ping(&call),
+        ["v2", "auth", "token"] => return auth::token(api, &call).await,
+        _ => identity::ask(api, &mut call).await?,
+    }
+    match segments.as_slice() {
+        ["v2", "auth", rest @ ..] => auth::route(api, call, rest).await,
         ["v2", "apps", rest @ ..] => apps::route(api, call, rest).await,
         ["v2", "deployments", rest @ ..] => deployments::route(api, call, rest).await,
         ["v2", "groups", rest @ ..] => groups::route(api, &call, rest),
+        ["v2", "tasks", task, "logs"] => logs::route(api, &call, task).await,
+        ["v2", "tasks", task, "exec"] => exec::route(api, call, task).await,
         ["v2", "tasks", rest @ ..] => tasks::route(api, call, rest).await,
         ["v2", "queue", rest @ ..] => queue::route(api, call, rest).await,
         ["v2", "events"] => events::route(api, &call),
@@ -53,7 +74,9 @@ async fn route(api: &Api, call: Call) -> ApiResult {
         ["v2", "leader"] => info::leader(api, &call),
         ["v2", "plugins", rest @ ..] => info::plugins(&call, rest),
         ["v2", "ports", rest @ ..] => ports::route(api, call, rest).await,
+        ["v2", "bricks", name, "backup"] => backup::route(api, call, name).await,
         ["v2", "bricks", rest @ ..] => bricks::route(api, call, rest).await,
+        ["v2", "nodes"] => nodes::route(api, &call).await,
         _ => Err(ApiError::no_route()),
     }
 }
@@ -213,6 +236,11 @@ mod tests {
         "1066",
         "bricks",
         "fence",
+        "backup",
+        "nodes",
+        "logs",
+        "exec",
+        "web.instance-00000000-0000-0000-0000-000000000001._app.1",
         "web",
         "shop",
         "events",
@@ -242,6 +270,9 @@ mod tests {
         "?host=*",
         "?id=%ff&cmd=",
         "?partialUpdate=false",
+        "?stream=stderr&tail=5&follow=true",
+        "?tail=-1&since=never",
+        "?freeze=true",
     ];
 
     /// Pieces of real requests, shuffled, and pure noise.

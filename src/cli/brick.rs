@@ -171,11 +171,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let tokens = Tokens::of_user();
     let connect = || reach.connect(Role::Admin, LogIn::IfNeeded, &tokens);
     match command {
-        Command::List { server, json } => {
+        Command::List { json } => {
             let answer = connect().await?.call(Method::GET, "/v2/bricks", None).await?;
             say(&if json { pretty(&answer) } else { show::table(&answer) });
         }
-        Command::Show { name, server, json } => {
+        Command::Show { name, json } => {
             let answer = connect().await?.call(Method::GET, &path(&name)?, None).await?;
             say(&if json { pretty(&answer) } else { show::one(&answer) });
         }

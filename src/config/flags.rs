@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 
 use super::{
     marathon::{NO_MEANING, REFUSED, Takes},
-    values::{self, Attribute, PortSpan, ResourceOverride},
+    values::{self, Attribute, DnsClients, PortSpan, ResourceOverride, Secret},
 };
 
 /// Flags as given, or their defaults; each right by itself. What must hold between them is checked when they become a
@@ -35,13 +35,43 @@ pub struct Flags {
     #[arg(long, value_name = "NAME", default_value = "marathon", value_parser = values::label, help_heading = GENERAL)]
     pub framework_name: String,
 
-    /// Address of the API. Only loopback addresses for now: whoever reaches the API is root on this machine, and there is no authentication yet.
+    /// Address of the API over plain HTTP. A loopback address: passwords and tokens can be read on the way. For others see --https_address.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = values::address, help_heading = HTTP)]
     pub http_address: IpAddr,
 
-    /// TCP port of the API; 0 takes any free one.
+    /// TCP port of the API over plain HTTP; 0 takes any free one.
     #[arg(long, value_name = "PORT", default_value_t = 8080, help_heading = HTTP)]
     pub http_port: u16,
+
+    /// No plain HTTP: the API by TLS and through the unix sockets only.
+    #[arg(long, overrides_with = "http", help_heading = HTTP)]
+    pub disable_http: bool,
+
+    /// Address of the API by TLS. Others than loopback need users with a password first ('xtao auth password'), or --http_credentials.
+    /// Default: 127.0.0.1.
+    #[arg(long, value_name = "ADDRESS", value_parser = values::address, help_heading = HTTP)]
+    pub https_address: Option<IpAddr>,
+
+    /// TCP port of the API by TLS; 0 takes any free one. Default: 8443.
+    #[arg(long, value_name = "PORT", help_heading = HTTP)]
+    pub https_port: Option<u16>,
+
+    /// File with the certificate, its chain and its key as PEM; turns TLS on. (Marathon's Java keystores are not read: convert them.)
+    #[arg(long, value_name = "FILE", help_heading = HTTP)]
+    pub ssl_keystore_path: Option<PathBuf>,
+
+    /// An administrator beside the users, as USER:PASSWORD; from then on credentials are required. Others on the machine can read flags: give it
+    /// as MARATHON_HTTP_CREDENTIALS, or in a configuration file that only its owner may read.
+    #[arg(long, value_name = "USER:PASSWORD", hide_env_values = true, help_heading = HTTP)]
+    pub http_credentials: Option<Secret>,
+
+    /// off: nobody is asked who they are, and whoever reaches the API may do everything. Only for tests, or behind a proxy that asks.
+    #[arg(long, value_name = "on|off", default_value = "on", value_parser = values::on_or_off, hide_possible_values = true, help_heading = HTTP)]
+    pub authentication: bool,
+
+    /// Hours for which a token from POST /v2/auth/token is good.
+    #[arg(long, value_name = "HOURS", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=8760), help_heading = HTTP)]
+    pub token_lifetime: u64,
 
     /// Where people find the web page, when it is not this server itself (shown in /v2/info).
     #[arg(long, value_name = "URL", help_heading = HTTP)]
@@ -84,6 +114,19 @@ pub struct Flags {
     /// TCP port of the name server's HTTP API, as Mesos-DNS has it.
     #[arg(long, value_name = "PORT", default_value_t = 8123, help_heading = DNS)]
     pub dns_http_port: u16,
+
+    /// Whose questions about names that are not the platform's are passed on to the resolvers in /etc/resolv.conf: networks (10.1.0.0/16), single
+    /// addresses, `attached` for all networks that are attached to this machine (container bridges included), `any` for everybody. This machine
+    /// itself always; others are refused. Repeatable, or separated by commas.
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        value_delimiter = ',',
+        default_value = "attached",
+        value_parser = values::dns_clients,
+        help_heading = DNS
+    )]
+    pub dns_forward_allow: Vec<DnsClients>,
 
     /// Ports for @PORT in host mode. Outside what nodes offer, so that nothing else takes them.
     #[arg(long, value_name = "FIRST-LAST", default_value = "1024-9999", value_parser = values::port_span, help_heading = PORTS)]
@@ -186,9 +229,11 @@ const BRICKS: &str = "Bricks";
 const CORE: &str = "Scheduling";
 
 /// The flags that Marathon does not have; their variables begin with `XTAO_`, those of all others with `MARATHON_`.
-pub(super) const OURS: [&str; 18] = [
+pub(super) const OURS: [&str; 21] = [
     "config",
     "work_dir",
+    "authentication",
+    "token_lifetime",
     "node_address",
     "docker_host",
     "agent_attributes",
@@ -198,6 +243,7 @@ pub(super) const OURS: [&str; 18] = [
     "dns_address",
     "dns_port",
     "dns_http_port",
+    "dns_forward_allow",
     "host_mode_ports",
     "bridge_mode_ports",
     "reserved_ports",
@@ -206,6 +252,9 @@ pub(super) const OURS: [&str; 18] = [
     "fence_command",
     "fence_after",
 ];
+
+/// Switches that are on unless their `--disable_` form, one of [`Flags`], is given.
+pub(super) const SWITCHES: [&str; 1] = ["http"];
 
 /// `xtao serve` for clap: [`Flags`], and hidden ones for everything else that Marathon knows.
 pub fn command() -> Command {
@@ -216,6 +265,9 @@ pub fn command() -> Command {
              Flags are Marathon's where Marathon has one; dashes instead of underscores are fine. Each can be set in the environment, as \
              MARATHON_HTTP_PORT=8080 for Marathon's and XTAO_DNS_PORT=53 for the others, and in the file that --config names.",
         );
+    for switch in SWITCHES {
+        command = command.arg(Arg::new(switch).long(switch).hide(true).action(ArgAction::Count));
+    }
     for known in NO_MEANING.iter().chain(&REFUSED) {
         let arg = Arg::new(known.name).long(known.name).hide(true);
         command = match known.takes {

@@ -10,7 +10,7 @@ use clap::{
 
 use super::{
     ConfigError, Warning,
-    flags::{self, Flags, OURS, parse},
+    flags::{self, Flags, OURS, SWITCHES, parse},
     marathon::{NO_MEANING, OTHER_VARIABLES, REFUSED, Takes},
 };
 
@@ -98,6 +98,9 @@ fn base_name(flag: &str) -> &str {
 
 /// What follows the flag `name`; `None` when there is no such flag.
 fn takes(name: &str) -> Option<Takes> {
+    if SWITCHES.contains(&name) {
+        return Some(Takes::Switch);
+    }
     match NO_MEANING.iter().chain(&REFUSED).find(|known| known.name == name) {
         Some(known) => Some(known.takes),
         None => flags::command().get_arguments().any(|arg| arg.get_long() == Some(name)).then_some(Takes::Value),

@@ -19,16 +19,13 @@ pub(super) enum Takes {
 }
 
 /// Which flags do what they say only by being refused.
-pub(super) const REFUSED: [Known; 9] = [
+pub(super) const REFUSED: [Known; 6] = [
     value("master", "this version runs tasks with the embedded Docker engine only, not on Mesos; remove the flag, and see --docker_host"),
     value("zk", "this version keeps its state in the embedded store only, not in ZooKeeper; remove the flag, and see --work_dir"),
     value(
-        "http_credentials",
-        "this version has no authentication yet, so the password would protect nothing; the API listens on loopback only",
+        "ssl_keystore_password",
+        "only keystores of Java and PKCS#12 have one, and this version reads PEM alone; remove the flag, and see --ssl_keystore_path",
     ),
-    value("ssl_keystore_path", "this version has no TLS yet, so the API would not be encrypted; it listens on loopback only"),
-    value("ssl_keystore_password", "this version has no TLS yet, so the API would not be encrypted; it listens on loopback only"),
-    switch("http", "this version has no TLS yet, so without HTTP there would be no API; it listens on loopback only"),
     value("plugin_dir", "this version has no plugins, so an authenticator or authorizer among them would protect nothing"),
     value("plugin_conf", "this version has no plugins, so an authenticator or authorizer among them would protect nothing"),
     value("internal_store_backend", "this version keeps its state in the embedded store only; remove the flag, and see --work_dir"),
@@ -52,7 +49,6 @@ const fn switch(name: &'static str, why: &'static str) -> Known {
 const ZK: &str = "there is no ZooKeeper: state is kept in --work_dir";
 const ONE: &str = "there is one server and no election";
 const MESOS: &str = "there is no Mesos: the embedded engine runs the tasks";
-const TLS: &str = "there is no TLS yet";
 const DERIVED: &str = "what it paces happens at once, when there is cause for it";
 const FIXED: &str = "the limit is fixed";
 const METRICS: &str = "there are no metrics yet";
@@ -62,7 +58,7 @@ const GONE: &str = "Marathon itself knows it no longer";
 const LATER: &str = "this version does not have it yet";
 
 /// Everything else.
-pub(super) const NO_MEANING: [Known; 105] = [
+pub(super) const NO_MEANING: [Known; 103] = [
     value("zk_timeout", ZK),
     value("zk_session_timeout", ZK),
     value("zk_connection_timeout", ZK),
@@ -86,11 +82,9 @@ pub(super) const NO_MEANING: [Known; 105] = [
     value("leader_proxy_read_timeout", ONE),
     value("leader_proxy_max_open_connections", ONE),
     switch("leader_proxy_ssl_ignore_hostname", ONE),
-    value("https_address", TLS),
-    value("https_port", TLS),
     value("http_max_concurrent_requests", "connections are limited instead, to 1024"),
     value("access_control_allow_origin", LATER),
-    value("http_realm", "there is no authentication yet"),
+    value("http_realm", "the realm is always Mesosphere"),
     switch("http_compression", "answers are not compressed"),
     value("assets_path", LATER),
     value("failover_timeout", MESOS),

@@ -8,7 +8,7 @@ use super::{
     owned::has_ports,
     status,
     turn::Turn,
-    validate,
+    users, validate,
 };
 use crate::model::{
     app::{App, input::AppInput},
@@ -35,6 +35,8 @@ pub(super) fn handle(turn: &mut Turn<'_, '_>, origin: &Origin, request: Request)
         Request::ReleasePort { port } => release_port(turn, origin, port),
         Request::ReleaseBrick { brick, force } => release_brick(turn, origin, &brick, force),
         Request::FenceBrick { brick, epoch } => fence_brick(turn, origin, &brick, epoch),
+        Request::PutUser { name, change } => users::put_user(turn, origin, &name, change),
+        Request::RemoveUser { name } => users::remove_user(turn, origin, &name),
     }
 }
 

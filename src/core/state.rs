@@ -10,11 +10,12 @@ use crate::model::{
     brick::Brick,
     cluster::Offer,
     deployment::Deployment,
-    id::{AgentId, BrickName, DeploymentId, InstanceId, PathId},
+    id::{AgentId, BrickName, DeploymentId, InstanceId, Owner, PathId},
     instance::{Condition, Goal, Instance, TaskFailure},
     port::PortClaim,
     record::{AppEntry, Change, Meta, Record, RecordKey},
     time::Timestamp,
+    user::User,
 };
 
 /// Every durable record, in persistent maps: a clone costs nothing and stays as it is. Readers get a clone; the core alone applies changes.
@@ -38,6 +39,10 @@ pub struct Tables {
     pub agents: OrdMap<AgentId, Arc<Agent>>,
     /// The last failure of each app.
     pub failures: OrdMap<PathId, Arc<TaskFailure>>,
+    /// The users that somebody has made.
+    pub users: OrdMap<Owner, Arc<User>>,
+    /// Derived: how many users have a password, the locked ones too.
+    pub passwords: usize,
     /// Derived: how many instances of each app are in which condition.
     pub tallies: OrdMap<PathId, Arc<Tally>>,
 }
@@ -145,6 +150,10 @@ impl Tables {
             Change::Put(Record::Brick(brick)) => _ = self.bricks.insert(brick.name.clone(), brick.clone()),
             Change::Put(Record::Agent(agent)) => _ = self.agents.insert(agent.id.clone(), agent.clone()),
             Change::Put(Record::Failure(failure)) => _ = self.failures.insert(failure.app.clone(), failure.clone()),
+            Change::Put(Record::User(user)) => {
+                let before = self.users.insert(user.name.clone(), user.clone());
+                self.count_passwords(before.as_deref(), Some(user));
+            }
             Change::Delete(key) => self.delete(key),
         }
     }
@@ -163,16 +172,32 @@ impl Tables {
             RecordKey::Brick(name) => _ = self.bricks.remove(name),
             RecordKey::Agent(id) => _ = self.agents.remove(id),
             RecordKey::Failure(app) => _ = self.failures.remove(app),
+            RecordKey::User(name) => {
+                let before = self.users.remove(name);
+                self.count_passwords(before.as_deref(), None);
+            }
         }
     }
 
+    fn count_passwords(&mut self, before: Option<&User>, after: Option<&User>) {
+        let has_one = |user: Option<&User>| usize::from(user.is_some_and(|user| user.password.is_some()));
+        self.passwords = self.passwords + has_one(after) - has_one(before);
+    }
+
     fn count(&mut self, app: &PathId, before: Option<&Instance>, after: Option<&Instance>) {
-        let mut slot = self.tallies.remove(app).unwrap_or_default();
-        let tally = Arc::make_mut(&mut slot);
+        let Some(slot) = self.tallies.get_mut(app) else {
+            if let Some(instance) = after {
+                let mut tally = Tally::default();
+                tally.add(instance);
+                self.tallies.insert(app.clone(), tally.into());
+            }
+            return;
+        };
+        let tally = Arc::make_mut(slot);
         before.into_iter().for_each(|instance| tally.remove(instance));
         after.into_iter().for_each(|instance| tally.add(instance));
-        if !tally.by_version.is_empty() {
-            self.tallies.insert(app.clone(), slot);
+        if tally.by_version.is_empty() {
+            self.tallies.remove(app);
         }
     }
 
@@ -310,4 +335,8 @@ pub struct View {
     pub brick_usage: OrdMap<BrickName, Arc<BrickUsage>>,
     /// Whom we are connected to; `None`: nobody.
     pub connected_to: Option<Arc<str>>,
+    /// Since when; `None`: not connected.
+    pub connected_since: Option<Timestamp>,
+    /// When each node last offered something or told of a task, since this process began.
+    pub heard_of: OrdMap<AgentId, Timestamp>,
 }

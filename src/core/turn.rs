@@ -31,14 +31,15 @@ impl<'a, 'b> Turn<'a, 'b> {
     }
 
     pub(super) fn put(&mut self, record: Record) {
-        self.change(Change::Put(record));
+        self.apply(Change::Put(record));
     }
 
     pub(super) fn delete(&mut self, key: RecordKey) {
-        self.change(Change::Delete(key));
+        self.apply(Change::Delete(key));
     }
 
-    fn change(&mut self, change: Change) {
+    /// A change that was made elsewhere.
+    pub(super) fn apply(&mut self, change: Change) {
         project::events(&self.state.tables, &change, self.ctx.wall, &mut self.frame.events);
         self.state.apply(&change);
         self.frame.changes.push(change);

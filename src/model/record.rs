@@ -13,6 +13,7 @@ use super::{
     instance::{Instance, TaskFailure},
     port::PortClaim,
     time::Timestamp,
+    user::User,
 };
 
 /// An app that exists: its current version and whose it is. The definitions are records of their own ([`RecordKey::Definition`]).
@@ -57,6 +58,7 @@ pub enum RecordKey {
     Brick(BrickName),
     Agent(AgentId),
     Failure(PathId),
+    User(Owner),
 }
 
 /// The value of one record.
@@ -72,6 +74,7 @@ pub enum Record {
     Brick(Arc<Brick>),
     Agent(Arc<Agent>),
     Failure(Arc<TaskFailure>),
+    User(Arc<User>),
 }
 
 impl Record {
@@ -87,6 +90,7 @@ impl Record {
             Self::Brick(brick) => RecordKey::Brick(brick.name.clone()),
             Self::Agent(agent) => RecordKey::Agent(agent.id.clone()),
             Self::Failure(failure) => RecordKey::Failure(failure.app.clone()),
+            Self::User(user) => RecordKey::User(user.name.clone()),
         }
     }
 }

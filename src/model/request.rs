@@ -5,6 +5,7 @@ use super::{
     id::{BrickName, DeploymentId, Owner, PathId, TaskId},
     instance::Instance,
     time::Timestamp,
+    user::UserChange,
 };
 
 /// Who asks, for events, ownership and the audit log.
@@ -97,6 +98,18 @@ pub enum Request {
         /// The lease that is declared dead; a later one is not touched.
         epoch: u64,
     },
+    /// `PUT /v2/auth/users/{name}`
+    PutUser {
+        /// Who; made when there is no such user.
+        name: Owner,
+        /// What changes.
+        change: UserChange,
+    },
+    /// `DELETE /v2/auth/users/{name}`
+    RemoveUser {
+        /// Who. What the user owns stays.
+        name: Owner,
+    },
 }
 
 /// Which tasks are to be killed.
@@ -162,6 +175,9 @@ pub enum RequestError {
     /// 404
     #[error("Brick '{0}' does not exist")]
     NoBrick(BrickName),
+    /// 404
+    #[error("User '{0}' does not exist")]
+    NoUser(Owner),
     /// 409
     #[error("An app with id [{0}] already exists.")]
     AppExists(PathId),

@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::StoreError;
 use crate::model::{
-    id::{AgentId, BrickName, DeploymentId, InstanceId, PathId},
+    id::{AgentId, BrickName, DeploymentId, InstanceId, Owner, PathId},
     record::{Record, RecordKey},
     time::Timestamp,
 };
@@ -55,13 +55,14 @@ enum Kind {
     Brick = 7,
     Agent = 8,
     Failure = 9,
+    User = 10,
 }
 
 /// The latest schema of each kind, by the kind's number.
-const SCHEMAS: [u8; 10] = [1; 10];
+const SCHEMAS: [u8; 11] = [1; 11];
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Head,
         Self::Meta,
         Self::App,
@@ -72,6 +73,7 @@ impl Kind {
         Self::Brick,
         Self::Agent,
         Self::Failure,
+        Self::User,
     ];
 
     fn from_byte(byte: u8) -> Option<Self> {
@@ -100,6 +102,7 @@ pub fn key_bytes(key: &RecordKey) -> Vec<u8> {
         RecordKey::Brick(name) => of(Kind::Brick, &[name.as_str().as_bytes()]),
         RecordKey::Agent(id) => of(Kind::Agent, &[id.as_str().as_bytes()]),
         RecordKey::Failure(app) => of(Kind::Failure, &[app.as_str().as_bytes()]),
+        RecordKey::User(name) => of(Kind::User, &[name.as_str().as_bytes()]),
     }
 }
 
@@ -126,6 +129,7 @@ pub fn parse_key(bytes: &[u8]) -> Option<RecordKey> {
         Kind::Brick => RecordKey::Brick(BrickName::new(text()?)),
         Kind::Agent => RecordKey::Agent(AgentId::new(text()?)),
         Kind::Failure => RecordKey::Failure(path()?),
+        Kind::User => RecordKey::User(Owner::new(text()?)),
     };
     Some(key)
 }
@@ -142,6 +146,7 @@ pub fn describe(key: &RecordKey) -> String {
         RecordKey::Brick(name) => format!("brick {name}"),
         RecordKey::Agent(id) => format!("agent {id}"),
         RecordKey::Failure(app) => format!("failure {app}"),
+        RecordKey::User(name) => format!("user {name}"),
     }
 }
 
@@ -162,22 +167,22 @@ pub fn describe_bytes(key: &[u8]) -> String {
     )
 }
 
-/// The envelope of `record`, to be stored under [`key_bytes`] of its key.
+/// The envelope of `record`, to be stored under `key`: [`key_bytes`] of its key.
 ///
 /// # Errors
 /// A record longer than [`MAX_RECORD_BYTES`], or one with a number that JSON cannot carry.
-pub fn encode(record: &Record) -> Result<Vec<u8>, StoreError> {
-    let key = key_bytes(&record.key());
+pub fn encode(key: &[u8], record: &Record) -> Result<Vec<u8>, StoreError> {
     match record {
-        Record::Meta(value) => seal(Kind::Meta, &key, &**value),
-        Record::App(value) => seal(Kind::App, &key, &**value),
-        Record::Definition(value) => seal(Kind::Definition, &key, &**value),
-        Record::Instance(value) => seal(Kind::Instance, &key, &**value),
-        Record::Deployment(value) => seal(Kind::Deployment, &key, &**value),
-        Record::Port(value) => seal(Kind::Port, &key, &**value),
-        Record::Brick(value) => seal(Kind::Brick, &key, &**value),
-        Record::Agent(value) => seal(Kind::Agent, &key, &**value),
-        Record::Failure(value) => seal(Kind::Failure, &key, &**value),
+        Record::Meta(value) => seal(Kind::Meta, key, &**value),
+        Record::App(value) => seal(Kind::App, key, &**value),
+        Record::Definition(value) => seal(Kind::Definition, key, &**value),
+        Record::Instance(value) => seal(Kind::Instance, key, &**value),
+        Record::Deployment(value) => seal(Kind::Deployment, key, &**value),
+        Record::Port(value) => seal(Kind::Port, key, &**value),
+        Record::Brick(value) => seal(Kind::Brick, key, &**value),
+        Record::Agent(value) => seal(Kind::Agent, key, &**value),
+        Record::Failure(value) => seal(Kind::Failure, key, &**value),
+        Record::User(value) => seal(Kind::User, key, &**value),
     }
 }
 
@@ -198,6 +203,7 @@ pub fn decode(key: &[u8], envelope: &[u8]) -> Result<Record, StoreError> {
         Kind::Brick => Record::Brick(Arc::new(open(kind, key, envelope)?)),
         Kind::Agent => Record::Agent(Arc::new(open(kind, key, envelope)?)),
         Kind::Failure => Record::Failure(Arc::new(open(kind, key, envelope)?)),
+        Kind::User => Record::User(Arc::new(open(kind, key, envelope)?)),
     };
     if key_bytes(&record.key()) != key {
         return Err(corrupt(key, &format!("it holds the record {}", describe(&record.key()))));

@@ -1,9 +1,9 @@
 //! Small files that must never be half there, and file errors in plain words.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -11,6 +11,12 @@ use super::StoreError;
 
 /// With less than this a file system counts as full: a table of the store has some MiB.
 const NEXT_TO_NOTHING_BYTES: u64 = 8 << 20;
+
+/// For its owner alone.
+const PRIVATE: u32 = 0o700;
+
+/// Everybody may pass, nobody else may look.
+const PASSAGE: u32 = 0o711;
 
 /// Replaces the content of `path` at once: whoever reads it, also after a crash, sees the old content or the new one.
 ///
@@ -45,11 +51,42 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
 /// # Errors
 /// See [`failed`].
 pub(super) fn create_directory(path: &Path) -> Result<(), StoreError> {
+    create(path, PRIVATE)
+}
+
+/// As [`create_directory`], but everybody may pass through `path` and what is made above it.
+///
+/// # Errors
+/// See [`failed`].
+pub(super) fn create_passage(path: &Path) -> Result<(), StoreError> {
+    create(path, PASSAGE)
+}
+
+fn create(path: &Path, mode: u32) -> Result<(), StoreError> {
     let create = || {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        DirBuilder::new().recursive(true).mode(mode).create(path)?;
         path.parent().map_or(Ok(()), sync_directory)
     };
     create().map_err(|error| failed(&format!("cannot create the directory {}", path.display()), &error))
+}
+
+/// Makes `path` a passage, and what lies directly in it its owner's alone; links, and what they lead to, stay as they are, and so do sockets.
+///
+/// # Errors
+/// See [`failed`].
+pub(super) fn make_private(path: &Path) -> Result<(), StoreError> {
+    let set = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    let close = || -> io::Result<()> {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let (kind, mode) = (entry.file_type()?, entry.metadata()?.mode() & 0o7777);
+            if (kind.is_dir() || kind.is_file()) && mode & 0o077 != 0 {
+                set(&entry.path(), mode & 0o700)?;
+            }
+        }
+        if fs::metadata(path)?.mode() & 0o7777 != PASSAGE { set(path, PASSAGE) } else { Ok(()) }
+    };
+    close().map_err(|error| failed(&format!("cannot close {} to others", path.display()), &error))
 }
 
 /// Makes the names in `path` durable.

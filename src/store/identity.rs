@@ -2,6 +2,8 @@
 //!
 //! `<work_dir>/lock` is held with `flock` as long as the process lives (the kernel releases it, whatever ends the process) and contains its
 //! process id for the next one to name. `<work_dir>/identity.json` is written once.
+//!
+//! Everybody may pass through the directory, to the sockets in it; nobody may list it, and everything else in it is its owner's alone.
 
 use std::{
     fs::{File, OpenOptions},
@@ -64,12 +66,32 @@ impl WorkDir {
     /// [`StoreError::Refused`] when another server holds it, or it belongs to another engine, or its identity is missing beside a store;
     /// [`StoreError::TooNew`] for a format from the future; [`StoreError::Damaged`] for an identity that cannot be read.
     pub fn open(path: &Path, engine: &str) -> Result<Self, StoreError> {
-        files::create_directory(path)?;
+        files::create_passage(path)?;
         let lock = take_lock(path)?;
+        files::make_private(path)?;
         let identity = match files::read(&path.join(IDENTITY_FILE))? {
             Some(content) => read_identity(path, &content, engine)?,
             None => write_identity(path, engine)?,
         };
+        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+    }
+
+    /// As [`WorkDir::open`], but only a directory that a server has used, whatever its engine; nothing is made.
+    ///
+    /// # Errors
+    /// As [`WorkDir::open`], and [`StoreError::Refused`] where no server has been.
+    pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        let identity = path.join(IDENTITY_FILE);
+        let Some(content) = files::read(&identity)? else {
+            let text = format!(
+                "no server has used {} yet; name the server's directory with --work_dir, or start 'xtao serve' first",
+                path.display()
+            );
+            return Err(StoreError::Refused(text));
+        };
+        let engine = serde_json::from_slice::<IdentityFile>(&content).map_or_else(|_| String::new(), |file| file.engine);
+        let lock = take_lock(path)?;
+        let identity = read_identity(path, &content, &engine)?;
         Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
 
@@ -170,8 +192,25 @@ mod tests {
         let first = WorkDir::open(&path, "docker").unwrap().identity().clone();
         assert_eq!(WorkDir::open(&path, "docker").unwrap().identity(), &first);
         assert_ne!(WorkDir::open(&parent.path().join("c"), "docker").unwrap().identity(), &first);
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o711);
         assert!(error(&path, "mesos").contains("belongs to the engine 'docker' and cannot be used with 'mesos'"));
+    }
+
+    #[test]
+    fn what_an_older_server_left_open_is_closed() {
+        let parent = tempfile::tempdir().unwrap();
+        let (directory, file, link) = (parent.path().join("sandboxes"), parent.path().join("old"), parent.path().join("link"));
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let set = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        set(&directory, 0o755);
+        set(&file, 0o644);
+        set(parent.path(), 0o755);
+        let elsewhere = mode(&link);
+        WorkDir::open(parent.path(), "docker").unwrap();
+        assert_eq!((mode(&directory), mode(&file), mode(&link), mode(parent.path())), (0o700, 0o600, elsewhere, 0o711));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::model::{
     record::{AppEntry, Change, Meta, Record},
     resources::Scalar,
     time::Timestamp,
+    user::{Grants, PasswordHash, Quota, User},
 };
 
 const UUID: Uuid = Uuid::from_u128(0x6b0c_d2e8_b243_11e8_8b80_0242_47c0_a575);
@@ -44,6 +45,7 @@ pub(crate) fn full() -> Vec<(&'static str, Record)> {
         ("brick", Record::Brick(Arc::new(full_brick()))),
         ("agent", Record::Agent(Arc::new(full_agent()))),
         ("failure", Record::Failure(Arc::new(full_failure()))),
+        ("user", Record::User(Arc::new(full_user()))),
     ]
 }
 
@@ -56,6 +58,7 @@ pub(crate) fn bare() -> Vec<(&'static str, Record)> {
         ("definition-bare", Record::Definition(Arc::new(definition))),
         ("instance-bare", Record::Instance(Arc::new(bare_instance()))),
         ("brick-bare", Record::Brick(Arc::new(Brick { home: None, lease: None, last_mounted: None, app, ..full_brick() }))),
+        ("user-bare", Record::User(Arc::new(bare_user()))),
         ("agent-bare", Record::Agent(Arc::new(Agent { attributes: vec![], region: None, zone: None, ..full_agent() }))),
     ]
 }
@@ -265,6 +268,39 @@ fn full_failure() -> TaskFailure {
     }
 }
 
+fn full_user() -> User {
+    let quota = Quota {
+        cpus: Some(Scalar::from_f64(2.5)),
+        mem: Some(Scalar::whole(4096)),
+        brick: Some(1 << 20),
+        ports: Some(10),
+        instances: Some(20),
+    };
+    User {
+        name: Owner::new("zmfsea"),
+        password: Some(PasswordHash::new("$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$aGFzaA")),
+        admin: true,
+        locked: true,
+        generation: u64::MAX,
+        quota,
+        grants: Grants { privileged: true, docker_parameters: true, host_volumes: true },
+        created_at: WHEN,
+    }
+}
+
+fn bare_user() -> User {
+    User {
+        name: Owner::new("bo"),
+        password: None,
+        admin: false,
+        locked: false,
+        generation: 1,
+        quota: Quota::default(),
+        grants: Grants::default(),
+        created_at: WHEN,
+    }
+}
+
 /// Any record of any kind.
 pub(crate) fn any_record() -> BoxedStrategy<Record> {
     prop_oneof![
@@ -281,6 +317,7 @@ pub(crate) fn any_record() -> BoxedStrategy<Record> {
         any_brick().prop_map(|brick| Record::Brick(Arc::new(brick))),
         any_agent().prop_map(|agent| Record::Agent(Arc::new(agent))),
         any_failure().prop_map(|failure| Record::Failure(Arc::new(failure))),
+        any_user().prop_map(|user| Record::User(Arc::new(user))),
     ]
     .boxed()
 }
@@ -553,6 +590,28 @@ fn any_failure() -> BoxedStrategy<TaskFailure> {
             agent: AgentId::new(agent),
             timestamp,
             version,
+        })
+        .boxed()
+}
+
+fn any_user() -> BoxedStrategy<User> {
+    let quota = (option::of(scalar()), option::of(scalar()), option::of(any::<u64>()), option::of(any::<u32>()), option::of(any::<u32>()))
+        .prop_map(|(cpus, mem, brick, ports, instances)| Quota { cpus, mem, brick, ports, instances });
+    let grants = (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(privileged, docker_parameters, host_volumes)| Grants {
+        privileged,
+        docker_parameters,
+        host_volumes,
+    });
+    (text(), option::of(text()), any::<bool>(), any::<bool>(), any::<u64>(), quota, grants, when())
+        .prop_map(|(name, password, admin, locked, generation, quota, grants, created_at)| User {
+            name: Owner::new(name),
+            password: password.map(PasswordHash::new),
+            admin,
+            locked,
+            generation,
+            quota,
+            grants,
+            created_at,
         })
         .boxed()
 }

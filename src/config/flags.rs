@@ -18,7 +18,8 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", help_heading = GENERAL)]
     pub config: Option<PathBuf>,
 
-    /// Where everything is kept: the store, bricks, the tasks' output. Made if missing, readable by its owner only, used by one server at a time.
+    /// Where everything is kept: the store, bricks, the tasks' output, and the sockets for commands on this machine. Made if missing; others may
+    /// pass through it to xtao.sock, and no more. Used by one server at a time.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/xtao", help_heading = GENERAL)]
     pub work_dir: PathBuf,
 
@@ -62,11 +63,11 @@ pub struct Flags {
 
     /// An administrator beside the users, as USER:PASSWORD; from then on credentials are required. Others on the machine can read flags: give it
     /// as MARATHON_HTTP_CREDENTIALS, or in a configuration file that only its owner may read.
-    #[arg(long, value_name = "USER:PASSWORD", hide_env_values = true, help_heading = HTTP)]
+    #[arg(long, value_name = "USER:PASSWORD", help_heading = HTTP)]
     pub http_credentials: Option<Secret>,
 
     /// off: nobody is asked who they are, and whoever reaches the API may do everything. Only for tests, or behind a proxy that asks.
-    #[arg(long, value_name = "on|off", default_value = "on", value_parser = values::on_or_off, hide_possible_values = true, help_heading = HTTP)]
+    #[arg(long, value_name = "on|off", default_value = "on", value_parser = values::on_or_off, help_heading = HTTP)]
     pub authentication: bool,
 
     /// Hours for which a token from POST /v2/auth/token is good.

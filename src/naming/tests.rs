@@ -295,8 +295,8 @@ struct Neighbour {
 }
 
 impl Neighbour {
-    const HERE: &str = "10.213.77.1";
-    const ATTACHED: &str = "10.213.77.2";
+    const HERE: &str = "10.77.213.1";
+    const ATTACHED: &str = "10.77.213.2";
     const ROUTED: &str = "198.51.100.7";
 
     fn new() -> Self {

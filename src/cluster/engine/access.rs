@@ -49,6 +49,8 @@ const FACTS_LIMIT: Duration = Duration::from_secs(2);
 /// After its output a command gets this long to have an exit code.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 const EXIT_PAUSE: Duration = Duration::from_millis(20);
+/// How often a terminal is resized before it is left as it is.
+const RESIZE_TRIES: u32 = 5;
 
 /// Why a command was not run.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -176,10 +178,7 @@ impl Access {
         let (to_command, frames) = mpsc::channel(MAX_WAITING_FRAMES);
         let (to_client, from_command) = mpsc::channel(MAX_WAITING_FRAMES);
         let running = Running { client, container: id, exec, to_client, _permit: permit };
-        if let Some((columns, lines)) = terminal {
-            running.resize(columns, lines).await;
-        }
-        tokio::spawn(running.converse(output, input, frames));
+        tokio::spawn(running.converse(output, input, frames, terminal));
         Ok((to_command, from_command))
     }
 
@@ -201,7 +200,10 @@ struct Running {
 }
 
 impl Running {
-    async fn converse(self, output: FromCommand, input: ToCommand, frames: mpsc::Receiver<Frame>) {
+    async fn converse(self, output: FromCommand, input: ToCommand, frames: mpsc::Receiver<Frame>, terminal: Option<(u16, u16)>) {
+        if let Some((columns, lines)) = terminal {
+            self.resize(columns, lines).await;
+        }
         let ended = tokio::select! {
             ended = self.pass_output(output) => ended,
             // A command that neither reads nor writes must not hide that the client has gone.
@@ -260,10 +262,14 @@ impl Running {
     }
 
     async fn resize(&self, columns: u16, lines: u16) {
-        let options = ResizeExecOptionsBuilder::new().w(columns.into()).h(lines.into()).build();
-        // The command may have ended just now.
-        if let Err(error) = self.client.raw().resize_exec(&self.exec, options).await {
-            tracing::debug!(%error, "A terminal could not be resized.");
+        for _ in 0..RESIZE_TRIES {
+            let options = ResizeExecOptionsBuilder::new().w(columns.into()).h(lines.into()).build();
+            match self.client.raw().resize_exec(&self.exec, options).await {
+                Ok(()) => return,
+                // It is just being started, or has just ended.
+                Err(error) => tracing::debug!(%error, "A terminal could not be resized."),
+            }
+            tokio::time::sleep(EXIT_PAUSE).await;
         }
     }
 

@@ -24,6 +24,8 @@ struct Cli {
 enum Command {
     /// Runs the server
     Serve(Unread),
+    /// Makes, locks and removes users, and gives them passwords
+    Auth(cli::auth::Arguments),
     /// Shows, backs up, restores and releases bricks
     Brick(cli::brick::Arguments),
     /// Prints the completions for a shell
@@ -59,12 +61,21 @@ fn command() -> clap::Command {
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(Unread {}) => serve(&[]),
+        Command::Auth(args) => auth(args),
         Command::Brick(args) => exit(block_on(async { Ok(cli::brick::run(args).await?) })),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut self::command(), "xtao", &mut std::io::stdout());
             ExitCode::SUCCESS
         }
         Command::Version => exit(writeln!(std::io::stdout(), "xtao {}", env!("CARGO_PKG_VERSION")).map_err(Into::into)),
+    }
+}
+
+fn auth(args: cli::auth::Arguments) -> ExitCode {
+    match block_on(async { Ok(cli::auth::run(args).await) }) {
+        Ok(Err(cli::auth::Error::Said)) => ExitCode::FAILURE,
+        Ok(outcome) => exit(outcome.map_err(Into::into)),
+        Err(failure) => exit(Err(failure)),
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `call` | a request taken apart: path, query, body |
 //! | `v2` | the routes, one file each |
 //! | [`view`] | the JSON bodies, computed from a snapshot alone |
+//! | `patience` | which connections may be silent |
 //! | `error` | every refusal, with Marathon's status and text |
 //!
 //! # Why one warp filter and a hand-written table of routes
@@ -29,7 +30,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use warp::{Filter, filters::BoxedFilter};
 
-use crate::runtime::handle::Handle;
+use crate::runtime::{handle::Handle, node::NodeAccess};
 
 mod accept;
 mod answer;
@@ -38,6 +39,7 @@ mod error;
 mod guard;
 pub mod identity;
 mod info;
+mod patience;
 mod query;
 mod selector;
 pub mod server;
@@ -66,8 +68,14 @@ pub struct Api {
     pub extra: Vec<BoxedFilter<(Response,)>>,
     /// What one client, and all together, may take.
     pub limits: Limits,
+    /// What is asked of nodes directly; `None`: nothing can be.
+    pub nodes: Option<Arc<dyn NodeAccess>>,
     /// Room for event streams; see [`Limits::event_streams`].
     streams: Arc<Semaphore>,
+    /// Room for outputs being read; see [`Limits::log_streams`].
+    log_streams: Arc<Semaphore>,
+    /// Room for bricks on their way; see [`Limits::brick_streams`].
+    brick_streams: Arc<Semaphore>,
 }
 
 impl Api {
@@ -78,8 +86,18 @@ impl Api {
 
     /// The API with other limits.
     pub fn with_limits(handle: Handle, info: Info, limits: Limits) -> Self {
-        let streams = Arc::new(Semaphore::new(limits.event_streams));
-        Self { handle, info: Arc::new(info), identity: Arc::default(), extra: Vec::new(), limits, streams }
+        let room = |places: usize| Arc::new(Semaphore::new(places));
+        Self {
+            handle,
+            info: Arc::new(info),
+            identity: Arc::default(),
+            extra: Vec::new(),
+            limits,
+            nodes: None,
+            streams: room(limits.event_streams),
+            log_streams: room(limits.log_streams),
+            brick_streams: room(limits.brick_streams),
+        }
     }
 }
 
@@ -90,7 +108,11 @@ pub struct Limits {
     pub connections: usize,
     /// Event streams at once; one more is refused with 503, so that streams cannot take every connection.
     pub event_streams: usize,
-    /// Bytes of a request's body; more is 413.
+    /// Tasks' outputs that are read at once, in the same way.
+    pub log_streams: usize,
+    /// Bricks that are backed up or restored at once, in the same way.
+    pub brick_streams: usize,
+    /// Bytes of a request's body; more is 413. A brick's backup is not counted: its limit is the disk's reserve.
     pub body_bytes: usize,
     /// Bytes of a request's line and headers; more is 431. hyper looks between two reads, so that up to twice as many may pass.
     pub header_bytes: usize,
@@ -100,7 +122,8 @@ pub struct Limits {
     pub header_time: Duration,
     /// From a request's headers to the response's; more is 503. Shorter than `idle`, which would otherwise cut the connection first.
     pub request_time: Duration,
-    /// Without a byte in either direction a connection is closed. Marathon: 30 s.
+    /// Without a byte in either direction a connection is closed. Marathon: 30 s. While an output is followed or a command runs, a client may be silent
+    /// for ever; that it takes what is sent to it is still expected.
     pub idle: Duration,
     /// Between two signs of life on an event stream; shorter than `idle`.
     pub heartbeat: Duration,
@@ -113,6 +136,8 @@ impl Default for Limits {
         Self {
             connections: 1024,
             event_streams: 256,
+            log_streams: 256,
+            brick_streams: 2,
             body_bytes: 4 * 1024 * 1024,
             header_bytes: 64 * 1024,
             headers: 100,

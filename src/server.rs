@@ -4,6 +4,7 @@
 //! last: who finds one finds a server. The driver and the
 //! name server have threads of their own, so that a busy API starves neither. Down: a signal, or the end of the driver, ends all; tasks keep running.
 
+mod node;
 pub mod sockets;
 pub mod tls;
 
@@ -33,8 +34,8 @@ use crate::{
         gate::{self, Gate},
         token::TokenKey,
     },
-    brick::{self, BrickError, Bricks},
-    cluster::engine::{self, EngineError},
+    brick::{self, BrickError, Bricks, spool::Spool},
+    cluster::engine::{self, EngineError, access::Access},
     config::{self, Config, PortSpan},
     core,
     model::{
@@ -44,13 +45,18 @@ use crate::{
         id::Owner,
         resources::{PortRange, Scalar},
     },
-    naming::{self, NamingError},
+    naming::{
+        self, NamingError,
+        clients::{Clients, Network},
+    },
     runtime::{
         driver::{Driver, MAX_WAITING_CALLS, MAX_WAITING_EVENTS},
         handle::Handle,
     },
     store::{StoreError, embedded::EmbeddedStore, identity::WorkDir},
 };
+
+use self::node::ThisNode;
 
 /// Between two looks at the free space of the pools.
 const POOL_INTERVAL: Duration = Duration::from_secs(60);
@@ -145,10 +151,12 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let names = naming::start(naming_settings(&config), handle.clone(), stopping.clone()).await?;
     let mut driver_ended = start_driver(driver, stopping.clone())?;
     let engine_settings = engine_settings(&config, &core_settings, &work_dir);
+    let node = this_node(&config, &engine_settings)?;
     let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
     let dns_routes = naming::http::routes(&names);
     let identity = identity(&config)?;
-    let api = api(&config, &core_settings, handle.clone(), identity.clone(), dns_routes.clone());
+    let mut api = api(&config, &core_settings, handle.clone(), identity.clone(), dns_routes.clone());
+    api.nodes = Some(Arc::new(node));
     let (admin_socket, _admin_file) = unix_socket(&config, Door::Administrators)?;
     let (users_socket, _users_file) = unix_socket(&config, Door::Users)?;
     listeners.push((Listener::Unix(admin_socket, Door::Administrators), ADMIN_CONNECTIONS));
@@ -350,7 +358,18 @@ fn naming_settings(config: &Config) -> naming::Settings {
     names.leader_port = config.http.main_address().port();
     names.framework_port = Some(config.http.main_address().port());
     names.http_port = config.dns.http_port;
+    names.forward_allow = dns_clients(&config.dns.forward_allow);
     names
+}
+
+fn dns_clients(allowed: &[config::DnsClients]) -> Clients {
+    let networks = allowed.iter().filter_map(|clients| match clients {
+        config::DnsClients::Network { address, prefix } => Some(Network::new(*address, *prefix)),
+        config::DnsClients::Any | config::DnsClients::Attached => None,
+    });
+    let any = allowed.contains(&config::DnsClients::Any);
+    let attached = allowed.contains(&config::DnsClients::Attached);
+    Clients { any, attached, networks: networks.collect() }
 }
 
 fn brick_settings(config: &Config) -> brick::Settings {
@@ -380,6 +399,15 @@ fn engine_settings(config: &Config, core: &core::Settings, work_dir: &WorkDir) -
     engine.host_volume_allow = paths(&core.host_volumes.allow);
     engine.host_volume_deny = paths(&core.host_volumes.deny);
     engine
+}
+
+fn this_node(config: &Config, engine: &engine::Settings) -> Result<ThisNode, BrickError> {
+    Ok(ThisNode {
+        agent: engine.agent_id.clone(),
+        addresses: engine.node_addresses.clone(),
+        access: Arc::new(Access::new(engine)),
+        spool: Spool::open(&config.work_dir, config.bricks.reserve)?,
+    })
 }
 
 /// The administrator's rule, and our own directories, which nobody can open.

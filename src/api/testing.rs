@@ -31,8 +31,15 @@ use crate::{
         resources::Scalar,
         time::Timestamp,
     },
-    runtime::handle::{Handle, Published, Submission},
+    runtime::{
+        handle::{Handle, Published, Submission},
+        node::NodeAccess,
+    },
 };
+
+mod node;
+
+pub use node::Node;
 
 /// A fixed moment, `seconds` after it.
 pub fn at(seconds: i64) -> Timestamp {
@@ -260,6 +267,32 @@ impl Server {
         let response = hyper::service::Service::call(&service, request).await.unwrap();
         let (head, body) = response.into_parts();
         Answer { status: head.status, headers: head.headers, body: collect(body).await }
+    }
+}
+
+/// A client of the routes that is independent of its [`Server`].
+pub struct Service(BoxedFilter<(super::Response,)>);
+
+impl Service {
+    pub async fn ask(&self, line: &str) -> Answer {
+        let (method, uri) = line.split_once(' ').unwrap();
+        let request = HttpRequest::builder().method(method).uri(uri).header("host", "localhost").body(String::new()).unwrap();
+        let service = TowerToHyperService::new(warp::service(self.0.clone()));
+        let response = hyper::service::Service::call(&service, request).await.unwrap();
+        let (head, body) = response.into_parts();
+        Answer { status: head.status, headers: head.headers, body: collect(body).await }
+    }
+}
+
+impl Server {
+    /// Wires a node.
+    pub fn set_nodes(&mut self, nodes: Arc<dyn NodeAccess>) {
+        self.api.nodes = Some(nodes);
+        self.routes = routes(self.api.clone());
+    }
+
+    pub fn service(&self) -> Service {
+        Service(self.routes.clone())
     }
 }
 

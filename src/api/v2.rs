@@ -19,23 +19,36 @@ use crate::model::{
 
 mod apps;
 mod auth;
+mod backup;
 mod bricks;
 mod deployments;
 mod events;
+mod exec;
 mod groups;
 mod info;
+mod known;
+mod logs;
+mod nodes;
 mod ports;
 mod queue;
 mod tasks;
 
 /// Answers any request, in time.
 pub async fn answer(api: Api, call: Call) -> Response {
+    if takes_long(&call) {
+        return route(&api, call).await.unwrap_or_else(|error| error.response());
+    }
     let in_time = tokio::time::timeout(api.limits.request_time, route(&api, call)).await;
     let late = || {
         let seconds = api.limits.request_time.as_secs();
         Err(ApiError::unavailable(format!("no answer within {seconds} s; a change that was asked for may still be made")))
     };
     in_time.unwrap_or_else(|_| late()).unwrap_or_else(|error| error.response())
+}
+
+/// Requests whose duration depends on how much data there is. What they wait for has limits of its own.
+fn takes_long(call: &Call) -> bool {
+    matches!(call.segments.iter().map(String::as_str).collect::<Vec<_>>()[..], ["v2", "bricks", _, "backup"])
 }
 
 async fn route(api: &Api, mut call: Call) -> ApiResult {
@@ -52,6 +65,8 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
         ["v2", "apps", rest @ ..] => apps::route(api, call, rest).await,
         ["v2", "deployments", rest @ ..] => deployments::route(api, call, rest).await,
         ["v2", "groups", rest @ ..] => groups::route(api, &call, rest),
+        ["v2", "tasks", task, "logs"] => logs::route(api, &call, task).await,
+        ["v2", "tasks", task, "exec"] => exec::route(api, call, task).await,
         ["v2", "tasks", rest @ ..] => tasks::route(api, call, rest).await,
         ["v2", "queue", rest @ ..] => queue::route(api, call, rest).await,
         ["v2", "events"] => events::route(api, &call),
@@ -59,7 +74,9 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
         ["v2", "leader"] => info::leader(api, &call),
         ["v2", "plugins", rest @ ..] => info::plugins(&call, rest),
         ["v2", "ports", rest @ ..] => ports::route(api, call, rest).await,
+        ["v2", "bricks", name, "backup"] => backup::route(api, call, name).await,
         ["v2", "bricks", rest @ ..] => bricks::route(api, call, rest).await,
+        ["v2", "nodes"] => nodes::route(api, &call).await,
         _ => Err(ApiError::no_route()),
     }
 }
@@ -101,7 +118,7 @@ mod tests {
     use crate::{
         api::{
             Limits, routes,
-            testing::{Server, World, app},
+            testing::{Node, Server, World, app},
         },
         model::{instance::Condition, port::Position},
     };
@@ -219,6 +236,11 @@ mod tests {
         "1066",
         "bricks",
         "fence",
+        "backup",
+        "nodes",
+        "logs",
+        "exec",
+        "web.instance-00000000-0000-0000-0000-000000000001._app.1",
         "web",
         "shop",
         "events",
@@ -248,6 +270,9 @@ mod tests {
         "?host=*",
         "?id=%ff&cmd=",
         "?partialUpdate=false",
+        "?stream=stderr&tail=5&follow=false",
+        "?tail=-1&since=never",
+        "?freeze=true",
     ];
 
     /// Pieces of real requests, shuffled, and pure noise.
@@ -288,7 +313,9 @@ mod tests {
             let status = runtime.block_on(async {
                 let mut world = World::default();
                 world.app(app("/web")).claim(1066, "/web", Position::Env(0)).instance("/web", 1, Condition::Running, &[31_001]);
-                Server::new(world).send(request).await.status
+                let mut server = Server::new(world);
+                server.set_nodes(std::sync::Arc::new(Node::with_output(&["a line\n"])));
+                server.send(request).await.status
             });
             prop_assert!(!status.is_server_error(), "{} {} {}: {}", method, uri, body, status);
         }

@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 
 use super::{
     marathon::{NO_MEANING, REFUSED, Takes},
-    values::{self, Attribute, PortSpan, ResourceOverride, Secret},
+    values::{self, Attribute, DnsClients, PortSpan, ResourceOverride, Secret},
 };
 
 /// Flags as given, or their defaults; each right by itself. What must hold between them is checked when they become a
@@ -116,6 +116,19 @@ pub struct Flags {
     #[arg(long, value_name = "PORT", default_value_t = 8123, help_heading = DNS)]
     pub dns_http_port: u16,
 
+    /// Whose questions about names that are not the platform's are passed on to the resolvers in /etc/resolv.conf: networks (10.1.0.0/16), single
+    /// addresses, `attached` for all networks that are attached to this machine (container bridges included), `any` for everybody. This machine
+    /// itself always; others are refused. Repeatable, or separated by commas.
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        value_delimiter = ',',
+        default_value = "attached",
+        value_parser = values::dns_clients,
+        help_heading = DNS
+    )]
+    pub dns_forward_allow: Vec<DnsClients>,
+
     /// Ports for @PORT in host mode. Outside what nodes offer, so that nothing else takes them.
     #[arg(long, value_name = "FIRST-LAST", default_value = "1024-9999", value_parser = values::port_span, help_heading = PORTS)]
     pub host_mode_ports: PortSpan,
@@ -217,7 +230,7 @@ const BRICKS: &str = "Bricks";
 const CORE: &str = "Scheduling";
 
 /// The flags that Marathon does not have; their variables begin with `XTAO_`, those of all others with `MARATHON_`.
-pub(super) const OURS: [&str; 20] = [
+pub(super) const OURS: [&str; 21] = [
     "config",
     "work_dir",
     "authentication",
@@ -231,6 +244,7 @@ pub(super) const OURS: [&str; 20] = [
     "dns_address",
     "dns_port",
     "dns_http_port",
+    "dns_forward_allow",
     "host_mode_ports",
     "bridge_mode_ports",
     "reserved_ports",

@@ -91,6 +91,7 @@ fn every_setting_arrives_where_it_belongs() {
         dns_address = ["10.0.0.7"]
         dns_port = 5353
         dns_http_port = 8124
+        dns_forward_allow = ["10.1.0.0/16", "any"]
         host_mode_ports = "1100-1199"
         bridge_mode_ports = "31100-31199"
         reserved_ports = [1110, "1120-1122"]

@@ -339,7 +339,7 @@ fn a_port_stays_with_its_app_for_good() {
     let mut world = World::new();
     world.create(database()).unwrap();
     let launch = world.offer("a", 9, 1000).remove(0);
-    assert!(launch.environment.contains(&("DBPORT".into(), "1024".into())), "{:?}", launch.environment);
+    assert!(launch.environment().contains(&("DBPORT".into(), "1024".into())), "{:?}", launch.environment());
     world.create(json!({"id": "/other", "cmd": "sleep 9", "env": {"P": "@PORT"}, "portDefinitions": []})).unwrap();
     assert_eq!(world.tables().ports.keys().copied().collect::<Vec<_>>(), [1024, 1025]);
     world.request(Request::DeleteApp { app: path("/db"), force: true }).unwrap();
@@ -441,7 +441,10 @@ fn an_app_with_a_brick_is_replaced_one_after_the_other() {
     let second = world.offer("a", 9, 1000).remove(0);
     world.status(&second.task, TaskState::Running);
     assert!(world.tables().deployments.is_empty());
-    assert_eq!(first.environment.iter().find(|(name, _)| name == "DBPORT"), second.environment.iter().find(|(name, _)| name == "DBPORT"));
+    assert_eq!(
+        first.environment().iter().find(|(name, _)| name == "DBPORT"),
+        second.environment().iter().find(|(name, _)| name == "DBPORT")
+    );
 }
 
 #[test]

@@ -22,9 +22,10 @@
 //! | [`store`] | durable records: fjall in the work directory, memory for tests, versioned codec | `model` |
 //! | [`cluster`] | who runs the tasks: the embedded Docker engine | `model`, `brick` |
 //! | [`brick`] | storage on this machine: pools, mounts, fences | `model` |
+//! | [`audit`] | who changed what, and who logged in: an append-only log | `model` |
 //! | [`auth`] | passwords, tokens, limits on guessing, accounts of the system | `model` |
 //! | [`naming`] | the name server and its HTTP API, from snapshots | `model`, `core` (state, read only), `runtime` |
-//! | [`api`] | HTTP: routes, errors, views, event streams | `model`, `core` (validation and state, read only), `runtime`, `naming`, `auth` |
+//! | [`api`] | HTTP: routes, errors, views, event streams | `model`, `core` (validation and state, read only), `runtime`, `naming`, `auth`, `audit` |
 //! | [`cli`] | the command lines, as clients of the API; backup and restore of bricks; users of a stopped server | `model`, `brick`, `auth`, `core` (users and state), `store` |
 //! | [`config`] | flags over environment over file, validated once | nothing |
 //! | [`telemetry`] | logging | nothing |
@@ -42,6 +43,7 @@
 //! * `model` and `core` read no clock, no randomness, no environment, and do no I/O (the `tidy` test enforces this and the table above).
 
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod brick;
 pub mod cli;

@@ -40,6 +40,7 @@ use crate::{
 };
 
 pub mod access;
+pub mod account;
 pub mod agent;
 pub mod cgroup;
 pub mod docker;

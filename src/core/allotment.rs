@@ -75,7 +75,7 @@ pub(super) fn allot(
     origin: &Origin,
     taken: &mut Taken,
 ) -> Result<Allotted, RequestError> {
-    let owner = turn.state.tables.apps.get(&app.id).map_or_else(|| origin.user.clone(), |entry| entry.owner.clone());
+    let owner = super::ownership::owner(turn, origin, &app.id);
     keep_own_numbers(turn, app);
     let mut claims = Vec::new();
     for position in positions(app) {

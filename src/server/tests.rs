@@ -61,7 +61,7 @@ async fn the_name_servers_own_port_lists_nothing_once_there_are_passwords() {
     let names = || warp::path!("v1" / String).map(|name: String| name.into_response()).boxed();
     for (with_password, lists) in [(false, 200), (true, 403)] {
         let (handle, _submissions) = handle(with_password);
-        let routes = without_lists(names(), Arc::default(), handle);
+        let routes = without_lists(names(), Arc::default(), Access::new(handle));
         let service = hyper_util::service::TowerToHyperService::new(warp::service(routes));
         for (path, expected) in [("/v1/version", 200), ("/v1/enumerate", lists), ("/v1/axfr", lists), ("/elsewhere", 404)] {
             let request = warp::http::Request::get(path).body(String::new()).unwrap();
@@ -75,8 +75,8 @@ async fn the_name_servers_own_port_lists_nothing_once_there_are_passwords() {
 fn the_key_for_tokens_is_made_in_the_work_directory() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(&format!("--work_dir {}", directory.path().display()));
-    identity(&config).unwrap();
+    identity(&config, &Audit::default()).unwrap();
     assert!(directory.path().join(crate::auth::token::KEY_FILE).exists());
     std::fs::write(directory.path().join(crate::auth::token::KEY_FILE), "x").unwrap();
-    assert!(identity(&config).err().unwrap().to_string().contains("token.key"));
+    assert!(identity(&config, &Audit::default()).err().unwrap().to_string().contains("token.key"));
 }

@@ -48,6 +48,7 @@ pub fn command(app: &str, cmd: &str) -> Wanted {
         host: "node1".into(),
         app: Arc::new(definition(app, cmd)),
         owner: Owner::default_owner(),
+        account: None,
         resources,
         ports: Vec::new(),
         container_ports: Vec::new(),
@@ -163,6 +164,8 @@ fn definition(id: &str, cmd: &str) -> App {
         unreachable_strategy: UnreachableStrategy::Disabled,
         version: Timestamp(0),
         version_info: VersionInfo::default(),
+        owner: None,
+        vouched: true,
     }
 }
 

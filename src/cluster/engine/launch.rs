@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::{
+    account::Whom,
     agent::{Report, Seen},
     docker::{Client, DockerError},
     jobs::{self, Context},
@@ -188,8 +189,13 @@ impl Attempt<'_> {
         }
         let mut rule = self.context.rule.clone();
         rule.own.extend(self.context.docker_root.get().cloned());
+        let user = self.launch.account.clone();
         let pin = tokio::task::spawn_blocking(move || {
-            wanted.iter().map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule)).collect::<Result<Vec<_>, _>>()
+            let whom = Whom::of(user.as_ref());
+            wanted
+                .iter()
+                .map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule, &whom))
+                .collect::<Result<Vec<_>, _>>()
         });
         pin.await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
     }

@@ -235,11 +235,15 @@ async fn create(spec: &Spec, change: &Change, client: &Client) -> Result<(), Err
     };
     // Wherever the service is by now, this is where it will be reached.
     let place = match show::place(&answer) {
-        Some(place) => Ok(Some(place)),
-        None => client.get(&format!("{}?embed=endpoints", app_path(&id))).await.map(|answer: Value| show::place(&answer["app"])),
+        Some(place) => Ok(place),
+        None => client.get(&format!("{}?embed=endpoints", app_path(&id))).await.map(|answer: Value| {
+            let app = &answer["app"];
+            // A port that the node chooses is not known before the service runs there.
+            show::place(app).unwrap_or_else(|| json!({ "host": app["endpoints"][0]["host"], "port": null }))
+        }),
     };
     match place {
-        Ok(place) => say(&pretty(&place.unwrap_or_else(|| json!({ "host": null, "port": null })))),
+        Ok(place) => say(&pretty(&place)),
         // The service was taken back while it was waited for.
         Err(_) if waited.is_err() => {}
         Err(error) => return Err(error.into()),

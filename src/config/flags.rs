@@ -67,7 +67,7 @@ pub struct Flags {
     pub http_credentials: Option<Secret>,
 
     /// off: nobody is asked who they are, and whoever reaches the API may do everything. Only for tests, or behind a proxy that asks.
-    #[arg(long, value_name = "on|off", default_value = "on", value_parser = values::on_or_off, help_heading = HTTP)]
+    #[arg(long, value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = values::on_or_off, help_heading = HTTP)]
     pub authentication: bool,
 
     /// Hours for which a token from POST /v2/auth/token is good.

@@ -8,7 +8,7 @@ use crate::{
         Api, answer,
         call::Call,
         error::ApiResult,
-        view::node::{self, Used},
+        view::node,
     },
     runtime::node::NodeFacts,
 };
@@ -23,7 +23,7 @@ pub async fn route(api: &Api, call: &Call) -> ApiResult {
             Some(access) => access.facts(&agent.id).await,
             None => None,
         };
-        nodes.push(node::node(&seen, agent, &used.remove(&agent.id).unwrap_or_else(Used::default), facts.as_ref()));
+        nodes.push(node::node(&seen, agent, &used.remove(&agent.id).unwrap_or_default(), facts.as_ref()));
     }
     Ok(answer::ok(&json!({ "nodes": nodes })))
 }

@@ -45,7 +45,8 @@ fn show(api: &Api, call: &Call, name: Owner) -> ApiResult {
 }
 
 fn usage(used: Usage) -> Value {
-    let thousandths = |amount: u128| if amount % 1000 == 0 { json!((amount / 1000) as u64) } else { json!(amount as f64 / 1000.0) };
+    let thousandths =
+        |amount: u128| if amount.is_multiple_of(1000) { json!((amount / 1000) as u64) } else { json!(amount as f64 / 1000.0) };
     json!({
         "cpus": thousandths(used.cpus),
         "mem": thousandths(used.mem),

@@ -8,6 +8,7 @@
 //! | [`server`] | the accept loop: connections, limits, time-outs, shutdown |
 //! | [`identity`] | who asks: sockets, passwords, tokens |
 //! | `guard` | which hosts and origins may speak to us at all |
+//! | [`access`] | what a caller may see of what there is; no route reaches anything past it |
 //! | `call` | a request taken apart: path, query, body |
 //! | `v2` | the routes, one file each |
 //! | [`view`] | the JSON bodies, computed from a snapshot alone |
@@ -30,9 +31,15 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use warp::{Filter, filters::BoxedFilter};
 
-use crate::runtime::{handle::Handle, node::NodeAccess};
+use crate::{
+    audit::Audit,
+    model::request::Origin,
+    registry::platform::Platform,
+    runtime::{handle::Handle, node::NodeAccess},
+};
 
 mod accept;
+pub mod access;
 mod answer;
 mod call;
 mod error;
@@ -41,13 +48,17 @@ pub mod identity;
 mod info;
 mod patience;
 mod query;
+#[cfg(test)]
+mod security;
 mod selector;
 pub mod server;
 #[cfg(test)]
 mod testing;
+mod trail;
 mod v2;
 pub mod view;
 
+pub use access::Access;
 pub use identity::Identity;
 pub use info::Info;
 pub use server::serve;
@@ -58,18 +69,24 @@ pub type Response = warp::reply::Response;
 /// What the API works with. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
-    /// Reads and requests.
-    pub handle: Handle,
+    /// Reads, requests and events, each within what its caller may.
+    pub access: Access,
     /// What the server says of itself.
     pub info: Arc<Info>,
     /// Who asks.
     pub identity: Arc<Identity>,
+    /// Where changes and logins are written down; by default nowhere.
+    pub audit: Audit,
     /// Filters that are tried before our own routes, once it is known who asks; a rejection of theirs means "not mine".
     pub extra: Vec<BoxedFilter<(Response,)>>,
+    /// As `extra`, and tried before it, but only for administrators: for others they are not there.
+    pub extra_for_administrators: Vec<BoxedFilter<(Response,)>>,
     /// What one client, and all together, may take.
     pub limits: Limits,
     /// What is asked of nodes directly; `None`: nothing can be.
     pub nodes: Option<Arc<dyn NodeAccess>>,
+    /// The platform's registry of images; without it nothing is served about them.
+    pub images: Option<Arc<Platform>>,
     /// Room for event streams; see [`Limits::event_streams`].
     streams: Arc<Semaphore>,
     /// Room for outputs being read; see [`Limits::log_streams`].
@@ -88,12 +105,15 @@ impl Api {
     pub fn with_limits(handle: Handle, info: Info, limits: Limits) -> Self {
         let room = |places: usize| Arc::new(Semaphore::new(places));
         Self {
-            handle,
+            access: Access::new(handle),
             info: Arc::new(info),
             identity: Arc::default(),
+            audit: Audit::default(),
             extra: Vec::new(),
+            extra_for_administrators: Vec::new(),
             limits,
             nodes: None,
+            images: None,
             streams: room(limits.event_streams),
             log_streams: room(limits.log_streams),
             brick_streams: room(limits.brick_streams),
@@ -153,12 +173,17 @@ impl Default for Limits {
 /// Everything that is served, with Marathon's headers on every response. It never rejects.
 pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
     let info = api.info.clone();
-    let gate = guard::filter(api.info.clone()).and(identity::filter(&api).map(|_| ()).untuple_one()).boxed();
+    let known = guard::filter(api.info.clone()).and(identity::filter(&api)).boxed();
+    let gate = known.clone().map(|_| ()).untuple_one().boxed();
+    let is_administrator = |origin: Origin| std::future::ready(if origin.admin { Ok(()) } else { Err(warp::reject()) });
+    let narrow_gate = known.and_then(is_administrator).untuple_one().boxed();
     let own = {
         let api = api.clone();
         call::filter(api.limits.body_bytes).then(move |call| v2::answer(api.clone(), call)).boxed()
     };
     let all = api.extra.into_iter().rev().fold(own, |rest, extra| gate.clone().and(extra).or(rest).unify().boxed());
+    let all =
+        api.extra_for_administrators.into_iter().rev().fold(all, |rest, extra| narrow_gate.clone().and(extra).or(rest).unify().boxed());
     all.map(move |response| answer::with_common_headers(response, &info)).boxed()
 }
 

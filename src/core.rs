@@ -5,12 +5,15 @@
 
 pub mod allotment;
 mod deployment;
+pub mod holdings;
 mod index;
 pub mod instance;
 mod kill;
 pub mod launch;
 mod owned;
+mod ownership;
 mod project;
+mod quota;
 mod request;
 pub mod state;
 mod status;

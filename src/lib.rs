@@ -20,12 +20,14 @@
 //! | [`core`] | PURE: `step(state, input, ctx) -> frame`; instance table, launch queue, matcher, deployments, allotment | `model` |
 //! | [`runtime`] | the driver loop, snapshot, fan-out to readers | `model`, `core`, `store` (its trait) |
 //! | [`store`] | durable records: fjall in the work directory, memory for tests, versioned codec | `model` |
-//! | [`cluster`] | who runs the tasks: the embedded Docker engine | `model`, `brick` |
+//! | [`cluster`] | who runs the tasks: the embedded Docker engine | `model`, `brick`, `registry` |
 //! | [`brick`] | storage on this machine: pools, mounts, fences | `model` |
+//! | [`registry`] | images: archives, the platform's registry, who may do what there, the way in for Docker | `model` |
+//! | [`audit`] | who changed what, and who logged in: an append-only log | `model` |
 //! | [`auth`] | passwords, tokens, limits on guessing, accounts of the system | `model` |
 //! | [`naming`] | the name server and its HTTP API, from snapshots | `model`, `core` (state, read only), `runtime` |
-//! | [`api`] | HTTP: routes, errors, views, event streams | `model`, `core` (validation and state, read only), `runtime`, `naming`, `auth` |
-//! | [`cli`] | the command lines, as clients of the API; backup and restore of bricks; users of a stopped server | `model`, `brick`, `auth`, `core` (users and state), `store` |
+//! | [`api`] | HTTP: routes, errors, views, event streams | `model`, `core` (validation and state, read only), `runtime`, `naming`, `auth`, `audit`, `registry` |
+//! | [`cli`] | the command lines, as clients of the API; backup and restore of bricks; users of a stopped server; push and pull of images | `model`, `brick`, `auth`, `core` (users and state), `store`, `registry` |
 //! | [`config`] | flags over environment over file, validated once | nothing |
 //! | [`telemetry`] | logging | nothing |
 //! | [`server`] | puts the rooms together for `xtao serve` | all of the above |
@@ -37,10 +39,12 @@
 //! * `State::apply` is the only mutator of durable state; recovery uses it too.
 //! * A durable record exists before a launch is sent; a kill repeats until a terminal status; a status is acknowledged only after its commit.
 //! * A brick has at most one holder: a lease ends by the node's word that mount and loop device are gone, or by fencing. Never by time.
+//! * Who asks is found out in one place ([`api::identity`]), once for each request, before anything is looked at; secrets are never printed.
 //! * Work per frame depends on what changed, not on what exists.
 //! * `model` and `core` read no clock, no randomness, no environment, and do no I/O (the `tidy` test enforces this and the table above).
 
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod brick;
 pub mod cli;
@@ -49,6 +53,7 @@ pub mod config;
 pub mod core;
 pub mod model;
 pub mod naming;
+pub mod registry;
 pub mod runtime;
 pub mod server;
 pub mod sim;

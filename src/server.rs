@@ -26,16 +26,17 @@ use warp::Filter;
 
 use crate::{
     api::{
-        self, Api, Identity, Info,
-        identity::{Door, LogSink, Rules},
+        self, Access, Api, Identity, Info,
+        identity::{Door, Rules},
         server::Listener,
     },
+    audit::Audit,
     auth::{
         gate::{self, Gate},
         token::TokenKey,
     },
     brick::{self, BrickError, Bricks, spool::Spool},
-    cluster::engine::{self, EngineError, access::Access},
+    cluster::engine::{self, EngineError},
     config::{self, Config, PortSpan},
     core,
     model::{
@@ -49,12 +50,15 @@ use crate::{
         self, NamingError,
         clients::{Clients, Network},
     },
+    registry::token::AuthorityError,
     runtime::{
         driver::{Driver, MAX_WAITING_CALLS, MAX_WAITING_EVENTS},
         handle::Handle,
     },
     store::{StoreError, embedded::EmbeddedStore, identity::WorkDir},
 };
+
+mod registry;
 
 use self::node::ThisNode;
 
@@ -81,6 +85,8 @@ pub enum ServerError {
     Brick(#[from] BrickError),
     #[error(transparent)]
     Naming(#[from] NamingError),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// An address of the HTTP API cannot be bound.
     #[error("cannot listen on {address} ({what}): {source}; another server may have it, choose another with {option}")]
     Bind {
@@ -109,6 +115,13 @@ pub enum ServerError {
          --http_credentials USER:PASSWORD; or listen on 127.0.0.1"
     )]
     Nobody { address: SocketAddr, work_dir: String },
+    /// The audit log cannot be kept.
+    #[error("the audit log in {} cannot be opened: {source}", directory.display())]
+    Audit {
+        directory: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// Threads or signal handlers cannot be made.
     #[error("the operating system refuses {what}: {source}")]
     System {
@@ -123,6 +136,7 @@ impl ServerError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Bind { .. } | Self::Naming(NamingError::Bind { .. }) => 111,
+            Self::Tls(_) | Self::Nobody { .. } => config::EXIT_BAD_SETTINGS,
             _ => 1,
         }
     }
@@ -137,6 +151,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let mut listeners = listeners(&config).await?;
     let dns_http = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.dns.http_port);
     let dns_listener = bind(dns_http, "HTTP API of the name server", "--dns_http_port").await?;
+    let proxy_listener = bind(config.registry_proxy, "the registry for Docker", "--registry_proxy_port").await?;
     let store = EmbeddedStore::open(&work_dir)?;
     let (event_sender, events) = mpsc::channel(MAX_WAITING_EVENTS);
     let (call_sender, calls) = mpsc::channel(MAX_WAITING_CALLS);
@@ -149,13 +164,19 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
 
     let names = naming::start(naming_settings(&config), handle.clone(), stopping.clone()).await?;
     let mut driver_ended = start_driver(driver, stopping.clone())?;
-    let engine_settings = engine_settings(&config, &core_settings, &work_dir);
+    let images = registry::platform(&config, handle.clone(), &proxy_listener)?;
+    let mut engine_settings = engine_settings(&config, &core_settings, &work_dir);
+    engine_settings.platform = Some(images.clone());
     let node = this_node(&config, &engine_settings)?;
     let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
     let dns_routes = naming::http::routes(&names);
-    let identity = identity(&config)?;
+    let audit = open_audit(&config)?;
+    let identity = identity(&config, &audit)?;
+    let proxy_routes = registry::routes(images.clone())?;
     let mut api = api(&config, &core_settings, handle.clone(), identity.clone(), dns_routes.clone());
+    api.audit = audit;
     api.nodes = Some(Arc::new(node));
+    api.images = Some(images);
     let (admin_socket, _admin_file) = unix_socket(&config, Door::Administrators)?;
     let (users_socket, _users_file) = unix_socket(&config, Door::Users)?;
     listeners.push((Listener::Unix(admin_socket, Door::Administrators), ADMIN_CONNECTIONS));
@@ -166,9 +187,10 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
         api.limits.connections = connections;
         serving.spawn(api::server::serve(listener, api, stopped(stopping.clone())));
     }
-    let names_for_all = without_lists(dns_routes, identity.clone(), handle.clone());
-    tokio::spawn(api::server::serve_filter(dns_listener, names_for_all, api::Limits::default(), stopped(stopping)));
-    if identity.is_open(&handle) {
+    let names_for_all = without_lists(dns_routes, identity.clone(), api.access.clone());
+    tokio::spawn(api::server::serve_filter(dns_listener, names_for_all, api::Limits::default(), stopped(stopping.clone())));
+    tokio::spawn(api::server::serve_filter(proxy_listener, proxy_routes, api::Limits::default(), stopped(stopping)));
+    if identity.is_open(&api.access) {
         info!("No user has a password yet: everybody on this machine is an administrator of the API. See 'xtao auth password'.");
     }
     let addresses = config.http.addresses().map(|address| address.to_string()).collect::<Vec<_>>().join(" ");
@@ -232,7 +254,12 @@ fn somebody_could_log_in(config: &Config, handle: &Handle) -> Result<(), ServerE
     }
 }
 
-fn identity(config: &Config) -> Result<Arc<Identity>, ServerError> {
+fn open_audit(config: &Config) -> Result<Audit, ServerError> {
+    let directory = config.work_dir.join("audit");
+    Audit::open(&directory).map_err(|source| ServerError::Audit { directory, source })
+}
+
+fn identity(config: &Config, audit: &Audit) -> Result<Arc<Identity>, ServerError> {
     let http = &config.http;
     let key = TokenKey::load(&config.work_dir).map_err(ServerError::TokenKey)?;
     let credentials = http
@@ -240,15 +267,15 @@ fn identity(config: &Config) -> Result<Arc<Identity>, ServerError> {
         .as_ref()
         .map(|given| gate::Credentials { user: Owner::new(given.user.as_str()), password: given.password.reveal().to_owned() });
     let rules = Rules { authentication: http.authentication, loopback_only: http.is_loopback_only() };
-    Ok(Arc::new(Identity::new(rules, Gate::new(key, http.token_lifetime, credentials), Arc::new(LogSink))))
+    Ok(Arc::new(Identity::new(rules, Gate::new(key, http.token_lifetime, credentials), Arc::new(audit.clone()))))
 }
 
 /// The name server's own HTTP port asks nobody who they are, as Mesos-DNS' does: it tells of a name what the name server tells anyone anyway. Lists
 /// of all names would tell more, namely who has what; they end with the first password. (The API has them too, for who may see them.)
-fn without_lists(names: NameRoutes, identity: Arc<Identity>, handle: Handle) -> NameRoutes {
+fn without_lists(names: NameRoutes, identity: Arc<Identity>, access: Access) -> NameRoutes {
     let open = warp::any()
         .and_then(move || {
-            let is_open = identity.is_open(&handle);
+            let is_open = identity.is_open(&access);
             async move { if is_open { Ok(()) } else { Err(warp::reject()) } }
         })
         .untuple_one();
@@ -261,6 +288,13 @@ fn without_lists(names: NameRoutes, identity: Arc<Identity>, handle: Handle) -> 
             .unwrap_or_default()
     });
     open.and(names.clone()).or(refused).unify().or(names).unify().boxed()
+}
+
+/// The routes but for the lists of all names, which then are not there.
+fn lookups(names: NameRoutes) -> NameRoutes {
+    let is_list = |path: &str| matches!(path.split('/').filter(|segment| !segment.is_empty()).nth(2), Some("enumerate" | "axfr"));
+    let no_list = move |path: warp::path::FullPath| std::future::ready(if is_list(path.as_str()) { Err(warp::reject()) } else { Ok(()) });
+    warp::path::full().and_then(no_list).untuple_one().and(names).boxed()
 }
 
 fn failed(what: &str) -> StoreError {
@@ -322,7 +356,9 @@ fn api(config: &Config, core: &core::Settings, handle: Handle, identity: Arc<Ide
     }
     let mut api = Api::new(handle, info);
     api.identity = identity;
-    api.extra.push(warp::path("mesos_dns").and(names).boxed());
+    // What covers all names tells who has what; the rest anybody may ask the name server.
+    api.extra.push(warp::path("mesos_dns").and(lookups(names.clone())).boxed());
+    api.extra_for_administrators.push(warp::path("mesos_dns").and(names).boxed());
     api
 }
 
@@ -404,7 +440,7 @@ fn this_node(config: &Config, engine: &engine::Settings) -> Result<ThisNode, Bri
     Ok(ThisNode {
         agent: engine.agent_id.clone(),
         addresses: engine.node_addresses.clone(),
-        access: Arc::new(Access::new(engine)),
+        access: Arc::new(engine::access::Access::new(engine)),
         spool: Spool::open(&config.work_dir, config.bricks.reserve)?,
     })
 }
@@ -418,3 +454,6 @@ fn host_volumes(config: &Config) -> HostVolumeRule {
     let own = [Some(config.work_dir.as_path()), socket, directory].into_iter().flatten().map(|path| path.to_string_lossy().into_owned());
     HostVolumeRule { allow: texts(&config.engine.host_volume_allow), deny: texts(&config.engine.host_volume_deny), own: own.collect() }
 }
+
+#[cfg(test)]
+mod tests;

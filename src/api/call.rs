@@ -1,6 +1,6 @@
 //! A request taken apart: the path without its decorations, the query, and a body that is read only when a route wants it, up to a limit.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
@@ -20,6 +20,7 @@ use super::{
     identity::{Asked, Source, Who},
     patience::{Hold, Patience},
     query::{Query, decode},
+    trail::Trail,
 };
 
 /// The connection that a request came on; put into the request's extensions by the accept loop.
@@ -61,6 +62,8 @@ pub struct Call {
     pub who: Option<Who>,
     /// The connection itself, for a request that wants to go on in another protocol.
     pub upgrade: Option<OnUpgrade>,
+    /// What the audit log will be told of it.
+    pub trail: Arc<Trail>,
     path: String,
     body: Body,
     body_bytes_max: usize,
@@ -86,6 +89,7 @@ pub fn filter(body_bytes_max: usize) -> impl Filter<Extract = (Call,), Error = R
             peer,
             who: None,
             upgrade,
+            trail: Arc::default(),
             path: path.as_str().to_owned(),
             body,
             body_bytes_max,

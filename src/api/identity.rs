@@ -26,6 +26,7 @@ use warp::{
 
 use super::{
     Api,
+    access::Access,
     call::{Call, Peer},
     error::ApiError,
 };
@@ -36,7 +37,6 @@ use crate::{
         token::TokenKey,
     },
     model::{id::Owner, request::Origin, user::User},
-    runtime::handle::Handle,
 };
 
 /// Marathon's default of `--http_realm`; browsers show it when they ask for a password.
@@ -171,8 +171,8 @@ impl Identity {
     }
 
     /// True as long as nobody on TCP is asked for credentials because nobody could have any.
-    pub fn is_open(&self, handle: &Handle) -> bool {
-        self.rules.loopback_only && !self.gate.has_credentials() && handle.view().tables.passwords == 0
+    pub fn is_open(&self, access: &Access) -> bool {
+        self.rules.loopback_only && !self.gate.has_credentials() && !access.has_passwords()
     }
 
     /// Who sent a request with these headers. Without a connection it counts as TCP.
@@ -180,16 +180,16 @@ impl Identity {
     /// # Errors
     /// 401 with a challenge: no credentials, or wrong ones. 403: a locked user, or an account without a name. 429: too many wrong ones.
     /// 503: too many logins at once.
-    pub async fn who(&self, source: Option<&Source>, headers: &HeaderMap, handle: &Handle) -> Result<Who, ApiError> {
+    pub async fn who(&self, source: Option<&Source>, headers: &HeaderMap, access: &Access) -> Result<Who, ApiError> {
         let is_unix = matches!(source, Some(Source::Unix { .. }));
-        if !is_unix && self.is_open(handle) {
+        if !is_unix && self.is_open(access) {
             return Ok(everybody());
         }
         if headers.contains_key(AUTHORIZATION) {
-            return self.presented(source, headers, handle).await.map(|(who, _)| who);
+            return self.presented(source, headers, access).await.map(|(who, _)| who);
         }
         match source {
-            Some(Source::Unix { door, uid, account }) => self.at_the_socket(*door, *uid, account, handle),
+            Some(Source::Unix { door, uid, account }) => self.at_the_socket(*door, *uid, account, access),
             _ if !self.rules.authentication => Ok(everybody()),
             _ => Err(unauthorized("credentials are required: a user and a password, or a token")),
         }
@@ -199,26 +199,31 @@ impl Identity {
     ///
     /// # Errors
     /// As [`Identity::who`]; 403 for a token, which must not prolong itself, and for an account that has no record to log in to.
-    pub async fn login(&self, source: Option<&Source>, headers: &HeaderMap, handle: &Handle) -> Result<Known, ApiError> {
+    pub async fn login(&self, source: Option<&Source>, headers: &HeaderMap, access: &Access) -> Result<Known, ApiError> {
         if headers.contains_key(AUTHORIZATION) {
-            let (who, known) = self.presented(source, headers, handle).await?;
+            let (who, known) = self.presented(source, headers, access).await?;
             if who.by == By::Token {
                 return Err(forbidden("a token is given for a password, not for another token"));
+            }
+            if !known.fresh {
+                // Known from an earlier request; but this is a login, and told as one.
+                let client_ip = source.and_then(Source::address).map(|address| address.to_string()).unwrap_or_default();
+                self.sink.decided(&Decision { user: known.user.as_str(), client_ip: &client_ip, refused: None });
             }
             return Ok(known);
         }
         let Some(Source::Unix { door, uid, account }) = source else {
             return Err(unauthorized("a user and a password are required"));
         };
-        let who = self.at_the_socket(*door, *uid, account, handle)?;
-        let user = find(handle, &who.user).ok_or_else(|| {
+        let who = self.at_the_socket(*door, *uid, account, access)?;
+        let user = find(access, &who.user).ok_or_else(|| {
             forbidden(format!("'{0}' is not a user with a password; an administrator makes one: xtao auth password {0}", who.user))
         })?;
         Ok(Known { admin: user.admin, generation: user.generation, user: user.name, fresh: true })
     }
 
-    async fn presented(&self, source: Option<&Source>, headers: &HeaderMap, handle: &Handle) -> Result<(Who, Known), ApiError> {
-        let look_up = |name: &Owner| find(handle, name);
+    async fn presented(&self, source: Option<&Source>, headers: &HeaderMap, access: &Access) -> Result<(Who, Known), ApiError> {
+        let look_up = |name: &Owner| find(access, name);
         let address = source.and_then(Source::address);
         let Some(credentials) = Credentials::read(headers) else {
             return Err(unauthorized("credentials that cannot be read: give Basic, 'Bearer TOKEN' or 'token=TOKEN', once"));
@@ -246,9 +251,9 @@ impl Identity {
     }
 
     /// Root cannot be locked out of its own machine: it could read and change everything anyway.
-    fn at_the_socket(&self, door: Door, uid: u32, account: &Result<Owner, AccountError>, handle: &Handle) -> Result<Who, ApiError> {
+    fn at_the_socket(&self, door: Door, uid: u32, account: &Result<Owner, AccountError>, access: &Access) -> Result<Who, ApiError> {
         let name = account.clone().map_err(|error| forbidden(error.to_string()))?;
-        let user = find(handle, &name);
+        let user = find(access, &name);
         if uid != 0 && user.as_ref().is_some_and(|user| user.locked) {
             self.sink.decided(&Decision { user: name.as_str(), client_ip: "", refused: Some(Refusal::Locked.to_string()) });
             return Err(forbidden(format!("user '{name}' is locked")));
@@ -258,10 +263,10 @@ impl Identity {
     }
 
     /// [`Identity::who`], once for each request however often it is asked.
-    async fn of(&self, peer: Option<&Peer>, headers: &HeaderMap, handle: &Handle) -> Result<Who, ApiError> {
+    async fn of(&self, peer: Option<&Peer>, headers: &HeaderMap, access: &Access) -> Result<Who, ApiError> {
         match peer {
-            Some(peer) => peer.asked.get_or_init(|| self.who(Some(&peer.source), headers, handle)).await.clone(),
-            None => self.who(None, headers, handle).await,
+            Some(peer) => peer.asked.get_or_init(|| self.who(Some(&peer.source), headers, access)).await.clone(),
+            None => self.who(None, headers, access).await,
         }
     }
 }
@@ -274,7 +279,8 @@ pub type Asked = Arc<OnceCell<Result<Who, ApiError>>>;
 /// # Errors
 /// See [`Identity::who`].
 pub async fn ask(api: &Api, call: &mut Call) -> Result<(), ApiError> {
-    call.who = Some(api.identity.of(call.peer.as_ref(), &call.headers, &api.handle).await?);
+    call.who = Some(api.identity.of(call.peer.as_ref(), &call.headers, &api.access).await?);
+    call.trail.of_origin(origin(call));
     Ok(())
 }
 
@@ -286,14 +292,14 @@ pub fn origin(call: &Call) -> Origin {
 
 /// For what is mounted beside our own routes: who asks. Rejects what [`ask`] refuses; our own routes then say so.
 pub fn filter(api: &Api) -> BoxedFilter<(Origin,)> {
-    let api = (api.identity.clone(), api.handle.clone());
+    let api = (api.identity.clone(), api.access.clone());
     warp::ext::optional::<Peer>()
         .and(warp::header::headers_cloned())
         .and(warp::path::full())
         .and_then(move |peer: Option<Peer>, headers: HeaderMap, path: warp::path::FullPath| {
-            let (identity, handle) = api.clone();
+            let (identity, access) = api.clone();
             async move {
-                let who = identity.of(peer.as_ref(), &headers, &handle).await.map_err(|_| warp::reject())?;
+                let who = identity.of(peer.as_ref(), &headers, &access).await.map_err(|_| warp::reject())?;
                 let client_ip = Peer::client_ip(peer.as_ref());
                 Ok::<_, warp::Rejection>(Origin { user: who.user, admin: who.admin, client_ip, uri: path.as_str().to_owned() })
             }
@@ -305,8 +311,8 @@ fn everybody() -> Who {
     Who { user: Owner::default_owner(), admin: true, by: By::Nothing }
 }
 
-fn find(handle: &Handle, name: &Owner) -> Option<User> {
-    handle.view().tables.users.get(name).map(|user| (**user).clone())
+fn find(access: &Access, name: &Owner) -> Option<User> {
+    access.user(name)
 }
 
 fn unauthorized(message: &str) -> ApiError {

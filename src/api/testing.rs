@@ -12,7 +12,13 @@ use warp::{
     http::{HeaderMap, Request as HttpRequest, StatusCode},
 };
 
-use super::{Api, Info, Limits, routes};
+use super::{
+    Api, Info, Limits,
+    call::Peer,
+    identity::{By, Source, Who},
+    patience::Patience,
+    routes,
+};
 use crate::{
     core::state::{QueueEntry, View},
     model::{
@@ -22,7 +28,7 @@ use crate::{
             Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo,
         },
         deployment::{Action, ActionKind, AppChange, Deployment, Step},
-        event::{Event, Fact},
+        event::{Audience, Event, Fact},
         id::{DeploymentId, InstanceId, Owner, PathId},
         instance::{Condition, Goal, Instance, Placement},
         port::{PortClaim, Position},
@@ -79,6 +85,8 @@ pub fn app(id: &str) -> AppBuilder {
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
         version: at(0),
         version_info: VersionInfo { last_scaling_at: at(0), last_config_change_at: at(0) },
+        owner: Some(Owner::default_owner()),
+        vouched: false,
     })
 }
 
@@ -127,6 +135,8 @@ impl AppBuilder {
 #[derive(Clone, Default)]
 pub struct World {
     pub view: View,
+    /// Whose everything is that is put in from now on; `None`: the default owner's.
+    pub owner: Option<Owner>,
 }
 
 impl World {
@@ -135,14 +145,25 @@ impl World {
         self
     }
 
+    /// The owner of what follows.
+    pub fn of(&mut self, owner: &str) -> &mut Self {
+        self.owner = Some(Owner::new(owner));
+        self
+    }
+
+    pub fn owner(&self) -> Owner {
+        self.owner.clone().unwrap_or_else(Owner::default_owner)
+    }
+
     pub fn app(&mut self, app: AppBuilder) -> &mut Self {
-        let app = app.0;
-        self.put(Record::App(Arc::new(AppEntry { id: app.id.clone(), version: app.version, owner: Owner::default_owner() })));
+        let owner = self.owner();
+        let app = App { owner: Some(owner.clone()), ..app.0 };
+        self.put(Record::App(Arc::new(AppEntry { id: app.id.clone(), version: app.version, owner })));
         self.put(Record::Definition(Arc::new(app)))
     }
 
     pub fn claim(&mut self, port: u16, app: &str, position: Position) -> &mut Self {
-        let (app, owner, created_at) = (app.parse().unwrap(), Owner::default_owner(), at(0));
+        let (app, owner, created_at) = (app.parse().unwrap(), self.owner(), at(0));
         self.put(Record::Port(Arc::new(PortClaim { port, app, position, owner, created_at })))
     }
 
@@ -186,7 +207,7 @@ impl World {
         self.put(Record::Deployment(Arc::new(Deployment {
             id: id.parse().unwrap(),
             version: at(0),
-            changes: vec![AppChange { app: app.clone(), from: None, to: Some(at(0)) }],
+            changes: vec![AppChange { owner: self.view.tables.owner_of(&app).cloned(), app: app.clone(), from: None, to: Some(at(0)) }],
             steps: vec![action(ActionKind::Start), action(ActionKind::Scale)],
             current_step: 1,
             started_at: at(0),
@@ -218,8 +239,21 @@ pub fn queued(app: &str) -> QueueEntry {
 /// The API over a world, with a driver that carries requests out at once and remembers them.
 pub struct Server {
     pub api: Api,
+    pub handle: Handle,
     pub requests: Arc<Mutex<Vec<Request>>>,
     routes: BoxedFilter<(super::Response,)>,
+}
+
+/// Who somebody is: `root` an administrator, anybody else an ordinary user.
+pub fn who(user: &str) -> Who {
+    Who { user: Owner::new(user), admin: user == "root", by: By::Password }
+}
+
+/// A connection on which it is known already who asks.
+fn peer(user: &str) -> Peer {
+    let source = Source::Tcp("127.0.0.1:4711".parse().unwrap());
+    let asked = Arc::new(tokio::sync::OnceCell::new_with(Some(Ok(who(user)))));
+    Peer { source, asked, closing: tokio::sync::watch::channel(false).1, patience: Patience::default() }
 }
 
 pub fn info() -> Info {
@@ -238,8 +272,29 @@ impl Server {
         let requests = Arc::default();
         let driver = Driver { handle: handle.clone(), world, requests: Arc::clone(&requests), revision: 0 };
         tokio::spawn(driver.run(submissions));
-        let api = Api::with_limits(handle, info(), limits);
-        Self { routes: routes(api.clone()), api, requests }
+        let api = Api::with_limits(handle.clone(), info(), limits);
+        Self { routes: routes(api.clone()), api, handle, requests }
+    }
+
+    /// The API before any handle.
+    pub fn on(handle: Handle) -> Self {
+        let api = Api::new(handle.clone(), info());
+        Self { routes: routes(api.clone()), api, handle, requests: Arc::default() }
+    }
+
+    /// Changes are written down from now on.
+    pub fn audited(&mut self, audit: crate::audit::Audit) {
+        self.api.audit = audit;
+        self.routes = routes(self.api.clone());
+    }
+
+    /// As [`Server::ask`], by an ordinary user; `root` is an administrator.
+    pub async fn ask_as(&self, user: &str, line: &str, body: &str) -> Answer {
+        let (method, uri) = line.split_once(' ').unwrap();
+        let request = HttpRequest::builder().method(method).uri(uri).header("host", "localhost").header("content-type", "application/json");
+        let mut request = request.body(body.to_owned()).unwrap();
+        request.extensions_mut().insert(peer(user));
+        self.send(request).await
     }
 
     /// From now on these rules hold.
@@ -351,6 +406,7 @@ impl Driver {
             let posted = Event {
                 timestamp: at(self.revision as i64),
                 app: None,
+                audience: Audience::Administrators,
                 fact: Fact::ApiPost {
                     client_ip: submission.origin.client_ip,
                     uri: submission.origin.uri,
@@ -413,6 +469,7 @@ impl Driver {
                     Err(_) => Ok(Reply::Done),
                 }
             }
+            Request::HandOver { .. } => Ok(Reply::Done),
             Request::ReleaseBrick { brick, .. } | Request::FenceBrick { brick, .. } => {
                 let found = self.world.view.tables.bricks.contains_key(&brick);
                 if found { Ok(Reply::Done) } else { Err(RequestError::NoBrick(brick)) }

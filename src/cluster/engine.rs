@@ -39,9 +39,11 @@ use crate::{
         resources::{PortRange, Scalar},
         time::{Instant, Timestamp},
     },
+    registry::platform::Platform,
 };
 
 pub mod access;
+pub mod account;
 pub mod agent;
 pub mod cgroup;
 pub mod docker;
@@ -136,6 +138,8 @@ pub struct Settings {
     pub cpu_hard_limit: bool,
     /// Privileged containers and powerful `docker.parameters` are allowed: whoever may post an app then owns this machine.
     pub allow_privileged: bool,
+    /// The platform's registry and what it knows of images' owners; `None`: images are Docker's business alone.
+    pub platform: Option<Arc<Platform>>,
 }
 
 impl Settings {
@@ -167,6 +171,7 @@ impl Settings {
             pids_limit: 8_192,
             cpu_hard_limit: false,
             allow_privileged: false,
+            platform: None,
         }
     }
 }

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_plan_stops_then_starts_then_changes() {
-        let one = |app: &str, kind| Planned { change: AppChange { app: app.parse().unwrap(), from: None, to: None }, kind };
+        let one = |app: &str, kind| Planned { change: AppChange { app: app.parse().unwrap(), owner: None, from: None, to: None }, kind };
         let planned = [
             one("/new", Some(ActionKind::Start)),
             one("/old", Some(ActionKind::Stop)),

@@ -71,6 +71,8 @@ pub struct State {
     /// The bricks that an instance has a lease of.
     pub(super) holders: BTreeMap<InstanceId, BTreeSet<BrickName>>,
     pub(super) claims: BTreeMap<(PathId, Position), u16>,
+    /// The bricks of each app, also of one that is gone.
+    pub(super) bricks_of: BTreeMap<PathId, BTreeSet<BrickName>>,
     /// Which apps with ports share a domain name.
     pub(super) labels: BTreeMap<String, BTreeSet<PathId>>,
     /// How many apps use a service port.
@@ -107,6 +109,7 @@ impl State {
             timers: Timers::default(),
             holders: BTreeMap::new(),
             claims: BTreeMap::new(),
+            bricks_of: BTreeMap::new(),
             labels: BTreeMap::new(),
             service_ports: BTreeMap::new(),
             cursors,
@@ -309,6 +312,18 @@ impl State {
             }
         }
         self.dirty.extend(before.or(after).map(|brick| brick.app.clone()));
+        match (before, after) {
+            (None, Some(brick)) => _ = self.bricks_of.entry(brick.app.clone()).or_default().insert(brick.name.clone()),
+            (Some(brick), None) => {
+                if let Some(bricks) = self.bricks_of.get_mut(&brick.app) {
+                    bricks.remove(&brick.name);
+                    if bricks.is_empty() {
+                        self.bricks_of.remove(&brick.app);
+                    }
+                }
+            }
+            _ => {}
+        }
         let Some(brick) = after else {
             if let Some(brick) = before {
                 self.timers.clear(&Timer::Release(brick.name.clone()));

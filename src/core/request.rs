@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     allotment::{self, Taken},
     deployment::{self, Planned, scale},
+    holdings::Usage,
     owned::has_ports,
-    status,
+    ownership::{self, Source},
+    quota, status,
     turn::Turn,
     users, validate,
 };
@@ -15,7 +17,8 @@ use crate::model::{
     brick::Brick,
     deployment::{ActionKind, AppChange, Deployment},
     event::Fact,
-    id::{BrickName, DeploymentId, InstanceId, PathId, TaskId},
+    id::{BrickName, DeploymentId, InstanceId, Owner, PathId, TaskId},
+    image,
     instance::{Condition, Instance},
     port::PortClaim,
     record::{AppEntry, Record, RecordKey},
@@ -35,6 +38,7 @@ pub(super) fn handle(turn: &mut Turn<'_, '_>, origin: &Origin, request: Request)
         Request::ReleasePort { port } => release_port(turn, origin, port),
         Request::ReleaseBrick { brick, force } => release_brick(turn, origin, &brick, force),
         Request::FenceBrick { brick, epoch } => fence_brick(turn, origin, &brick, epoch),
+        Request::HandOver { what, owner } => ownership::hand_over(turn, origin, &what, &owner),
         Request::PutUser { name, change } => users::put_user(turn, origin, &name, change),
         Request::RemoveUser { name } => users::remove_user(turn, origin, &name),
     }
@@ -61,9 +65,10 @@ fn create(turn: &mut Turn<'_, '_>, origin: &Origin, input: &AppInput, force: boo
     if turn.state.tables.apps.contains_key(&id) {
         return Err(RequestError::AppExists(id));
     }
+    ownership::check_free(turn, origin, &id)?;
     let version = turn.state.next_version(turn.ctx.wall);
     let app = input.create(&id, &turn.state.settings.app_defaults).map_err(RequestError::Invalid)?;
-    let prepared = prepare(turn, origin, app, version, &mut Taken::default())?;
+    let prepared = prepare(turn, origin, app, version, Source::Written, &mut Taken::default())?;
     deploy(turn, origin, vec![prepared], version, force)
 }
 
@@ -83,8 +88,18 @@ fn update(
             return Err(RequestError::Bad(format!("app '{id}' is given more than once")));
         }
         let defaults = turn.state.settings.app_defaults.clone();
-        let app = match turn.state.tables.app(id).cloned() {
-            None if !create => return Err(RequestError::NoApp(id.clone())),
+        let current = match ownership::app(turn, origin, id) {
+            // What is another's is not there for who only changes, and taken for who would also create.
+            Err(_) if !create => return Err(RequestError::NoApp(id.clone())),
+            Err(_) => {
+                ownership::check_free(turn, origin, id)?;
+                None
+            }
+            Ok(current) => Some(current),
+        };
+        let stored = partial && current.is_some() && input.rollback()?.is_some();
+        let source = if stored { Source::Stored } else { Source::Written };
+        let app = match current {
             None => input.create(id, &defaults).map_err(RequestError::Invalid)?,
             Some(current) if partial => match input.rollback()? {
                 Some(wanted) => definition(turn, id, wanted)?,
@@ -92,7 +107,7 @@ fn update(
             },
             Some(current) => input.replace(&current, &defaults).map_err(RequestError::Invalid)?,
         };
-        prepared.insert(id, prepare(turn, origin, app, version, &mut taken)?);
+        prepared.insert(id, prepare(turn, origin, app, version, source, &mut taken)?);
     }
     deploy(turn, origin, prepared.into_values().collect(), version, force)
 }
@@ -109,27 +124,22 @@ fn delete(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, force: bool) ->
 }
 
 fn removal(turn: &Turn<'_, '_>, origin: &Origin, id: &PathId) -> Result<Prepared, RequestError> {
-    let current = owned_app(turn, origin, id)?;
-    let change = AppChange { app: id.clone(), from: Some(current.version), to: None };
+    let current = ownership::app(turn, origin, id)?;
+    let owner = turn.state.tables.owner_of(id).cloned();
+    let change = AppChange { app: id.clone(), owner, from: Some(current.version), to: None };
     let planned = Planned { change, kind: Some(ActionKind::Stop) };
     Ok(Prepared { planned, definition: None, claims: Vec::new(), bricks: Vec::new(), entry: None, posted: false })
 }
 
 fn restart(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, force: bool) -> Result<Reply, RequestError> {
-    let current = owned_app(turn, origin, id)?;
+    let current = ownership::app(turn, origin, id)?;
     let version = turn.state.next_version(turn.ctx.wall);
     let mut app = (*current).clone();
     app.version = version;
     app.version_info.last_config_change_at = version;
-    let prepared = changed(turn, origin, app, Some(&current), ActionKind::Restart, false);
+    app.owner = Some(ownership::owner(turn, origin, id));
+    let prepared = changed(app, Some(&current), ActionKind::Restart, false);
     deploy(turn, origin, vec![prepared], version, force)
-}
-
-/// The present definition of an app that the origin may change.
-fn owned_app(turn: &Turn<'_, '_>, origin: &Origin, id: &PathId) -> Result<Arc<App>, RequestError> {
-    let app = turn.state.tables.app(id).cloned().ok_or_else(|| RequestError::NoApp(id.clone()))?;
-    let owner = turn.state.tables.apps.get(id).map(|entry| &entry.owner);
-    if origin.admin || owner == Some(&origin.user) { Ok(app) } else { Err(RequestError::Forbidden) }
 }
 
 /// Completes and checks a definition, and finds out what it changes.
@@ -138,17 +148,26 @@ fn prepare(
     origin: &Origin,
     mut app: App,
     version: Timestamp,
+    source: Source,
     taken: &mut Taken,
 ) -> Result<Prepared, RequestError> {
     let current = match turn.state.tables.apps.contains_key(&app.id) {
-        true => Some(owned_app(turn, origin, &app.id)?),
+        true => Some(ownership::app(turn, origin, &app.id)?),
         false => None,
     };
+    // Whoever runs it is given everybody's tokens.
+    if app.id.as_str() == image::REGISTRY_APP && !origin.admin {
+        return Err(RequestError::Forbidden);
+    }
+    app.owner = Some(ownership::owner(turn, origin, &app.id));
+    let rights = ownership::rights(turn, origin, &app, current.as_deref(), source);
+    app.vouched = rights.vouched;
     let settings = &turn.state.settings;
     let violations = validate::app(
         &app,
         validate::Ctx {
-            admin: origin.admin,
+            privileged: rights.privileged,
+            docker_parameters: rights.docker_parameters,
             default_role: &settings.app_defaults.role,
             existing_role: current.as_ref().map(|current| current.role.as_str()),
             host_volumes: &settings.host_volumes,
@@ -157,20 +176,22 @@ fn prepare(
     if !violations.is_empty() {
         return Err(RequestError::Invalid(violations));
     }
-    check_domain_name(turn, &app)?;
+    check_domain_name(turn, origin, &app)?;
     let allotted = allotment::allot(turn, &mut app, current.as_deref(), origin, taken)?;
     let kind = date(turn, &mut app, current.as_deref(), version);
     let mut prepared = match kind {
-        Some(kind) => changed(turn, origin, app, current.as_ref(), kind, true),
+        Some(kind) => changed(app, current.as_ref(), kind, true),
         None => unchanged(&app),
     };
     (prepared.claims, prepared.bricks) = (allotted.claims, allotted.bricks);
     Ok(prepared)
 }
 
-fn changed(turn: &Turn<'_, '_>, origin: &Origin, app: App, current: Option<&Arc<App>>, kind: ActionKind, posted: bool) -> Prepared {
-    let owner = turn.state.tables.apps.get(&app.id).map_or_else(|| origin.user.clone(), |entry| entry.owner.clone());
-    let change = AppChange { app: app.id.clone(), from: current.map(|current| current.version), to: Some(app.version) };
+/// `app` has its owner already.
+fn changed(app: App, current: Option<&Arc<App>>, kind: ActionKind, posted: bool) -> Prepared {
+    let from = current.map(|current| current.version);
+    let change = AppChange { app: app.id.clone(), owner: app.owner.clone(), from, to: Some(app.version) };
+    let owner = app.owner.clone().unwrap_or_else(Owner::default_owner);
     let entry = AppEntry { id: app.id.clone(), version: app.version, owner };
     Prepared {
         planned: Planned { change, kind: Some(kind) },
@@ -183,7 +204,7 @@ fn changed(turn: &Turn<'_, '_>, origin: &Origin, app: App, current: Option<&Arc<
 }
 
 fn unchanged(app: &App) -> Prepared {
-    let change = AppChange { app: app.id.clone(), from: Some(app.version), to: Some(app.version) };
+    let change = AppChange { app: app.id.clone(), owner: app.owner.clone(), from: Some(app.version), to: Some(app.version) };
     Prepared {
         planned: Planned { change, kind: None },
         definition: None,
@@ -204,7 +225,9 @@ fn date(turn: &Turn<'_, '_>, app: &mut App, current: Option<&App>, version: Time
         return Some(ActionKind::Start);
     };
     let scaled = app.instances != current.instances;
-    let same_but_size = App { instances: app.instances, ..current.clone() };
+    // Who asks, and whose it is, are no change of what runs.
+    let (owner, vouched) = (app.owner.clone(), app.vouched);
+    let same_but_size = App { instances: app.instances, owner, vouched, ..current.clone() };
     app.version = current.version;
     app.version_info = current.version_info;
     let reconfigured = *app != same_but_size;
@@ -224,10 +247,13 @@ fn date(turn: &Turn<'_, '_>, app: &mut App, current: Option<&App>, version: Time
 }
 
 /// Two paths may have the same domain name (`/b/a` and `/a.b`): only one of them may expose ports.
-fn check_domain_name(turn: &Turn<'_, '_>, app: &App) -> Result<(), RequestError> {
+fn check_domain_name(turn: &Turn<'_, '_>, origin: &Origin, app: &App) -> Result<(), RequestError> {
     let label = app.id.dns_label();
     let other = turn.state.labels.get(&label).and_then(|apps| apps.iter().find(|other| **other != app.id)).filter(|_| has_ports(app));
     match other {
+        Some(other) if !origin.may_touch(turn.state.tables.owner_of(other)) => {
+            Err(RequestError::Conflict(format!("the domain name '{label}' that app '{}' would have is taken", app.id)))
+        }
         Some(other) => Err(RequestError::Conflict(format!("app '{}' would have the same domain name '{label}' as app '{other}'", app.id))),
         None => Ok(()),
     }
@@ -249,10 +275,17 @@ fn deploy(
     if !in_the_way.is_empty() && !force {
         return Err(RequestError::Locked(in_the_way));
     }
+    let foreign = |id: &DeploymentId| turn.state.tables.deployments.get(id).is_some_and(|other| !other.is_all_of(&origin.user));
+    if !origin.admin && in_the_way.iter().any(foreign) {
+        // An administrator's deployment of several users' apps: forcing it out of the way would stop what is not the caller's.
+        return Err(RequestError::Forbidden);
+    }
     let most = turn.state.settings.max_running_deployments;
     if turn.state.tables.deployments.len() - in_the_way.len() >= most {
         return Err(RequestError::TooManyDeployments(most));
     }
+
+    check_quota(turn, origin, &prepared)?;
 
     let id = DeploymentId::new(turn.uuid().to_string());
     let planned: Vec<Planned> = prepared.iter().map(|one| one.planned.clone()).collect();
@@ -265,6 +298,30 @@ fn deploy(
     let steps = deployment::plan(&planned);
     deployment::begin(turn, Deployment { id: id.clone(), version, changes, steps, current_step: 0, started_at: turn.ctx.wall });
     Ok(Reply::Deployment { id, version, created })
+}
+
+/// Administrators are bound by nobody's quota. An ordinary user's request is about own apps alone.
+fn check_quota(turn: &Turn<'_, '_>, origin: &Origin, prepared: &[Prepared]) -> Result<(), RequestError> {
+    if origin.admin {
+        return Ok(());
+    }
+    let tables = &turn.state.tables;
+    let (mut before, mut after) = (Usage::default(), Usage::default());
+    for one in prepared {
+        let current = tables.app(&one.planned.change.app).map_or_else(Usage::default, |app| Usage::of_app(app));
+        before = before.plus(current);
+        after = after.plus(match (&one.definition, one.planned.kind) {
+            (Some(definition), _) => Usage::of_app(definition),
+            (None, Some(ActionKind::Stop)) => Usage::default(),
+            (None, _) => current,
+        });
+        after.ports += one.claims.len() as u64;
+        for brick in &one.bricks {
+            let present = tables.bricks.get(&brick.name).map_or(0, |present| present.size);
+            after.brick += u128::from(brick.size.saturating_sub(present));
+        }
+    }
+    quota::check(tables, &origin.user, before, after)
 }
 
 fn write(turn: &mut Turn<'_, '_>, origin: &Origin, prepared: Prepared) {
@@ -307,11 +364,9 @@ fn drop_old_versions(turn: &mut Turn<'_, '_>, id: &PathId) {
 
 fn cancel(turn: &mut Turn<'_, '_>, origin: &Origin, id: &DeploymentId, force: bool) -> Result<Reply, RequestError> {
     let deployment = turn.state.tables.deployments.get(id).cloned().ok_or_else(|| RequestError::NoDeployment(id.clone()))?;
-    for change in &deployment.changes {
-        let owner = turn.state.tables.apps.get(&change.app).map(|entry| entry.owner.clone());
-        if !origin.admin && owner.is_some_and(|owner| owner != origin.user) {
-            return Err(RequestError::Forbidden);
-        }
+    if !origin.admin && !deployment.is_all_of(&origin.user) {
+        let sees_some = deployment.owners().contains(&origin.user);
+        return Err(if sees_some { RequestError::Forbidden } else { RequestError::NoDeployment(id.clone()) });
     }
     if force {
         deployment::cancel(turn, id, "The deployment was cancelled.");
@@ -322,7 +377,10 @@ fn cancel(turn: &mut Turn<'_, '_>, origin: &Origin, id: &DeploymentId, force: bo
     let mut prepared = Vec::new();
     for change in &deployment.changes {
         match change.from {
-            Some(before) => prepared.push(prepare(turn, origin, definition(turn, &change.app, before)?, version, &mut taken)?),
+            Some(before) => {
+                let app = definition(turn, &change.app, before)?;
+                prepared.push(prepare(turn, origin, app, version, Source::Stored, &mut taken)?);
+            }
             None if turn.state.tables.apps.contains_key(&change.app) => prepared.push(removal(turn, origin, &change.app)?),
             None => {}
         }
@@ -343,9 +401,9 @@ fn kill(turn: &mut Turn<'_, '_>, origin: &Origin, selection: &KillSelector, scal
     victims.iter().for_each(|victim| *sizes.entry(victim.app().clone()).or_default() += 1);
     let mut prepared = Vec::new();
     for (id, killed) in sizes {
-        let current = owned_app(turn, origin, &id)?;
+        let current = ownership::app(turn, origin, &id)?;
         let app = App { instances: current.instances.saturating_sub(killed), ..(*current).clone() };
-        prepared.push(prepare(turn, origin, app, version, &mut Taken::default())?);
+        prepared.push(prepare(turn, origin, app, version, Source::Stored, &mut Taken::default())?);
     }
     let reply = deploy(turn, origin, prepared, version, force)?;
     victims.iter().for_each(|victim| scale::decommission(turn, &victim.id));
@@ -356,7 +414,7 @@ fn select(turn: &Turn<'_, '_>, origin: &Origin, selection: &KillSelector) -> Res
     let tables = &turn.state.tables;
     match selection {
         KillSelector::App { app, host } => {
-            owned_app(turn, origin, app)?;
+            ownership::app(turn, origin, app)?;
             let on_host = |instance: &Instance| {
                 let placed = instance.placement.as_ref().map(|placement| &*placement.host);
                 host.as_deref().is_none_or(|host| host == "*" || placed == Some(host))
@@ -364,7 +422,7 @@ fn select(turn: &Turn<'_, '_>, origin: &Origin, selection: &KillSelector) -> Res
             Ok(tables.instances_of(app).filter(|instance| instance.condition.is_live() && on_host(instance)).cloned().collect())
         }
         KillSelector::Task { app, task } => {
-            owned_app(turn, origin, app)?;
+            ownership::app(turn, origin, app)?;
             let missing = || RequestError::NoTask(task.clone());
             let by_task = task.parse::<TaskId>().ok().map(|id| (id.instance, Some(id.incarnation)));
             let (id, incarnation) = by_task.or_else(|| Some((task.parse::<InstanceId>().ok()?, None))).ok_or_else(missing)?;
@@ -375,9 +433,9 @@ fn select(turn: &Turn<'_, '_>, origin: &Origin, selection: &KillSelector) -> Res
         KillSelector::Tasks(ids) => {
             let found =
                 ids.iter().filter_map(|id| tables.instances.get(&id.instance).filter(|instance| instance.incarnation == id.incarnation));
-            let found: Vec<Arc<Instance>> = found.filter(|instance| instance.condition.is_live()).cloned().collect();
-            found.iter().try_for_each(|instance| owned_app(turn, origin, instance.app()).map(|_| ()))?;
-            Ok(found)
+            // What is another's is skipped as what is not there.
+            let own = |instance: &&Arc<Instance>| origin.may_touch(tables.owner_of(instance.app()));
+            Ok(found.filter(|instance| instance.condition.is_live()).filter(own).cloned().collect())
         }
     }
 }
@@ -396,20 +454,16 @@ fn kill_one(turn: &mut Turn<'_, '_>, victim: &Arc<Instance>) {
 // === queue, ports, bricks ===
 
 fn reset_delay(turn: &mut Turn<'_, '_>, origin: &Origin, app: &PathId) -> Result<Reply, RequestError> {
-    if !turn.state.queue.entries.contains_key(app) {
+    if !turn.state.queue.entries.contains_key(app) || !origin.may_touch(turn.state.tables.owner_of(app)) {
         return Err(RequestError::NotQueued(app.clone()));
     }
-    owned_app(turn, origin, app)?;
     turn.state.queue.reset_delay(app);
     turn.state.dirty.insert(app.clone());
     Ok(Reply::Done)
 }
 
 fn release_port(turn: &mut Turn<'_, '_>, origin: &Origin, port: u16) -> Result<Reply, RequestError> {
-    let claim = turn.state.tables.ports.get(&port).cloned().ok_or(RequestError::NoPort(port))?;
-    if !origin.admin && claim.owner != origin.user {
-        return Err(RequestError::Forbidden);
-    }
+    let claim = ownership::port(turn, origin, port)?;
     let used = turn.state.tables.app(&claim.app).is_some_and(|app| allotment::is_used(app, claim.position));
     if used || turn.state.tables.tallies.contains_key(&claim.app) {
         return Err(RequestError::Conflict(format!("port {port} is used by app '{}'; destroy the app first", claim.app)));
@@ -419,7 +473,7 @@ fn release_port(turn: &mut Turn<'_, '_>, origin: &Origin, port: u16) -> Result<R
 }
 
 fn release_brick(turn: &mut Turn<'_, '_>, origin: &Origin, name: &BrickName, force: bool) -> Result<Reply, RequestError> {
-    let brick = owned_brick(turn, origin, name)?;
+    let brick = ownership::brick(turn, origin, name)?;
     if let Some(lease) = &brick.lease {
         return Err(RequestError::Conflict(format!(
             "brick '{name}' is held by task '{}' on node '{}' (epoch {}); it can be deleted when it is unmounted there",
@@ -436,7 +490,7 @@ fn release_brick(turn: &mut Turn<'_, '_>, origin: &Origin, name: &BrickName, for
 
 /// Only for a holder of which nothing is known: one that lives, as far as its node says, can be killed instead.
 fn fence_brick(turn: &mut Turn<'_, '_>, origin: &Origin, name: &BrickName, epoch: u64) -> Result<Reply, RequestError> {
-    let brick = owned_brick(turn, origin, name)?;
+    let brick = ownership::brick(turn, origin, name)?;
     if !origin.admin {
         return Err(RequestError::Forbidden);
     }
@@ -461,9 +515,4 @@ fn fence_brick(turn: &mut Turn<'_, '_>, origin: &Origin, name: &BrickName, epoch
         status::forget(turn, &holder, Condition::Gone);
     }
     Ok(Reply::Done)
-}
-
-fn owned_brick(turn: &Turn<'_, '_>, origin: &Origin, name: &BrickName) -> Result<Arc<Brick>, RequestError> {
-    let brick = turn.state.tables.bricks.get(name).cloned().ok_or_else(|| RequestError::NoBrick(name.clone()))?;
-    if origin.admin || brick.owner == origin.user { Ok(brick) } else { Err(RequestError::NoBrick(name.clone())) }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use super::holdings::{AllHoldings, Concerned};
 use crate::model::{
     agent::Agent,
     app::App,
@@ -45,6 +46,8 @@ pub struct Tables {
     pub passwords: usize,
     /// Derived: how many instances of each app are in which condition.
     pub tallies: OrdMap<PathId, Arc<Tally>>,
+    /// Derived: what each owner has.
+    pub holdings: AllHoldings,
 }
 
 /// Counts of one app's instances. Derived from the instances by [`Tables::apply`].
@@ -137,6 +140,14 @@ impl Tally {
 impl Tables {
     /// Puts one change into the tables: the only way in which they ever change.
     pub fn apply(&mut self, change: &Change) {
+        let concerned = Concerned::before(self, change);
+        self.put_in(change);
+        if let Some(concerned) = concerned {
+            concerned.after(self);
+        }
+    }
+
+    fn put_in(&mut self, change: &Change) {
         match change {
             Change::Put(Record::Meta(meta)) => self.meta = meta.clone(),
             Change::Put(Record::App(app)) => _ = self.apps.insert(app.id.clone(), app.clone()),
@@ -207,6 +218,20 @@ impl Tables {
         self.definitions.get(&(id.clone(), entry.version))
     }
 
+    /// Whose an app is, also while one that was destroyed still has instances. `None`: there is nothing of it, or it was written before apps had
+    /// owners.
+    pub fn owner_of(&self, id: &PathId) -> Option<&Owner> {
+        match self.apps.get(id) {
+            Some(entry) => Some(&entry.owner),
+            None => self.versions_of(id).next_back()?.owner.as_ref(),
+        }
+    }
+
+    /// True when there is anything of an app, if only instances that have not ended yet.
+    pub fn has_traces_of(&self, id: &PathId) -> bool {
+        self.apps.contains_key(id) || self.tallies.contains_key(id) || self.versions_of(id).next().is_some()
+    }
+
     /// The definition that an instance runs, or will run.
     pub fn definition_of(&self, instance: &Instance) -> Option<&Arc<App>> {
         self.definitions.get(&(instance.app().clone(), instance.version))
@@ -220,7 +245,7 @@ impl Tables {
     }
 
     /// The versions of one app, oldest first.
-    pub fn versions_of<'a>(&'a self, app: &PathId) -> impl Iterator<Item = &'a Arc<App>> + use<'a> {
+    pub fn versions_of<'a>(&'a self, app: &PathId) -> impl DoubleEndedIterator<Item = &'a Arc<App>> + use<'a> {
         let range = (app.clone(), Timestamp(i64::MIN))..=(app.clone(), Timestamp(i64::MAX));
         self.definitions.range(range).map(|(_, definition)| definition)
     }

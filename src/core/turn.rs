@@ -4,7 +4,7 @@
 use super::{Ctx, Frame, owned::State, project};
 use crate::model::{
     cluster::ClusterCall,
-    event::{Event, Fact},
+    event::Fact,
     id::{InstanceId, PathId},
     record::{Change, Record, RecordKey},
     time::{Instant, Timestamp},
@@ -50,7 +50,7 @@ impl<'a, 'b> Turn<'a, 'b> {
     }
 
     pub(super) fn event(&mut self, app: Option<&PathId>, fact: Fact) {
-        self.frame.events.push(Event { timestamp: self.ctx.wall, app: app.cloned(), fact });
+        self.frame.events.push(project::event(&self.state.tables, self.ctx.wall, app, fact));
     }
 
     /// A time-based UUID (version 1): the present moment and 62 random bits.

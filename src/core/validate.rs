@@ -47,8 +47,10 @@ pub const MAX_REGEX_BYTES: usize = 1024 * 1024;
 /// Who asks, and what the rules depend on besides the definition.
 #[derive(Clone, Copy, Debug)]
 pub struct Ctx<'a> {
-    /// An administrator may use raw Docker parameters and privileged containers.
-    pub admin: bool,
+    /// Privileged containers may be used.
+    pub privileged: bool,
+    /// Raw Docker parameters may be used.
+    pub docker_parameters: bool,
     /// The role of apps that name none (`--mesos_role`).
     pub default_role: &'a str,
     /// The role that the app has already, before an update.
@@ -311,11 +313,12 @@ fn check_docker(docker: &Docker, kind: ContainerKind, ctx: Ctx<'_>, found: &mut 
     found.unless(!docker.image.is_empty(), "/container/docker/image", "must not be empty");
     let printable = docker.image.chars().all(|letter| !letter.is_whitespace() && !letter.is_control());
     found.unless(printable, "/container/docker/image", "must not contain blanks or control characters");
-    for (path, used) in
-        [("/container/docker/parameters", !docker.parameters.is_empty()), ("/container/docker/privileged", docker.privileged)]
-    {
+    for (path, used, allowed) in [
+        ("/container/docker/parameters", !docker.parameters.is_empty(), ctx.docker_parameters),
+        ("/container/docker/privileged", docker.privileged, ctx.privileged),
+    ] {
         found.unless(!used || kind == ContainerKind::Docker, path, "must be empty");
-        found.unless(!used || ctx.admin, path, "may be used by administrators only");
+        found.unless(!used || allowed, path, "may be used by administrators only, unless one of them grants it");
     }
     for (index, (key, value)) in docker.parameters.iter().enumerate() {
         found.passable(format!("/container/docker/parameters({index})/key"), key.len(), key);

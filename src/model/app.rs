@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    id::{PathId, PoolName},
+    id::{Owner, PathId, PoolName},
     resources::Scalar,
     time::Timestamp,
 };
@@ -84,6 +84,13 @@ pub struct App {
     pub version: Timestamp,
     /// What the version changed.
     pub version_info: VersionInfo,
+    /// Whose the app was when this was accepted. The instances of an app that is being destroyed are known by it; while the app exists, its entry
+    /// says whose it is. `None`: written before apps had owners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// True: an administrator wrote the host volumes, so that no account of the node is asked whether it may use what they name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vouched: bool,
 }
 
 impl App {

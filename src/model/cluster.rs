@@ -155,6 +155,8 @@ pub struct Launch {
     pub app: Arc<App>,
     /// Whose app it is.
     pub owner: Owner,
+    /// The user whose account on the node must be allowed what the host volumes ask for; `None`: nobody is asked.
+    pub account: Option<Owner>,
     /// What it takes.
     pub resources: Resources,
     /// The host port of each port definition, or of each mapping that has one, in order.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    id::{DeploymentId, PathId},
+    id::{DeploymentId, Owner, PathId},
     time::Timestamp,
 };
 
@@ -31,6 +31,31 @@ impl Deployment {
     pub fn affected_apps(&self) -> impl Iterator<Item = &PathId> {
         self.changes.iter().map(|change| &change.app)
     }
+
+    /// Whose apps it changes, each once.
+    pub fn owners(&self) -> Vec<Owner> {
+        let mut owners: Vec<Owner> = self.changes.iter().filter_map(|change| change.owner.clone()).collect();
+        owners.sort();
+        owners.dedup();
+        owners
+    }
+
+    /// True when nothing but apps of `owner` is changed.
+    pub fn is_all_of(&self, owner: &Owner) -> bool {
+        self.changes.iter().all(|change| change.owner.as_ref() == Some(owner))
+    }
+
+    /// What `owner` may see of it: the part that is about own apps. Steps in which nothing of that happens stay, without actions, so that counting
+    /// them goes on meaning the same. `None`: nothing of it.
+    pub fn part_of(&self, owner: &Owner) -> Option<Self> {
+        let changes: Vec<AppChange> = self.changes.iter().filter(|change| change.owner.as_ref() == Some(owner)).cloned().collect();
+        if changes.is_empty() {
+            return None;
+        }
+        let own = |action: &&Action| changes.iter().any(|change| change.app == action.app);
+        let steps = self.steps.iter().map(|step| Step { actions: step.actions.iter().filter(own).cloned().collect() }).collect();
+        Some(Self { steps, changes, ..self.clone() })
+    }
 }
 
 /// One app before and after.
@@ -39,6 +64,9 @@ impl Deployment {
 pub struct AppChange {
     /// The app.
     pub app: PathId,
+    /// Whose it is; kept here because the app may be gone before the deployment. `None`: written before apps had owners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
     /// `None`: it did not exist.
     pub from: Option<Timestamp>,
     /// `None`: it is removed.

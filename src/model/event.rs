@@ -2,7 +2,7 @@
 //!
 //! An event holds what happened; its JSON is made only for those who read it, because most are read by nobody.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use super::{
     app::{App, output},
     cluster::TaskStatus,
     deployment::{Action, Deployment},
-    id::{InstanceId, PathId},
+    id::{InstanceId, Owner, PathId},
     instance::{Condition, Instance},
     time::Timestamp,
 };
@@ -20,10 +20,23 @@ use super::{
 pub struct Event {
     /// When.
     pub timestamp: Timestamp,
-    /// The app it is about, for filters and for who may see it.
+    /// The app it is about, for filters.
     pub app: Option<PathId>,
+    /// Who may be told.
+    pub audience: Audience,
     /// What happened.
     pub fact: Fact,
+}
+
+/// Who may be told of an event, besides the administrators, who may be told of every one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Whoever is let in at all.
+    Everyone,
+    /// The owners of what it is about.
+    Owners(Vec<Owner>),
+    /// Nobody else.
+    Administrators,
 }
 
 /// What happened. The order of the variants means nothing.
@@ -69,6 +82,19 @@ impl Event {
         }
     }
 
+    /// The event as `user` may be told it; `None`: not at all. Of a deployment, an ordinary user is told the part that is about own apps.
+    pub fn told_to(&self, user: &Owner, admin: bool) -> Option<Cow<'_, Self>> {
+        match &self.audience {
+            _ if admin => Some(Cow::Borrowed(self)),
+            Audience::Everyone => Some(Cow::Borrowed(self)),
+            Audience::Owners(owners) if owners.contains(user) => match self.fact.part_of(user)? {
+                Cow::Borrowed(_) => Some(Cow::Borrowed(self)),
+                Cow::Owned(fact) => Some(Cow::Owned(Self { fact, ..self.clone() })),
+            },
+            Audience::Owners(_) | Audience::Administrators => None,
+        }
+    }
+
     /// The body: what happened, with `eventType` and `timestamp`.
     pub fn body(&self) -> Value {
         let mut body = self.fact.fields();
@@ -79,6 +105,24 @@ impl Event {
 }
 
 impl Fact {
+    /// What the owner of something in it may be told. Only a deployment can be about apps of several.
+    fn part_of(&self, owner: &Owner) -> Option<Cow<'_, Self>> {
+        let part = |deployment: &Arc<Deployment>| match deployment.is_all_of(owner) {
+            true => Some(None),
+            false => deployment.part_of(owner).map(|part| Some(Arc::new(part))),
+        };
+        let fact = match self {
+            Self::DeploymentFailed { deployment, reason } => {
+                part(deployment)?.map(|deployment| Self::DeploymentFailed { deployment, reason: reason.clone() })
+            }
+            Self::DeploymentInfo { deployment } => part(deployment)?.map(|deployment| Self::DeploymentInfo { deployment }),
+            Self::DeploymentStepSuccess { deployment } => part(deployment)?.map(|deployment| Self::DeploymentStepSuccess { deployment }),
+            Self::DeploymentSuccess { deployment } => part(deployment)?.map(|deployment| Self::DeploymentSuccess { deployment }),
+            _ => None,
+        };
+        Some(fact.map_or(Cow::Borrowed(self), Cow::Owned))
+    }
+
     fn fields(&self) -> Map<String, Value> {
         match self {
             Self::ApiPost { client_ip, uri, definition } => fields([

@@ -21,6 +21,24 @@ pub struct Origin {
     pub uri: String,
 }
 
+impl Origin {
+    /// True when the caller may see and change what `owner` has; what nobody is known to own is the administrators'.
+    pub fn may_touch(&self, owner: Option<&Owner>) -> bool {
+        self.admin || owner == Some(&self.user)
+    }
+}
+
+/// What can be handed over.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Possession {
+    /// An app, and with it the ports and bricks that its present owner has claimed for it.
+    App(PathId),
+    /// A claimed port.
+    Port(u16),
+    /// A brick.
+    Brick(BrickName),
+}
+
 /// A change that is asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
@@ -97,6 +115,13 @@ pub enum Request {
         brick: BrickName,
         /// The lease that is declared dead; a later one is not touched.
         epoch: u64,
+    },
+    /// `PUT` with `{"owner": ...}`: an administrator gives something to another user.
+    HandOver {
+        /// What.
+        what: Possession,
+        /// To whom.
+        owner: Owner,
     },
     /// `PUT /v2/auth/users/{name}`
     PutUser {

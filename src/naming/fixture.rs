@@ -129,6 +129,8 @@ fn plain_app(path: &str) -> App {
         unreachable_strategy: UnreachableStrategy::Disabled,
         version: NOW,
         version_info: VersionInfo::default(),
+        owner: None,
+        vouched: false,
     }
 }
 

@@ -129,6 +129,8 @@ pub(crate) fn bare_app() -> App {
         unreachable_strategy: UnreachableStrategy::Disabled,
         version: WHEN,
         version_info: VersionInfo::default(),
+        owner: None,
+        vouched: false,
     }
 }
 
@@ -192,6 +194,8 @@ fn full_app() -> App {
         kill_selection: KillSelection::OldestFirst,
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 300, expunge_after_seconds: 600 },
         version_info: VersionInfo { last_scaling_at: WHEN, last_config_change_at: WHEN },
+        owner: Some(Owner::new("zmfsea")),
+        vouched: true,
         ..bare_app()
     }
 }
@@ -208,8 +212,8 @@ fn full_deployment() -> Deployment {
         id: DeploymentId::new("867ed450-f6a8-4d33-9b0e-e11c5513990b"),
         version: WHEN,
         changes: vec![
-            AppChange { app: path("/prod/db/pg"), from: None, to: Some(WHEN) },
-            AppChange { app: path("/old"), from: Some(WHEN), to: None },
+            AppChange { app: path("/prod/db/pg"), owner: Some(Owner::new("zmfsea")), from: None, to: Some(WHEN) },
+            AppChange { app: path("/old"), owner: None, from: Some(WHEN), to: None },
         ],
         steps: vec![
             Step { actions: vec![action(ActionKind::Start), action(ActionKind::Stop)] },
@@ -481,6 +485,8 @@ fn any_app() -> BoxedStrategy<App> {
             unreachable_strategy: ways.7,
             version: times.0,
             version_info: VersionInfo { last_scaling_at: times.1, last_config_change_at: times.2 },
+            owner: None,
+            vouched: false,
         })
         .boxed()
 }
@@ -515,7 +521,7 @@ fn any_deployment() -> BoxedStrategy<Deployment> {
     let kind = prop::sample::select(vec![ActionKind::Start, ActionKind::Stop, ActionKind::Scale, ActionKind::Restart]);
     let action = (kind, any_path()).prop_map(|(kind, app)| Action { kind, app });
     let step = vec(action, 1..3).prop_map(|actions| Step { actions });
-    let change = (any_path(), option::of(when()), option::of(when())).prop_map(|(app, from, to)| AppChange { app, from, to });
+    let change = (any_path(), option::of(when()), option::of(when())).prop_map(|(app, from, to)| AppChange { app, owner: None, from, to });
     (text(), when(), vec(change, 0..3), vec(step, 0..3), any::<u32>(), when())
         .prop_map(|(id, version, changes, steps, current_step, started_at)| Deployment {
             id: DeploymentId::new(id),

@@ -13,7 +13,7 @@ use crate::{
         record::{Change, Record},
         user::{Grants, PasswordHash, Quota},
     },
-    runtime::handle::Submission,
+    runtime::handle::{Handle, Submission},
 };
 
 static HASH: LazyLock<PasswordHash> = LazyLock::new(|| password::hash("p@ssw0rd"));
@@ -31,7 +31,7 @@ impl AuditSink for Notes {
 /// A server with these users, each a line as `zm admin locked password`.
 struct World {
     identity: Identity,
-    handle: Handle,
+    access: Access,
     notes: Arc<Notes>,
     _submissions: tokio::sync::mpsc::Receiver<Submission>,
 }
@@ -46,11 +46,11 @@ impl World {
         let credentials = credentials.then(|| gate::Credentials { user: Owner::new("boss"), password: "secret".into() });
         let notes = Arc::new(Notes::default());
         let gate = Gate::new(TokenKey::random(), DEFAULT_TOKEN_LIFETIME, credentials);
-        Self { identity: Identity::new(rules, gate, notes.clone()), handle, notes, _submissions: submissions }
+        Self { identity: Identity::new(rules, gate, notes.clone()), access: Access::new(handle), notes, _submissions: submissions }
     }
 
     async fn ask(&self, source: &Source, authorization: &str) -> Result<Who, ApiError> {
-        self.identity.who(Some(source), &headers(authorization), &self.handle).await
+        self.identity.who(Some(source), &headers(authorization), &self.access).await
     }
 }
 
@@ -112,7 +112,7 @@ async fn without_credentials_tcp_is_open_only_on_loopback_and_before_the_first_p
         let rules = Rules { authentication, loopback_only };
         let world = World::new(rules, users, credentials);
         assert_eq!(shown(world.ask(&tcp(), "").await), expected, "{rules:?} {users:?} {credentials}");
-        assert_eq!(shown(world.identity.who(None, &headers(""), &world.handle).await), expected, "and without a connection");
+        assert_eq!(shown(world.identity.who(None, &headers(""), &world.access).await), expected, "and without a connection");
     };
     check(true, true, &[], false, "#admin").await;
     check(true, true, &["zm"], false, "#admin").await;
@@ -142,7 +142,7 @@ async fn what_is_presented_counts() {
     {
         check(&basic(name, password), "401").await;
     }
-    let known = world.identity.gate().password("zm", "p@ssw0rd", None, |name| find(&world.handle, name)).await.unwrap();
+    let known = world.identity.gate().password("zm", "p@ssw0rd", None, |name| find(&world.access, name)).await.unwrap();
     let (token, _) = world.identity.gate().grant(&known);
     check(&format!("Bearer {token}"), "zm").await;
     check(&format!("bearer {token}"), "zm").await;
@@ -167,7 +167,7 @@ async fn what_is_presented_counts() {
     check(&format!("Basic {token}"), "401").await;
     let mut twice = headers(&basic("zm", "p@ssw0rd"));
     twice.append(AUTHORIZATION, basic("bo", "p@ssw0rd").parse().unwrap());
-    assert_eq!(shown(world.identity.who(Some(&tcp()), &twice, &world.handle).await), "401");
+    assert_eq!(shown(world.identity.who(Some(&tcp()), &twice, &world.access).await), "401");
 }
 
 #[tokio::test]
@@ -215,20 +215,23 @@ async fn a_socket_needs_no_password_even_before_any_exists() {
 async fn a_login_is_by_password_or_socket_and_never_by_token() {
     let world = World::new(ON, &["zm password", "no"], false);
     let check = async |source: &Source, authorization: &str, expected: &str| {
-        let outcome = world.identity.login(Some(source), &headers(authorization), &world.handle).await;
+        let outcome = world.identity.login(Some(source), &headers(authorization), &world.access).await;
         let found = outcome.map_or_else(|error| error.response().status().as_str().to_owned(), |known| known.user.to_string());
         assert_eq!(found, expected, "{source:?} {authorization}");
     };
     check(&tcp(), &basic("zm", "p@ssw0rd"), "zm").await;
     check(&tcp(), &basic("zm", "wrong"), "401").await;
     check(&tcp(), "", "401").await;
+    check(&tcp(), &basic("zm", "p@ssw0rd"), "zm").await;
+    let told = |reason: &str| format!("zm from 192.0.2.1: {reason}");
+    assert_eq!(*world.notes.0.lock().unwrap(), [told("ok"), told("wrong user or password"), told("ok")], "each login is told");
     check(&socket(Door::Users, 1000, "zm"), "", "zm").await;
     check(&socket(Door::Users, 1000, "no"), "", "no").await;
     check(&socket(Door::Users, 1000, "xx"), "", "403").await;
-    let known = world.identity.gate().password("zm", "p@ssw0rd", None, |name| find(&world.handle, name)).await.unwrap();
+    let known = world.identity.gate().password("zm", "p@ssw0rd", None, |name| find(&world.access, name)).await.unwrap();
     check(&tcp(), &format!("Bearer {}", world.identity.gate().grant(&known).0), "403").await;
     let empty = World::new(ON, &[], false);
-    let open = empty.identity.login(Some(&tcp()), &headers(&basic("any", "thing")), &empty.handle).await;
+    let open = empty.identity.login(Some(&tcp()), &headers(&basic("any", "thing")), &empty.access).await;
     assert_eq!(open.unwrap_err().response().status(), 401, "there is nobody to log in as");
 }
 

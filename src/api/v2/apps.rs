@@ -7,18 +7,21 @@
 //!   `.../*` names all apps below a group.
 //! * In a list counters and deployments are always there; in a single app also tasks and the last failure.
 //! * (Ours:) `embed=endpoints` adds where an app is reached; one that uses `@PORT` or a brick shows it unasked.
+//! * (Ours:) `PUT` or `PATCH` of one with `{"owner": "name"}` and nothing else hands it over: an administrator's alone.
 //! * `PUT` replaces each key that is written, unless `partialUpdate=false`; the id of the path wins over the body's.
 
 use serde_json::{Value, json};
 use warp::http::{Method, StatusCode};
 
 use super::{
-    path_id, submit,
+    new_owner, path_id, seen, submit,
     tasks::{self, KillFlags},
 };
 use crate::{
     api::{
-        Api, Response, answer,
+        Api, Response,
+        access::Seen,
+        answer,
         call::Call,
         error::{ApiError, ApiResult},
         query::Embed,
@@ -26,11 +29,10 @@ use crate::{
         view::{app::Context, group, task},
         wall,
     },
-    core::state::Tables,
     model::{
         app::{App, input::AppInput},
         id::{PATH_PATTERN_TEXT, PathId},
-        request::{KillSelector, Reply, Request, RequestError, Violation},
+        request::{KillSelector, Possession, Reply, Request, RequestError, Violation},
         time::{Timestamp, TimestampError},
     },
 };
@@ -76,11 +78,11 @@ async fn one(api: &Api, call: Call, id: &[&str]) -> ApiResult {
 // === Reading ===
 
 fn list(api: &Api, call: &Call) -> ApiResult {
-    let view = api.handle.view_full();
+    let seen = seen(api, call);
     let filter = Filter::read(call)?;
-    let context = Context::new(&view, &api.info, wall());
+    let context = Context::new(&seen, &api.info, wall());
     let embed = Embed::LIST.and(&call.query);
-    let apps = view.tables.apps.keys().filter_map(|id| view.tables.app(id)).filter(|app| filter.picks(app));
+    let apps = seen.apps().filter(|app| filter.picks(app));
     Ok(answer::ok(&json!({ "apps": apps.map(|app| context.app(app, embed)).collect::<Vec<_>>() })))
 }
 
@@ -108,27 +110,27 @@ impl Filter {
 
 fn below(api: &Api, call: &Call, id: &[&str]) -> ApiResult {
     super::reads_only(call)?;
-    let view = api.handle.view_full();
-    let id = group_id(&view.tables, id)?;
-    let context = Context::new(&view, &api.info, wall());
+    let seen = seen(api, call);
+    let id = group_id(&seen, id)?;
+    let context = Context::new(&seen, &api.info, wall());
     let embed = Embed::LIST.and(&call.query);
-    let apps: Vec<_> = group::apps_below(&view.tables, &id).map(|app| context.app(app, embed)).collect();
+    let apps: Vec<_> = seen.apps_below(&id).map(|app| context.app(app, embed)).collect();
     Ok(answer::ok(&json!({ "*": apps })))
 }
 
 fn show(api: &Api, call: &Call, id: &[&str]) -> ApiResult {
-    let view = api.handle.view_full();
+    let seen = seen(api, call);
     let id = path_id(id).map_err(ApiError::no_app)?;
-    let app = view.tables.app(&id).ok_or_else(|| ApiError::no_app(&id))?;
-    let context = Context::new(&view, &api.info, wall());
+    let app = seen.app(&id).ok_or_else(|| ApiError::no_app(&id))?;
+    let context = Context::new(&seen, &api.info, wall());
     Ok(answer::ok(&json!({ "app": context.app(app, Embed::ONE.and(&call.query)) })))
 }
 
 fn versions(api: &Api, call: &Call, id: &[&str]) -> ApiResult {
     super::reads_only(call)?;
-    let view = api.handle.view_full();
-    let id = known(&view.tables, id)?;
-    let mut versions: Vec<Timestamp> = view.tables.versions_of(&id).map(|app| app.version).collect();
+    let seen = seen(api, call);
+    let id = known(&seen, id)?;
+    let mut versions: Vec<Timestamp> = seen.versions_of(&id).map(|app| app.version).collect();
     versions.reverse();
     Ok(answer::ok(&json!({ "versions": versions })))
 }
@@ -136,23 +138,23 @@ fn versions(api: &Api, call: &Call, id: &[&str]) -> ApiResult {
 fn version_of(api: &Api, call: &Call, id: &[&str], version: &str) -> ApiResult {
     super::reads_only(call)?;
     let version = version.parse().map_err(|error: TimestampError| ApiError::unprocessable(error.to_string()))?;
-    let view = api.handle.view_full();
-    let id = known(&view.tables, id)?;
-    let app = view.tables.definitions.get(&(id.clone(), version)).ok_or(RequestError::NoVersion(id, version))?;
+    let seen = seen(api, call);
+    let id = known(&seen, id)?;
+    let app = seen.definition(&id, version).ok_or(RequestError::NoVersion(id, version))?;
     let embed = Embed::default().and(&call.query);
-    Ok(answer::ok(&Context::new(&view, &api.info, wall()).definition(app, embed.endpoints)))
+    Ok(answer::ok(&Context::new(&seen, &api.info, wall()).definition(app, embed.endpoints)))
 }
 
 /// An app that exists.
-fn known(tables: &Tables, id: &[&str]) -> Result<PathId, ApiError> {
+fn known(seen: &Seen, id: &[&str]) -> Result<PathId, ApiError> {
     let id = path_id(id).map_err(ApiError::no_app)?;
-    if tables.apps.contains_key(&id) { Ok(id) } else { Err(ApiError::no_app(id)) }
+    if seen.app(&id).is_some() { Ok(id) } else { Err(ApiError::no_app(id)) }
 }
 
 /// A group that has something in it.
-fn group_id(tables: &Tables, id: &[&str]) -> Result<PathId, ApiError> {
+fn group_id(seen: &Seen, id: &[&str]) -> Result<PathId, ApiError> {
     let id = path_id(id).map_err(ApiError::no_group)?;
-    if group::exists(tables, &id) { Ok(id) } else { Err(ApiError::no_group(id)) }
+    if group::exists(seen, &id) { Ok(id) } else { Err(ApiError::no_group(id)) }
 }
 
 // === Changing ===
@@ -164,10 +166,10 @@ async fn create(api: &Api, mut call: Call) -> ApiResult {
     let Reply::Deployment { id: deployment, version, .. } = submit(api, &call, request).await? else {
         return Ok(answer::empty(StatusCode::CREATED));
     };
-    let view = api.handle.view_full();
-    let context = Context::new(&view, &api.info, wall());
+    let seen = seen(api, &call);
+    let context = Context::new(&seen, &api.info, wall());
     // Someone else may have changed or deleted it since; what was asked for is still what is answered.
-    let body = match view.tables.definitions.get(&(id.clone(), version)) {
+    let body = match seen.definition(&id, version) {
         Some(app) => Value::Object(context.created(app, &deployment, Embed::default().and(&call.query))),
         None => json!({ "id": id, "version": version, "deployments": [{ "id": deployment }] }),
     };
@@ -178,7 +180,12 @@ async fn create(api: &Api, mut call: Call) -> ApiResult {
 async fn update(api: &Api, mut call: Call, id: &[&str], create: bool) -> ApiResult {
     let bad_id = |_| ApiError::invalid(&[Violation::new("/id", PATH_PATTERN_TEXT)]);
     let id = path_id(id).map_err(|text| if create { bad_id(text) } else { ApiError::no_app(text) })?;
-    let input = AppInput::read(&call.json().await?).map_err(|violations| ApiError::unreadable(&violations))?;
+    let body = call.json().await?;
+    if body.get("owner").is_some() {
+        let request = Request::HandOver { what: Possession::App(id), owner: new_owner(&body)? };
+        return Ok(changed(submit(api, &call, request).await?));
+    }
+    let input = AppInput::read(&body).map_err(|violations| ApiError::unreadable(&violations))?;
     let partial = !create || call.flag("partialUpdate", true);
     let request = Request::UpdateApps { updates: vec![(id.clone(), input)], partial, create, force: call.flag("force", false) };
     let reply = submit(api, &call, request).await?;
@@ -251,24 +258,23 @@ async fn tasks_of(api: &Api, call: Call, id: &[&str]) -> ApiResult {
             let app = path_id(id).map_err(ApiError::no_app)?;
             let host = call.query.first("host").filter(|host| !matches!(*host, "*" | "")).map(str::to_owned);
             let reply = tasks::kill(api, &call, KillSelector::App { app, host }, flags).await?;
-            Ok(tasks::killed(&api.handle.view_full(), reply))
+            Ok(tasks::killed(&seen(api, &call), reply))
         }
         _ => Err(ApiError::method(&[Method::GET, Method::HEAD, Method::DELETE])),
     }
 }
 
 fn list_tasks(api: &Api, call: &Call, id: &[&str]) -> ApiResult {
-    let view = api.handle.view_full();
-    let tables = &view.tables;
+    let seen = seen(api, call);
     let apps: Vec<_> = match id {
-        [group @ .., "*"] => group::apps_below(tables, &group_id(tables, group)?).collect(),
-        _ => tables.app(&known(tables, id)?).into_iter().collect(),
+        [group @ .., "*"] => seen.apps_below(&group_id(&seen, group)?).collect(),
+        _ => seen.app(&known(&seen, id)?).into_iter().collect(),
     };
     if tasks::wants_plain(call) {
-        return Ok(answer::text("text/plain; charset=utf-8", task::plain(tables, apps.into_iter())));
+        return Ok(answer::text("text/plain; charset=utf-8", task::plain(&seen, apps.into_iter())));
     }
-    let live = apps.iter().flat_map(|app| task::live(tables, &app.id));
-    Ok(answer::ok(&json!({ "tasks": live.map(|instance| task::task(tables, instance)).collect::<Vec<_>>() })))
+    let live = apps.iter().flat_map(|app| task::live(&seen, &app.id));
+    Ok(answer::ok(&json!({ "tasks": live.map(|instance| task::task(&seen, instance)).collect::<Vec<_>>() })))
 }
 
 async fn kill_one(api: &Api, call: Call, id: &[&str], task: &str) -> ApiResult {
@@ -281,7 +287,7 @@ async fn kill_one(api: &Api, call: Call, id: &[&str], task: &str) -> ApiResult {
     match tasks::kill(api, &call, selection, flags).await? {
         Reply::Killed(killed) => {
             let instance = killed.first().ok_or_else(|| RequestError::NoTask(task.to_owned()))?;
-            Ok(answer::ok(&json!({ "task": task::task(&api.handle.view_full().tables, instance) })))
+            Ok(answer::ok(&json!({ "task": task::task(&seen(api, &call), instance) })))
         }
         reply => Ok(changed(reply)),
     }

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 use warp::http::{Method, StatusCode};
 
-use super::{reads_only, submit};
+use super::{reads_only, seen, submit};
 use crate::{
     api::{
         Api, answer,
@@ -30,7 +30,7 @@ pub async fn token(api: &Api, call: &Call) -> ApiResult {
     if call.method != Method::POST {
         return Err(ApiError::method(&[Method::POST]));
     }
-    let known = api.identity.login(call.peer.as_ref().map(|peer| &peer.source), &call.headers, &api.handle).await?;
+    let known = api.identity.login(call.peer.as_ref().map(|peer| &peer.source), &call.headers, &api.access).await?;
     let (token, expires) = api.identity.gate().grant(&known);
     let expires = Timestamp(expires.saturating_mul(1000));
     Ok(answer::ok(&json!({ "token": token, "user": known.user, "admin": known.admin, "expires": expires })))
@@ -47,8 +47,7 @@ pub async fn route(api: &Api, mut call: Call, rest: &[&str]) -> ApiResult {
             if !identity::origin(&call).admin {
                 return Err(RequestError::Forbidden.into());
             }
-            let view = api.handle.view_full();
-            let users: Vec<_> = view.tables.users.values().map(|user| shown(user)).collect();
+            let users: Vec<_> = seen(api, &call).users().map(|user| shown(user)).collect();
             Ok(answer::ok(&json!({ "users": users })))
         }
         (_, ["users"]) => Err(ApiError::method(&[Method::GET, Method::HEAD])),
@@ -62,15 +61,24 @@ pub async fn route(api: &Api, mut call: Call, rest: &[&str]) -> ApiResult {
             Ok(answer::empty(StatusCode::NO_CONTENT))
         }
         (_, ["users", _]) => Err(ApiError::method(&[Method::GET, Method::HEAD, Method::PUT, Method::DELETE])),
+        (_, ["users", name, "quota"]) => super::quota::route(api, call, Owner::new(*name)).await,
         _ => Err(ApiError::no_route()),
     }
 }
 
+/// A quota by itself.
+///
+/// # Errors
+/// 422 that names each field which is unknown or of a wrong type.
+pub fn quota(body: &Value) -> Result<Quota, ApiError> {
+    let mut reader = Reader::default();
+    let quota = reader.quota("", body);
+    reader.done().map(|()| quota)
+}
+
 fn one(api: &Api, call: &Call, name: &Owner) -> ApiResult {
-    let origin = identity::origin(call);
-    let view = api.handle.view_full();
-    let user = view.tables.users.get(name).filter(|_| origin.admin || origin.user == *name);
-    user.map(|user| answer::ok(&shown(user))).ok_or_else(|| RequestError::NoUser(name.clone()).into())
+    let seen = seen(api, call);
+    seen.user(name).map(|user| answer::ok(&shown(user))).ok_or_else(|| RequestError::NoUser(name.clone()).into())
 }
 
 /// Nothing is hashed for who may not ask for it.
@@ -122,7 +130,7 @@ fn change(body: &Value) -> Result<(UserChange, Option<String>), ApiError> {
             "password" => password = reader.password(value),
             "admin" => change.admin = reader.flag("/admin", value),
             "locked" => change.locked = reader.flag("/locked", value),
-            "quota" => change.quota = Some(reader.quota(value)),
+            "quota" => change.quota = Some(reader.quota("/quota", value)),
             "grants" => change.grants = Some(reader.grants(value)),
             other => reader.complain(&format!("/{other}"), "is none of password, admin, locked, quota, grants"),
         }
@@ -170,10 +178,10 @@ impl Reader {
     }
 
     /// `null` is no limit.
-    fn quota(&mut self, value: &Value) -> Quota {
+    fn quota(&mut self, at: &str, value: &Value) -> Quota {
         let mut quota = Quota::default();
-        for (key, value) in self.object("/quota", value).into_iter().filter(|(_, value)| !value.is_null()) {
-            let path = format!("/quota/{key}");
+        for (key, value) in self.object(at, value).into_iter().filter(|(_, value)| !value.is_null()) {
+            let path = format!("{at}/{key}");
             match key.as_str() {
                 "cpus" => quota.cpus = self.amount(&path, value),
                 "mem" => quota.mem = self.amount(&path, value),

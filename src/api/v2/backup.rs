@@ -16,10 +16,12 @@ use warp::{
     reply::Reply as _,
 };
 
-use super::known;
+use super::{known, seen};
 use crate::{
     api::{
-        Api, answer,
+        Api,
+        access::Seen,
+        answer,
         call::Call,
         error::{ApiError, ApiResult},
         patience::Hold,
@@ -59,7 +61,7 @@ pub async fn route(api: &Api, mut call: Call, name: &str) -> ApiResult {
         }
         return Ok(response);
     }
-    is_at_rest(api, &brick)?;
+    is_at_rest(&seen(api, &call), &brick)?;
     let (sender, pieces) = mpsc::channel(MAX_WAITING_PIECES);
     let (_hold, restored) = tokio::join!(feed(&mut call, sender), nodes.restore(&brick.name, pieces));
     restored?;
@@ -79,11 +81,11 @@ async fn feed(call: &mut Call, sender: mpsc::Sender<Result<Bytes, NodeError>>) -
 }
 
 /// A service would start on the old data or the new, as chance has it.
-fn is_at_rest(api: &Api, brick: &Brick) -> Result<(), ApiError> {
+fn is_at_rest(seen: &Seen, brick: &Brick) -> Result<(), ApiError> {
     let conflict = |text: String| Err(ApiError::new(StatusCode::CONFLICT, text));
-    let view = api.handle.view_full();
-    if let Some(app) = view.tables.app(&brick.app).filter(|app| app.instances > 0) {
-        return conflict(format!("app '{}' has {} instances: scale it to 0 first", app.id, app.instances));
+    let wanted = seen.instances_wanted_of(&brick.app);
+    if wanted > 0 {
+        return conflict(format!("app '{}' has {wanted} instances: scale it to 0 first", brick.app));
     }
     match &brick.lease {
         Some(lease) => conflict(format!("brick '{}' is still held by task '{}'", brick.name, lease.task)),

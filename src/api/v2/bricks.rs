@@ -1,11 +1,12 @@
 //! `/v2/bricks`: storage that outlives its app. Ours: `GET` answers `{"bricks": [...]}`, `GET /v2/bricks/{name}` one of them,
-//! `DELETE /v2/bricks/{name}` 204 (409 while an app uses it; `force=true` never overrides a live holder), `POST /v2/bricks/{name}/fence` with
+//! `PUT` of it with
+//! `{"owner": "name"}` hands it over (administrators), `DELETE /v2/bricks/{name}` 204 (409 while an app uses it; `force=true` never overrides a live holder), `POST /v2/bricks/{name}/fence` with
 //! `{"epoch": n}` 204: an administrator's word that the holder of that lease is certainly gone.
 
 use serde_json::{Value, json};
 use warp::http::{Method, StatusCode};
 
-use super::submit;
+use super::{new_owner, seen, submit};
 use crate::{
     api::{
         Api, answer,
@@ -15,25 +16,30 @@ use crate::{
     },
     model::{
         id::BrickName,
-        request::{Request, RequestError, Violation},
+        request::{Possession, Request, RequestError, Violation},
     },
 };
 
 pub async fn route(api: &Api, mut call: Call, rest: &[&str]) -> ApiResult {
     match (&call.method, rest) {
         (&Method::GET | &Method::HEAD, []) => {
-            let view = api.handle.view_full();
-            let bricks: Vec<_> = view.tables.bricks.values().map(|brick| storage::brick(&view, brick)).collect();
+            let seen = seen(api, &call);
+            let bricks: Vec<_> = seen.bricks().map(|brick| storage::brick(&seen, brick)).collect();
             Ok(answer::ok(&json!({ "bricks": bricks })))
         }
         (_, []) => Err(ApiError::method(&[Method::GET, Method::HEAD])),
-        (&Method::GET | &Method::HEAD, [name]) => one(api, BrickName::new(*name)),
+        (&Method::GET | &Method::HEAD, [name]) => one(api, &call, BrickName::new(*name)),
         (&Method::DELETE, [name]) => {
             let request = Request::ReleaseBrick { brick: BrickName::new(*name), force: call.flag("force", false) };
             submit(api, &call, request).await?;
             Ok(answer::empty(StatusCode::NO_CONTENT))
         }
-        (_, [_]) => Err(ApiError::method(&[Method::GET, Method::HEAD, Method::DELETE])),
+        (&Method::PUT, [name]) => {
+            let (brick, owner) = (BrickName::new(*name), new_owner(&call.json().await?)?);
+            submit(api, &call, Request::HandOver { what: Possession::Brick(brick.clone()), owner }).await?;
+            one(api, &call, brick)
+        }
+        (_, [_]) => Err(ApiError::method(&[Method::GET, Method::HEAD, Method::PUT, Method::DELETE])),
         (&Method::POST, [name, "fence"]) => {
             let epoch = epoch(&call.json().await?)?;
             submit(api, &call, Request::FenceBrick { brick: BrickName::new(*name), epoch }).await?;
@@ -44,10 +50,10 @@ pub async fn route(api: &Api, mut call: Call, rest: &[&str]) -> ApiResult {
     }
 }
 
-fn one(api: &Api, name: BrickName) -> ApiResult {
-    let view = api.handle.view_full();
-    let brick = view.tables.bricks.get(&name).ok_or_else(|| ApiError::from(RequestError::NoBrick(name)))?;
-    Ok(answer::ok(&storage::brick(&view, brick)))
+fn one(api: &Api, call: &Call, name: BrickName) -> ApiResult {
+    let seen = seen(api, call);
+    let brick = seen.brick(&name).ok_or_else(|| ApiError::from(RequestError::NoBrick(name)))?;
+    Ok(answer::ok(&storage::brick(&seen, brick)))
 }
 
 fn epoch(body: &Value) -> Result<u64, ApiError> {

@@ -5,7 +5,7 @@
 
 use warp::http::{Method, StatusCode};
 
-use super::submit;
+use super::{seen, submit};
 use crate::{
     api::{
         Api, answer,
@@ -22,8 +22,8 @@ use crate::{
 pub async fn route(api: &Api, call: Call, rest: &[&str]) -> ApiResult {
     match (&call.method, rest) {
         (&Method::GET | &Method::HEAD, []) => {
-            let running = &api.handle.view_full().tables.deployments;
-            let list: Vec<_> = running.values().map(|deployment| view::deployment::deployment(deployment)).collect();
+            let seen = seen(api, &call);
+            let list: Vec<_> = seen.deployments().map(|deployment| view::deployment::deployment(&deployment)).collect();
             Ok(answer::ok(&list))
         }
         (_, []) => Err(ApiError::method(&[Method::GET, Method::HEAD])),

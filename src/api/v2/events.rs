@@ -10,7 +10,7 @@ use std::{convert::Infallible, fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
 use tokio::{
-    sync::{OwnedSemaphorePermit, broadcast, mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     time::MissedTickBehavior,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,12 +27,13 @@ use super::reads_only;
 use crate::{
     api::{
         Api,
+        access::{Feed, FeedEnd},
         call::Call,
         error::{ApiError, ApiResult},
+        identity::By,
         wall,
     },
-    model::event::{Event, Fact},
-    runtime::handle::Published,
+    model::event::{Audience, Event, Fact},
 };
 
 /// Frames that wait for a slow connection, beyond those that the fan-out keeps for it.
@@ -50,7 +51,7 @@ pub fn route(api: &Api, call: &Call) -> ApiResult {
     let stream = Stream {
         remote_address: call.client_ip(),
         wanted: call.query.all("event_type").map(str::to_owned).collect(),
-        commits: api.handle.follow(),
+        feed: api.access.follow(&super::origin(call), call.who.as_ref().is_some_and(|who| who.by != By::Nothing)),
         frames,
         heartbeat: api.limits.heartbeat,
         _permit: permit,
@@ -70,7 +71,7 @@ struct Stream {
     remote_address: String,
     /// Empty: every type.
     wanted: Vec<String>,
-    commits: broadcast::Receiver<Arc<Published>>,
+    feed: Feed,
     frames: mpsc::Sender<Result<Bytes, Infallible>>,
     heartbeat: std::time::Duration,
     _permit: OwnedSemaphorePermit,
@@ -79,8 +80,8 @@ struct Stream {
 impl Stream {
     /// Until the reader is gone or too slow, or the server stops.
     async fn run(mut self, mut closing: watch::Receiver<bool>) {
-        let attached =
-            Event { timestamp: wall(), app: None, fact: Fact::EventStreamAttached { remote_address: self.remote_address.clone() } };
+        let fact = Fact::EventStreamAttached { remote_address: self.remote_address.clone() };
+        let attached = Event { timestamp: wall(), app: None, audience: Audience::Everyone, fact };
         if !self.send(&attached, None).await {
             return;
         }
@@ -94,7 +95,7 @@ impl Stream {
             let alive = tokio::select! {
                 told = &mut closed, if waiting_for_end => { waiting_for_end = false; !told }
                 () = self.frames.closed() => false,
-                commit = self.commits.recv() => self.deliver(commit).await,
+                commit = self.feed.next() => self.deliver(commit).await,
                 _ = heartbeat.tick() => self.frames.send(Ok(Bytes::from_static(b"\r\n"))).await.is_ok(),
             };
             if !alive {
@@ -104,21 +105,25 @@ impl Stream {
     }
 
     /// False when the stream is to end.
-    async fn deliver(&mut self, commit: Result<Arc<Published>, broadcast::error::RecvError>) -> bool {
+    async fn deliver(&mut self, commit: Result<(u64, Vec<Arc<Event>>), FeedEnd>) -> bool {
         match commit {
-            Ok(commit) => {
-                for event in &commit.events {
-                    if !self.send(event, Some(commit.revision)).await {
+            Ok((revision, events)) => {
+                for event in &events {
+                    if !self.send(event, Some(revision)).await {
                         return false;
                     }
                 }
                 true
             }
-            Err(broadcast::error::RecvError::Lagged(missed)) => {
+            Err(FeedEnd::Lagged(missed)) => {
                 info!(client = %self.remote_address, missed, "Event stream closed: its reader is too slow.");
                 false
             }
-            Err(broadcast::error::RecvError::Closed) => false,
+            Err(FeedEnd::Changed) => {
+                info!(client = %self.remote_address, "Event stream closed: its reader must say anew who it is.");
+                false
+            }
+            Err(FeedEnd::Closed) => false,
         }
     }
 
@@ -148,26 +153,32 @@ mod tests {
     use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
     use super::*;
-    use crate::api::{
-        Limits, serve,
-        testing::{Server, World, at},
+    use crate::{
+        api::{
+            Limits,
+            identity::Who,
+            serve,
+            testing::{Server, World, at, who},
+        },
+        model::request::Origin,
+        runtime::handle::{Handle, Published},
     };
 
     /// The API on a real listener.
     struct Running {
         url: String,
-        api: Api,
+        handle: Handle,
         stop: oneshot::Sender<()>,
         server: JoinHandle<()>,
     }
 
     async fn running(limits: Limits) -> Running {
-        let api = Server::with_limits(World::default(), limits).api;
+        let Server { api, handle, .. } = Server::with_limits(World::default(), limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, api.clone(), async { _ = stopped.await }));
-        Running { url, api, stop, server }
+        let server = tokio::spawn(serve(listener, api, async { _ = stopped.await }));
+        Running { url, handle, stop, server }
     }
 
     fn client() -> reqwest::Client {
@@ -204,6 +215,11 @@ mod tests {
         }
     }
 
+    fn origin(user: &str) -> Origin {
+        let Who { user, admin, .. } = who(user);
+        Origin { user, admin, client_ip: String::new(), uri: String::new() }
+    }
+
     fn lost() -> Fact {
         Fact::SchedulerDisconnected { reason: "gone".into() }
     }
@@ -216,9 +232,10 @@ mod tests {
         Fact::AppTerminated { app: "/x".parse().unwrap() }
     }
 
-    fn publish(api: &Api, revision: u64, facts: &[Fact]) {
-        let events = facts.iter().map(|fact| Arc::new(Event { timestamp: at(1), app: None, fact: fact.clone() })).collect();
-        api.handle.publish(api.handle.view_full().as_ref().clone(), Published { revision, events, changed: Vec::new() });
+    fn publish(handle: &Handle, revision: u64, facts: &[Fact]) {
+        let event = |fact: &Fact| Event { timestamp: at(1), app: None, audience: Audience::Everyone, fact: fact.clone() };
+        let events = facts.iter().map(|fact| Arc::new(event(fact))).collect();
+        handle.publish(handle.view_full().as_ref().clone(), Published { revision, events, changed: Vec::new() });
     }
 
     #[tokio::test]
@@ -227,7 +244,7 @@ mod tests {
         let mut frames = subscribe(&server, "").await;
         let attached = frames.next().await.unwrap();
         assert!(attached.starts_with("event: event_stream_attached\r\ndata: {\"remoteAddress\":\"127.0.0.1\","), "{attached}");
-        publish(&server.api, 7, &[lost(), back()]);
+        publish(&server.handle, 7, &[lost(), back()]);
         let data = r#""timestamp":"2020-01-31T12:00:01.000Z"}"#;
         for (kind, fields) in [("scheduler_disconnected_event", r#""reason":"gone""#), ("scheduler_reregistered_event", r#""master":"m""#)]
         {
@@ -240,8 +257,8 @@ mod tests {
     async fn only_the_wanted_types_are_sent() {
         let server = running(Limits::default()).await;
         let mut frames = subscribe(&server, "?event_type=app_terminated_event&event_type=scheduler_disconnected_event").await;
-        publish(&server.api, 1, &[back(), ended()]);
-        publish(&server.api, 2, &[back(), lost()]);
+        publish(&server.handle, 1, &[back(), ended()]);
+        publish(&server.handle, 2, &[back(), lost()]);
         assert!(frames.next().await.unwrap().starts_with("event: app_terminated_event\r\nid: 1\r\n"));
         assert!(frames.next().await.unwrap().starts_with("event: scheduler_disconnected_event\r\nid: 2\r\n"));
     }
@@ -272,7 +289,7 @@ mod tests {
         let stream = Stream {
             remote_address: "192.0.2.7".into(),
             wanted: Vec::new(),
-            commits: server.api.handle.follow(),
+            feed: server.api.access.follow(&origin("root"), true),
             frames,
             heartbeat: Duration::from_secs(1000),
             _permit: server.api.streams.clone().try_acquire_owned().unwrap(),
@@ -280,7 +297,7 @@ mod tests {
         let (_stop, closing) = watch::channel(false);
         let stream = tokio::spawn(stream.run(closing));
         let commits = crate::runtime::handle::MAX_OUTSTANDING_COMMITS as u64 * 2;
-        (0..commits).for_each(|revision| publish(&server.api, revision, &[back()]));
+        (0..commits).for_each(|revision| publish(&server.handle, revision, &[back()]));
         let mut received = 0;
         while receiver.recv().await.is_some() {
             received += 1;

@@ -23,7 +23,7 @@ pub fn info(api: &Api, call: &Call) -> ApiResult {
         "buildref": info.build_ref,
         "elected": true,
         "leader": info.leader,
-        "frameworkId": api.handle.view().tables.meta.framework_id,
+        "frameworkId": super::seen(api, call).framework_id(),
         "marathon_config": marathon_config,
         "zookeeper_config": info.zookeeper_config,
         "http_config": info.http_config,

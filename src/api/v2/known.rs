@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
+use super::seen;
 use crate::{
-    api::{Api, call::Call, error::ApiError, identity},
-    core::state::Tables,
+    api::{Api, access::Seen, call::Call, error::ApiError},
     model::{
         brick::Brick,
-        id::{AgentId, BrickName, Owner, TaskId},
+        id::{AgentId, BrickName, TaskId},
         instance::Instance,
-        request::{Origin, RequestError},
+        request::RequestError,
     },
     runtime::node::NodeAccess,
 };
@@ -32,13 +32,12 @@ pub struct KnownTask {
 pub fn task(api: &Api, call: &Call, text: &str) -> Result<KnownTask, ApiError> {
     let unknown = || ApiError::from(RequestError::NoTask(text.to_owned()));
     let id: TaskId = text.parse().map_err(|_| unknown())?;
-    let tables = &api.handle.view().tables;
-    let owner = tables.apps.get(id.instance.app()).map(|app| &app.owner);
+    let seen = seen(api, call);
     // Pods have containers with names of their own; there are none yet, and a name is no path.
-    if id.container.is_some() || !may_know(&identity::origin(call), owner) {
+    if id.container.is_some() || !seen.sees_app(id.instance.app()) {
         return Err(unknown());
     }
-    let agent = current(tables, &id).and_then(|instance| instance.placement.as_ref()).map(|placement| placement.agent.clone());
+    let agent = current(&seen, &id).and_then(|instance| instance.placement.as_ref()).map(|placement| placement.agent.clone());
     Ok(KnownTask { id, agent })
 }
 
@@ -48,13 +47,12 @@ pub fn task(api: &Api, call: &Call, text: &str) -> Result<KnownTask, ApiError> {
 /// 404.
 pub fn brick(api: &Api, call: &Call, name: &str) -> Result<Arc<Brick>, ApiError> {
     let name = BrickName::new(name);
-    let brick = api.handle.view().tables.bricks.get(&name).cloned();
-    brick.filter(|brick| may_know(&identity::origin(call), Some(&brick.owner))).ok_or_else(|| RequestError::NoBrick(name).into())
+    seen(api, call).brick(&name).cloned().ok_or_else(|| RequestError::NoBrick(name).into())
 }
 
 /// True while the task may still write something.
-pub fn is_live(tables: &Tables, task: &TaskId) -> bool {
-    current(tables, task).is_some_and(|instance| instance.condition.is_live())
+pub fn is_live(seen: &Seen, task: &TaskId) -> bool {
+    current(seen, task).is_some_and(|instance| instance.condition.is_live())
 }
 
 /// Whom to ask.
@@ -65,10 +63,6 @@ pub fn nodes(api: &Api) -> Result<Arc<dyn NodeAccess>, ApiError> {
     api.nodes.clone().ok_or_else(|| ApiError::unavailable("no node can be asked"))
 }
 
-fn current<'a>(tables: &'a Tables, task: &TaskId) -> Option<&'a Arc<Instance>> {
-    tables.instances.get(&task.instance).filter(|instance| instance.incarnation == task.incarnation)
-}
-
-fn may_know(origin: &Origin, owner: Option<&Owner>) -> bool {
-    origin.admin || owner == Some(&origin.user)
+fn current<'a>(seen: &'a Seen, task: &TaskId) -> Option<&'a Arc<Instance>> {
+    seen.instance(&task.instance).filter(|instance| instance.incarnation == task.incarnation)
 }

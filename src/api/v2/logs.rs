@@ -22,16 +22,15 @@ use super::{known, reads_only};
 use crate::{
     api::{
         Api,
+        access::Access,
         call::Call,
         error::{ApiError, ApiResult},
+        identity,
         patience::Hold,
         query::Query,
     },
-    model::{id::TaskId, time::Timestamp},
-    runtime::{
-        handle::Handle,
-        node::{LogRange, LogReader, MAX_WAITING_PIECES, NodeError, Output},
-    },
+    model::{id::TaskId, request::Origin, time::Timestamp},
+    runtime::node::{LogRange, LogReader, MAX_WAITING_PIECES, NodeError, Output},
 };
 
 /// A followed output that has nothing new is looked at again after this long.
@@ -46,7 +45,8 @@ pub async fn route(api: &Api, call: &Call, task: &str) -> ApiResult {
     let log = known::nodes(api)?.open_log(task.agent.as_ref(), &task.id, range).await?;
     let (pieces, receiver) = mpsc::channel(MAX_WAITING_PIECES);
     let reading = Reading {
-        handle: api.handle.clone(),
+        access: api.access.clone(),
+        origin: identity::origin(call),
         task: task.id,
         log,
         follow: call.flag("follow", false),
@@ -83,7 +83,8 @@ fn range(query: &Query) -> Result<LogRange, ApiError> {
 
 /// An output on its way to a client.
 struct Reading {
-    handle: Handle,
+    access: Access,
+    origin: Origin,
     task: TaskId,
     log: Box<dyn LogReader>,
     follow: bool,
@@ -107,7 +108,7 @@ impl Reading {
                 Ok(None) if is_complete => return,
                 Ok(None) => {
                     // What was written before it was complete is read after that was found out.
-                    is_complete = !known::is_live(&self.handle.view().tables, &self.task) && self.log.is_complete().await;
+                    is_complete = !known::is_live(&self.access.seen(&self.origin), &self.task) && self.log.is_complete().await;
                     if !is_complete && !self.wait().await {
                         return;
                     }
@@ -143,13 +144,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::api::access::Seen;
     use crate::{
         api::{
             Limits,
             testing::{Node, Server, World, app},
         },
         model::{
-            id::{InstanceId, Owner},
+            id::InstanceId,
             instance::{Condition, Goal},
             record::{Change, Record, RecordKey},
         },
@@ -223,7 +225,7 @@ mod tests {
         (instance.condition, instance.goal) = (Condition::Killed, Goal::Stopped);
         ended.tables.apply(&Change::Put(Record::Instance(Arc::new(instance.clone()))));
         ended.tables.apply(&Change::Delete(RecordKey::Instance(instance.id)));
-        server.api.handle.publish(ended, Published { revision: 1, events: Vec::new(), changed: Vec::new() });
+        server.handle.publish(ended, Published { revision: 1, events: Vec::new(), changed: Vec::new() });
         node.asked_whether_complete.notified().await;
         node.push("three\n");
         node.complete();
@@ -249,13 +251,12 @@ mod tests {
 
     #[test]
     fn a_task_is_live_as_itself_only() {
-        let tables = world().view.tables;
+        let seen = Seen::all_of(&world().view);
         let id = |number: u128, incarnation: u32| {
             TaskId::app(InstanceId::new("/web".parse().unwrap(), uuid::Uuid::from_u128(number)), incarnation)
         };
-        assert!(known::is_live(&tables, &id(1, 1)));
-        assert!(!known::is_live(&tables, &id(1, 2)));
-        assert!(!known::is_live(&tables, &id(2, 1)));
-        assert_eq!(tables.apps.values().next().unwrap().owner, Owner::default_owner());
+        assert!(known::is_live(&seen, &id(1, 1)));
+        assert!(!known::is_live(&seen, &id(1, 2)));
+        assert!(!known::is_live(&seen, &id(2, 1)));
     }
 }

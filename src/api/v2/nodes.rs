@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::reads_only;
+use super::{reads_only, seen};
 use crate::{
     api::{
         Api, answer,
@@ -15,15 +15,15 @@ use crate::{
 
 pub async fn route(api: &Api, call: &Call) -> ApiResult {
     reads_only(call)?;
-    let view = api.handle.view_full();
-    let mut used = node::used(&view.tables);
+    let seen = seen(api, call);
+    let mut used = node::used(&seen);
     let mut nodes = Vec::new();
-    for agent in view.tables.agents.values() {
+    for agent in seen.agents() {
         let facts: Option<NodeFacts> = match &api.nodes {
             Some(access) => access.facts(&agent.id).await,
             None => None,
         };
-        nodes.push(node::node(&view, agent, &used.remove(&agent.id).unwrap_or_else(Used::default), facts.as_ref()));
+        nodes.push(node::node(&seen, agent, &used.remove(&agent.id).unwrap_or_else(Used::default), facts.as_ref()));
     }
     Ok(answer::ok(&json!({ "nodes": nodes })))
 }

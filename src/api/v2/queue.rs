@@ -6,7 +6,7 @@
 use serde_json::json;
 use warp::http::{Method, StatusCode};
 
-use super::{path_id, submit};
+use super::{path_id, seen, submit};
 use crate::{
     api::{
         Api, answer,
@@ -34,14 +34,11 @@ pub async fn route(api: &Api, call: Call, rest: &[&str]) -> ApiResult {
 }
 
 fn list(api: &Api, call: &Call) -> crate::api::Response {
-    let view = api.handle.view_full();
+    let seen = seen(api, call);
     let now = wall();
-    let context = Context::new(&view, &api.info, now);
+    let context = Context::new(&seen, &api.info, now);
     let with_offers = call.query.all("embed").any(|value| value == "lastUnusedOffers");
-    let entries = view.queue.values().filter_map(|entry| {
-        let app = view.tables.app(&entry.app)?;
-        Some(view::queue::entry(&view, &context, entry, app, with_offers, now))
-    });
+    let entries = seen.queue().map(|(entry, app)| view::queue::entry(&seen, &context, entry, app, with_offers, now));
     answer::ok(&json!({ "queue": entries.collect::<Vec<_>>() }))
 }
 
@@ -98,6 +95,21 @@ mod tests {
         insta::assert_snapshot!("list", server.ask("GET /v2/queue", "").await.show());
         let with_offers = server.ask("GET /v2/queue?embed=lastUnusedOffers", "").await.json();
         insta::assert_json_snapshot!("offers", with_offers["queue"][0]["lastUnusedOffers"]);
+    }
+
+    /// What is free on a node says what others use there.
+    #[tokio::test]
+    async fn an_ordinary_user_is_told_the_reasons_and_not_what_is_free() {
+        let mut world = World::default();
+        world.of("ann").app(app("/big"));
+        let entry = self::world().view.queue.values().next().unwrap().as_ref().clone();
+        world.queue(entry);
+        let server = Server::new(world);
+        let answer = server.ask_as("ann", "GET /v2/queue?embed=lastUnusedOffers", "").await.json();
+        let unused = &answer["queue"][0]["lastUnusedOffers"][0];
+        assert_eq!((&unused["offer"]["hostname"], &unused["offer"]["resources"]), (&"node1".into(), &serde_json::json!([])));
+        assert_eq!(unused["reason"], serde_json::json!(["InsufficientPorts", "InsufficientMemory"]));
+        assert_eq!(server.ask_as("bob", "GET /v2/queue?embed=lastUnusedOffers", "").await.json()["queue"], serde_json::json!([]));
     }
 
     #[tokio::test]

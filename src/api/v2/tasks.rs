@@ -7,15 +7,16 @@
 use serde_json::{Value, json};
 use warp::http::{Method, StatusCode};
 
-use super::submit;
+use super::{seen, submit};
 use crate::{
     api::{
-        Api, Response, accept, answer,
+        Api, Response, accept,
+        access::Seen,
+        answer,
         call::Call,
         error::{ApiError, ApiResult},
         view::task,
     },
-    core::state::{Tables, View},
     model::{
         id::{InstanceId, TaskId},
         instance::{Condition, Instance},
@@ -32,9 +33,9 @@ pub async fn route(api: &Api, mut call: Call, rest: &[&str]) -> ApiResult {
         (_, []) => Err(ApiError::method(&[Method::GET, Method::HEAD])),
         (&Method::POST, ["delete"]) => {
             let flags = KillFlags::read(&call)?;
-            let tasks = ids(&api.handle.view_full().tables, &call.json().await?)?;
+            let tasks = ids(&seen(api, &call), &call.json().await?)?;
             let reply = kill(api, &call, KillSelector::Tasks(tasks), flags).await?;
-            Ok(killed(&api.handle.view_full(), reply))
+            Ok(killed(&seen(api, &call), reply))
         }
         (_, ["delete"]) => Err(ApiError::method(&[Method::POST])),
         _ => Err(ApiError::no_route()),
@@ -68,11 +69,11 @@ pub async fn kill(api: &Api, call: &Call, selection: KillSelector, flags: KillFl
 }
 
 /// What a kill of any number of tasks answers.
-pub fn killed(view: &View, reply: Reply) -> Response {
+pub fn killed(seen: &Seen, reply: Reply) -> Response {
     match reply {
         Reply::Deployment { id, version, .. } => answer::deployment(StatusCode::OK, &id, version),
         Reply::Killed(instances) => {
-            let tasks: Vec<_> = instances.iter().map(|instance| task::task(&view.tables, instance)).collect();
+            let tasks: Vec<_> = instances.iter().map(|instance| task::task(seen, instance)).collect();
             answer::ok(&json!({ "tasks": tasks }))
         }
         Reply::Done => answer::ok(&json!({ "tasks": [] })),
@@ -80,11 +81,9 @@ pub fn killed(view: &View, reply: Reply) -> Response {
 }
 
 fn list(api: &Api, call: &Call) -> Response {
-    let view = api.handle.view_full();
-    let tables = &view.tables;
+    let seen = seen(api, call);
     if wants_plain(call) {
-        let apps = tables.apps.keys().filter_map(|id| tables.app(id));
-        return answer::text("text/plain; charset=utf-8", task::plain(tables, apps));
+        return answer::text("text/plain; charset=utf-8", task::plain(&seen, seen.apps()));
     }
     let statuses: Vec<&str> = ["status", "status[]"].iter().flat_map(|name| call.query.all(name)).collect();
     let has = |wanted: &str| statuses.iter().any(|status| status.eq_ignore_ascii_case(wanted));
@@ -95,8 +94,8 @@ fn list(api: &Api, call: &Call) -> Response {
         Condition::Provisioned | Condition::Staging => staging,
         _ => false,
     };
-    let live = tables.instances.values().filter(|instance| instance.condition.is_live() && picked(instance));
-    let tasks: Vec<_> = live.map(|instance| task::with_service_ports(tables, instance)).collect();
+    let live = seen.instances().filter(|instance| instance.condition.is_live() && picked(instance));
+    let tasks: Vec<_> = live.map(|instance| task::with_service_ports(&seen, instance)).collect();
     answer::ok(&json!({ "tasks": tasks }))
 }
 
@@ -105,25 +104,25 @@ pub fn wants_plain(call: &Call) -> bool {
     accept::best(&call.headers, &["application/json", PLAIN]) == Some(PLAIN)
 }
 
-fn ids(tables: &Tables, body: &Value) -> Result<Vec<TaskId>, ApiError> {
+fn ids(seen: &Seen, body: &Value) -> Result<Vec<TaskId>, ApiError> {
     let wrong = |path: &str, text: &str| ApiError::wrong_types(&[Violation::new(path, text)]);
     let Some(ids) = body.get("ids") else { return Err(wrong("/ids", "error.path.missing")) };
     let Value::Array(ids) = ids else { return Err(wrong("/ids", "error.expected.jsarray")) };
     let mut tasks = Vec::with_capacity(ids.len());
     for (index, id) in ids.iter().enumerate() {
         let Value::String(id) = id else { return Err(wrong(&format!("/ids({index})"), "error.expected.jsstring")) };
-        tasks.extend(task_id(tables, id)?);
+        tasks.extend(task_id(seen, id)?);
     }
     Ok(tasks)
 }
 
 /// A task id, or an instance id for its present task. `None`: an id in an older form, which nothing here has.
-fn task_id(tables: &Tables, text: &str) -> Result<Option<TaskId>, ApiError> {
+fn task_id(seen: &Seen, text: &str) -> Result<Option<TaskId>, ApiError> {
     if let Ok(task) = text.parse() {
         return Ok(Some(task));
     }
     if let Ok(instance) = text.parse::<InstanceId>() {
-        return Ok(tables.instances.get(&instance).map(|instance| instance.task()));
+        return Ok(seen.instance(&instance).map(|instance| instance.task()));
     }
     match text.rsplit_once(['.', '_']) {
         Some((head, tail)) if !head.is_empty() && !tail.is_empty() => Ok(None),

@@ -12,8 +12,7 @@ use super::{
     task,
 };
 use crate::{
-    api::{Info, query::Embed},
-    core::state::View,
+    api::{Info, access::Seen, query::Embed},
     model::{
         app::{App, output},
         id::{DeploymentId, PathId},
@@ -25,27 +24,27 @@ use crate::{
 
 /// What every app of one answer is shown with.
 pub struct Context<'a> {
-    view: &'a View,
+    seen: &'a Seen,
     names: Names<'a>,
     now: Timestamp,
-    locks: OnceCell<HashMap<&'a PathId, Vec<&'a DeploymentId>>>,
+    locks: OnceCell<HashMap<PathId, Vec<DeploymentId>>>,
     claims: OnceCell<HashMap<&'a PathId, Vec<&'a PortClaim>>>,
 }
 
 impl<'a> Context<'a> {
     /// The snapshot, the server and the time of an answer.
-    pub fn new(view: &'a View, info: &'a Info, now: Timestamp) -> Self {
+    pub fn new(seen: &'a Seen, info: &'a Info, now: Timestamp) -> Self {
         let names = Names { framework: &info.framework_name, domain: &info.domain };
-        Self { view, names, now, locks: OnceCell::new(), claims: OnceCell::new() }
+        Self { seen, names, now, locks: OnceCell::new(), claims: OnceCell::new() }
     }
 
     /// An app, with what `embed` asks for. Costs in proportion to the app's own instances at most.
     pub fn app(&self, app: &App, embed: Embed) -> Map<String, Value> {
-        let tables = &self.view.tables;
+        let seen = self.seen;
         let mut fields = self.definition(app, embed.endpoints);
         let mut set = |name: &str, value: Value| _ = fields.insert(name.into(), value);
         if embed.counts {
-            let tally = tables.tallies.get(&app.id);
+            let tally = seen.tally(&app.id);
             set("tasksStaged", tally.map_or(0, |tally| tally.staged()).into());
             set("tasksRunning", tally.map_or(0, |tally| tally.running()).into());
             // No definition has health checks yet.
@@ -60,15 +59,15 @@ impl<'a> Context<'a> {
             set("readinessCheckResults", json!([]));
         }
         if embed.last_task_failure
-            && let Some(failure) = tables.failures.get(&app.id)
+            && let Some(failure) = seen.failure(&app.id)
         {
             set("lastTaskFailure", last_task_failure(failure));
         }
         if embed.tasks {
-            set("tasks", task::live(tables, &app.id).map(|instance| Value::Object(task::task(tables, instance))).collect());
+            set("tasks", task::live(seen, &app.id).map(|instance| Value::Object(task::task(seen, instance))).collect());
         }
         if embed.task_stats {
-            set("tasksStats", task::stats(tables, app, self.now));
+            set("tasksStats", task::stats(seen, app, self.now));
         }
         fields
     }
@@ -81,7 +80,7 @@ impl<'a> Context<'a> {
             return fields;
         }
         let claims = self.claims().get(&app.id).map_or([].as_slice(), Vec::as_slice);
-        fields.insert("endpoints".into(), json!(endpoints::endpoints(app, claims, &self.view.tables, self.names)));
+        fields.insert("endpoints".into(), json!(endpoints::endpoints(app, claims, self.seen, self.names)));
         fields
     }
 
@@ -96,11 +95,11 @@ impl<'a> Context<'a> {
         fields
     }
 
-    fn locks(&self) -> &HashMap<&'a PathId, Vec<&'a DeploymentId>> {
+    fn locks(&self) -> &HashMap<PathId, Vec<DeploymentId>> {
         self.locks.get_or_init(|| {
-            let mut locks: HashMap<&PathId, Vec<&DeploymentId>> = HashMap::new();
-            for deployment in self.view.tables.deployments.values() {
-                deployment.affected_apps().for_each(|app| locks.entry(app).or_default().push(&deployment.id));
+            let mut locks: HashMap<PathId, Vec<DeploymentId>> = HashMap::new();
+            for deployment in self.seen.deployments() {
+                deployment.affected_apps().for_each(|app| locks.entry(app.clone()).or_default().push(deployment.id.clone()));
             }
             locks
         })
@@ -110,7 +109,7 @@ impl<'a> Context<'a> {
     fn claims(&self) -> &HashMap<&'a PathId, Vec<&'a PortClaim>> {
         self.claims.get_or_init(|| {
             let mut claims: HashMap<&PathId, Vec<&PortClaim>> = HashMap::new();
-            self.view.tables.ports.values().for_each(|claim| claims.entry(&claim.app).or_default().push(claim));
+            self.seen.ports().for_each(|claim| claims.entry(&claim.app).or_default().push(claim));
             claims
         })
     }

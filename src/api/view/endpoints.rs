@@ -16,7 +16,7 @@
 use serde::Serialize;
 
 use crate::{
-    core::state::Tables,
+    api::access::Seen,
     model::{
         app::{App, EnvValue, Network, PortNumber, Protocol},
         id::PathId,
@@ -54,7 +54,7 @@ pub struct Names<'a> {
 }
 
 /// Every way to reach `app`, the most wanted first. `claims` are the app's own. Costs in proportion to the app's ports, claims and instances.
-pub fn endpoints(app: &App, claims: &[&PortClaim], tables: &Tables, names: Names<'_>) -> Vec<Endpoint> {
+pub fn endpoints(app: &App, claims: &[&PortClaim], seen: &Seen, names: Names<'_>) -> Vec<Endpoint> {
     let framework = Rule::default().fragment(names.framework);
     let label = label(&app.id);
     let host = |part: &str| format!("{label}.{framework}.{part}{}", names.domain);
@@ -68,7 +68,7 @@ pub fn endpoints(app: &App, claims: &[&PortClaim], tables: &Tables, names: Names
             (true, endpoint)
         })
         .collect();
-    found.extend(declared(app, tables, &own, &node));
+    found.extend(declared(app, seen, &own, &node));
     found.sort_by_key(|(allotted, _)| !allotted);
     found.into_iter().map(|(_, endpoint)| endpoint).collect()
 }
@@ -92,8 +92,8 @@ pub fn label(app: &PathId) -> String {
 }
 
 /// The ports of definitions or mappings, and whether they are allotted.
-fn declared(app: &App, tables: &Tables, own: &str, node: &str) -> Vec<(bool, Endpoint)> {
-    let mut placed = Placed::of(app, tables);
+fn declared(app: &App, seen: &Seen, own: &str, node: &str) -> Vec<(bool, Endpoint)> {
+    let mut placed = Placed::of(app, seen);
     if app.network == Network::Host {
         let definitions = app.port_definitions.iter().enumerate().map(|(index, definition)| {
             let offered = placed.next();
@@ -132,10 +132,10 @@ struct Placed<'a> {
 }
 
 impl<'a> Placed<'a> {
-    fn of(app: &App, tables: &'a Tables) -> Self {
-        let alone = tables.tallies.get(&app.id).is_some_and(|tally| tally.running() == 1);
+    fn of(app: &App, seen: &'a Seen) -> Self {
+        let alone = seen.tally(&app.id).is_some_and(|tally| tally.running() == 1);
         let running = |instance: &&std::sync::Arc<Instance>| instance.condition == Condition::Running;
-        let only = alone.then(|| tables.instances_of(&app.id).find(running)).flatten();
+        let only = alone.then(|| seen.instances_of(&app.id).find(running)).flatten();
         let ports = only.and_then(|instance| instance.placement.as_ref()).map_or([].as_slice(), |placement| &placement.ports);
         Self { ports: ports.iter() }
     }
@@ -177,12 +177,12 @@ mod tests {
 
     /// `name host port protocol containerPort`, one a line.
     fn check(world: &World, id: &str, expected: &[&str]) {
-        let tables = &world.view.tables;
+        let (tables, seen) = (&world.view.tables, Seen::all_of(&world.view));
         let app = tables.app(&id.parse().unwrap()).unwrap();
         let names = Names { framework: "marathon", domain: "mesos" };
         let text = |port: Option<u16>| port.map_or("-".into(), |port| port.to_string());
         let claims: Vec<&PortClaim> = tables.ports.values().map(|claim| &**claim).filter(|claim| claim.app == app.id).collect();
-        let found = endpoints(app, &claims, tables, names);
+        let found = endpoints(app, &claims, &seen, names);
         let lines = found.iter().map(|e| format!("{} {} {} {} {}", e.name, e.host, text(e.port), e.protocol, text(e.container_port)));
         assert_eq!(lines.collect::<Vec<_>>(), expected);
     }

@@ -3,14 +3,16 @@
 //! Facts (Marathon 1.11): `{id, apps, pods, groups, dependencies, version, enforceRole}`; any `embed` replaces the default set of `group.groups`,
 //! `group.apps` and `group.pods`; a group's version is the root's.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::{app::Context, object};
 use crate::{
-    api::query::{Embed, Query},
-    core::state::{Tables, View},
+    api::{
+        access::Seen,
+        query::{Embed, Query},
+    },
     model::{app::App, id::PathId, time::Timestamp},
 };
 
@@ -32,33 +34,24 @@ impl GroupEmbed {
     }
 }
 
-/// The current definitions of the apps below a group, in the order of their ids.
-pub fn apps_below<'a>(tables: &'a Tables, group: &PathId) -> impl Iterator<Item = &'a Arc<App>> + use<'a> {
-    // '0' follows '/': the range holds exactly what begins with the group's path and a slash.
-    let prefix = if group.is_root() { String::new() } else { group.to_string() };
-    let (first, last) = (format!("{prefix}/"), format!("{prefix}0"));
-    let range = (Bound::Included(first.as_str()), Bound::Excluded(last.as_str()));
-    tables.apps.range::<_, str>(range).filter_map(|(id, _)| tables.app(id))
-}
-
 /// True when something is below `group`; the root is always there.
-pub fn exists(tables: &Tables, group: &PathId) -> bool {
-    group.is_root() || apps_below(tables, group).next().is_some()
+pub fn exists(seen: &Seen, group: &PathId) -> bool {
+    group.is_root() || seen.apps_below(group).next().is_some()
 }
 
 /// A group with everything below it; `None`: there is none.
-pub fn group(view: &View, context: &Context<'_>, id: &PathId, embed: GroupEmbed) -> Option<Map<String, Value>> {
-    if !exists(&view.tables, id) {
+pub fn group(seen: &Seen, context: &Context<'_>, id: &PathId, embed: GroupEmbed) -> Option<Map<String, Value>> {
+    if !exists(seen, id) {
         return None;
     }
     let mut tree = Node::default();
-    for app in apps_below(&view.tables, id) {
+    for app in seen.apps_below(id) {
         let segments: Vec<&str> = app.id.segments().skip(id.segments().count()).collect();
         let (_, groups) = segments.split_last()?;
         let place = groups.iter().fold(&mut tree, |node, segment| node.groups.entry(segment).or_default());
         place.apps.push(app);
     }
-    let version = view.tables.apps.values().map(|entry| entry.version).max().unwrap_or_default();
+    let version = seen.apps().map(|app| app.version).max().unwrap_or_default();
     Some(tree.show(id.as_str(), version, context, embed))
 }
 

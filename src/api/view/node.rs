@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    core::state::{Tables, View},
+    api::access::Seen,
     model::{
         agent::Agent,
         id::AgentId,
@@ -24,15 +24,15 @@ pub struct Used {
     ports: Vec<u16>,
 }
 
-/// What live tasks take, by node.
-pub fn used(tables: &Tables) -> BTreeMap<AgentId, Used> {
+/// What live tasks take, by node: those that the caller may see.
+pub fn used(seen: &Seen) -> BTreeMap<AgentId, Used> {
     let mut all: BTreeMap<AgentId, Used> = BTreeMap::new();
-    for instance in tables.instances.values().filter(|instance| instance.condition.is_live()) {
+    for instance in seen.instances().filter(|instance| instance.condition.is_live()) {
         let Some(placement) = &instance.placement else { continue };
         let used = all.entry(placement.agent.clone()).or_default();
         used.tasks += 1;
         used.ports.extend(&placement.ports);
-        if let Some(app) = tables.definition_of(instance) {
+        if let Some(app) = seen.definition_of(instance) {
             used.cpus = used.cpus.plus(app.cpus);
             used.mem = used.mem.plus(app.mem);
             used.disk = used.disk.plus(app.disk);
@@ -44,7 +44,7 @@ pub fn used(tables: &Tables) -> BTreeMap<AgentId, Used> {
 
 /// One node. Memory and disk in MiB. `connectedSince` is absent while the cluster is out of reach, `lastSeen` until it has said something to this
 /// process; `total`, `engine` and `cgroupVersion` are what the node itself says, absent when it cannot be asked.
-pub fn node(view: &View, agent: &Agent, used: &Used, facts: Option<&NodeFacts>) -> Value {
+pub fn node(seen: &Seen, agent: &Agent, used: &Used, facts: Option<&NodeFacts>) -> Value {
     let addresses = facts.filter(|facts| !facts.addresses.is_empty()).map_or(&agent.addresses, |facts| &facts.addresses);
     let attributes: Map<String, Value> =
         agent.attributes.iter().map(|attribute| (attribute.name.clone(), Value::from(attribute.text.as_str()))).collect();
@@ -55,14 +55,14 @@ pub fn node(view: &View, agent: &Agent, used: &Used, facts: Option<&NodeFacts>) 
         "attributes": attributes,
         "tasks": used.tasks,
         "resources": { "used": { "cpus": used.cpus, "mem": used.mem, "disk": used.disk, "ports": used.ports } },
-        "connected": view.connected_to.is_some(),
+        "connected": seen.is_connected(),
         "firstSeen": agent.seen_at,
     });
     let mut set = |name: &str, value: Option<Value>| value.into_iter().for_each(|value| fields[name] = value);
     set("region", agent.region.as_deref().map(Value::from));
     set("zone", agent.zone.as_deref().map(Value::from));
-    set("connectedSince", view.connected_since.map(|at| json!(at)));
-    set("lastSeen", view.heard_of.get(&agent.id).map(|at| json!(at)));
+    set("connectedSince", seen.connected_since().map(|at| json!(at)));
+    set("lastSeen", seen.heard_of(&agent.id).map(|at| json!(at)));
     if let Some(facts) = facts {
         let total = &facts.total;
         let ports: Vec<String> = total.ports.iter().map(PortRange::to_string).collect();

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::app::Context;
 use crate::{
-    core::state::{QueueEntry, Reject, UnusedOffer, View},
+    api::access::Seen,
+    core::state::{QueueEntry, Reject, UnusedOffer},
     model::{
         app::App,
         cluster::Offer,
@@ -19,10 +20,10 @@ use crate::{
 };
 
 /// One entry. `context` shows the definition.
-pub fn entry(view: &View, context: &Context<'_>, entry: &QueueEntry, app: &App, with_offers: bool, now: Timestamp) -> Value {
+pub fn entry(seen: &Seen, context: &Context<'_>, entry: &QueueEntry, app: &App, with_offers: bool, now: Timestamp) -> Value {
     let left_ms = entry.not_before.map_or(0, |moment| moment.ms_since(now));
     let mut fields = json!({
-        "count": waiting(view, &entry.app),
+        "count": waiting(seen, &entry.app),
         "role": app.role,
         "since": entry.since,
         "delay": { "timeLeftSeconds": left_ms.div_ceil(1000), "overdue": left_ms == 0 },
@@ -30,7 +31,7 @@ pub fn entry(view: &View, context: &Context<'_>, entry: &QueueEntry, app: &App, 
         "processedOffersSummary": summary(entry),
     });
     if with_offers {
-        fields["lastUnusedOffers"] = entry.last_unused_offers.iter().map(unused_offer).collect();
+        fields["lastUnusedOffers"] = entry.last_unused_offers.iter().map(|unused| unused_offer(unused, seen.is_all())).collect();
     }
     if let Some(reason) = &entry.held_by {
         fields["reason"] = reason.as_str().into();
@@ -38,8 +39,8 @@ pub fn entry(view: &View, context: &Context<'_>, entry: &QueueEntry, app: &App, 
     fields
 }
 
-fn waiting(view: &View, app: &PathId) -> u32 {
-    let by_version = view.tables.tallies.get(app).map_or([].as_slice(), |tally| &tally.by_version);
+fn waiting(seen: &Seen, app: &PathId) -> u32 {
+    let by_version = seen.tally(app).map_or([].as_slice(), |tally| &tally.by_version);
     let count = |condition: Condition| by_version.iter().map(|(_, counts)| counts.wanted[condition as usize]).sum::<u32>();
     count(Condition::Scheduled) + count(Condition::Provisioned)
 }
@@ -76,21 +77,22 @@ fn funnel(declined: &[u64; 10], mut left: u64) -> Value {
     stages.collect()
 }
 
-fn unused_offer(unused: &UnusedOffer) -> Value {
+/// What is free on a node tells what others use there, so only administrators are shown the resources.
+fn unused_offer(unused: &UnusedOffer, with_resources: bool) -> Value {
     json!({
-        "offer": offer(&unused.offer),
+        "offer": offer(&unused.offer, with_resources),
         "reason": unused.reasons.iter().map(|reason| reason.as_str()).collect::<Vec<_>>(),
         "timestamp": unused.at,
     })
 }
 
-fn offer(offer: &Offer) -> Value {
+fn offer(offer: &Offer, with_resources: bool) -> Value {
     let attributes = offer.attributes.iter().map(|attribute| json!({ "name": attribute.name, "text": attribute.text }));
     json!({
         "id": offer.id,
         "hostname": &*offer.host,
         "agentId": offer.agent,
-        "resources": resources(&offer.resources),
+        "resources": if with_resources { resources(&offer.resources) } else { json!([]) },
         "attributes": attributes.collect::<Value>(),
     })
 }

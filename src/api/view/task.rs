@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::object;
 use crate::{
-    core::state::Tables,
+    api::access::Seen,
     model::{
         app::{App, Network},
         id::PathId,
@@ -18,12 +18,12 @@ use crate::{
 };
 
 /// The live instances of one app.
-pub fn live<'a>(tables: &'a Tables, app: &PathId) -> impl Iterator<Item = &'a Arc<Instance>> + use<'a> {
-    tables.instances_of(app).filter(|instance| instance.condition.is_live())
+pub fn live<'a>(seen: &'a Seen, app: &PathId) -> impl Iterator<Item = &'a Arc<Instance>> + use<'a> {
+    seen.instances_of(app).filter(|instance| instance.condition.is_live())
 }
 
 /// One task.
-pub fn task(tables: &Tables, instance: &Instance) -> Map<String, Value> {
+pub fn task(seen: &Seen, instance: &Instance) -> Map<String, Value> {
     let mut fields = object(json!({
         "appId": instance.app(),
         "id": instance.task(),
@@ -41,17 +41,17 @@ pub fn task(tables: &Tables, instance: &Instance) -> Map<String, Value> {
     set("ports", Some(placement.map_or_else(|| json!([]), |placement| json!(placement.ports))));
     set("stagedAt", instance.staged_at.map(|at| json!(at)));
     set("startedAt", instance.started_at.map(|at| json!(at)));
-    let agent = placement.and_then(|placement| tables.agents.get(&placement.agent));
+    let agent = placement.and_then(|placement| seen.agent(&placement.agent));
     set("region", agent.and_then(|agent| agent.region.as_deref()).map(Value::from));
     set("zone", agent.and_then(|agent| agent.zone.as_deref()).map(Value::from));
-    set("role", tables.definition_of(instance).map(|app| json!(app.role)));
+    set("role", seen.definition_of(instance).map(|app| json!(app.role)));
     fields
 }
 
 /// One task as `/v2/tasks` shows it.
-pub fn with_service_ports(tables: &Tables, instance: &Instance) -> Map<String, Value> {
-    let mut fields = task(tables, instance);
-    let ports = tables.definition_of(instance).map(|app| service_ports(app)).unwrap_or_default();
+pub fn with_service_ports(seen: &Seen, instance: &Instance) -> Map<String, Value> {
+    let mut fields = task(seen, instance);
+    let ports = seen.definition_of(instance).map(|app| service_ports(app)).unwrap_or_default();
     fields.insert("servicePorts".into(), json!(ports));
     fields
 }
@@ -90,11 +90,11 @@ fn addresses(instance: &Instance) -> Value {
 
 /// The list that haproxy bridges read: for each app and service port one line of the id with `_` for `/`, the port, and every `host:port`, each
 /// followed by a tab. An app without ports has a blank for a port and bare hosts.
-pub fn plain<'a>(tables: &Tables, apps: impl Iterator<Item = &'a Arc<App>>) -> String {
+pub fn plain<'a>(seen: &Seen, apps: impl Iterator<Item = &'a Arc<App>>) -> String {
     let mut text = String::new();
     for app in apps {
         let id = app.id.safe_form();
-        let placements = tables.instances_of(&app.id).filter(|instance| instance.condition == Condition::Running);
+        let placements = seen.instances_of(&app.id).filter(|instance| instance.condition == Condition::Running);
         let placements: Vec<_> = placements.filter_map(|instance| instance.placement.as_ref()).collect();
         let ports = service_ports(app);
         if ports.is_empty() {
@@ -111,7 +111,7 @@ pub fn plain<'a>(tables: &Tables, apps: impl Iterator<Item = &'a Arc<App>>) -> S
 }
 
 /// `tasksStats`: what the live tasks of one app do, in four overlapping groups; a group without tasks is absent.
-pub fn stats(tables: &Tables, app: &App, now: Timestamp) -> Value {
+pub fn stats(seen: &Seen, app: &App, now: Timestamp) -> Value {
     let groups: [(&str, &dyn Fn(&Instance) -> bool); 4] = [
         ("startedAfterLastScaling", &|instance| instance.version >= app.version_info.last_scaling_at),
         ("withLatestConfig", &|instance| instance.version >= app.version_info.last_config_change_at),
@@ -120,7 +120,7 @@ pub fn stats(tables: &Tables, app: &App, now: Timestamp) -> Value {
     ];
     let mut stats = Map::new();
     for (name, belongs) in groups {
-        let tasks: Vec<&Instance> = live(tables, &app.id).map(|instance| &**instance).filter(|instance| belongs(instance)).collect();
+        let tasks: Vec<&Instance> = live(seen, &app.id).map(|instance| &**instance).filter(|instance| belongs(instance)).collect();
         if !tasks.is_empty() {
             stats.insert(name.into(), json!({ "stats": group_stats(&tasks, now) }));
         }

@@ -14,8 +14,10 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::{
+    account::Whom,
     agent::{Report, Seen},
     docker::{Client, DockerError},
+    images::Wanted,
     jobs::{self, Context},
     spec::{self, Bind},
     volumes::{self, Identity, Pinned},
@@ -160,12 +162,14 @@ impl Attempt<'_> {
         let (context, task) = (self.context, self.task);
         let docker = self.launch.app.container.as_ref().and_then(|container| container.docker.as_ref());
         let (image, force) = docker.map_or(("", false), |docker| (&docker.image, docker.force_pull_image));
+        let wanted = Wanted { image, force, owner: &self.launch.owner, app: &self.launch.app.id };
+        let platform = context.settings.platform.as_deref();
         let tell = |message: String| context.report_if_room(Report::Progress { task: task.clone(), message });
         let resolve = async {
             let mut tries = 0;
             loop {
                 let client = context.await_client().await;
-                match context.images.resolve(&client, image, force, &tell).await {
+                match context.images.resolve(&client, platform, wanted, &tell).await {
                     Err(DockerError::Unreachable(_)) if tries < MAX_TRIES => tries += 1,
                     other => return other,
                 }
@@ -188,8 +192,13 @@ impl Attempt<'_> {
         }
         let mut rule = self.context.rule.clone();
         rule.own.extend(self.context.docker_root.get().cloned());
+        let user = self.launch.account.clone();
         let pin = tokio::task::spawn_blocking(move || {
-            wanted.iter().map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule)).collect::<Result<Vec<_>, _>>()
+            let whom = Whom::of(user.as_ref());
+            wanted
+                .iter()
+                .map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule, &whom))
+                .collect::<Result<Vec<_>, _>>()
         });
         pin.await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
     }

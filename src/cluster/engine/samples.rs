@@ -23,6 +23,7 @@ pub(super) fn launch(app: &str, incarnation: u32) -> Launch {
         host: "node1".into(),
         app: Arc::new(definition(app.parse().unwrap())),
         owner: Owner::default_owner(),
+        account: None,
         resources,
         ports: Vec::new(),
         container_ports: Vec::new(),
@@ -64,6 +65,8 @@ fn definition(id: PathId) -> App {
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
         version: Timestamp(0),
         version_info: VersionInfo::default(),
+        owner: None,
+        vouched: true,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Host volumes: which path of the node a container really gets.
 //!
 //! A path is resolved with `openat2(2)` (no `/proc` magic links), the rule is applied to what was written and to what it resolves to, and the file found
-//! is held open. Docker opens the path again by itself when the container starts, so a swap in between is possible: after the start the container's own
+//! is held open. All this is done as the owner's account where one is asked ([`super::account`]): the kernel says whether it may read and write there, and a
+//! directory that is missing is made as its own. Docker opens the path again by itself when the container starts, so a swap in between is possible: after the start the container's own
 //! view is compared with what is held open ([`seen_by`]), and a container that sees something else is killed.
 
 use std::{
@@ -15,7 +16,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::spec::Bind;
+use super::{account::Whom, spec::Bind};
 use crate::model::host_volume::HostVolumeRule;
 
 /// Device and inode: what a path leads to.
@@ -35,16 +36,17 @@ pub struct Pinned {
 ///
 /// # Errors
 /// The rule forbids it, or it cannot be used: a sentence for the user.
-pub fn pin(host_path: &str, target: &str, read_only: bool, rule: &HostVolumeRule) -> Result<Pinned, String> {
+pub fn pin(host_path: &str, target: &str, read_only: bool, rule: &HostVolumeRule, whom: &Whom) -> Result<Pinned, String> {
     let shown = |what: String| format!("host volume '{host_path}': {what}");
     let path = Path::new(host_path);
     if let Some(reason) = refused(path, rule) {
         return Err(shown(reason));
     }
-    let open = match open_path(path) {
-        Err(Errno::NOENT) => make_missing(path, rule).map_err(shown)?,
-        other => other.map_err(|error| shown(format!("cannot be opened: {}", io::Error::from(error))))?,
+    let find = || match open_path(path) {
+        Err(Errno::NOENT) => make_missing(path, rule),
+        other => other.map_err(|error| format!("cannot be opened: {}", io::Error::from(error))),
     };
+    let open = whom.run(|| find().and_then(|open| whom.check(&open, read_only).map(|()| open))).map_err(shown)?;
     let real = std::fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd())).map_err(|error| shown(error.to_string()))?;
     if let Some(reason) = refused(&real, rule) {
         return Err(shown(reason));
@@ -122,9 +124,10 @@ fn refused(path: &Path, rule: &HostVolumeRule) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-    use super::*;
+    use super::{super::account::Account, *};
+    use crate::model::id::Owner;
 
     fn open_rule(directory: &Path) -> HostVolumeRule {
         HostVolumeRule { allow: vec![directory.to_string_lossy().into_owned()], ..HostVolumeRule::default() }
@@ -140,7 +143,8 @@ mod tests {
         std::fs::create_dir(at("data")).unwrap();
         symlink("data", at("fine")).unwrap();
         let check = |path: String, expected: &str| {
-            let found = pin(&path, "/x", false, &rule).map_or_else(|error| error, |pinned| pinned.bind.source.display().to_string());
+            let found =
+                pin(&path, "/x", false, &rule, &Whom::Server).map_or_else(|error| error, |pinned| pinned.bind.source.display().to_string());
             assert!(found.contains(expected), "{path}: {found}");
         };
         check(at("fine"), &at("data"));
@@ -156,11 +160,12 @@ mod tests {
     fn a_missing_directory_is_made_where_it_is_allowed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/b");
-        let pinned = pin(&path.to_string_lossy(), "/x", true, &open_rule(directory.path())).unwrap();
+        let pinned = pin(&path.to_string_lossy(), "/x", true, &open_rule(directory.path()), &Whom::Server).unwrap();
         assert_eq!((pinned.bind.source, pinned.bind.read_only), (path.clone(), true));
         assert_eq!(identity(&path).unwrap(), pinned.identity);
         symlink("/boot", directory.path().join("boot")).unwrap();
-        let refused = pin(&directory.path().join("boot/x").to_string_lossy(), "/x", false, &open_rule(directory.path())).unwrap_err();
+        let refused =
+            pin(&directory.path().join("boot/x").to_string_lossy(), "/x", false, &open_rule(directory.path()), &Whom::Server).unwrap_err();
         assert!(refused.contains("'/boot/x' must not be mapped"), "{refused}");
         assert!(!Path::new("/boot/x").exists());
     }
@@ -170,7 +175,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let refused = pin(&path.to_string_lossy(), "/x", false, &open_rule(directory.path())).unwrap_err();
+        let refused = pin(&path.to_string_lossy(), "/x", false, &open_rule(directory.path()), &Whom::Server).unwrap_err();
         assert!(refused.ends_with("is neither a directory nor a plain file"), "{refused}");
     }
 
@@ -180,5 +185,55 @@ mod tests {
         let own = i64::from(std::process::id());
         assert_eq!(seen_by(own, &directory.path().to_string_lossy()).unwrap(), identity(directory.path()).unwrap());
         assert!(seen_by(own, "/no/such/thing").is_err());
+    }
+
+    /// `nobody`, who owns nothing here but what is given to it.
+    fn nobody() -> Whom {
+        Whom::Account(Account { name: "nobody".into(), uid: 65_534, gid: 65_534, groups: vec![65_534] })
+    }
+
+    #[test]
+    fn a_user_gets_what_the_own_account_may_have() {
+        let directory = tempfile::tempdir().unwrap();
+        let rule = open_rule(directory.path());
+        let mode = |path: &Path, mode: u32| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(directory.path(), 0o755);
+        let make = |name: &str, owner: u32, bits: u32| {
+            let path = directory.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            std::os::unix::fs::chown(&path, Some(owner), Some(owner)).unwrap();
+            mode(&path, bits);
+        };
+        make("own", 65_534, 0o700);
+        make("shown", 0, 0o755);
+        make("secret", 0, 0o700);
+        make("secret/open", 0, 0o777);
+        std::fs::write(directory.path().join("key"), "k").unwrap();
+        mode(&directory.path().join("key"), 0o600);
+        let check = |whom: &Whom, name: &str, read_only: bool, expected: &str| {
+            let path = directory.path().join(name).to_string_lossy().into_owned();
+            let found = pin(&path, "/x", read_only, &rule, whom).map_or_else(|error| error, |_| "fine".to_owned());
+            assert!(found.contains(expected), "{name} {read_only}: {found}");
+        };
+        let nobody = nobody();
+        check(&nobody, "own", false, "fine");
+        check(&nobody, "shown", true, "fine");
+        check(&nobody, "shown", false, "user 'nobody' may read it but not write it; ask for it read-only (\"mode\": \"RO\")");
+        check(&nobody, "secret", true, "user 'nobody' may not read it");
+        check(&nobody, "secret/open", true, "cannot be opened: Permission denied");
+        check(&nobody, "key", true, "user 'nobody' may not read it");
+        check(&nobody, "shown/new", false, "cannot be made: Permission denied");
+        assert!(!directory.path().join("shown/new").exists());
+        check(&nobody, "own/new", false, "fine");
+        assert_eq!(std::fs::metadata(directory.path().join("own/new")).unwrap().uid(), 65_534);
+        for name in ["secret", "key"] {
+            check(&Whom::Server, name, false, "fine");
+        }
+        // Whoever has no account gets what everybody may have.
+        let stranger = Whom::of(Some(&Owner::new("no-such-account-here")));
+        check(&stranger, "shown", true, "fine");
+        check(&stranger, "own", true, "user 'no-such-account-here' may not read it");
+        // This thread is what it was.
+        assert_eq!(rustix::process::geteuid().as_raw(), 0);
     }
 }

@@ -9,6 +9,7 @@ use super::{constraints, ports};
 use crate::{
     core::{
         allotment::new_brick,
+        ownership,
         state::{MAX_UNUSED_OFFERS, Reject, UnusedOffer},
         turn::Turn,
     },
@@ -149,13 +150,14 @@ fn try_launch(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, offer: &Arc<Off
     let launched = launched(turn, instance, offer, &picked.host_ports);
     let task = launched.task();
     turn.put(Record::Instance(launched.into()));
-    let owner = turn.state.tables.apps.get(&app.id).map_or_else(Owner::default_owner, |entry| entry.owner.clone());
+    let owner = turn.state.tables.owner_of(&app.id).cloned().unwrap_or_else(Owner::default_owner);
     let bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
     let allotted = allotted(turn, &app.id);
     Ok(Launch {
         task,
         agent: offer.agent.clone(),
         host: offer.host.clone(),
+        account: ownership::account(turn, &app, &owner),
         app,
         owner,
         resources,

@@ -15,7 +15,8 @@ fn app_of(id: &str, json: &Value) -> App {
 }
 
 fn violations(id: &str, json: &Value, admin: bool) -> String {
-    let ctx = Ctx { admin, default_role: "*", existing_role: Some("old"), host_volumes: &HostVolumeRule::default() };
+    let host_volumes = &HostVolumeRule::default();
+    let ctx = Ctx { privileged: admin, docker_parameters: admin, default_role: "*", existing_role: Some("old"), host_volumes };
     let told = app(&app_of(id, json), ctx).into_iter().map(|violation| format!("{}: {}", violation.path, violation.text));
     told.collect::<Vec<_>>().join("; ")
 }
@@ -223,8 +224,14 @@ fn raw_docker_options_are_for_administrators() {
     let parameters = json(json!({"image": "i", "parameters": [{"key": "a", "value": "b"}]}));
     assert_eq!(violations("/web", &privileged, true), "");
     assert_eq!(violations("/web", &parameters, true), "");
-    assert_eq!(violations("/web", &privileged, false), "/container/docker/privileged: may be used by administrators only");
-    assert_eq!(violations("/web", &parameters, false), "/container/docker/parameters: may be used by administrators only");
+    assert_eq!(
+        violations("/web", &privileged, false),
+        "/container/docker/privileged: may be used by administrators only, unless one of them grants it"
+    );
+    assert_eq!(
+        violations("/web", &parameters, false),
+        "/container/docker/parameters: may be used by administrators only, unless one of them grants it"
+    );
     let mesos = json!({"container": {"type": "MESOS", "docker": {"image": "i", "privileged": true}}});
     assert_eq!(violations("/web", &mesos, true), "/container/docker/privileged: must be empty");
     check_container(json!({"docker": {"image": "a b"}}), "/container/docker/image: must not contain blanks or control characters");

@@ -121,7 +121,8 @@ impl AppInput {
         Ok(self.version)
     }
 
-    /// A complete definition named `id`, absent keys at their defaults. `version` and `version_info` are left for the caller to set.
+    /// A complete definition named `id`, absent keys at their defaults. `version`, `version_info` and what follows from who
+    /// asks are left for the caller to set.
     ///
     /// # Errors
     /// What is contradictory or not supported: Marathon's "Object is not valid".
@@ -150,6 +151,8 @@ impl AppInput {
         keep_allotted(&mut app, current);
         app.version = current.version;
         app.version_info = current.version_info;
+        app.owner.clone_from(&current.owner);
+        app.vouched = current.vouched;
         Ok(app)
     }
 
@@ -234,6 +237,8 @@ fn blank(id: &PathId, defaults: &Defaults) -> App {
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
         version: Timestamp::default(),
         version_info: VersionInfo::default(),
+        owner: None,
+        vouched: false,
     }
 }
 

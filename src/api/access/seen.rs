@@ -1,0 +1,278 @@
+//! One caller's part of a snapshot. An administrator's is all of it; an ordinary user's is what that user owns, found by the owner's own lists, so that
+//! it costs nothing for what belongs to others.
+//!
+//! What is not the caller's is not there: `None`, or left out. Facts about nodes are everybody's, because every task shows its node.
+
+use std::{borrow::Cow, ops::Bound, sync::Arc};
+
+use crate::{
+    core::{
+        holdings::{Holdings, Usage},
+        state::{BrickUsage, QueueEntry, Tally, View},
+    },
+    model::{
+        agent::Agent,
+        app::App,
+        brick::Brick,
+        deployment::Deployment,
+        id::{AgentId, BrickName, InstanceId, Owner, PathId},
+        instance::{Instance, TaskFailure},
+        port::PortClaim,
+        request::Origin,
+        time::Timestamp,
+        user::User,
+    },
+};
+
+/// See the file.
+pub struct Seen {
+    view: Arc<View>,
+    reach: Reach,
+}
+
+enum Reach {
+    All,
+    Own(Owner),
+}
+
+type Items<'a, T> = Box<dyn Iterator<Item = &'a T> + Send + 'a>;
+
+impl Seen {
+    pub(super) fn new(view: Arc<View>, origin: &Origin) -> Self {
+        Self { view, reach: if origin.admin { Reach::All } else { Reach::Own(origin.user.clone()) } }
+    }
+
+    /// All of a snapshot.
+    #[cfg(test)]
+    pub fn all_of(view: &View) -> Self {
+        Self { view: Arc::new(view.clone()), reach: Reach::All }
+    }
+
+    /// True for an administrator.
+    pub fn is_all(&self) -> bool {
+        matches!(self.reach, Reach::All)
+    }
+
+    fn is_own(&self, owner: Option<&Owner>) -> bool {
+        match &self.reach {
+            Reach::All => true,
+            Reach::Own(user) => owner == Some(user),
+        }
+    }
+
+    /// True when the app, or what is left of it, is the caller's.
+    pub fn sees_app(&self, id: &PathId) -> bool {
+        self.is_all() || self.is_own(self.view.tables.owner_of(id))
+    }
+
+    fn holdings(&self, owner: &Owner) -> Option<&Holdings> {
+        self.view.tables.holdings.get(owner).map(|holdings| &**holdings)
+    }
+}
+
+// === Apps ===
+
+impl Seen {
+    /// The present definitions of the apps that exist, in the order of their ids.
+    pub fn apps(&self) -> Items<'_, Arc<App>> {
+        let tables = &self.view.tables;
+        match &self.reach {
+            Reach::All => Box::new(tables.apps.keys().filter_map(|id| tables.app(id))),
+            Reach::Own(user) => Box::new(self.holdings(user).into_iter().flat_map(|own| own.apps.iter()).filter_map(|id| tables.app(id))),
+        }
+    }
+
+    /// As [`Seen::apps`], of those below a group, by whole segments.
+    pub fn apps_below<'a>(&'a self, group: &PathId) -> Items<'a, Arc<App>> {
+        let tables = &self.view.tables;
+        // '0' follows '/': the range holds exactly what begins with the group's path and a slash.
+        let prefix = if group.is_root() { String::new() } else { group.to_string() };
+        let (first, last) = (format!("{prefix}/"), format!("{prefix}0"));
+        let range = (Bound::Included(first.as_str()), Bound::Excluded(last.as_str()));
+        match &self.reach {
+            Reach::All => Box::new(tables.apps.range::<_, str>(range).filter_map(|(id, _)| tables.app(id))),
+            Reach::Own(user) => {
+                let own = self.holdings(user).map(|own| own.apps.range::<_, str>(range));
+                Box::new(own.into_iter().flatten().filter_map(|id| tables.app(id)))
+            }
+        }
+    }
+
+    /// The present definition of an app.
+    pub fn app(&self, id: &PathId) -> Option<&Arc<App>> {
+        self.view.tables.app(id).filter(|_| self.sees_app(id))
+    }
+
+    /// The versions of an app that exists, oldest first.
+    pub fn versions_of<'a>(&'a self, id: &PathId) -> Items<'a, Arc<App>> {
+        if self.app(id).is_some() { Box::new(self.view.tables.versions_of(id)) } else { Box::new(std::iter::empty()) }
+    }
+
+    /// One version of an app.
+    pub fn definition(&self, id: &PathId, version: Timestamp) -> Option<&Arc<App>> {
+        self.view.tables.definitions.get(&(id.clone(), version)).filter(|_| self.sees_app(id))
+    }
+
+    /// How many instances of an app are in which condition.
+    pub fn tally(&self, id: &PathId) -> Option<&Tally> {
+        self.view.tables.tallies.get(id).filter(|_| self.sees_app(id)).map(|tally| &**tally)
+    }
+
+    /// The last failure of an app.
+    pub fn failure(&self, id: &PathId) -> Option<&TaskFailure> {
+        self.view.tables.failures.get(id).filter(|_| self.sees_app(id)).map(|failure| &**failure)
+    }
+
+    /// The deployments that run; of one that also changes apps of others, the part that is the caller's.
+    pub fn deployments(&self) -> impl Iterator<Item = Cow<'_, Deployment>> {
+        self.view.tables.deployments.values().filter_map(|deployment| match &self.reach {
+            Reach::Own(user) if !deployment.is_all_of(user) => deployment.part_of(user).map(Cow::Owned),
+            _ => Some(Cow::Borrowed(&**deployment)),
+        })
+    }
+
+    /// What waits to be launched, each with its present definition.
+    pub fn queue(&self) -> impl Iterator<Item = (&QueueEntry, &Arc<App>)> {
+        let queue = &self.view.queue;
+        let entries: Items<'_, Arc<QueueEntry>> = match &self.reach {
+            Reach::All => Box::new(queue.values()),
+            Reach::Own(user) => Box::new(self.holdings(user).into_iter().flat_map(|own| own.apps.iter()).filter_map(|id| queue.get(id))),
+        };
+        entries.filter_map(|entry| Some((&**entry, self.view.tables.app(&entry.app)?)))
+    }
+}
+
+// === Instances ===
+
+impl Seen {
+    /// Every instance, also of apps that were destroyed and have not ended.
+    pub fn instances(&self) -> Items<'_, Arc<Instance>> {
+        let tables = &self.view.tables;
+        match &self.reach {
+            Reach::All => Box::new(tables.instances.values()),
+            Reach::Own(user) => {
+                Box::new(self.holdings(user).into_iter().flat_map(|own| own.apps.iter()).flat_map(|id| tables.instances_of(id)))
+            }
+        }
+    }
+
+    /// The instances of one app.
+    pub fn instances_of<'a>(&'a self, id: &PathId) -> Items<'a, Arc<Instance>> {
+        if self.sees_app(id) { Box::new(self.view.tables.instances_of(id)) } else { Box::new(std::iter::empty()) }
+    }
+
+    /// One instance.
+    pub fn instance(&self, id: &InstanceId) -> Option<&Arc<Instance>> {
+        self.view.tables.instances.get(id).filter(|_| self.sees_app(id.app()))
+    }
+
+    /// The definition that an instance runs.
+    pub fn definition_of(&self, instance: &Instance) -> Option<&Arc<App>> {
+        self.view.tables.definition_of(instance).filter(|_| self.sees_app(instance.app()))
+    }
+}
+
+// === Ports and bricks ===
+
+impl Seen {
+    /// The claims on ports, by number.
+    pub fn ports(&self) -> Items<'_, Arc<PortClaim>> {
+        let ports = &self.view.tables.ports;
+        match &self.reach {
+            Reach::All => Box::new(ports.values()),
+            Reach::Own(user) => {
+                Box::new(self.holdings(user).into_iter().flat_map(|own| own.ports.iter()).filter_map(|port| ports.get(port)))
+            }
+        }
+    }
+
+    /// One claim.
+    pub fn port(&self, port: u16) -> Option<&Arc<PortClaim>> {
+        self.view.tables.ports.get(&port).filter(|claim| self.is_own(Some(&claim.owner)))
+    }
+
+    /// The bricks, by name.
+    pub fn bricks(&self) -> Items<'_, Arc<Brick>> {
+        let bricks = &self.view.tables.bricks;
+        match &self.reach {
+            Reach::All => Box::new(bricks.values()),
+            Reach::Own(user) => {
+                Box::new(self.holdings(user).into_iter().flat_map(|own| own.bricks.iter()).filter_map(|name| bricks.get(name)))
+            }
+        }
+    }
+
+    /// One brick.
+    pub fn brick(&self, name: &BrickName) -> Option<&Arc<Brick>> {
+        self.view.tables.bricks.get(name).filter(|brick| self.is_own(Some(&brick.owner)))
+    }
+
+    /// How full a brick is.
+    pub fn brick_usage(&self, name: &BrickName) -> Option<&BrickUsage> {
+        self.brick(name)?;
+        self.view.brick_usage.get(name).map(|usage| &**usage)
+    }
+
+    /// True when the app of a port or brick that the caller sees exists, whoever has it now.
+    pub fn app_exists(&self, id: &PathId) -> bool {
+        self.view.tables.apps.contains_key(id)
+    }
+
+    /// How many instances the app of a brick that the caller sees should have, whoever has it now; 0 when it does not exist.
+    pub fn instances_wanted_of(&self, id: &PathId) -> u32 {
+        self.view.tables.app(id).map_or(0, |app| app.instances)
+    }
+}
+
+// === The rest ===
+
+impl Seen {
+    /// What an owner's things take together; `None` when the caller may not know.
+    pub fn usage_of(&self, owner: &Owner) -> Option<Usage> {
+        self.is_own(Some(owner)).then(|| self.holdings(owner).map(|holdings| holdings.usage).unwrap_or_default())
+    }
+
+    /// The users who have a record; an ordinary user is the only one there is.
+    pub fn users(&self) -> Items<'_, Arc<User>> {
+        let users = &self.view.tables.users;
+        match &self.reach {
+            Reach::All => Box::new(users.values()),
+            Reach::Own(user) => Box::new(users.get(user).into_iter()),
+        }
+    }
+
+    /// One of them.
+    pub fn user(&self, name: &Owner) -> Option<&User> {
+        self.view.tables.users.get(name).filter(|_| self.is_own(Some(name))).map(|user| &**user)
+    }
+
+    /// A node.
+    pub fn agent(&self, id: &AgentId) -> Option<&Agent> {
+        self.view.tables.agents.get(id).map(|agent| &**agent)
+    }
+
+    /// Every node ever seen.
+    pub fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.view.tables.agents.values().map(|agent| &**agent)
+    }
+
+    /// True while the cluster is within reach.
+    pub fn is_connected(&self) -> bool {
+        self.view.connected_to.is_some()
+    }
+
+    /// Since when it is.
+    pub fn connected_since(&self) -> Option<Timestamp> {
+        self.view.connected_since
+    }
+
+    /// When a node last said something to this process.
+    pub fn heard_of(&self, agent: &AgentId) -> Option<Timestamp> {
+        self.view.heard_of.get(agent).copied()
+    }
+
+    /// The id under which the cluster knows us.
+    pub fn framework_id(&self) -> Option<&str> {
+        self.view.tables.meta.framework_id.as_deref()
+    }
+}

@@ -1,0 +1,261 @@
+//! What each owner has: which apps, ports and bricks, and how much they take together. Derived from the tables, change by change, so that neither an
+//! owner's list nor a quota ever walks what belongs to others.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+
+use super::state::Tables;
+use crate::model::{
+    app::App,
+    brick::Brick,
+    id::{BrickName, Owner, PathId},
+    port::PortClaim,
+    record::{Change, Record, RecordKey},
+};
+
+/// How much the things of one owner take. Wide enough for any sum of what the checks of a definition let through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Thousandths of a CPU, of all wanted instances.
+    pub cpus: u128,
+    /// Thousandths of a MiB, of all wanted instances.
+    pub mem: u128,
+    /// MiB of bricks, the kept ones too.
+    pub brick: u128,
+    /// Claimed ports, the kept ones too.
+    pub ports: u64,
+    /// Wanted instances.
+    pub instances: u64,
+}
+
+impl Usage {
+    /// What a definition takes: as many instances as it wants, each with what it needs.
+    pub fn of_app(app: &App) -> Self {
+        let times = |amount: u64| u128::from(amount) * u128::from(app.instances);
+        Self { cpus: times(app.cpus.0), mem: times(app.mem.0), instances: app.instances.into(), ..Self::default() }
+    }
+
+    /// The sum.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            cpus: self.cpus + other.cpus,
+            mem: self.mem + other.mem,
+            brick: self.brick + other.brick,
+            ports: self.ports + other.ports,
+            instances: self.instances + other.instances,
+        }
+    }
+
+    /// What is left without `other`, which must be part of it.
+    pub fn minus(self, other: Self) -> Self {
+        Self {
+            cpus: self.cpus.saturating_sub(other.cpus),
+            mem: self.mem.saturating_sub(other.mem),
+            brick: self.brick.saturating_sub(other.brick),
+            ports: self.ports.saturating_sub(other.ports),
+            instances: self.instances.saturating_sub(other.instances),
+        }
+    }
+}
+
+/// Everything of one owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Apps that exist, and those that are gone but for what is left of them.
+    pub apps: OrdSet<PathId>,
+    /// Claimed ports.
+    pub ports: OrdSet<u16>,
+    /// Bricks.
+    pub bricks: OrdSet<BrickName>,
+    /// The sum.
+    pub usage: Usage,
+}
+
+/// The holdings of every owner who has anything.
+pub type AllHoldings = OrdMap<Owner, Arc<Holdings>>;
+
+/// What one record counts for: whose it is, and how much.
+#[derive(Clone, Debug, PartialEq)]
+enum Item {
+    App(PathId, Usage),
+    Port(u16),
+    Brick(BrickName, u128),
+}
+
+/// The items that a change may concern, before it and after it.
+pub(super) struct Concerned {
+    key: RecordKey,
+    before: Option<(Owner, Item)>,
+}
+
+impl Concerned {
+    /// To be called before `change` is applied to `tables`. `None`: the change is about nothing that anyone has.
+    pub(super) fn before(tables: &Tables, change: &Change) -> Option<Self> {
+        let key = match change {
+            // Most changes are of instances: not even their key is made.
+            Change::Put(Record::App(_) | Record::Definition(_) | Record::Port(_) | Record::Brick(_)) => change.key(),
+            Change::Delete(key @ (RecordKey::App(_) | RecordKey::Definition(..) | RecordKey::Port(_) | RecordKey::Brick(_))) => key.clone(),
+            _ => return None,
+        };
+        let before = item(tables, &key);
+        Some(Self { key, before })
+    }
+
+    /// To be called when the change is in `tables`.
+    pub(super) fn after(self, tables: &mut Tables) {
+        let after = item(tables, &self.key);
+        if self.before == after {
+            return;
+        }
+        if let Some((owner, item)) = self.before {
+            let mut slot = tables.holdings.remove(&owner).unwrap_or_default();
+            remove(Arc::make_mut(&mut slot), &item);
+            if *slot != Holdings::default() {
+                tables.holdings.insert(owner, slot);
+            }
+        }
+        if let Some((owner, item)) = after {
+            let mut slot = tables.holdings.remove(&owner).unwrap_or_default();
+            add(Arc::make_mut(&mut slot), item);
+            tables.holdings.insert(owner, slot);
+        }
+    }
+}
+
+fn item(tables: &Tables, key: &RecordKey) -> Option<(Owner, Item)> {
+    match key {
+        RecordKey::App(id) | RecordKey::Definition(id, _) => {
+            let owner = tables.owner_of(id)?.clone();
+            let usage = tables.app(id).map_or_else(Usage::default, |app| Usage::of_app(app));
+            Some((owner, Item::App(id.clone(), usage)))
+        }
+        RecordKey::Port(port) => tables.ports.get(port).map(|claim: &Arc<PortClaim>| (claim.owner.clone(), Item::Port(*port))),
+        RecordKey::Brick(name) => {
+            tables.bricks.get(name).map(|brick: &Arc<Brick>| (brick.owner.clone(), Item::Brick(name.clone(), brick.size.into())))
+        }
+        _ => None,
+    }
+}
+
+fn add(holdings: &mut Holdings, item: Item) {
+    match item {
+        Item::App(id, usage) => {
+            holdings.apps.insert(id);
+            holdings.usage = holdings.usage.plus(usage);
+        }
+        Item::Port(port) => {
+            holdings.ports.insert(port);
+            holdings.usage.ports += 1;
+        }
+        Item::Brick(name, size) => {
+            holdings.bricks.insert(name);
+            holdings.usage.brick += size;
+        }
+    }
+}
+
+fn remove(holdings: &mut Holdings, item: &Item) {
+    match item {
+        Item::App(id, usage) => {
+            holdings.apps.remove(id);
+            holdings.usage = holdings.usage.minus(*usage);
+        }
+        Item::Port(port) => {
+            holdings.ports.remove(port);
+            holdings.usage.ports = holdings.usage.ports.saturating_sub(1);
+        }
+        Item::Brick(name, size) => {
+            holdings.bricks.remove(name);
+            holdings.usage.brick = holdings.usage.brick.saturating_sub(*size);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{
+        app::input::{AppInput, Defaults},
+        brick::{Brick, brick_name},
+        port::Position,
+        record::AppEntry,
+        time::Timestamp,
+    };
+
+    const OWNERS: [&str; 3] = ["ann", "bob", "carl"];
+
+    fn definition(id: &PathId, owner: &str, version: i64, instances: u32) -> App {
+        let input = AppInput::read(&serde_json::json!({ "cmd": "x", "cpus": 0.25, "mem": 10, "instances": instances })).unwrap();
+        let app = input.create(id, &Defaults::default()).unwrap();
+        App { owner: Some(Owner::new(owner)), version: Timestamp(version), ..app }
+    }
+
+    fn any_change() -> impl Strategy<Value = Change> {
+        let path = prop::sample::select(&["/a", "/a/b", "/c"][..]).prop_map(|id| id.parse::<PathId>().unwrap());
+        let parts = (path, prop::sample::select(&OWNERS[..]), 0..3_i64, 0..4_u32, 0..8_u8);
+        parts.prop_map(|(id, owner, version, size, kind)| {
+            let (at, whose) = (Timestamp(version), Owner::new(owner));
+            let name = brick_name(&id, "/d");
+            match kind {
+                0 => Change::Put(Record::Definition(definition(&id, owner, version, size).into())),
+                1 => Change::Put(Record::App(AppEntry { id, version: at, owner: whose }.into())),
+                2 => Change::Put(Record::Port(
+                    PortClaim { port: size as u16, app: id, position: Position::Env(0), owner: whose, created_at: at }.into(),
+                )),
+                3 => Change::Put(Record::Brick(Arc::new(Brick {
+                    name,
+                    app: id,
+                    container_path: "/d".into(),
+                    size: size.into(),
+                    pool: "p".parse().unwrap(),
+                    file_system: Default::default(),
+                    owner: whose,
+                    created_at: at,
+                    home: None,
+                    epoch: 0,
+                    lease: None,
+                    last_mounted: None,
+                    condemned: false,
+                }))),
+                4 => Change::Delete(RecordKey::Definition(id, at)),
+                5 => Change::Delete(RecordKey::App(id)),
+                6 => Change::Delete(RecordKey::Port(size as u16)),
+                _ => Change::Delete(RecordKey::Brick(name)),
+            }
+        })
+    }
+
+    /// From nothing but the tables.
+    fn counted(tables: &Tables) -> AllHoldings {
+        let mut found = AllHoldings::new();
+        for owner in OWNERS.map(Owner::new) {
+            let mut own = Holdings::default();
+            let ids = tables.apps.keys().chain(tables.definitions.keys().map(|(id, _)| id));
+            own.apps = ids.filter(|id| tables.owner_of(id) == Some(&owner)).cloned().collect();
+            own.ports = tables.ports.values().filter(|claim| claim.owner == owner).map(|claim| claim.port).collect();
+            own.bricks = tables.bricks.values().filter(|brick| brick.owner == owner).map(|brick| brick.name.clone()).collect();
+            own.usage = own.apps.iter().filter_map(|id| tables.app(id)).fold(Usage::default(), |sum, app| sum.plus(Usage::of_app(app)));
+            own.usage.ports = own.ports.len() as u64;
+            own.usage.brick = own.bricks.iter().map(|name| u128::from(tables.bricks[name].size)).sum();
+            if own != Holdings::default() {
+                found.insert(owner, own.into());
+            }
+        }
+        found
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn what_is_kept_in_step_is_what_one_would_count(changes in prop::collection::vec(any_change(), 0..60)) {
+            let mut tables = Tables::default();
+            for change in changes {
+                tables.apply(&change);
+                prop_assert_eq!(&tables.holdings, &counted(&tables), "after {:?}", change);
+            }
+        }
+    }
+}

@@ -133,8 +133,12 @@ impl Spool {
     /// See [`SpoolError`].
     pub fn restore(&self, brick: &BrickName, spooled: &Spooled, is_stopped: &dyn Fn() -> bool) -> Result<Summary, SpoolError> {
         let mut watch = RoomWatch { spool: self, looked_at: 0, no_room: None, is_stopped };
-        let summary = match verify(&spooled.path, &mut watch) {
-            Err(BrickError::Refused(reason)) => {
+        let verified = verify(&spooled.path, &mut watch);
+        if let Some(no_room) = watch.no_room.take() {
+            return Err(no_room);
+        }
+        let summary = match verified {
+            Err(BrickError::Refused(reason)) if !is_stopped() => {
                 // The client knows no path of ours.
                 return Err(SpoolError::Damaged(reason.replace(&*spooled.path.to_string_lossy(), "the backup")));
             }

@@ -239,7 +239,8 @@ mod tests {
     #[test]
     fn the_last_lines_are_found_over_both_files() {
         let check = |older: Option<&str>, newer: Option<&str>, tail: u64, expected: &str| {
-            let mut reader = Kept::new(older, newer).open();
+            let kept = Kept::new(older, newer);
+            let mut reader = kept.open();
             reader.skip_to_last(tail).unwrap();
             assert_eq!(rest(&mut reader), expected, "{older:?} {newer:?} {tail}");
         };

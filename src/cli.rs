@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`compute`] | `xtcli-compute`: services, bricks, ports and nodes for their users, typed one by one or in a shell |
 //! | [`image`] | `imgcli`: images in the platform's registry |
+//! | [`registry`] | `xtao registry`: the service behind them |
 //! | [`brick`] | `xtao brick` |
 //! | [`client`] | a connection to a server, by socket or URL |
 //! | [`connect`] | which server, and as whom; [`tokens`] keeps what a log-in gave |
@@ -15,6 +16,7 @@ pub mod client;
 pub mod compute;
 pub mod connect;
 pub mod image;
+pub mod registry;
 pub mod table;
 pub mod terminal;
 pub mod tokens;

@@ -26,6 +26,8 @@ enum Command {
     Serve(Unread),
     /// Shows, backs up, restores and releases bricks
     Brick(cli::brick::Arguments),
+    /// Makes the registry for the users' images, and tells how it is
+    Registry(cli::registry::Arguments),
     /// Prints the completions for a shell
     Completion {
         /// The shell.
@@ -60,6 +62,7 @@ fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(Unread {}) => serve(&[]),
         Command::Brick(args) => exit(block_on(async { Ok(cli::brick::run(args).await?) })),
+        Command::Registry(args) => exit(block_on(async { Ok(cli::registry::run(args).await?) })),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut self::command(), "xtao", &mut std::io::stdout());
             ExitCode::SUCCESS

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | [`compute`] | `xtcli-compute`: services, bricks, ports and nodes for their users, typed one by one or in a shell |
 //! | [`image`] | `imgcli`: images in the platform's registry |
-//! | [`brick`], [`auth`] | `xtao brick`, `xtao auth` |
+//! | [`registry`] | `xtao registry`: the service behind them |
+//! | [`brick`], [`auth`], [`audit`] | `xtao brick`, `xtao auth`, `xtao audit` |
 //! | [`client`] | a connection to a server, by socket or URL |
 //! | [`connect`] | which server, and as whom; [`tokens`] keeps what a log-in gave |
 //! | [`terminal`] | questions and answers |
@@ -16,6 +17,7 @@ pub mod client;
 pub mod compute;
 pub mod connect;
 pub mod image;
+pub mod registry;
 pub mod table;
 pub mod terminal;
 pub mod tokens;

@@ -3,6 +3,7 @@
 #
 #   anna                     the platform's base image: a minimal Debian
 #   zmfsea/cmp-postgresql    PostgreSQL on it (scripts/images/cmp-postgresql)
+#   registry                 the platform's registry of images (scripts/images/registry)
 #   xtao/web                 a web server of one megabyte (scripts/images/web)
 #
 # Every kept file and every image carries a key made from all that went into it: what has changed is built again, the rest is left alone.
@@ -38,6 +39,7 @@ image_key() {
     case $1 in
         anna) printf '%s %s %s\n' "$images_suite" "$(dpkg --print-architecture)" "$images_base_revision" | image_digest ;;
         zmfsea/cmp-postgresql) { image_key anna && cat "$top"/scripts/images/cmp-postgresql/*; } | image_digest ;;
+        registry) { image_key anna && cat "$top"/scripts/images/registry/*; } | image_digest ;;
         xtao/web) cat "$top"/scripts/images/web/* | image_digest ;;
         *) die "no image is called $1" ;;
     esac
@@ -56,7 +58,7 @@ image_bring() {
             docker import --change "LABEL xtao.key=$key" --change 'CMD ["/bin/bash"]' "$file" anna >/dev/null || die "Docker did not take the base image $file"
             return
             ;;
-        zmfsea/cmp-postgresql) image_is_there anna || image_bring anna ;;
+        zmfsea/cmp-postgresql | registry) image_is_there anna || image_bring anna ;;
     esac
     file="$images_cache/${name//\//_}-$key.tar"
     if [ -s "$file" ]; then
@@ -77,6 +79,7 @@ image_build() {
     cp "$top/scripts/images/${name##*/}/"* "$context/"
     case $name in
         zmfsea/cmp-postgresql) image_packages "$context/packages" postgresql-15 ;;
+        registry) image_packages "$context/packages" docker-registry ;;
         xtao/web)
             image_download "$context" busybox-static
             dpkg-deb --extract "$context"/busybox-static_*.deb "$context/unpacked"

@@ -80,6 +80,7 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
     match segments.as_slice() {
         ["ping"] => return ping(&call),
         ["v2", "auth", "token"] => return auth::token(api, &call).await,
+        ["v2", "registry", "token"] => return images::token(api, call).await,
         _ => identity::ask(api, &mut call).await?,
     }
     match segments.as_slice() {

@@ -28,6 +28,8 @@ enum Command {
     Auth(cli::auth::Arguments),
     /// Shows, backs up, restores and releases bricks
     Brick(cli::brick::Arguments),
+    /// Makes the registry for the users' images, and tells how it is
+    Registry(cli::registry::Arguments),
     /// Prints the completions for a shell
     Completion {
         /// The shell.
@@ -63,6 +65,7 @@ fn run(command: Command) -> ExitCode {
         Command::Serve(Unread {}) => serve(&[]),
         Command::Auth(args) => auth(args),
         Command::Brick(args) => exit(block_on(async { Ok(cli::brick::run(args).await?) })),
+        Command::Registry(args) => exit(block_on(async { Ok(cli::registry::run(args).await?) })),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut self::command(), "xtao", &mut std::io::stdout());
             ExitCode::SUCCESS

@@ -3,9 +3,17 @@
 //! Facts: distribution 2.8, "Docker Registry HTTP API V2". Only the host that was named is ever spoken to: of the addresses that the registry hands out
 //! for uploads the path alone is used, redirects are not followed, and no proxy is asked. What it answers has limits.
 
-use std::time::Duration;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use reqwest::{
     Body, Method, RequestBuilder, Response, StatusCode, Url,
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LINK, LOCATION},
@@ -21,6 +29,8 @@ const MANIFESTS: &str = "application/vnd.docker.distribution.manifest.v2+json, a
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Until an answer without a large body has come.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// Until the end of an upload is answered: the registry may read the whole blob once more.
+const FINISH_LIMIT: Duration = Duration::from_secs(600);
 /// A body that stands still for so long is given up.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of a list, or of an error.
@@ -28,6 +38,8 @@ const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// Names asked for at once in a list, and pages of one list.
 const PAGE: usize = 500;
 const MAX_PAGES: usize = 200;
+
+const SILENCE: &str = "no answer in time";
 
 /// Why the registry did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -111,10 +123,7 @@ impl Registry {
         // The first one wins; it does not matter whose.
         _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).connect_timeout(CONNECT_LIMIT);
-        let http = builder
-            .read_timeout(STALL_LIMIT)
-            .build()
-            .map_err(|error| RegistryError::Unreachable { address: address.to_owned(), cause: innermost(&error) })?;
+        let http = builder.build().map_err(|error| RegistryError::Unreachable { address: address.to_owned(), cause: innermost(&error) })?;
         Ok(Self { http, address: address.to_owned() })
     }
 
@@ -186,7 +195,8 @@ impl Registry {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn blob(&self, token: &str, repository: &str, digest: &str) -> Result<Response, RegistryError> {
-        self.send(self.request(Method::GET, token, &format!("/v2/{repository}/blobs/{digest}"))).await
+        let request = self.request(Method::GET, token, &format!("/v2/{repository}/blobs/{digest}"));
+        tokio::time::timeout(ANSWER_LIMIT, self.send(request)).await.unwrap_or_else(|_| Err(self.silent()))
     }
 
     /// A small blob, checked against its digest.
@@ -219,14 +229,30 @@ impl Registry {
         self.location(&response)
     }
 
-    /// Sends the contents of a blob, however long.
+    /// Sends the contents of a blob, however long. It is given up when the registry takes nothing for a while.
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub async fn send_contents(&self, token: &str, upload: Upload, contents: Body) -> Result<Upload, RegistryError> {
-        let request = self.request(Method::PATCH, token, &upload.0).header(CONTENT_TYPE, "application/octet-stream").body(contents);
-        let response = self.send(request).await?;
-        self.location(&response)
+    pub async fn send_contents<S>(&self, token: &str, upload: Upload, contents: S) -> Result<Upload, RegistryError>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        let taken = Arc::new(AtomicU64::new(0));
+        let count = taken.clone();
+        let body = Body::wrap_stream(contents.inspect(move |_| _ = count.fetch_add(1, Ordering::Relaxed)));
+        let request = self.request(Method::PATCH, token, &upload.0).header(CONTENT_TYPE, "application/octet-stream").body(body);
+        let mut sent = std::pin::pin!(self.send(request));
+        let mut before = taken.load(Ordering::Relaxed);
+        loop {
+            if let Ok(response) = tokio::time::timeout(STALL_LIMIT, &mut sent).await {
+                return self.location(&response?);
+            }
+            let now = taken.load(Ordering::Relaxed);
+            if now == before {
+                return Err(self.silent());
+            }
+            before = now;
+        }
     }
 
     /// Ends an upload: from now on the blob is there. What is sent along is its end, or all of it.
@@ -237,8 +263,7 @@ impl Registry {
         let separator = if upload.0.contains('?') { '&' } else { '?' };
         let path = format!("{}{separator}digest={digest}", upload.0);
         let request = self.request(Method::PUT, token, &path).header(CONTENT_TYPE, "application/octet-stream").body(rest);
-        // The registry reads the whole blob once more.
-        self.send(request).await.map(drop)
+        self.send(request.timeout(FINISH_LIMIT)).await.map(drop)
     }
 
     /// The tags of a repository; none when there is no such repository.
@@ -316,7 +341,10 @@ impl Registry {
     /// # Errors
     /// It breaks off, or stands still.
     pub async fn next_part(&self, response: &mut Response) -> Result<Option<Bytes>, RegistryError> {
-        response.chunk().await.map_err(|error| self.unreachable(&error))
+        match tokio::time::timeout(STALL_LIMIT, response.chunk()).await {
+            Ok(part) => part.map_err(|error| self.unreachable(&error)),
+            Err(_) => Err(self.silent()),
+        }
     }
 
     fn location(&self, response: &Response) -> Result<Upload, RegistryError> {
@@ -330,6 +358,10 @@ impl Registry {
         let base = Url::parse(&format!("http://{}", self.address)).map_err(|_| wrong())?;
         let url = base.join(location).map_err(|_| wrong())?;
         Ok(url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path())))
+    }
+
+    fn silent(&self) -> RegistryError {
+        RegistryError::Unreachable { address: self.address.clone(), cause: SILENCE.to_owned() }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> RegistryError {
@@ -358,7 +390,7 @@ fn words(text: &[u8], status: StatusCode) -> String {
 /// What really went wrong: `connection refused`, not `error sending request`.
 fn innermost(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return "no answer in time".to_owned();
+        return SILENCE.to_owned();
     }
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {

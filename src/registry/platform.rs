@@ -118,11 +118,24 @@ pub struct Shown {
     pub tags: Vec<Tagged>,
 }
 
+/// What the registry is called, and where it is asked for.
+pub struct Settings {
+    /// Its name on the platform: `registry.marathon.mesos:5000`.
+    pub name: String,
+    /// The URL at which others ask for tokens.
+    pub realm: String,
+    /// Where Docker reaches it, on 127.0.0.1.
+    pub proxy: SocketAddr,
+    /// What lets the server itself in there.
+    pub password: String,
+}
+
 /// The platform's registry.
 pub struct Platform {
     authority: Authority,
     directory: Box<dyn Directory>,
     names: Vec<String>,
+    realm: String,
     proxy: SocketAddr,
     password: String,
     client: Mutex<Option<Registry>>,
@@ -135,12 +148,11 @@ impl fmt::Debug for Platform {
 }
 
 impl Platform {
-    /// The registry that is called `name` (`registry.marathon.mesos:5000`); Docker reaches it through `proxy`, which lets the server itself in by
-    /// `password`.
-    pub fn new(authority: Authority, directory: Box<dyn Directory>, name: String, proxy: SocketAddr, password: String) -> Self {
-        let port = proxy.port();
-        let names = vec![name, proxy.to_string(), format!("localhost:{port}")];
-        Self { authority, directory, names, proxy, password, client: Mutex::default() }
+    /// The registry of this installation.
+    pub fn new(authority: Authority, directory: Box<dyn Directory>, settings: Settings) -> Self {
+        let Settings { name, realm, proxy, password } = settings;
+        let names = vec![name, proxy.to_string(), format!("localhost:{}", proxy.port())];
+        Self { authority, directory, names, realm, proxy, password, client: Mutex::default() }
     }
 
     /// Who signs.
@@ -151,6 +163,11 @@ impl Platform {
     /// The registry's name on the platform.
     pub fn name(&self) -> &str {
         &self.names[0]
+    }
+
+    /// Where the registry sends those who come without a token.
+    pub fn realm(&self) -> &str {
+        &self.realm
     }
 
     /// Where Docker reaches it.

@@ -16,7 +16,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use reqwest::Body;
 use ring::digest::{Context, SHA256};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -202,7 +201,7 @@ impl Push<'_> {
         let packing = tokio::task::spawn_blocking(move || pack(&archive, &read, &*watch, sender));
         let pieces = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|piece| (piece, receiver)) });
         let token = self.tokens.token(repository).await?;
-        let sent = self.registry.send_contents(&token, upload, Body::wrap_stream(pieces)).await;
+        let sent = self.registry.send_contents(&token, upload, pieces).await;
         // Its end of the channel is gone when the request is over, and then it ends too.
         let packed = packing.await.unwrap_or_else(|error| Err(PushError::Read(io::Error::other(error.to_string()))));
         let upload = match (sent, &packed) {

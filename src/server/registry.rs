@@ -18,7 +18,7 @@ use crate::{
         instance::Condition,
     },
     registry::{
-        platform::{Directory, PORT, Platform, Whereabouts},
+        platform::{Directory, PORT, Platform, Settings, Whereabouts},
         proxy,
         token::Authority,
     },
@@ -76,8 +76,21 @@ pub(super) fn platform(config: &Config, handle: Handle, proxy: &TcpListener) -> 
     let system = |source| ServerError::System { what: "what the registry needs", source };
     SystemRandom::new().fill(&mut password).map_err(|_| system(std::io::Error::other("there are no random numbers")))?;
     let address = proxy.local_addr().map_err(system)?;
-    let name = format!("registry.{}.mesos:{PORT}", config.identity.framework_name);
-    Ok(Arc::new(Platform::new(authority, Box::new(Snapshot(handle)), name, address, BASE64URL_NOPAD.encode(&password))))
+    let settings = Settings {
+        name: format!("registry.{}.mesos:{PORT}", config.identity.framework_name),
+        realm: realm(config),
+        proxy: address,
+        password: BASE64URL_NOPAD.encode(&password),
+    };
+    Ok(Arc::new(Platform::new(authority, Box::new(Snapshot(handle)), settings)))
+}
+
+/// Where Docker asks for tokens: by the machine's name, or on the machine itself while the API listens there alone.
+fn realm(config: &Config) -> String {
+    let (http, address) = (&config.http, config.http.main_address());
+    let scheme = if http.plain { "http" } else { "https" };
+    let host = if address.ip().is_loopback() { address.ip().to_string() } else { config.identity.hostname.clone() };
+    format!("{scheme}://{host}:{}/v2/registry/token", address.port())
 }
 
 /// What is served there.

@@ -25,7 +25,7 @@ use xtao::{
     api::{Limits, server::serve_filter},
     registry::{
         access::{Access, Who, scopes},
-        platform::{Directory, Platform, Whereabouts},
+        platform::{Directory, Platform, Settings, Whereabouts},
         proxy,
         token::{Authority, ISSUER, SERVICE},
     },
@@ -75,7 +75,8 @@ impl House {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = listener.local_addr().unwrap();
         let name = "registry.marathon.mesos:5000".to_owned();
-        let platform = Arc::new(Platform::new(authority, Box::new(Told(world.clone())), name, proxy, "a secret".into()));
+        let settings = Settings { name, realm: "http://localhost/token".into(), proxy, password: "a secret".into() };
+        let platform = Arc::new(Platform::new(authority, Box::new(Told(world.clone())), settings));
         tokio::spawn(serve_filter(listener, proxy::routes(platform.clone()).unwrap(), Limits::default(), std::future::pending()));
         let mut house = Self { directory, child: None, address, world, platform };
         house.launch();

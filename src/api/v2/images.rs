@@ -8,10 +8,10 @@
 //! | `GET /v2/registry` | the registry's name, where it is, and what it must be told to trust our tokens; and who asks |
 //! | `GET /v2/registry/token?scope=repository:NAME:pull,push` | a token, in the form that Docker's clients know, and where the registry is |
 //!
-//! Names may have slashes, encoded or not. What one may not pull is 404. While the registry does not run, all but the token is 503.
+//! A token without credentials is good for `library/...` alone. Names may have slashes, encoded or not. What one may not pull is 404. While the registry does not run, all but the token is 503.
 
 use serde_json::json;
-use warp::http::{Method, StatusCode};
+use warp::http::{Method, StatusCode, header::AUTHORIZATION};
 
 use crate::{
     api::{
@@ -61,27 +61,35 @@ pub fn registry(api: &Api, call: &Call, rest: &[&str]) -> ApiResult {
                 "address": address,
                 "issuer": ISSUER,
                 "service": SERVICE,
-                "realm": format!("{}/v2/registry/token", api.info.leader_url()),
+                "realm": platform.realm(),
                 "certificate": platform.authority().certificate(),
                 "user": origin.user,
                 "admin": origin.admin,
             })))
         }
-        ["token"] => {
-            let wanted: Vec<String> = call.query.all("scope").map(str::to_owned).collect();
-            let token = platform.authority().token(&who(&origin), &scopes(&wanted));
-            let (_, address) = whereabouts(platform);
-            Ok(answer::ok(&json!({
-                "token": token.text,
-                "access_token": token.text,
-                "expires_in": LIFETIME_SECONDS,
-                "issued_at": token.issued_at,
-                "access": token.access,
-                "registry": address,
-            })))
-        }
         _ => Err(ApiError::no_route()),
     }
+}
+
+/// A token for who asks. Docker asks for one without credentials, too, when nobody has logged in there: such a token is good for what is for all.
+pub async fn token(api: &Api, mut call: Call) -> ApiResult {
+    super::reads_only(&call)?;
+    let platform = platform(api)?;
+    match identity::ask(api, &mut call).await {
+        Err(error) if call.headers.contains_key(AUTHORIZATION) => return Err(error),
+        Err(_) | Ok(()) => {}
+    }
+    let wanted: Vec<String> = call.query.all("scope").map(str::to_owned).collect();
+    let token = platform.authority().token(&who(&identity::origin(&call)), &scopes(&wanted));
+    let (_, address) = whereabouts(platform);
+    Ok(answer::ok(&json!({
+        "token": token.text,
+        "access_token": token.text,
+        "expires_in": LIFETIME_SECONDS,
+        "issued_at": token.issued_at,
+        "access": token.access,
+        "registry": address,
+    })))
 }
 
 fn whereabouts(platform: &Platform) -> (&'static str, Option<String>) {
@@ -98,7 +106,11 @@ fn platform(api: &Api) -> Result<&Platform, ApiError> {
 
 fn who(origin: &Origin) -> Who {
     let name = origin.user.as_str().to_owned();
-    if origin.admin { Who::Administrator(name) } else { Who::User(name) }
+    match name.as_str() {
+        _ if origin.admin => Who::Administrator(name),
+        "" => Who::Nobody,
+        _ => Who::User(name),
+    }
 }
 
 fn name(platform: &Platform, words: &[&str]) -> Result<ImageName, ApiError> {
@@ -112,5 +124,90 @@ impl From<PlatformError> for ApiError {
             PlatformError::Missing(_) => Self::not_found(error.to_string()),
             PlatformError::Forbidden => RequestError::Forbidden.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        api::testing::{Server, World},
+        registry::{
+            platform::{Directory, Settings},
+            token::Authority,
+        },
+    };
+
+    struct Nowhere(Whereabouts);
+
+    impl Directory for Nowhere {
+        fn registry(&self) -> Whereabouts {
+            self.0
+        }
+
+        fn is_user(&self, _name: &str) -> bool {
+            false
+        }
+
+        fn is_administrator(&self, _name: &str) -> bool {
+            false
+        }
+    }
+
+    fn server(whereabouts: Whereabouts) -> Server {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            name: "registry.marathon.mesos:5000".into(),
+            realm: "http://127.0.0.1:8080/v2/registry/token".into(),
+            proxy: "127.0.0.1:5001".parse().unwrap(),
+            password: "not to be shown".into(),
+        };
+        let platform = Platform::new(Authority::open(directory.path()).unwrap(), Box::new(Nowhere(whereabouts)), settings);
+        let mut server = Server::new(World::default());
+        server.api.images = Some(Arc::new(platform));
+        server
+    }
+
+    async fn check(server: &Server, line: &str, status: u16, message: &str) {
+        let answer = server.ask(line, "").await;
+        assert_eq!((answer.status.as_u16(), &*answer.message()), (status, message), "{line}");
+    }
+
+    #[tokio::test]
+    async fn without_a_registry_it_is_said_how_to_get_one() {
+        let absent = "the platform has no registry yet; an administrator makes one with: xtao registry install";
+        check(&server(Whereabouts::Absent), "GET /v2/images", 503, absent).await;
+        let down = "the platform's registry does not run at the moment: see the app /registry";
+        for line in ["GET /v2/images", "GET /v2/images/zmfsea/x", "GET /v2/images/anna:1", "DELETE /v2/images/zmfsea%2Fx"] {
+            check(&server(Whereabouts::Down), line, 503, down).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn names_and_methods_are_looked_at_first() {
+        let server = server(Whereabouts::Down);
+        check(&server, "GET /v2/images/quay.io/x", 404, "Image 'quay.io/x:latest' does not exist").await;
+        let bad = "'zmfsea/X' is not the name of an image: a name has words of a-z, 0-9, dots, dashes and underscores, separated by slashes";
+        check(&server, "GET /v2/images/zmfsea/X", 422, bad).await;
+        check(&server, "POST /v2/images", 405, "Method Not Allowed").await;
+        check(&server, "PUT /v2/images/x", 405, "Method Not Allowed").await;
+        check(&server, "POST /v2/registry/token", 405, "Method Not Allowed").await;
+        check(&server, "GET /v2/registry/x", 404, "URI not found").await;
+        check(&Server::new(World::default()), "GET /v2/images", 404, "URI not found").await;
+    }
+
+    #[tokio::test]
+    async fn the_registry_says_where_it_is_and_tokens_what_they_grant() {
+        let server = server(Whereabouts::At("10.0.0.5:5000".parse().unwrap()));
+        let about: serde_json::Value = serde_json::from_str(&server.ask("GET /v2/registry", "").await.body).unwrap();
+        assert_eq!((&about["state"], &about["address"]), (&json!("running"), &json!("10.0.0.5:5000")));
+        assert!(about["certificate"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+        assert!(!about.to_string().contains("not to be shown"));
+        let answer = server.ask("GET /v2/registry/token?service=x&scope=repository:zmfsea/x:pull,push&scope=repository:a/B:pull", "").await;
+        let token: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(token["access"], json!([{ "type": "repository", "name": "zmfsea/x", "actions": ["pull", "push"] }]));
+        assert_eq!((&token["token"], &token["registry"]), (&token["access_token"], &json!("10.0.0.5:5000")));
     }
 }

@@ -1,5 +1,6 @@
 //! The command lines: clients of the API, one file a command.
 
+pub mod audit;
 pub mod auth;
 pub mod brick;
 pub mod client;

@@ -26,6 +26,8 @@ enum Command {
     Serve(Unread),
     /// Makes, locks and removes users, and gives them passwords
     Auth(cli::auth::Arguments),
+    /// Shows who changed what, and who logged in
+    Audit(cli::audit::Arguments),
     /// Shows, backs up, restores and releases bricks
     Brick(cli::brick::Arguments),
     /// Prints the completions for a shell
@@ -62,6 +64,7 @@ fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(Unread {}) => serve(&[]),
         Command::Auth(args) => auth(args),
+        Command::Audit(args) => exit(block_on(async { Ok(cli::audit::run(args).await?) })),
         Command::Brick(args) => exit(block_on(async { Ok(cli::brick::run(args).await?) })),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut self::command(), "xtao", &mut std::io::stdout());

@@ -34,6 +34,7 @@ use warp::{Filter, filters::BoxedFilter};
 use crate::{
     audit::Audit,
     model::request::Origin,
+    registry::platform::Platform,
     runtime::{handle::Handle, node::NodeAccess},
 };
 
@@ -84,6 +85,8 @@ pub struct Api {
     pub limits: Limits,
     /// What is asked of nodes directly; `None`: nothing can be.
     pub nodes: Option<Arc<dyn NodeAccess>>,
+    /// The platform's registry of images; without it nothing is served about them.
+    pub images: Option<Arc<Platform>>,
     /// Room for event streams; see [`Limits::event_streams`].
     streams: Arc<Semaphore>,
     /// Room for outputs being read; see [`Limits::log_streams`].
@@ -110,6 +113,7 @@ impl Api {
             extra_for_administrators: Vec::new(),
             limits,
             nodes: None,
+            images: None,
             streams: room(limits.event_streams),
             log_streams: room(limits.log_streams),
             brick_streams: room(limits.brick_streams),

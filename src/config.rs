@@ -42,6 +42,8 @@ pub struct Config {
     pub dns: Dns,
     /// Storage that follows its service.
     pub bricks: Bricks,
+    /// Where Docker reaches the platform's registry: on 127.0.0.1, which it trusts.
+    pub registry_proxy: SocketAddr,
 }
 
 /// Who we say we are.
@@ -294,7 +296,8 @@ fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>)
         forward_allow: flags.dns_forward_allow.clone(),
     };
     let http = http(&flags, warnings)?;
-    let listeners: Vec<u16> = http.addresses().map(|address| address.port()).chain([dns.port, dns.http_port]).collect();
+    let others = [dns.port, dns.http_port, flags.registry_proxy_port];
+    let listeners: Vec<u16> = http.addresses().map(|address| address.port()).chain(others).collect();
     let ms = Duration::from_millis;
     Ok(Config {
         work_dir: machine.directory.join(flags.work_dir),
@@ -339,6 +342,7 @@ fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>)
             fence_command: flags.fence_command,
             fence_after: Duration::from_secs(flags.fence_after),
         },
+        registry_proxy: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), flags.registry_proxy_port),
     })
 }
 
@@ -467,6 +471,7 @@ fn check(config: &Config, warnings: &mut Vec<Warning>) -> Result<(), ConfigError
     if dns.http_port != 0 && dns.http_port == dns.port {
         return Err(taken(dns.http_port, "the name server (--dns_port)"));
     }
+    check_registry_proxy(config)?;
     let ports = &engine.resources.ports;
     if !ports.is_empty() && !ports.iter().any(|span| span.contains(core.bridge_mode_ports)) {
         warnings.push(Warning(format!(
@@ -482,6 +487,17 @@ fn check(config: &Config, warnings: &mut Vec<Warning>) -> Result<(), ConfigError
         warnings.push(Warning(format!("--fence_command and --fence_after have no effect yet: {reason}")));
     }
     Ok(())
+}
+
+fn check_registry_proxy(config: &Config) -> Result<(), ConfigError> {
+    let Config { http, dns, registry_proxy, .. } = config;
+    let port = registry_proxy.port();
+    let names = [(dns.port, "the name server (--dns_port)"), (dns.http_port, "the name server (--dns_http_port)")];
+    let mut others = http.addresses().map(|address| (address.port(), "the API")).chain(names);
+    match others.find(|(other, _)| *other == port && port != 0) {
+        Some((_, by)) => Err(ConfigError::setting("--registry_proxy_port", format!("{port} is also the port of {by}"))),
+        None => Ok(()),
+    }
 }
 
 /// The default of `--fence_after`.

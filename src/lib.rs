@@ -20,13 +20,14 @@
 //! | [`core`] | PURE: `step(state, input, ctx) -> frame`; instance table, launch queue, matcher, deployments, allotment | `model` |
 //! | [`runtime`] | the driver loop, snapshot, fan-out to readers | `model`, `core`, `store` (its trait) |
 //! | [`store`] | durable records: fjall in the work directory, memory for tests, versioned codec | `model` |
-//! | [`cluster`] | who runs the tasks: the embedded Docker engine | `model`, `brick` |
+//! | [`cluster`] | who runs the tasks: the embedded Docker engine | `model`, `brick`, `registry` |
 //! | [`brick`] | storage on this machine: pools, mounts, fences | `model` |
+//! | [`registry`] | images: archives, the platform's registry, who may do what there, the way in for Docker | `model` |
 //! | [`audit`] | who changed what, and who logged in: an append-only log | `model` |
 //! | [`auth`] | passwords, tokens, limits on guessing, accounts of the system | `model` |
 //! | [`naming`] | the name server and its HTTP API, from snapshots | `model`, `core` (state, read only), `runtime` |
-//! | [`api`] | HTTP: routes, errors, views, event streams | `model`, `core` (validation and state, read only), `runtime`, `naming`, `auth`, `audit` |
-//! | [`cli`] | the command lines, as clients of the API; backup and restore of bricks; users of a stopped server | `model`, `brick`, `auth`, `core` (users and state), `store` |
+//! | [`api`] | HTTP: routes, errors, views, event streams | `model`, `core` (validation and state, read only), `runtime`, `naming`, `auth`, `audit`, `registry` |
+//! | [`cli`] | the command lines, as clients of the API; backup and restore of bricks; users of a stopped server; push and pull of images | `model`, `brick`, `auth`, `core` (users and state), `store`, `registry` |
 //! | [`config`] | flags over environment over file, validated once | nothing |
 //! | [`telemetry`] | logging | nothing |
 //! | [`server`] | puts the rooms together for `xtao serve` | all of the above |
@@ -52,6 +53,7 @@ pub mod config;
 pub mod core;
 pub mod model;
 pub mod naming;
+pub mod registry;
 pub mod runtime;
 pub mod server;
 pub mod sim;

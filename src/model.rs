@@ -12,6 +12,7 @@ pub mod event;
 pub mod frame;
 pub mod host_volume;
 pub mod id;
+pub mod image;
 pub mod instance;
 pub mod port;
 pub mod record;

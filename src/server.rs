@@ -50,12 +50,15 @@ use crate::{
         self, NamingError,
         clients::{Clients, Network},
     },
+    registry::token::AuthorityError,
     runtime::{
         driver::{Driver, MAX_WAITING_CALLS, MAX_WAITING_EVENTS},
         handle::Handle,
     },
     store::{StoreError, embedded::EmbeddedStore, identity::WorkDir},
 };
+
+mod registry;
 
 use self::node::ThisNode;
 
@@ -82,6 +85,8 @@ pub enum ServerError {
     Brick(#[from] BrickError),
     #[error(transparent)]
     Naming(#[from] NamingError),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// An address of the HTTP API cannot be bound.
     #[error("cannot listen on {address} ({what}): {source}; another server may have it, choose another with {option}")]
     Bind {
@@ -146,6 +151,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let mut listeners = listeners(&config).await?;
     let dns_http = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.dns.http_port);
     let dns_listener = bind(dns_http, "HTTP API of the name server", "--dns_http_port").await?;
+    let proxy_listener = bind(config.registry_proxy, "the registry for Docker", "--registry_proxy_port").await?;
     let store = EmbeddedStore::open(&work_dir)?;
     let (event_sender, events) = mpsc::channel(MAX_WAITING_EVENTS);
     let (call_sender, calls) = mpsc::channel(MAX_WAITING_CALLS);
@@ -158,15 +164,19 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
 
     let names = naming::start(naming_settings(&config), handle.clone(), stopping.clone()).await?;
     let mut driver_ended = start_driver(driver, stopping.clone())?;
-    let engine_settings = engine_settings(&config, &core_settings, &work_dir);
+    let images = registry::platform(&config, handle.clone(), &proxy_listener)?;
+    let mut engine_settings = engine_settings(&config, &core_settings, &work_dir);
+    engine_settings.platform = Some(images.clone());
     let node = this_node(&config, &engine_settings)?;
     let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
     let dns_routes = naming::http::routes(&names);
     let audit = open_audit(&config)?;
     let identity = identity(&config, &audit)?;
+    let proxy_routes = registry::routes(images.clone())?;
     let mut api = api(&config, &core_settings, handle.clone(), identity.clone(), dns_routes.clone());
     api.audit = audit;
     api.nodes = Some(Arc::new(node));
+    api.images = Some(images);
     let (admin_socket, _admin_file) = unix_socket(&config, Door::Administrators)?;
     let (users_socket, _users_file) = unix_socket(&config, Door::Users)?;
     listeners.push((Listener::Unix(admin_socket, Door::Administrators), ADMIN_CONNECTIONS));
@@ -178,7 +188,8 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
         serving.spawn(api::server::serve(listener, api, stopped(stopping.clone())));
     }
     let names_for_all = without_lists(dns_routes, identity.clone(), api.access.clone());
-    tokio::spawn(api::server::serve_filter(dns_listener, names_for_all, api::Limits::default(), stopped(stopping)));
+    tokio::spawn(api::server::serve_filter(dns_listener, names_for_all, api::Limits::default(), stopped(stopping.clone())));
+    tokio::spawn(api::server::serve_filter(proxy_listener, proxy_routes, api::Limits::default(), stopped(stopping)));
     if identity.is_open(&api.access) {
         info!("No user has a password yet: everybody on this machine is an administrator of the API. See 'xtao auth password'.");
     }

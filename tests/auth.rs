@@ -214,9 +214,11 @@ async fn users_change_their_own_password_by_the_present_one() {
 fn ask_as(uid: u32, socket: &Path) -> String {
     let socket = socket.to_owned();
     let asking = move || -> std::io::Result<String> {
-        let id = rustix::process::Uid::from_raw(uid);
+        let (user, group) = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(uid));
         // Of this thread alone; the other threads of the process stay who they are.
-        rustix::thread::set_thread_res_uid(id, id, id)?;
+        rustix::thread::set_thread_groups(&[])?;
+        rustix::thread::set_thread_res_gid(group, group, group)?;
+        rustix::thread::set_thread_res_uid(user, user, user)?;
         let mut stream = UnixStream::connect(socket)?;
         stream.write_all(b"GET /v2/auth/whoami HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();

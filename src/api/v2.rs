@@ -31,6 +31,7 @@ mod deployments;
 mod events;
 mod exec;
 mod groups;
+mod images;
 mod info;
 mod known;
 mod logs;
@@ -97,6 +98,8 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
         ["v2", "plugins", rest @ ..] => info::plugins(&call, rest),
         ["v2", "ports", rest @ ..] => ports::route(api, call, rest).await,
         ["v2", "bricks", name, "backup"] => backup::route(api, call, name).await,
+        ["v2", "images", rest @ ..] => images::images(api, &call, rest).await,
+        ["v2", "registry", rest @ ..] => images::registry(api, &call, rest),
         ["v2", "bricks", rest @ ..] => bricks::route(api, call, rest).await,
         ["v2", "nodes"] => nodes::route(api, &call).await,
         _ => Err(ApiError::no_route()),

@@ -2,18 +2,18 @@
 //! its lock and by the same rules ([`crate::core::users`]).
 
 mod offline;
-mod prompt;
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::{Client, ClientError, Role, encode};
+use super::{
+    client::{Client, ClientError, Role, encode},
+    table::{self, cell},
+    terminal::{self, AskError, say},
+};
 use crate::{
     auth::password,
     model::{
@@ -105,9 +105,9 @@ pub enum Error {
     /// The name or the password cannot be one.
     #[error("{0}")]
     Bad(String),
-    /// Nobody could be asked, or the two answers differ.
-    #[error("{0}")]
-    Prompt(String),
+    /// Nobody could be asked.
+    #[error(transparent)]
+    Ask(#[from] AskError),
 }
 
 impl From<IdError> for Error {
@@ -156,11 +156,20 @@ async fn set_password(place: &Place, user: &str, pass: Option<String>, admin: bo
     user_name(user)?;
     let pass = match pass {
         Some(pass) => pass,
-        None => prompt::new_password(user).map_err(|error| Error::Prompt(error.to_string()))?,
+        None => new_password(user)?,
     };
     password::check(&pass).map_err(|error| Error::Bad(error.to_string()))?;
     let change = UserChange { admin: admin.then_some(true), ..UserChange::default() };
     place.change(user, change, Some(&pass)).await
+}
+
+/// Asked for twice where a person types it; from a pipe it is the first line.
+fn new_password(user: &str) -> Result<String, Error> {
+    let first = terminal::ask_hidden(&format!("New password of {user}: "))?;
+    if terminal::is_present() && terminal::ask_hidden("Once more: ")? != first {
+        return Err(Error::Bad("the two passwords differ; nothing was changed".into()));
+    }
+    Ok(first.expose().to_owned())
 }
 
 /// The answer of the original product, letter by letter: people have scripts for it.
@@ -240,31 +249,17 @@ fn table(users: &Value) -> String {
     if users.is_empty() {
         return "There are no users with a password yet.".to_owned();
     }
-    let heading = ["USER", "ROLE", "PASSWORD", "STATE", "SINCE"].map(str::to_owned);
     let row = |user: &Value| {
-        let text = |field: &str| user[field].as_str().unwrap_or("-").to_owned();
         let either = |field: &str, yes: &str, no: &str| if user[field] == true { yes } else { no }.to_owned();
-        [
-            text("name"),
+        vec![
+            cell(&user["name"]),
             either("admin", "administrator", "user"),
             either("password", "yes", "no"),
             either("locked", "locked", "-"),
-            text("createdAt"),
+            cell(&user["createdAt"]),
         ]
     };
-    let rows: Vec<[String; 5]> = std::iter::once(heading).chain(users.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
-    let line = |row: &[String; 5]| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn say(text: &str) {
-    // A reader that has gone away (`| head`) is no error.
-    _ = writeln!(io::stdout(), "{text}");
+    table::table(&["USER", "ROLE", "PASSWORD", "STATE", "SINCE"], users.iter().map(row))
 }
 
 #[cfg(test)]

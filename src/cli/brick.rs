@@ -2,7 +2,7 @@
 //! need root on the machine that has the brick, and no server.
 
 use std::{
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     path::PathBuf,
     sync::{
         Arc,
@@ -22,11 +22,16 @@ use crate::{
         backup::{self, Backup, Restore, Summary, Watch},
         name,
     },
-    cli::client::{Client, ClientError, Credentials, Role},
+    cli::{
+        client::{ClientError, Role},
+        connect::{ConnectError, LogIn, Reach},
+        terminal::{AskError, confirm, say},
+        tokens::Tokens,
+    },
     model::id::{BrickName, PoolName},
 };
 
-mod show;
+pub(super) mod show;
 
 /// How often progress is shown.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -40,6 +45,8 @@ const MIB: u64 = 1024 * 1024;
     and mounted again, with its data, when the same app comes back."
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    reach: Reach,
     #[command(subcommand)]
     command: Command,
 }
@@ -48,8 +55,6 @@ pub struct Arguments {
 enum Command {
     /// All bricks: size, use, app, and who holds them
     List {
-        #[command(flatten)]
-        server: Server,
         /// Print JSON, as the API answers it
         #[arg(short, long)]
         json: bool,
@@ -58,8 +63,6 @@ enum Command {
     Show {
         /// The brick's name, from 'xtao brick list'
         name: BrickName,
-        #[command(flatten)]
-        server: Server,
         /// Print JSON, as the API answers it
         #[arg(short, long)]
         json: bool,
@@ -78,8 +81,6 @@ enum Command {
         /// Do not ask
         #[arg(short, long)]
         yes: bool,
-        #[command(flatten)]
-        server: Server,
     },
     /// Confirm that the holder of a brick is certainly gone, so that its service may start elsewhere
     #[command(
@@ -95,8 +96,6 @@ enum Command {
         /// Do not ask
         #[arg(short, long)]
         yes: bool,
-        #[command(flatten)]
-        server: Server,
     },
     /// Copy a brick to one file
     #[command(
@@ -116,8 +115,6 @@ enum Command {
         /// Replace the file if it exists
         #[arg(long)]
         force: bool,
-        #[command(flatten)]
-        place: Place,
     },
     /// Replace a brick's data by that of a backup
     #[command(
@@ -136,39 +133,12 @@ enum Command {
         /// Do not ask
         #[arg(short, long)]
         yes: bool,
-        #[command(flatten)]
-        place: Place,
     },
     /// Check that a backup is whole
     Verify {
         /// The backup
         file: PathBuf,
     },
-}
-
-#[derive(Clone, Debug, Args)]
-struct Server {
-    #[command(flatten)]
-    place: Place,
-    /// Another server's address, instead of the socket in --work_dir
-    #[arg(long, env = "XTAO_URL")]
-    url: Option<String>,
-}
-
-impl Server {
-    fn client(&self) -> Result<Client, ClientError> {
-        match &self.url {
-            Some(url) => Client::at(url, Credentials::None, None),
-            None => Client::on_node(&self.place.work_dir, Role::Admin),
-        }
-    }
-}
-
-#[derive(Clone, Debug, Args)]
-struct Place {
-    /// The server's directory on this machine
-    #[arg(long = "work_dir", alias = "work-dir", env = "XTAO_WORK_DIR", default_value = "/var/lib/xtao")]
-    work_dir: PathBuf,
 }
 
 /// Why the command failed. The text is for the person at the terminal.
@@ -180,12 +150,15 @@ pub enum Error {
     /// What the server says, or why it says nothing.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The work ended in a panic.
     #[error("{0}")]
     Broken(String),
     /// No, said the person, or could not be asked.
-    #[error("{0}")]
-    Declined(&'static str),
+    #[error(transparent)]
+    Ask(#[from] AskError),
 }
 
 /// Carries out the command and prints what it has to say.
@@ -193,39 +166,43 @@ pub enum Error {
 /// # Errors
 /// See [`Error`].
 pub async fn run(arguments: Arguments) -> Result<(), Error> {
-    match arguments.command {
-        Command::List { server, json } => {
-            let answer = server.client()?.call(Method::GET, "/v2/bricks", None).await?;
+    let Arguments { reach, command } = arguments;
+    let work_dir = reach.work_dir().to_owned();
+    let tokens = Tokens::of_user();
+    let connect = || reach.connect(Role::Admin, LogIn::IfNeeded, &tokens);
+    match command {
+        Command::List { json } => {
+            let answer = connect().await?.call(Method::GET, "/v2/bricks", None).await?;
             say(&if json { pretty(&answer) } else { show::table(&answer) });
         }
-        Command::Show { name, server, json } => {
-            let answer = server.client()?.call(Method::GET, &path(&name)?, None).await?;
+        Command::Show { name, json } => {
+            let answer = connect().await?.call(Method::GET, &path(&name)?, None).await?;
             say(&if json { pretty(&answer) } else { show::one(&answer) });
         }
-        Command::Delete { name, force, yes, server } => {
+        Command::Delete { name, force, yes } => {
             let path = path(&name)?;
             confirm(yes, &format!("Delete brick '{name}' and all its data? There is no way back."))?;
             let query = if force { "?force=true" } else { "" };
-            server.client()?.call(Method::DELETE, &format!("{path}{query}"), None).await?;
+            connect().await?.call(Method::DELETE, &format!("{path}{query}"), None).await?;
             say(&format!("brick '{name}' is being deleted"));
         }
-        Command::Fence { name, epoch, yes, server } => {
+        Command::Fence { name, epoch, yes } => {
             let path = path(&name)?;
             confirm(
                 yes,
                 &format!("Is the holder of brick '{name}' (lease {epoch}) certainly gone? If it still runs, the data will be destroyed."),
             )?;
-            server.client()?.call(Method::POST, &format!("{path}/fence"), Some(&json!({ "epoch": epoch }))).await?;
+            connect().await?.call(Method::POST, &format!("{path}/fence"), Some(&json!({ "epoch": epoch }))).await?;
             say(&format!("lease {epoch} of brick '{name}' is over"));
         }
-        Command::Backup { name, file, freeze, force, place } => {
-            let backup = Backup { work_dir: place.work_dir, brick: name.clone(), file: file.clone(), freeze, force };
+        Command::Backup { name, file, freeze, force } => {
+            let backup = Backup { work_dir, brick: name.clone(), file: file.clone(), freeze, force };
             let done = watched("backing up", move |watch| backup.run(watch)).await?;
             say(&format!("brick '{name}' is in {}: {} MiB of data", file.display(), done.data.div_ceil(MIB)));
         }
-        Command::Restore { name, file, pool, yes, place } => {
+        Command::Restore { name, file, pool, yes } => {
             confirm(yes, &format!("Replace the data of brick '{name}' by that of {}?", file.display()))?;
-            let restore = Restore { work_dir: place.work_dir, brick: name.clone(), file, pool };
+            let restore = Restore { work_dir, brick: name.clone(), file, pool };
             let done = watched("restoring", move |watch| restore.run(watch)).await?;
             let (brick, at) = (&done.header.brick, done.header.created_at);
             say(&format!("brick '{name}' has the data that '{brick}' had at {at}: {} MiB", done.data.div_ceil(MIB)));
@@ -246,24 +223,6 @@ fn path(name: &BrickName) -> Result<String, Error> {
 
 fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
-}
-
-/// Prints; a reader that has gone away (`| head`) is no error.
-fn say(text: &str) {
-    _ = writeln!(io::stdout(), "{}", text.trim_end());
-}
-
-fn confirm(yes: bool, question: &str) -> Result<(), Error> {
-    if yes {
-        return Ok(());
-    }
-    if !io::stdin().is_terminal() {
-        return Err(Error::Declined("nobody is there to be asked: confirm with -y"));
-    }
-    _ = write!(io::stderr(), "{question} [y/N] ");
-    let mut answer = String::new();
-    _ = io::stdin().lock().read_line(&mut answer);
-    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") { Ok(()) } else { Err(Error::Declined("nothing was done")) }
 }
 
 /// Runs what takes long, shows how far it is, and lets it clean up when a signal asks us to end.

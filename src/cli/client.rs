@@ -40,6 +40,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// How long an upload may stand still.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long the server may work on something large: before it begins to send it, or after it has all of it.
+const WORK_LIMIT: Duration = Duration::from_secs(60 * 60);
+
 /// What may stand as it is in one segment of a path or one value of a query.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -254,19 +257,20 @@ impl Client {
     }
 
     /// Reads a resource that may be long or endless, as it comes. `accept` is the media type wanted. There is no limit on its length or duration, but
-    /// for the time until it begins.
+    /// for the hour until it begins: some are made first.
     ///
     /// # Errors
     /// See [`ClientError`]; later errors are in the stream.
     pub async fn stream(&self, path: &str, accept: &str) -> Result<Bytestream, ClientError> {
         let request = self.request(Method::GET, path).header(ACCEPT, accept);
-        let response = self.accepted(self.headers_of(request).await?).await?;
+        let response = self.accepted(self.headers_of(request, WORK_LIMIT).await?).await?;
         let server = self.server();
         let bytes = response.bytes_stream();
         Ok(bytes.map(move |part| part.map_err(|error| ClientError::Broken { server: server.clone(), cause: innermost(&error) })).boxed())
     }
 
-    /// Sends a long body as it comes; `length` in bytes if it is known. The upload ends when nothing moves for a minute.
+    /// Sends a long body as it comes; `length` in bytes if it is known. The upload is given up when nothing moves for a
+    /// minute, and the server may then work for an hour.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -275,21 +279,27 @@ impl Client {
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
         let moved = Arc::new(AtomicU64::new(0));
-        let seen = moved.clone();
-        let body = body.inspect(move |_| _ = seen.fetch_add(1, Ordering::Relaxed));
-        let mut request = self.request(method, path).header(CONTENT_TYPE, kind).body(Body::wrap_stream(body));
+        let (counted, ended) = (moved.clone(), moved.clone());
+        let body = body.inspect(move |_| _ = counted.fetch_add(1, Ordering::Relaxed));
+        // All of it is on its way: from here on the server works.
+        let end = futures_util::stream::poll_fn(move |_| {
+            ended.store(u64::MAX, Ordering::Relaxed);
+            std::task::Poll::Ready(None)
+        });
+        let mut request = self.request(method, path).header(CONTENT_TYPE, kind).body(Body::wrap_stream(body.chain(end)));
         if let Some(length) = length {
             request = request.header(CONTENT_LENGTH, length);
         }
         let mut sent = std::pin::pin!(request.send());
         let mut before = moved.load(Ordering::Relaxed);
         let response = loop {
-            if let Ok(response) = tokio::time::timeout(STALL_LIMIT, &mut sent).await {
+            let limit = if before == u64::MAX { WORK_LIMIT } else { STALL_LIMIT };
+            if let Ok(response) = tokio::time::timeout(limit, &mut sent).await {
                 break response.map_err(|error| self.broken(&error))?;
             }
             let now = moved.load(Ordering::Relaxed);
             if now == before {
-                let cause = format!("nothing was taken for {} s", STALL_LIMIT.as_secs());
+                let cause = format!("nothing happened for {} s", limit.as_secs());
                 return Err(ClientError::Broken { server: self.server(), cause });
             }
             before = now;
@@ -303,7 +313,7 @@ impl Client {
     /// See [`ClientError`].
     pub async fn upgrade(&self, path: &str, body: &Value, protocol: &str) -> Result<Duplex, ClientError> {
         let request = self.request(Method::POST, path).json(body).header(CONNECTION, "Upgrade").header(UPGRADE, protocol);
-        let response = self.accepted(self.headers_of(request).await?).await?;
+        let response = self.accepted(self.headers_of(request, ANSWER_LIMIT).await?).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(ClientError::Foreign { server: self.server(), what: response.status().to_string() });
         }
@@ -328,10 +338,10 @@ impl Client {
         }
     }
 
-    async fn headers_of(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        match tokio::time::timeout(ANSWER_LIMIT, request.send()).await {
+    async fn headers_of(&self, request: RequestBuilder, limit: Duration) -> Result<Response, ClientError> {
+        match tokio::time::timeout(limit, request.send()).await {
             Ok(response) => response.map_err(|error| self.broken(&error)),
-            Err(_) => Err(ClientError::Unreachable { server: self.server(), cause: too_late() }),
+            Err(_) => Err(ClientError::Unreachable { server: self.server(), cause: too_late(limit) }),
         }
     }
 
@@ -389,7 +399,7 @@ impl Client {
         match &self.socket {
             Some(socket) if error.is_connect() => ClientError::NoServer { socket: socket.to_path_buf(), cause },
             None if error.is_connect() => ClientError::Unreachable { server: self.server(), cause },
-            _ if error.is_timeout() => ClientError::Unreachable { server: self.server(), cause: too_late() },
+            _ if error.is_timeout() => ClientError::Unreachable { server: self.server(), cause: too_late(ANSWER_LIMIT) },
             _ => ClientError::Broken { server: self.server(), cause },
         }
     }
@@ -475,8 +485,8 @@ fn with_details(message: &str, details: &Value) -> String {
     text.chars().map(|letter| if letter.is_control() && letter != '\n' { '?' } else { letter }).collect()
 }
 
-fn too_late() -> String {
-    format!("no answer within {} s", ANSWER_LIMIT.as_secs())
+fn too_late(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs())
 }
 
 /// What really went wrong: `connection refused`, not `error sending request`.

@@ -37,6 +37,7 @@ use crate::{
         resources::{PortRange, Scalar},
         time::{Instant, Timestamp},
     },
+    registry::platform::Platform,
 };
 
 pub mod access;
@@ -135,6 +136,8 @@ pub struct Settings {
     pub cpu_hard_limit: bool,
     /// Privileged containers and powerful `docker.parameters` are allowed: whoever may post an app then owns this machine.
     pub allow_privileged: bool,
+    /// The platform's registry and what it knows of images' owners; `None`: images are Docker's business alone.
+    pub platform: Option<Arc<Platform>>,
 }
 
 impl Settings {
@@ -166,6 +169,7 @@ impl Settings {
             pids_limit: 8_192,
             cpu_hard_limit: false,
             allow_privileged: false,
+            platform: None,
         }
     }
 }

@@ -67,7 +67,7 @@ pub struct Flags {
     pub http_credentials: Option<Secret>,
 
     /// off: nobody is asked who they are, and whoever reaches the API may do everything. Only for tests, or behind a proxy that asks.
-    #[arg(long, value_name = "on|off", default_value = "on", value_parser = values::on_or_off, help_heading = HTTP)]
+    #[arg(long, value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = values::on_or_off, help_heading = HTTP)]
     pub authentication: bool,
 
     /// Hours for which a token from POST /v2/auth/token is good.
@@ -128,6 +128,10 @@ pub struct Flags {
         help_heading = DNS
     )]
     pub dns_forward_allow: Vec<DnsClients>,
+
+    /// TCP port on 127.0.0.1 through which this node's Docker pulls from the platform's registry; 0 takes any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 5001, help_heading = ENGINE)]
+    pub registry_proxy_port: u16,
 
     /// Ports for @PORT in host mode. Outside what nodes offer, so that nothing else takes them.
     #[arg(long, value_name = "FIRST-LAST", default_value = "1024-9999", value_parser = values::port_span, help_heading = PORTS)]
@@ -230,7 +234,7 @@ const BRICKS: &str = "Bricks";
 const CORE: &str = "Scheduling";
 
 /// The flags that Marathon does not have; their variables begin with `XTAO_`, those of all others with `MARATHON_`.
-pub(super) const OURS: [&str; 21] = [
+pub(super) const OURS: [&str; 22] = [
     "config",
     "work_dir",
     "authentication",
@@ -245,6 +249,7 @@ pub(super) const OURS: [&str; 21] = [
     "dns_port",
     "dns_http_port",
     "dns_forward_allow",
+    "registry_proxy_port",
     "host_mode_ports",
     "bridge_mode_ports",
     "reserved_ports",

@@ -77,8 +77,11 @@ pub(super) fn allot(
 ) -> Result<Allotted, RequestError> {
     let owner = super::ownership::owner(turn, origin, &app.id);
     keep_own_numbers(turn, app);
-    let mut claims = Vec::new();
+    let mut claims = claims_of_written_numbers(turn, app, &owner, origin, taken)?;
     for position in positions(app) {
+        if claims.iter().any(|claim| claim.position == position) {
+            continue;
+        }
         let (port, claim) = claim(turn, app, position, &owner, origin, taken)?;
         claims.extend(claim);
         set_port(app, position, port);
@@ -101,6 +104,42 @@ fn keep_own_numbers(turn: &Turn<'_, '_>, app: &mut App) {
     for (at, mapping) in app.container.iter_mut().flat_map(|container| &mut container.port_mappings).enumerate() {
         mapping.host_port = mapping.host_port.map(|port| own(Position::PortMapping(at as u16), port));
     }
+}
+
+/// A number in the range of host mode, written by an administrator with `requirePorts`, is claimed as if `@PORT` had given it: nodes do not offer it, so
+/// nothing else could make sure that it is free. Such is the registry's port 5000, which `@PORT` never gives. (On Marathon such an app would wait for
+/// an offer that never comes, and here so does that of another user.)
+fn claims_of_written_numbers(
+    turn: &Turn<'_, '_>,
+    app: &mut App,
+    owner: &Owner,
+    origin: &Origin,
+    taken: &mut Taken,
+) -> Result<Vec<PortClaim>, RequestError> {
+    let mut claims = Vec::new();
+    if !origin.admin || !app.require_ports || app.network != Network::Host {
+        return Ok(claims);
+    }
+    for (at, definition) in app.port_definitions.iter_mut().enumerate() {
+        let PortNumber::Fixed(port) = definition.port else { continue };
+        if !turn.state.settings.host_mode_ports.contains(port) {
+            continue;
+        }
+        let invalid = |text: String| RequestError::Invalid(vec![Violation::new(format!("/portDefinitions({at})/port"), text)]);
+        let position = Position::PortDefinition(at as u16);
+        if let Some(kept) = turn.state.claims.get(&(app.id.clone(), position)) {
+            return Err(invalid(format!("this app has the port {kept} here for good; release it first (DELETE /v2/ports/{kept})")));
+        }
+        if let Some(other) = turn.state.tables.ports.get(&port) {
+            return Err(invalid(format!("port {port} is claimed by app '{}'", other.app)));
+        }
+        if !taken.ports.insert(port) {
+            return Err(invalid(format!("port {port} is wanted twice")));
+        }
+        definition.port = PortNumber::Allotted(port);
+        claims.push(PortClaim { port, app: app.id.clone(), position, owner: owner.clone(), created_at: turn.wall() });
+    }
+    Ok(claims)
 }
 
 fn set_port(app: &mut App, position: Position, port: u16) {

@@ -18,6 +18,7 @@ use crate::model::{
     deployment::{ActionKind, AppChange, Deployment},
     event::Fact,
     id::{BrickName, DeploymentId, InstanceId, Owner, PathId, TaskId},
+    image,
     instance::{Condition, Instance},
     port::PortClaim,
     record::{AppEntry, Record, RecordKey},
@@ -154,6 +155,10 @@ fn prepare(
         true => Some(ownership::app(turn, origin, &app.id)?),
         false => None,
     };
+    // Whoever runs it is given everybody's tokens.
+    if app.id.as_str() == image::REGISTRY_APP && !origin.admin {
+        return Err(RequestError::Forbidden);
+    }
     app.owner = Some(ownership::owner(turn, origin, &app.id));
     let rights = ownership::rights(turn, origin, &app, current.as_deref(), source);
     app.vouched = rights.vouched;

@@ -652,3 +652,43 @@ fn the_owners_account_is_asked_unless_an_administrator_wrote_the_volumes() {
     world.update_by("ann", "/a", app("/srv/d")).unwrap();
     assert_eq!(asked(&mut world), None);
 }
+
+#[test]
+fn a_number_that_an_administrator_requires_is_claimed() {
+    let mut world = World::new();
+    let app = |id: &str, port: u16| {
+        json!({"id": id, "cmd": "sleep 9", "requirePorts": true, "networks": [{"mode": "host"}], "portDefinitions": [{"port": port}],
+               "upgradeStrategy": {"minimumHealthCapacity": 0, "maximumOverCapacity": 0}})
+    };
+    world.create(app("/registry", 5000)).unwrap();
+    assert_eq!(world.tables().ports.keys().copied().collect::<Vec<_>>(), [5000]);
+    // It is in no offer, and is given all the same.
+    let launch = world.offer("a", 9, 1000).remove(0);
+    assert_eq!((launch.ports.as_slice(), launch.resources.ports.len()), ([5000].as_slice(), 0));
+    assert!(launch.environment().contains(&("PORT0".into(), "5000".into())), "{:?}", launch.environment());
+    // The same again changes nothing; nobody else gets it; another number does not replace it.
+    world.status(&launch.task, TaskState::Running);
+    world.update("/registry", app("/registry", 5000), false).unwrap();
+    let text = |error: RequestError| match error {
+        RequestError::Invalid(violations) => violations.into_iter().map(|violation| violation.text).collect::<Vec<_>>().join("; "),
+        other => other.to_string(),
+    };
+    assert_eq!(text(world.create(app("/other", 5000)).unwrap_err()), "port 5000 is claimed by app '/registry'");
+    assert_eq!(
+        text(world.update("/registry", app("/registry", 5001), true).unwrap_err()),
+        "this app has the port 5000 here for good; release it first (DELETE /v2/ports/5000)"
+    );
+    // Other users' numbers are taken from offers, and the registry is not theirs to write.
+    let origin = Origin { user: Owner::new("zmfsea"), admin: false, client_ip: String::new(), uri: String::new() };
+    let mut ask = |app: Value| {
+        let request = Request::CreateApp { input: AppInput::read(&app).unwrap(), force: false };
+        world.step(Input::Api(1, origin.clone(), Box::new(request))).replies.pop().unwrap().1
+    };
+    assert_eq!(ask(app("/sub/registry", 5002)).map(|_| ()), Ok(()));
+    assert_eq!(ask(app("/registry", 5002)).map(|_| ()).unwrap_err().to_string(), "App '/registry' does not exist");
+    assert_eq!(world.tables().ports.keys().copied().collect::<Vec<_>>(), [5000]);
+    world.request(Request::DeleteApp { app: path("/registry"), force: true }).unwrap();
+    world.status(&launch.task, TaskState::Killed);
+    let again = Request::CreateApp { input: AppInput::read(&app("/registry", 5002)).unwrap(), force: false };
+    assert_eq!(world.step(Input::Api(1, origin, Box::new(again))).replies.pop().unwrap().1.map(|_| ()), Err(RequestError::Forbidden));
+}

@@ -125,6 +125,12 @@ impl Wanted {
         self
     }
 
+    #[allow(dead_code, reason = "each test crate uses a part of it")]
+    pub fn owner(mut self, owner: &str) -> Self {
+        self.launch.owner = Owner::new(owner);
+        self
+    }
+
     pub fn args(mut self, args: &[&str]) -> Self {
         self.app().cmd = None;
         self.app().args = args.iter().map(|arg| (*arg).to_owned()).collect();
@@ -207,6 +213,12 @@ impl Rig {
         let bricks = xtao::brick::Settings { work_dir, overcommit: 1.0, reserve: 0 };
         let bricks = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(Bricks::open(bricks))).unwrap();
         Self { settings, bricks: Arc::new(bricks), running: None, offer: None, told: Vec::new(), looked: HashMap::new() }
+    }
+
+    /// With a registry of the platform's own.
+    #[allow(dead_code, reason = "each test crate uses a part of it")]
+    pub fn platform(&mut self, platform: Arc<xtao::registry::platform::Platform>) {
+        self.settings.platform = Some(platform);
     }
 
     pub fn begin_without_waiting(&mut self, _daemon: &Daemon) {

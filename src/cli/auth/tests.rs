@@ -34,6 +34,18 @@ fn the_answers_are_those_of_the_manual() {
 }
 
 #[test]
+fn a_flag_is_no_password() {
+    let check = |line: &str, expected: (Option<&str>, bool)| {
+        let Command::Password { pass, admin, .. } = parse(line).unwrap().command else { panic!("{line}") };
+        assert_eq!((pass.as_deref(), admin), expected, "{line}");
+    };
+    check("password zm", (None, false));
+    check("password zm --admin", (None, true));
+    check("password --admin zm p", (Some("p"), true));
+    check("password zm -p-", (Some("-p-"), false));
+}
+
+#[test]
 fn users_are_shown_for_people() {
     let users = json!({"users": [
         {"name": "zmfsea", "admin": false, "locked": false, "password": true, "createdAt": "2026-05-28T20:26:40.123Z"},

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::brick::backup::Summary;
+use crate::{
+    brick::backup::Summary,
+    cli::table::{self, cell},
+};
 
 const HEADINGS: [&str; 8] = ["NAME", "APP", "SIZE/MiB", "USED/MiB", "FS", "POOL", "OWNER", "HOLDER"];
 
@@ -13,40 +16,40 @@ pub fn table(answer: &Value) -> String {
         return "There are no bricks.".to_owned();
     }
     let rows = bricks.iter().map(|brick| {
-        let app = if brick["appExists"] == false { format!("({})", text(&brick["app"])) } else { text(&brick["app"]) };
+        let app = if brick["appExists"] == false { format!("({})", cell(&brick["app"])) } else { cell(&brick["app"]) };
         let fields = ["name", "", "size", "used", "fileSystem", "pool", "owner"];
-        let mut row: Vec<String> = fields.iter().map(|field| text(&brick[*field])).collect();
+        let mut row: Vec<String> = fields.iter().map(|field| cell(&brick[*field])).collect();
         row[1] = app;
         row.push(holder(brick));
         row
     });
-    align(&std::iter::once(HEADINGS.map(str::to_owned).to_vec()).chain(rows).collect::<Vec<_>>())
+    table::table(&HEADINGS, rows)
 }
 
 /// One brick, a line a field.
 pub fn one(brick: &Value) -> String {
     let mib = |field: &str| brick[field].as_u64().map_or_else(|| "-".to_owned(), |size| format!("{size} MiB"));
-    let app = text(&brick["app"]);
+    let app = cell(&brick["app"]);
     let app = if brick["appExists"] == false { format!("{app} (deleted; the brick waits for it)") } else { app };
     let mut rows = vec![
-        ("name", text(&brick["name"])),
+        ("name", cell(&brick["name"])),
         ("app", app),
-        ("container path", text(&brick["containerPath"])),
-        ("owner", text(&brick["owner"])),
+        ("container path", cell(&brick["containerPath"])),
+        ("owner", cell(&brick["owner"])),
         ("size", mib("size")),
         ("used", mib("used")),
-        ("file system", format!("{}, {}", text(&brick["fileSystem"]), mib("fileSystemSize"))),
-        ("pool", text(&brick["pool"])),
+        ("file system", format!("{}, {}", cell(&brick["fileSystem"]), mib("fileSystemSize"))),
+        ("pool", cell(&brick["pool"])),
         ("node with the data", node(&brick["home"])),
-        ("created", text(&brick["createdAt"])),
-        ("last mounted", text(&brick["lastMounted"])),
-        ("epoch", text(&brick["epoch"])),
+        ("created", cell(&brick["createdAt"])),
+        ("last mounted", cell(&brick["lastMounted"])),
+        ("epoch", cell(&brick["epoch"])),
         ("holder", holder(brick)),
     ];
     if brick["stuck"].is_string() {
-        rows.push(("waits", text(&brick["stuck"])));
+        rows.push(("waits", cell(&brick["stuck"])));
     }
-    align(&rows.into_iter().map(|(field, value)| vec![format!("{field}:"), value]).collect::<Vec<_>>())
+    table::fields(rows)
 }
 
 /// What a backup says of itself.
@@ -64,29 +67,9 @@ pub fn backup(file: &str, found: &Summary) -> String {
 
 fn holder(brick: &Value) -> String {
     let holder = &brick["holder"];
-    if holder.is_null() { "-".to_owned() } else { format!("{} on {}", text(&holder["task"]), node(holder)) }
+    if holder.is_null() { "-".to_owned() } else { format!("{} on {}", cell(&holder["task"]), node(holder)) }
 }
 
 fn node(node: &Value) -> String {
-    if node["host"].is_string() { text(&node["host"]) } else { text(&node["agent"]) }
-}
-
-/// Control characters never reach the terminal.
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect(),
-        Value::Number(number) => number.to_string(),
-        _ => "-".to_owned(),
-    }
-}
-
-fn align(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    if node["host"].is_string() { cell(&node["host"]) } else { cell(&node["agent"]) }
 }

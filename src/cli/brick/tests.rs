@@ -40,7 +40,7 @@ async fn each_command_asks_the_server_the_right_thing() {
     let check = async |line: &str, expected: &str| {
         let server = Fake::always(200, sample());
         run(parse(&format!("{line} --url {}/", server.url)).unwrap()).await.unwrap();
-        assert_eq!(server.lines(), [expected], "{line}");
+        assert_eq!(server.lines(), ["GET /v2/auth/whoami", expected], "{line}");
     };
     check("list -j", "GET /v2/bricks").await;
     check("show db --json", "GET /v2/bricks/db").await;
@@ -64,7 +64,7 @@ async fn errors_say_what_to_do() {
     let server = Fake::always(409, json!({"message": "brick 'db' is used by app '/db'"}));
     check(&format!("delete db -y --url {}", server.url), "brick 'db' is used by app '/db'").await;
     let server = Fake::always(422, json!({"message": "Object is not valid", "details": [{"path": "/epoch", "errors": ["is not 3"]}]}));
-    check(&format!("fence db --epoch 2 -y --url {}", server.url), "Object is not valid: is not 3").await;
+    check(&format!("fence db --epoch 2 -y --url {}", server.url), "Object is not valid: /epoch: is not 3").await;
     let server = Fake::always(502, Value::Null);
     check(&format!("list --url {}", server.url), "is the address right?").await;
 }

@@ -1,7 +1,10 @@
 //! Images: which one a name means here, and fetching the ones that are missing.
 //!
-//! An image that is here is used by its id, so that no registry is asked. Two launches that miss the same image fetch it once: the second waits for the
-//! first and looks again.
+//! An image that is here is used by its id, so that no registry is asked; whose it is counts all the same. One of the platform's registry is pulled
+//! through our own way in ([`crate::registry::proxy`]) and then kept under the name that the user wrote, so that nobody sees where it came from. Two
+//! launches that miss the same image fetch it once: the second waits for the first and looks again.
+//!
+//! Docker is always given full names, registry included: what looks like the beginning of an image's id is then a name and nothing else.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,11 +12,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bollard::{models::CreateImageInfo, query_parameters::CreateImageOptionsBuilder};
+use bollard::{
+    auth::DockerCredentials,
+    models::CreateImageInfo,
+    query_parameters::{CreateImageOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder},
+};
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
 use super::docker::{Client, DockerError};
+use crate::{
+    model::{
+        id::{Owner, PathId},
+        image::{ImageName, Version, is_image_id},
+    },
+    registry::platform::{OWN_NAME, Platform, Source},
+};
 
 /// Fetched at once.
 pub const MAX_PULLS: usize = 3;
@@ -37,29 +51,61 @@ impl Default for Images {
     }
 }
 
+/// The image of a launch, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// As the user wrote it.
+    pub image: &'a str,
+    /// Also when it is here.
+    pub force: bool,
+    /// Whose app it is.
+    pub owner: &'a Owner,
+    /// The app.
+    pub app: &'a PathId,
+}
+
 impl Images {
-    /// The id of `image`, fetched when it is missing or `force` is set. `tell` hears of the progress at a modest rate.
+    /// The id of the image that is wanted, fetched when it is missing or `force` is set. `tell` hears of the progress at a modest rate. Without a
+    /// `platform` images are Docker's business alone.
     ///
     /// # Errors
-    /// Docker's words, and what to do.
-    pub async fn resolve(&self, docker: &Client, image: &str, force: bool, tell: &(dyn Fn(String) + Sync)) -> Result<String, DockerError> {
-        check_reference(image).map_err(DockerError::Refused)?;
-        if !force && let Some(id) = docker.image_id(image).await? {
+    /// Docker's or the registry's words, and what to do.
+    pub async fn resolve(
+        &self,
+        docker: &Client,
+        platform: Option<&Platform>,
+        wanted: Wanted<'_>,
+        tell: &(dyn Fn(String) + Sync),
+    ) -> Result<String, DockerError> {
+        let image = wanted.image;
+        if is_image_id(image) {
+            return by_id(docker, platform, wanted).await;
+        }
+        let name = platform.map_or_else(|| ImageName::parse(image, &[]), |platform| platform.parse(image));
+        let name = name.map_err(|error| DockerError::Refused(error.to_string()))?;
+        if let Some(platform) = platform {
+            platform.check_owner(&name, wanted.owner).await.map_err(|error| DockerError::Refused(error.to_string()))?;
+        }
+        if !wanted.force
+            && let Some(id) = here(docker, platform, &name).await?
+        {
             return Ok(id);
         }
-        let turn = self.turn(image);
+        let turn = self.turn(&name.local());
         tell(format!("waiting to pull image {image}"));
         let _turn = turn.lock().await;
-        if !force && let Some(id) = docker.image_id(image).await? {
+        if !wanted.force
+            && let Some(id) = here(docker, platform, &name).await?
+        {
             return Ok(id);
         }
         let outcome = {
             let _permit = self.pulls.acquire().await;
-            pull(docker, image, tell).await
+            fetch(docker, platform, &name, wanted, tell).await
         };
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(image);
-        outcome.map_err(|error| explain(image, error))?;
-        docker.image_id(image).await?.ok_or_else(|| DockerError::Refused(format!("image {image} was pulled, but is not there")))
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&name.local());
+        outcome?;
+        here(docker, platform, &name).await?.ok_or_else(|| DockerError::Refused(format!("image {image} was pulled, but is not there")))
     }
 
     fn turn(&self, image: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -69,10 +115,88 @@ impl Images {
     }
 }
 
-async fn pull(docker: &Client, image: &str, tell: &(dyn Fn(String) + Sync)) -> Result<(), DockerError> {
-    let (name, tag) = split_reference(image);
+/// An image named by its id is nobody's: only who may run everything may have it.
+async fn by_id(docker: &Client, platform: Option<&Platform>, wanted: Wanted<'_>) -> Result<String, DockerError> {
+    let image = wanted.image;
+    if platform.is_some_and(|platform| !platform.is_administrator(wanted.owner)) {
+        return Err(DockerError::Refused(format!("'{image}' is the id of an image; name it by its name, which says whose it is")));
+    }
+    docker.image_id(image).await?.ok_or_else(|| DockerError::Refused(format!("there is no image with the id {image} on this node")))
+}
+
+/// The id under the image's own name, or, for one that was asked for by its digest, under the name by which it came.
+async fn here(docker: &Client, platform: Option<&Platform>, name: &ImageName) -> Result<Option<String>, DockerError> {
+    if let Some(id) = docker.image_id(&name.local()).await? {
+        return Ok(Some(id));
+    }
+    match (platform, name.version()) {
+        (Some(platform), Version::Digest(_)) if name.owner().is_some() => {
+            docker.image_id(&name.in_registry(&platform.proxy().to_string())).await
+        }
+        _ => Ok(None),
+    }
+}
+
+async fn fetch(
+    docker: &Client,
+    platform: Option<&Platform>,
+    name: &ImageName,
+    wanted: Wanted<'_>,
+    tell: &(dyn Fn(String) + Sync),
+) -> Result<(), DockerError> {
+    let image = wanted.image;
+    let source = match platform {
+        Some(platform) => platform.find(name, wanted.owner, wanted.app).await.map_err(|error| DockerError::Refused(error.to_string()))?,
+        None => Source::Elsewhere,
+    };
+    let pulled = match (platform, source) {
+        (Some(platform), Source::Platform) => fetch_own(docker, platform, name, image, tell).await,
+        _ => pull(docker, &name.local(), image, None, tell).await,
+    };
+    pulled.map_err(|error| explain(image, error))
+}
+
+/// Pulls from the platform's registry, and gives the image the name that people write.
+async fn fetch_own(
+    docker: &Client,
+    platform: &Platform,
+    name: &ImageName,
+    shown: &str,
+    tell: &(dyn Fn(String) + Sync),
+) -> Result<(), DockerError> {
+    let host = platform.proxy().to_string();
+    let credentials = DockerCredentials {
+        username: Some(OWN_NAME.to_owned()),
+        password: Some(platform.password().to_owned()),
+        serveraddress: Some(host.clone()),
+        ..DockerCredentials::default()
+    };
+    let from = name.in_registry(&host);
+    pull(docker, &from, shown, Some(credentials), tell).await?;
+    let Version::Tag(tag) = name.version() else { return Ok(()) };
+    let local = name.local();
+    let (repository, _) = split_reference(&local);
+    let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
+    docker.raw().tag_image(&from, Some(options)).await.map_err(DockerError::sort)?;
+    // Only the name goes: the image has another one now. If it stays, it is in nobody's way.
+    let options = RemoveImageOptionsBuilder::new().noprune(true).build();
+    if let Err(error) = docker.raw().remove_image(&from, Some(options), None).await {
+        tracing::debug!(%error, image = %from, "A second name of an image stays.");
+    }
+    Ok(())
+}
+
+/// Pulls `full`, which people call `shown`.
+async fn pull(
+    docker: &Client,
+    full: &str,
+    shown: &str,
+    credentials: Option<DockerCredentials>,
+    tell: &(dyn Fn(String) + Sync),
+) -> Result<(), DockerError> {
+    let (name, tag) = split_reference(full);
     let options = CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
-    let mut stream = std::pin::pin!(docker.raw().create_image(Some(options), None, None));
+    let mut stream = std::pin::pin!(docker.raw().create_image(Some(options), None, credentials));
     let mut progress = Progress::default();
     let mut told: Option<Instant> = None;
     loop {
@@ -82,7 +206,7 @@ async fn pull(docker: &Client, image: &str, tell: &(dyn Fn(String) + Sync)) -> R
         progress.take(step.map_err(DockerError::sort)?);
         if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
             told = Some(Instant::now());
-            tell(format!("pulling image {image}: {progress}"));
+            tell(format!("pulling image {shown}: {progress}"));
         }
     }
 }
@@ -135,13 +259,6 @@ fn split_reference(image: &str) -> (&str, &str) {
     }
 }
 
-/// The name ends up in the path of a request: nothing in it may lead elsewhere.
-fn check_reference(image: &str) -> Result<(), String> {
-    let letters = image.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:@+".contains(&byte));
-    let segments = image.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..");
-    if letters && segments && image.len() <= 512 { Ok(()) } else { Err(format!("'{image}' is not the name of an image")) }
-}
-
 fn explain(image: &str, error: DockerError) -> DockerError {
     let words = match error {
         DockerError::Unreachable(_) => return error,
@@ -172,16 +289,6 @@ mod tests {
         check("zmfsea/pg:15", "zmfsea/pg", "15");
         check("registry.marathon.mesos:5000/anna", "registry.marathon.mesos:5000/anna", "latest");
         check("a@sha256:00ff", "a", "sha256:00ff");
-    }
-
-    #[test]
-    fn a_reference_cannot_lead_elsewhere() {
-        for good in ["postgres", "r:5000/a/b-c_d.e:1.0", "sha256:00ff", "a@sha256:00ff"] {
-            assert_eq!(check_reference(good), Ok(()), "{good}");
-        }
-        for bad in ["", "a//b", "../containers/x", "a/../b", "a b", "a?b", "a%2e", "/a", "a/", "ä"] {
-            assert!(check_reference(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::{
     account::Whom,
     agent::{Report, Seen},
     docker::{Client, DockerError},
+    images::Wanted,
     jobs::{self, Context},
     spec::{self, Bind},
     volumes::{self, Identity, Pinned},
@@ -161,12 +162,14 @@ impl Attempt<'_> {
         let (context, task) = (self.context, self.task);
         let docker = self.launch.app.container.as_ref().and_then(|container| container.docker.as_ref());
         let (image, force) = docker.map_or(("", false), |docker| (&docker.image, docker.force_pull_image));
+        let wanted = Wanted { image, force, owner: &self.launch.owner, app: &self.launch.app.id };
+        let platform = context.settings.platform.as_deref();
         let tell = |message: String| context.report_if_room(Report::Progress { task: task.clone(), message });
         let resolve = async {
             let mut tries = 0;
             loop {
                 let client = context.await_client().await;
-                match context.images.resolve(&client, image, force, &tell).await {
+                match context.images.resolve(&client, platform, wanted, &tell).await {
                     Err(DockerError::Unreachable(_)) if tries < MAX_TRIES => tries += 1,
                     other => return other,
                 }

@@ -375,15 +375,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let audit = Audit::open_with(directory.path(), 1).unwrap();
         write(&audit, &change("before", "/")).await;
-        // Rotation fails as long as there is a directory in its way.
-        let obstacle = directory.path().join("audit.1.jsonl");
-        std::fs::create_dir_all(obstacle.join("x")).unwrap();
+        // Rotation fails as long as there are directories in its way.
+        let obstacles = [8, 9].map(|number| path_of(directory.path(), number));
+        obstacles.iter().for_each(|obstacle| std::fs::create_dir_all(obstacle.join("x")).unwrap());
         let held = audit.reserve().await.unwrap().fill(&change("held", "/"));
         while audit.reserve().await.is_ok() {
             tokio::task::yield_now().await;
         }
         assert_eq!(audit.reserve().await.err(), Some(Unwritable));
-        std::fs::remove_dir_all(&obstacle).unwrap();
+        obstacles.iter().for_each(|obstacle| std::fs::remove_dir_all(obstacle).unwrap());
         held.done().await;
         write(&audit, &change("after", "/")).await;
         let users: Vec<_> = read(directory.path(), &query()).unwrap().iter().map(|entry| entry["user"].clone()).collect();

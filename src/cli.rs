@@ -11,6 +11,7 @@
 //! | [`terminal`] | questions and answers |
 //! | [`words`], [`table`] | what is typed, and what is shown |
 
+pub mod audit;
 pub mod auth;
 pub mod brick;
 pub mod client;

@@ -252,7 +252,7 @@ fn planted_imports_are_caught() {
     check("store/x/y.rs", "use super::super::core::State;", &[]);
     check("store/x.rs", "mod inner { use super::super::core::A; use super::super::super::core::B; }", &["'core::B'"]);
     check("config.rs", "use super::model::id;", &["'config' may not import 'model::id'"]);
-    check("api/v2/x.rs", "use crate::core::{state::View, step::step};", &["'api' may not import 'core::step::step', though"]);
+    check("api/v2/x.rs", "use crate::core::{state::QueueEntry, step::step};", &["'api' may not import 'core::step::step', though"]);
     check("runtime/x.rs", "use crate::store::{Store, memory::Disk};", &["'runtime' may not import 'store::memory::Disk', though"]);
     check("server/x.rs", "use crate::{api, core, sim};", &[]);
     check("attic/x.rs", "", &["'attic' is not in the table"]);

@@ -26,6 +26,8 @@ enum Command {
     Serve(Unread),
     /// Makes, locks and removes users, and gives them passwords
     Auth(cli::auth::Arguments),
+    /// Shows who changed what, and who logged in
+    Audit(cli::audit::Arguments),
     /// Shows, backs up, restores and releases bricks
     Brick(cli::brick::Arguments),
     /// Makes the registry for the users' images, and tells how it is
@@ -64,6 +66,7 @@ fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(Unread {}) => serve(&[]),
         Command::Auth(args) => auth(args),
+        Command::Audit(args) => exit(block_on(async { Ok(cli::audit::run(args).await?) })),
         Command::Brick(args) => exit(block_on(async { Ok(cli::brick::run(args).await?) })),
         Command::Registry(args) => exit(block_on(async { Ok(cli::registry::run(args).await?) })),
         Command::Completion { shell } => {

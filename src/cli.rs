@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`compute`] | `xtcli-compute`: services, bricks, ports and nodes for their users, typed one by one or in a shell |
 //! | [`image`] | `imgcli`: images in the platform's registry |
-//! | [`brick`], [`auth`] | `xtao brick`, `xtao auth` |
+//! | [`brick`], [`auth`], [`audit`] | `xtao brick`, `xtao auth`, `xtao audit` |
 //! | [`client`] | a connection to a server, by socket or URL |
 //! | [`connect`] | which server, and as whom; [`tokens`] keeps what a log-in gave |
 //! | [`terminal`] | questions and answers |

@@ -1,8 +1,8 @@
 //! The name server: Mesos-DNS' names and answers, made from snapshots.
 //!
 //! [`label`] makes names, [`zone`] is the pure index of what runs and answers questions, [`wire`] reads and writes messages, [`server`] listens,
-//! [`forward`] passes on what is not ours for those whom [`clients`] admits, [`http`] is Mesos-DNS' HTTP API. The zone follows the driver's commits and is published through an
-//! `ArcSwap`: a question costs one load. All of it but the HTTP API runs on threads of its own, so that names resolve however busy the rest is;
+//! [`forward`] passes on what is not ours for those whom [`clients`] admits, [`http`] is Mesos-DNS' HTTP API. The zone follows the driver's commits and
+//! is published through an `ArcSwap`: a question costs one load. All of it but the HTTP API runs on threads of its own, so that names resolve however busy the rest is;
 //! when the driver ends, the last names stay.
 
 pub mod clients;

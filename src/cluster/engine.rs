@@ -1,7 +1,8 @@
 //! The embedded engine: the Docker daemon of this machine, behaving like one Mesos agent with its master.
 //!
-//! [`agent`] decides (pure), everything else is its hands: [`session`] watches Docker (list, then events; ping), [`launch`] and [`jobs`] change it. Beside them, [`access`]
-//! reads tasks' output ([`output`]) and runs commands in them for the API; it shares nothing with the rest but Docker and the sandboxes.
+//! [`agent`] decides (pure), everything else is its hands: [`session`] watches Docker (list, then events; ping), [`launch`] and [`jobs`] change it.
+//! Beside them, [`access`] reads tasks' output ([`output`]) and runs commands in them for the API; it shares nothing with the rest but Docker and the
+//! sandboxes.
 //! Docker itself is the only record: containers carry labels with all that a restart needs, so the state is derived from a listing, after a restart of
 //! ours as after one of Docker's. A listing is repeated every half minute, so that a lost event costs time and nothing else.
 //!

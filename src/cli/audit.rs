@@ -10,7 +10,10 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::client::{Client, ClientError, Role, encode};
+use super::{
+    client::{Client, ClientError, Role, encode},
+    table,
+};
 use crate::model::time::Timestamp;
 
 /// Who changed what, and who logged in.
@@ -54,7 +57,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ClientError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
     let answer = server.call(Method::GET, &path(&arguments, now), None).await?;
-    let text = if arguments.json { format!("{answer:#}") } else { table(&answer) };
+    let text = if arguments.json { format!("{answer:#}") } else { screen(&answer) };
     // Who reads it may have seen enough.
     _ = writeln!(io::stdout(), "{text}");
     Ok(())
@@ -95,42 +98,25 @@ fn since(text: &str) -> Result<Since, String> {
 const HEADINGS: [&str; 6] = ["TIME", "USER", "FROM", "WHAT", "OF", "RESULT"];
 
 /// One line an entry, oldest first.
-fn table(answer: &Value) -> String {
-    let entries = answer["entries"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if entries.is_empty() {
-        return "There is nothing of that in the audit log.".to_owned();
+fn screen(answer: &Value) -> String {
+    match answer["entries"].as_array().map(Vec::as_slice) {
+        None | Some([]) => "There is nothing of that in the audit log.".to_owned(),
+        Some(entries) => table::table(&HEADINGS, entries.iter().map(row)),
     }
-    let rows: Vec<[String; 6]> = std::iter::once(HEADINGS.map(str::to_owned)).chain(entries.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
-    let line = |row: &[String; 6]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("  ").trim_end().to_owned()
+}
+
+fn row(entry: &Value) -> Vec<String> {
+    let text = |name: &str| table::cell(&entry[name]);
+    let user = format!("{}{}", text("user"), if entry["admin"] == true { " (admin)" } else { "" });
+    let (what, of, result) = if entry["kind"] == "login" {
+        ("login".to_owned(), String::new(), entry["refused"].as_str().map_or_else(|| "let in".to_owned(), table::printable))
+    } else {
+        let of = entry["of"].as_array().into_iter().flatten().map(table::cell).collect::<Vec<_>>().join(" ");
+        let status = entry["status"].as_u64().map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+        let deployment = entry["deployment"].as_str().map_or_else(String::new, |id| format!(" deployment {}", table::printable(id)));
+        (format!("{} {}", text("method"), text("path")), of, format!("{status}{deployment}"))
     };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn row(entry: &Value) -> [String; 6] {
-    let user = format!("{}{}", text(&entry["user"]), if entry["admin"] == true { " (admin)" } else { "" });
-    let (what, of, result) = match entry["kind"].as_str() {
-        Some("login") => ("login".to_owned(), String::new(), entry["refused"].as_str().map_or_else(|| "let in".to_owned(), shown)),
-        _ => {
-            let of = entry["of"].as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(" ");
-            let status = entry["status"].as_u64().map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-            let deployment = entry["deployment"].as_str().map_or_else(String::new, |id| format!(" deployment {}", shown(id)));
-            (format!("{} {}", text(&entry["method"]), text(&entry["path"])), of, format!("{status}{deployment}"))
-        }
-    };
-    [text(&entry["time"]), user, text(&entry["from"]), what, of, result]
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| "-".to_owned(), shown)
-}
-
-/// Names and paths come from clients: nothing of them may move the cursor of a terminal.
-fn shown(text: &str) -> String {
-    text.chars().flat_map(|letter| if letter.is_control() { letter.escape_debug().collect::<Vec<_>>() } else { vec![letter] }).collect()
+    vec![text("time"), user, text("from"), what, of, result]
 }
 
 #[cfg(test)]
@@ -180,7 +166,7 @@ mod tests {
             { "time": "2026-05-28T20:26:44.000Z", "user": "ann", "admin": false, "from": "uid 1001", "kind": "change", "method": "DELETE",
               "path": "/v2/apps/testdb", "of": ["/testdb"] },
         ] });
-        insta::assert_snapshot!(table(&entries));
-        assert_eq!(table(&json!({ "entries": [] })), "There is nothing of that in the audit log.");
+        insta::assert_snapshot!(screen(&entries));
+        assert_eq!(screen(&json!({ "entries": [] })), "There is nothing of that in the audit log.");
     }
 }

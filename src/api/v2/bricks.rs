@@ -1,7 +1,6 @@
 //! `/v2/bricks`: storage that outlives its app. Ours: `GET` answers `{"bricks": [...]}`, `GET /v2/bricks/{name}` one of them,
-//! `PUT` of it with
-//! `{"owner": "name"}` hands it over (administrators), `DELETE /v2/bricks/{name}` 204 (409 while an app uses it; `force=true` never overrides a live holder), `POST /v2/bricks/{name}/fence` with
-//! `{"epoch": n}` 204: an administrator's word that the holder of that lease is certainly gone.
+//! `PUT` of it with `{"owner": "name"}` hands it over (administrators), `DELETE /v2/bricks/{name}` 204 (409 while an app uses it; `force=true` never
+//! overrides a live holder), `POST /v2/bricks/{name}/fence` with `{"epoch": n}` 204: an administrator's word that the holder of that lease is certainly gone.
 
 use serde_json::{Value, json};
 use warp::http::{Method, StatusCode};

@@ -1,9 +1,9 @@
 //! Host volumes: which path of the node a container really gets.
 //!
 //! A path is resolved with `openat2(2)` (no `/proc` magic links), the rule is applied to what was written and to what it resolves to, and the file found
-//! is held open. All this is done as the owner's account where one is asked ([`super::account`]): the kernel says whether it may read and write there, and a
-//! directory that is missing is made as its own. Docker opens the path again by itself when the container starts, so a swap in between is possible: after the start the container's own
-//! view is compared with what is held open ([`seen_by`]), and a container that sees something else is killed.
+//! is held open. All this is done as the owner's account where one is asked ([`super::account`]): the kernel says whether it may read and write there,
+//! and a directory that is missing is made as its own. Docker opens the path again by itself when the container starts, so a swap in between is
+//! possible: after the start the container's own view is compared with what is held open ([`seen_by`]), and one that sees something else is killed.
 
 use std::{
     io,

@@ -12,6 +12,7 @@
 //! | `call` | a request taken apart: path, query, body |
 //! | `v2` | the routes, one file each |
 //! | [`view`] | the JSON bodies, computed from a snapshot alone |
+//! | `patience` | which connections may be silent |
 //! | `error` | every refusal, with Marathon's status and text |
 //!
 //! # Why one warp filter and a hand-written table of routes
@@ -30,7 +31,12 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use warp::{Filter, filters::BoxedFilter};
 
-use crate::{model::request::Origin, registry::platform::Platform, runtime::handle::Handle};
+use crate::{
+    audit::Audit,
+    model::request::Origin,
+    registry::platform::Platform,
+    runtime::{handle::Handle, node::NodeAccess},
+};
 
 mod accept;
 pub mod access;
@@ -40,11 +46,15 @@ mod error;
 mod guard;
 pub mod identity;
 mod info;
+mod patience;
 mod query;
+#[cfg(test)]
+mod security;
 mod selector;
 pub mod server;
 #[cfg(test)]
 mod testing;
+mod trail;
 mod v2;
 pub mod view;
 
@@ -65,16 +75,24 @@ pub struct Api {
     pub info: Arc<Info>,
     /// Who asks.
     pub identity: Arc<Identity>,
+    /// Where changes and logins are written down; by default nowhere.
+    pub audit: Audit,
     /// Filters that are tried before our own routes, once it is known who asks; a rejection of theirs means "not mine".
     pub extra: Vec<BoxedFilter<(Response,)>>,
     /// As `extra`, and tried before it, but only for administrators: for others they are not there.
     pub extra_for_administrators: Vec<BoxedFilter<(Response,)>>,
     /// What one client, and all together, may take.
     pub limits: Limits,
+    /// What is asked of nodes directly; `None`: nothing can be.
+    pub nodes: Option<Arc<dyn NodeAccess>>,
     /// The platform's registry of images; without it nothing is served about them.
     pub images: Option<Arc<Platform>>,
     /// Room for event streams; see [`Limits::event_streams`].
     streams: Arc<Semaphore>,
+    /// Room for outputs being read; see [`Limits::log_streams`].
+    log_streams: Arc<Semaphore>,
+    /// Room for bricks on their way; see [`Limits::brick_streams`].
+    brick_streams: Arc<Semaphore>,
 }
 
 impl Api {
@@ -85,10 +103,21 @@ impl Api {
 
     /// The API with other limits.
     pub fn with_limits(handle: Handle, info: Info, limits: Limits) -> Self {
-        let streams = Arc::new(Semaphore::new(limits.event_streams));
-        let (access, identity) = (Access::new(handle), Arc::default());
-        let (extra, extra_for_administrators) = (Vec::new(), Vec::new());
-        Self { access, info: Arc::new(info), identity, extra, extra_for_administrators, limits, images: None, streams }
+        let room = |places: usize| Arc::new(Semaphore::new(places));
+        Self {
+            access: Access::new(handle),
+            info: Arc::new(info),
+            identity: Arc::default(),
+            audit: Audit::default(),
+            extra: Vec::new(),
+            extra_for_administrators: Vec::new(),
+            limits,
+            nodes: None,
+            images: None,
+            streams: room(limits.event_streams),
+            log_streams: room(limits.log_streams),
+            brick_streams: room(limits.brick_streams),
+        }
     }
 }
 
@@ -99,7 +128,11 @@ pub struct Limits {
     pub connections: usize,
     /// Event streams at once; one more is refused with 503, so that streams cannot take every connection.
     pub event_streams: usize,
-    /// Bytes of a request's body; more is 413.
+    /// Tasks' outputs that are read at once, in the same way.
+    pub log_streams: usize,
+    /// Bricks that are backed up or restored at once, in the same way.
+    pub brick_streams: usize,
+    /// Bytes of a request's body; more is 413. A brick's backup is not counted: its limit is the disk's reserve.
     pub body_bytes: usize,
     /// Bytes of a request's line and headers; more is 431. hyper looks between two reads, so that up to twice as many may pass.
     pub header_bytes: usize,
@@ -109,7 +142,8 @@ pub struct Limits {
     pub header_time: Duration,
     /// From a request's headers to the response's; more is 503. Shorter than `idle`, which would otherwise cut the connection first.
     pub request_time: Duration,
-    /// Without a byte in either direction a connection is closed. Marathon: 30 s.
+    /// Without a byte in either direction a connection is closed. Marathon: 30 s. While an output is followed or a command runs, a client may be silent
+    /// for ever; that it takes what is sent to it is still expected.
     pub idle: Duration,
     /// Between two signs of life on an event stream; shorter than `idle`.
     pub heartbeat: Duration,
@@ -122,6 +156,8 @@ impl Default for Limits {
         Self {
             connections: 1024,
             event_streams: 256,
+            log_streams: 256,
+            brick_streams: 2,
             body_bytes: 4 * 1024 * 1024,
             header_bytes: 64 * 1024,
             headers: 100,
@@ -146,7 +182,8 @@ pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
         call::filter(api.limits.body_bytes).then(move |call| v2::answer(api.clone(), call)).boxed()
     };
     let all = api.extra.into_iter().rev().fold(own, |rest, extra| gate.clone().and(extra).or(rest).unify().boxed());
-    let all = api.extra_for_administrators.into_iter().rev().fold(all, |rest, extra| narrow_gate.clone().and(extra).or(rest).unify().boxed());
+    let all =
+        api.extra_for_administrators.into_iter().rev().fold(all, |rest, extra| narrow_gate.clone().and(extra).or(rest).unify().boxed());
     all.map(move |response| answer::with_common_headers(response, &info)).boxed()
 }
 

@@ -48,6 +48,9 @@ const MAX_TEXT_BYTES: usize = 2048;
 /// How long a change waits for a place.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long the answer to a change waits for its line.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
 /// Between two attempts to write what could not be written.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -187,11 +190,12 @@ impl Place {
 pub struct Written(Option<oneshot::Receiver<()>>);
 
 impl Written {
-    /// Waits for it.
+    /// Waits for it; while the disk is full, only for a while, because what was done is done: the line is kept and written later.
     pub async fn done(self) {
-        if let Some(told) = self.0 {
-            // An end of the writer is an end of the process.
-            _ = told.await;
+        if let Some(told) = self.0
+            && tokio::time::timeout(LONGEST_WAIT, told).await.is_err()
+        {
+            error!("A change is answered before its line in the audit log could be written; it is kept and written when it can be.");
         }
     }
 }
@@ -233,7 +237,8 @@ impl Writer {
     fn open(directory: &Path, file_bytes: u64) -> io::Result<Self> {
         let path = path_of(directory, 0);
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        let mut writer = Self { directory: directory.to_owned(), file_bytes, length: file.metadata()?.len(), file, synced_at: Instant::now() };
+        let mut writer =
+            Self { directory: directory.to_owned(), file_bytes, length: file.metadata()?.len(), file, synced_at: Instant::now() };
         writer.end_last_line()?;
         Ok(writer)
     }
@@ -370,15 +375,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let audit = Audit::open_with(directory.path(), 1).unwrap();
         write(&audit, &change("before", "/")).await;
-        // Rotation fails as long as there is a directory in its way.
-        let obstacle = directory.path().join("audit.1.jsonl");
-        std::fs::create_dir_all(obstacle.join("x")).unwrap();
+        // Rotation fails as long as there are directories in its way.
+        let obstacles = [8, 9].map(|number| path_of(directory.path(), number));
+        obstacles.iter().for_each(|obstacle| std::fs::create_dir_all(obstacle.join("x")).unwrap());
         let held = audit.reserve().await.unwrap().fill(&change("held", "/"));
         while audit.reserve().await.is_ok() {
             tokio::task::yield_now().await;
         }
         assert_eq!(audit.reserve().await.err(), Some(Unwritable));
-        std::fs::remove_dir_all(&obstacle).unwrap();
+        obstacles.iter().for_each(|obstacle| std::fs::remove_dir_all(obstacle).unwrap());
         held.done().await;
         write(&audit, &change("after", "/")).await;
         let users: Vec<_> = read(directory.path(), &query()).unwrap().iter().map(|entry| entry["user"].clone()).collect();

@@ -11,6 +11,7 @@
 //! | [`lease`] | which leases were seen, durably |
 //! | [`lock`] | one server a directory; server, backup and restore one after the other |
 //! | [`backup`] | one file out, one file in |
+//! | [`spool`] | backups on their way over the network |
 //! | [`name`], [`durable`], [`tool`], [`ioctl`] | names as file names, atomic files, running tools, system calls |
 //!
 //! Never two holders, from the inside out: the kernel keeps the `flock` of an image as long as a loop device is bound to it; steps for a brick
@@ -43,6 +44,7 @@ pub mod loop_device;
 pub mod mounts;
 pub mod name;
 pub mod pool;
+pub mod spool;
 pub mod tool;
 
 #[cfg(test)]

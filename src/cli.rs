@@ -5,12 +5,14 @@
 //! | [`compute`] | `xtcli-compute`: services, bricks, ports and nodes for their users, typed one by one or in a shell |
 //! | [`image`] | `imgcli`: images in the platform's registry |
 //! | [`registry`] | `xtao registry`: the service behind them |
-//! | [`brick`] | `xtao brick` |
+//! | [`brick`], [`auth`], [`audit`] | `xtao brick`, `xtao auth`, `xtao audit` |
 //! | [`client`] | a connection to a server, by socket or URL |
 //! | [`connect`] | which server, and as whom; [`tokens`] keeps what a log-in gave |
 //! | [`terminal`] | questions and answers |
 //! | [`words`], [`table`] | what is typed, and what is shown |
 
+pub mod audit;
+pub mod auth;
 pub mod brick;
 pub mod client;
 pub mod compute;

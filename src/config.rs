@@ -18,7 +18,7 @@ use std::{
 
 pub use flags::command;
 pub use machine::Machine;
-pub use values::{Attribute, PortSpan, ResourceOverride, Secret};
+pub use values::{Attribute, DnsClients, PortSpan, ResourceOverride, Secret};
 
 /// Exit status for settings that cannot be used, as Marathon's.
 pub const EXIT_BAD_SETTINGS: u8 = 112;
@@ -177,6 +177,8 @@ pub struct Dns {
     pub port: u16,
     /// The HTTP API's.
     pub http_port: u16,
+    /// For whom other resolvers are asked, beside this machine itself.
+    pub forward_allow: Vec<DnsClients>,
 }
 
 /// Storage that follows its service.
@@ -287,7 +289,12 @@ fn config_file(args: &[String], env: &[(String, String)]) -> Option<PathBuf> {
 
 fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>) -> Result<Config, ConfigError> {
     let node_addresses = node_addresses(&flags, machine, warnings);
-    let dns = Dns { addresses: dns_addresses(&flags, &node_addresses), port: flags.dns_port, http_port: flags.dns_http_port };
+    let dns = Dns {
+        addresses: dns_addresses(&flags, &node_addresses),
+        port: flags.dns_port,
+        http_port: flags.dns_http_port,
+        forward_allow: flags.dns_forward_allow.clone(),
+    };
     let http = http(&flags, warnings)?;
     let others = [dns.port, dns.http_port, flags.registry_proxy_port];
     let listeners: Vec<u16> = http.addresses().map(|address| address.port()).chain(others).collect();

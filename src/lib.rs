@@ -39,6 +39,7 @@
 //! * `State::apply` is the only mutator of durable state; recovery uses it too.
 //! * A durable record exists before a launch is sent; a kill repeats until a terminal status; a status is acknowledged only after its commit.
 //! * A brick has at most one holder: a lease ends by the node's word that mount and loop device are gone, or by fencing. Never by time.
+//! * Who asks is found out in one place ([`api::identity`]), once for each request, before anything is looked at; secrets are never printed.
 //! * Work per frame depends on what changed, not on what exists.
 //! * `model` and `core` read no clock, no randomness, no environment, and do no I/O (the `tidy` test enforces this and the table above).
 

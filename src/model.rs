@@ -7,6 +7,7 @@ pub mod app;
 pub mod brick;
 pub mod cluster;
 pub mod deployment;
+pub mod environment;
 pub mod event;
 pub mod frame;
 pub mod host_volume;

@@ -1,10 +1,11 @@
 //! The name server: Mesos-DNS' names and answers, made from snapshots.
 //!
 //! [`label`] makes names, [`zone`] is the pure index of what runs and answers questions, [`wire`] reads and writes messages, [`server`] listens,
-//! [`forward`] passes on what is not ours, [`http`] is Mesos-DNS' HTTP API. The zone follows the driver's commits and is published through an
-//! `ArcSwap`: a question costs one load. All of it but the HTTP API runs on threads of its own, so that names resolve however busy the rest is;
-//! when the driver ends, the last names stay.
+//! [`forward`] passes on what is not ours for those whom [`clients`] admits, [`http`] is Mesos-DNS' HTTP API. The zone
+//! follows the driver's commits and is published through an `ArcSwap`: a question costs one load. All of it but the HTTP API runs on threads of its
+//! own, so that names resolve however busy the rest is; when the driver ends, the last names stay.
 
+pub mod clients;
 pub mod forward;
 pub mod http;
 pub mod label;
@@ -32,6 +33,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tracing::{error, info, warn};
 
 use self::{
+    clients::{Clients, Gate},
     forward::{Forwarder, Resolvers},
     label::Rule,
     server::{Connections, Service, socket},
@@ -62,6 +64,8 @@ pub struct Settings {
     pub domain: String,
     /// Who is asked about other names; `None`: those of `/etc/resolv.conf`; none at all: such questions are refused.
     pub resolvers: Option<Vec<SocketAddr>>,
+    /// For whom others are asked.
+    pub forward_allow: Clients,
     /// Seconds that an answer may be kept. Mesos-DNS' 60 is the default, which its users know. C libraries keep nothing and so see a move at
     /// once; where a cache stands between (systemd-resolved, dnsmasq, Java), fewer seconds make it follow sooner.
     pub ttl: u32,
@@ -91,6 +95,7 @@ impl Settings {
             listen,
             domain: "mesos".into(),
             resolvers: None,
+            forward_allow: Clients::default(),
             ttl: 60,
             rule: Rule::Rfc1123,
             max_udp_payload: SAFE_UDP_PAYLOAD,
@@ -194,7 +199,8 @@ pub async fn start(settings: Settings, handle: Handle, shutdown: watch::Receiver
     let zone = Arc::new(ArcSwap::from_pointee(Zone::build(plan, &handle.view(), now())));
     let resolvers = settings.resolvers.clone().map_or_else(|| Resolvers::File(PathBuf::from("/etc/resolv.conf")), Resolvers::Fixed);
     let forwarder = Forwarder::new(resolvers, addresses.clone());
-    let service = Arc::new(Service { zone: zone.clone(), forwarder, max_udp_payload: settings.max_udp_payload });
+    let gate = Gate::new(settings.forward_allow.clone());
+    let service = Arc::new(Service { zone: zone.clone(), forwarder, gate, max_udp_payload: settings.max_udp_payload });
 
     let follower = Follower { handle, zone: zone.clone() };
     let work = async move {

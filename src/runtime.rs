@@ -4,3 +4,4 @@ pub mod batch;
 pub mod clock;
 pub mod driver;
 pub mod handle;
+pub mod node;

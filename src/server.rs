@@ -4,8 +4,9 @@
 //! last: who finds one finds a server. The driver and the
 //! name server have threads of their own, so that a busy API starves neither. Down: a signal, or the end of the driver, ends all; tasks keep running.
 
-mod sockets;
-mod tls;
+mod node;
+pub mod sockets;
+pub mod tls;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -26,14 +27,15 @@ use warp::Filter;
 use crate::{
     api::{
         self, Access, Api, Identity, Info,
-        identity::{Door, LogSink, Rules},
+        identity::{Door, Rules},
         server::Listener,
     },
+    audit::Audit,
     auth::{
         gate::{self, Gate},
         token::TokenKey,
     },
-    brick::{self, BrickError, Bricks},
+    brick::{self, BrickError, Bricks, spool::Spool},
     cluster::engine::{self, EngineError},
     config::{self, Config, PortSpan},
     core,
@@ -44,7 +46,10 @@ use crate::{
         id::Owner,
         resources::{PortRange, Scalar},
     },
-    naming::{self, NamingError},
+    naming::{
+        self, NamingError,
+        clients::{Clients, Network},
+    },
     registry::token::AuthorityError,
     runtime::{
         driver::{Driver, MAX_WAITING_CALLS, MAX_WAITING_EVENTS},
@@ -54,6 +59,8 @@ use crate::{
 };
 
 mod registry;
+
+use self::node::ThisNode;
 
 /// Between two looks at the free space of the pools.
 const POOL_INTERVAL: Duration = Duration::from_secs(60);
@@ -108,6 +115,13 @@ pub enum ServerError {
          --http_credentials USER:PASSWORD; or listen on 127.0.0.1"
     )]
     Nobody { address: SocketAddr, work_dir: String },
+    /// The audit log cannot be kept.
+    #[error("the audit log in {} cannot be opened: {source}", directory.display())]
+    Audit {
+        directory: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// Threads or signal handlers cannot be made.
     #[error("the operating system refuses {what}: {source}")]
     System {
@@ -122,6 +136,7 @@ impl ServerError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Bind { .. } | Self::Naming(NamingError::Bind { .. }) => 111,
+            Self::Tls(_) | Self::Nobody { .. } => config::EXIT_BAD_SETTINGS,
             _ => 1,
         }
     }
@@ -152,11 +167,15 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let images = registry::platform(&config, handle.clone(), &proxy_listener)?;
     let mut engine_settings = engine_settings(&config, &core_settings, &work_dir);
     engine_settings.platform = Some(images.clone());
+    let node = this_node(&config, &engine_settings)?;
     let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
     let dns_routes = naming::http::routes(&names);
-    let identity = identity(&config)?;
+    let audit = open_audit(&config)?;
+    let identity = identity(&config, &audit)?;
     let proxy_routes = registry::routes(images.clone())?;
     let mut api = api(&config, &core_settings, handle.clone(), identity.clone(), dns_routes.clone());
+    api.audit = audit;
+    api.nodes = Some(Arc::new(node));
     api.images = Some(images);
     let (admin_socket, _admin_file) = unix_socket(&config, Door::Administrators)?;
     let (users_socket, _users_file) = unix_socket(&config, Door::Users)?;
@@ -235,7 +254,12 @@ fn somebody_could_log_in(config: &Config, handle: &Handle) -> Result<(), ServerE
     }
 }
 
-fn identity(config: &Config) -> Result<Arc<Identity>, ServerError> {
+fn open_audit(config: &Config) -> Result<Audit, ServerError> {
+    let directory = config.work_dir.join("audit");
+    Audit::open(&directory).map_err(|source| ServerError::Audit { directory, source })
+}
+
+fn identity(config: &Config, audit: &Audit) -> Result<Arc<Identity>, ServerError> {
     let http = &config.http;
     let key = TokenKey::load(&config.work_dir).map_err(ServerError::TokenKey)?;
     let credentials = http
@@ -243,7 +267,7 @@ fn identity(config: &Config) -> Result<Arc<Identity>, ServerError> {
         .as_ref()
         .map(|given| gate::Credentials { user: Owner::new(given.user.as_str()), password: given.password.reveal().to_owned() });
     let rules = Rules { authentication: http.authentication, loopback_only: http.is_loopback_only() };
-    Ok(Arc::new(Identity::new(rules, Gate::new(key, http.token_lifetime, credentials), Arc::new(LogSink))))
+    Ok(Arc::new(Identity::new(rules, Gate::new(key, http.token_lifetime, credentials), Arc::new(audit.clone()))))
 }
 
 /// The name server's own HTTP port asks nobody who they are, as Mesos-DNS' does: it tells of a name what the name server tells anyone anyway. Lists
@@ -269,9 +293,7 @@ fn without_lists(names: NameRoutes, identity: Arc<Identity>, access: Access) -> 
 /// The routes but for the lists of all names, which then are not there.
 fn lookups(names: NameRoutes) -> NameRoutes {
     let is_list = |path: &str| matches!(path.split('/').filter(|segment| !segment.is_empty()).nth(2), Some("enumerate" | "axfr"));
-    let no_list = move |path: warp::path::FullPath| {
-        std::future::ready(if is_list(path.as_str()) { Err(warp::reject()) } else { Ok(()) })
-    };
+    let no_list = move |path: warp::path::FullPath| std::future::ready(if is_list(path.as_str()) { Err(warp::reject()) } else { Ok(()) });
     warp::path::full().and_then(no_list).untuple_one().and(names).boxed()
 }
 
@@ -371,7 +393,18 @@ fn naming_settings(config: &Config) -> naming::Settings {
     names.leader_port = config.http.main_address().port();
     names.framework_port = Some(config.http.main_address().port());
     names.http_port = config.dns.http_port;
+    names.forward_allow = dns_clients(&config.dns.forward_allow);
     names
+}
+
+fn dns_clients(allowed: &[config::DnsClients]) -> Clients {
+    let networks = allowed.iter().filter_map(|clients| match clients {
+        config::DnsClients::Network { address, prefix } => Some(Network::new(*address, *prefix)),
+        config::DnsClients::Any | config::DnsClients::Attached => None,
+    });
+    let any = allowed.contains(&config::DnsClients::Any);
+    let attached = allowed.contains(&config::DnsClients::Attached);
+    Clients { any, attached, networks: networks.collect() }
 }
 
 fn brick_settings(config: &Config) -> brick::Settings {
@@ -403,6 +436,15 @@ fn engine_settings(config: &Config, core: &core::Settings, work_dir: &WorkDir) -
     engine
 }
 
+fn this_node(config: &Config, engine: &engine::Settings) -> Result<ThisNode, BrickError> {
+    Ok(ThisNode {
+        agent: engine.agent_id.clone(),
+        addresses: engine.node_addresses.clone(),
+        access: Arc::new(engine::access::Access::new(engine)),
+        spool: Spool::open(&config.work_dir, config.bricks.reserve)?,
+    })
+}
+
 /// The administrator's rule, and our own directories, which nobody can open.
 fn host_volumes(config: &Config) -> HostVolumeRule {
     let socket = config.engine.docker_host.strip_prefix("unix://").map(Path::new);
@@ -412,3 +454,6 @@ fn host_volumes(config: &Config) -> HostVolumeRule {
     let own = [Some(config.work_dir.as_path()), socket, directory].into_iter().flatten().map(|path| path.to_string_lossy().into_owned());
     HostVolumeRule { allow: texts(&config.engine.host_volume_allow), deny: texts(&config.engine.host_volume_deny), own: own.collect() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,6 +79,12 @@ const CLOSED_PARTS: [(&str, &str); 7] = [
     ("sim", "runtime::driver"),
 ];
 
+/// Where a caller's answer is made: what is there comes through `api::access` alone, which knows who asks.
+const BEHIND_ACCESS: [&str; 2] = ["api/v2", "api/view"];
+
+/// What those places may not name: the driver's handle, the whole snapshot, and the way in's own look at the users.
+const PAST_ACCESS: [&str; 5] = ["Handle", "Tables", "View", "view_full", "has_passwords"];
+
 /// Each room, and the rooms that it may import.
 type Rooms = BTreeMap<String, BTreeSet<String>>;
 
@@ -109,6 +115,7 @@ fn complaints(source: &Source, rooms: &Rooms) -> Vec<String> {
     found.extend(long_lines(source));
     if let Some(room) = source.room().filter(|_| !source.is_test) {
         found.extend(imports(source, room, rooms));
+        found.extend(past_access(source));
         if PURE.contains(&room) {
             found.extend(impurities(source));
         }
@@ -166,6 +173,19 @@ fn imports(source: &Source, room: &str, rooms: &Rooms) -> Vec<String> {
         }
     }
     found
+}
+
+/// Reads and writes that nobody would check.
+fn past_access(source: &Source) -> Vec<String> {
+    if !BEHIND_ACCESS.iter().any(|place| source.path.starts_with(place) || source.path == Path::new(&format!("{place}.rs"))) {
+        return Vec::new();
+    }
+    let words = PAST_ACCESS.iter().flat_map(|word| {
+        let complain = move |at| source.complaint(at, &format!("'{word}' here goes past api::access: ask for what the caller may see"));
+        source.words(&source.code, word).map(complain).collect::<Vec<_>>()
+    });
+    let users = source.code.match_indices("access.user(").map(|(at, _)| source.complaint(at, "'access.user' is for finding out who asks"));
+    words.chain(users).collect()
 }
 
 fn impurities(source: &Source) -> Vec<String> {
@@ -232,7 +252,7 @@ fn planted_imports_are_caught() {
     check("store/x/y.rs", "use super::super::core::State;", &[]);
     check("store/x.rs", "mod inner { use super::super::core::A; use super::super::super::core::B; }", &["'core::B'"]);
     check("config.rs", "use super::model::id;", &["'config' may not import 'model::id'"]);
-    check("api/v2/x.rs", "use crate::core::{state::View, step::step};", &["'api' may not import 'core::step::step', though"]);
+    check("api/v2/x.rs", "use crate::core::{state::QueueEntry, step::step};", &["'api' may not import 'core::step::step', though"]);
     check("runtime/x.rs", "use crate::store::{Store, memory::Disk};", &["'runtime' may not import 'store::memory::Disk', though"]);
     check("server/x.rs", "use crate::{api, core, sim};", &[]);
     check("attic/x.rs", "", &["'attic' is not in the table"]);
@@ -263,6 +283,17 @@ fn planted_calls_are_caught_in_pure_rooms_only() {
         &["x.rs:7: 'std::env'"],
     );
     check("core/x.rs", "fn operand(now: Instant) { brand::new(); }", &[]);
+}
+
+#[test]
+fn planted_reads_past_access_are_caught() {
+    check("api/v2/x.rs", "fn f(api: &Api) { api.handle.view_full(); }", &["'view_full' here goes past api::access"]);
+    check("api/v2/x.rs", "use crate::core::state::{QueueEntry, Tables};", &["'Tables' here"]);
+    check("api/v2.rs", "use crate::runtime::handle::Handle;", &["'Handle' here"]);
+    check("api/view/x.rs", "fn f(view: &View) {}", &["'View' here"]);
+    check("api/v2/x.rs", "fn f(api: &Api, name: &Owner) { api.access.user(name); }", &["'access.user' is for"]);
+    check("api/v2/x.rs", "fn f(api: &Api, call: &Call) { seen(api, call).apps(); }", &[]);
+    check("api/access.rs", "use crate::runtime::handle::Handle;", &[]);
 }
 
 #[test]

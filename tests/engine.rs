@@ -2,16 +2,23 @@
 
 #[path = "support/docker.rs"]
 mod docker;
+#[path = "engine/registry.rs"]
+mod registry;
 #[path = "engine/rig.rs"]
 mod rig;
 
 use std::{io::Read, time::Duration};
 
 use docker::{Daemon, Options};
+use registry::Registry;
 use rig::{Rig, bridge, command, parameter, volume, with_brick};
-use xtao::model::{
-    cluster::{BrickReport, ClusterCall, ClusterEvent, Reason, TaskRef, TaskState},
-    id::{AgentId, BrickName, PoolName},
+use xtao::{
+    cluster::engine::sandbox,
+    model::{
+        cluster::{BrickReport, ClusterCall, ClusterEvent, Reason, TaskRef, TaskState},
+        frame::{Channel, Frame},
+        id::{AgentId, BrickName, PoolName},
+    },
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,6 +142,103 @@ async fn failures_say_what_to_do() {
     let _connection = silent.accept().await.unwrap();
     rig.kill(&task, None).await;
     assert_eq!(rig.status(&task, TaskState::Killed).await.message, "killed before it was started");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_comes_from_a_registry_and_its_absence_is_explained() {
+    let daemon = Daemon::start(Options::default());
+    let mut registry = Registry::start(&daemon.path("registry"));
+    let at = registry.address().to_owned();
+    let image = format!("{at}/zmfsea/tool:1");
+    daemon.docker(&["tag", docker::IMAGE, &image]);
+    daemon.docker(&["push", &image]);
+    let id = daemon.docker(&["image", "inspect", "-f", "{{.Id}}", &image]);
+    daemon.docker(&["rmi", &image, docker::IMAGE]);
+    assert_eq!(daemon.docker(&["images", "-q"]), "");
+
+    let mut rig = Rig::start(&daemon).await;
+    let task = rig.launch(command("/pulled", "echo here; exec sleep 1000").image(&image)).await;
+    rig.status(&task, TaskState::Running).await;
+    let told = rig.messages(&task);
+    assert!(told.iter().any(|message| message.starts_with(&format!("pulling image {image}: "))), "{told:?}");
+    // The very image, and by its id: nothing is asked of the registry for the next one.
+    assert_eq!(daemon.docker(&["inspect", "-f", "{{.Config.Image}}", &format!("xtao-{task}")]), id);
+
+    let missing = rig.launch(command("/missing", "x").image(&format!("{at}/zmfsea/tool:none"))).await;
+    let status = rig.status(&missing, TaskState::Failed).await;
+    let words = [format!("could not pull image {at}/zmfsea/tool:none: "), "manifest unknown".into(), "check its name and tag".into()];
+    assert!(words.iter().all(|words| status.message.contains(words)), "{}", status.message);
+
+    registry.stop();
+    let next = rig.launch(command("/next", "exec sleep 1000").image(&image)).await;
+    rig.status(&next, TaskState::Running).await;
+    let dead = rig.launch(command("/dead", "x").image(&format!("{at}/zmfsea/tool:2"))).await;
+    let status = rig.status(&dead, TaskState::Failed).await;
+    let words =
+        [format!("could not pull image {at}/zmfsea/tool:2: "), "refused".into(), "the registry cannot be reached from this node".into()];
+    assert!(words.iter().all(|words| status.message.contains(words)), "{}", status.message);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_is_read_over_replacements_to_its_end_and_after_it() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::idle(&daemon);
+    rig.keep_log_bytes(400);
+    rig.begin(&daemon).await;
+    let task = rig.launch(command("/counts", "for i in $(seq 1 300); do echo $i; sleep 0.02; done")).await;
+    rig.await_output(&task, "1\n").await;
+    let expected: Vec<String> = (1..=300).map(|number| number.to_string()).collect();
+    assert_eq!(rig.read_to_the_end(&task).await.lines().collect::<Vec<_>>(), expected);
+    // It has ended, and its container is gone; two files are kept.
+    let mut reader = rig.access().open_output(&task, sandbox::Output::Stdout).unwrap();
+    reader.skip_to_last(100).unwrap();
+    let mut last = String::new();
+    while let Some(piece) = reader.read().unwrap() {
+        last += std::str::from_utf8(&piece).unwrap();
+    }
+    assert_eq!(last.lines().collect::<Vec<_>>(), expected[200..]);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_runs_in_a_task_and_ends_with_its_client() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let task = rig.launch(command("/t", "exec sleep 1000")).await;
+    rig.status(&task, TaskState::Running).await;
+    let access = rig.access();
+    let words = |text: &[&str]| text.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let frame = |channel, text: &str| Frame { channel, payload: text.as_bytes().to_vec() };
+
+    let (input, output) = access.exec(&task, words(&["sh", "-c", "cat; echo error >&2; exit 3"]), None).await.unwrap();
+    input.send(frame(Channel::Stdin, "hello ")).await.unwrap();
+    input.send(frame(Channel::Stdin, "you")).await.unwrap();
+    input.send(frame(Channel::Stdin, "")).await.unwrap();
+    assert_eq!(rig::conversation(output).await, ["hello you", "error\n", "3"]);
+
+    let (input, output) = access.exec(&task, words(&["sh", "-c", "read x; busybox stty size"]), Some((80, 24))).await.unwrap();
+    input.send(frame(Channel::Resize, r#"{"columns": 100, "lines": 40}"#)).await.unwrap();
+    input.send(frame(Channel::Stdin, "\n")).await.unwrap();
+    let [shown, errors, code] = rig::conversation(output).await;
+    assert!(shown.contains("40 100") && errors.is_empty() && code == "0", "{shown} {errors} {code}");
+
+    let (_input, output) = access.exec(&task, words(&["/no/such/program"]), None).await.unwrap();
+    let [shown, errors, code] = rig::conversation(output).await;
+    assert!((shown + &errors).contains("no such file or directory") && ["126", "127"].contains(&&*code), "{code}");
+
+    // A client that leaves takes its command along.
+    let ends = access.exec(&task, words(&["sleep", "123456789"]), None).await.unwrap();
+    rig::until_runs("sleep 123456789", true).await;
+    drop(ends);
+    rig::until_runs("sleep 123456789", false).await;
+    rig.kill(&task, Some(0)).await;
+    rig.status(&task, TaskState::Killed).await;
+    let refused = access.exec(&task, words(&["true"]), None).await.unwrap_err();
+    assert_eq!(refused.to_string(), format!("task '{task}' does not run"));
+    let version = access.facts().await.version;
+    assert_eq!(version, Some(daemon.docker(&["version", "-f", "{{.Server.Version}}"])));
     rig.stop().await;
 }
 

@@ -58,7 +58,14 @@ impl Watch for Seen {
 }
 
 /// Pushes the one image of an archive, and says what was seen.
-async fn push(house: &House, user: &str, registry: &Registry, file: &Path, to: (&str, &[&str]), known: &Memory) -> Result<String, PushError> {
+async fn push(
+    house: &House,
+    user: &str,
+    registry: &Registry,
+    file: &Path,
+    to: (&str, &[&str]),
+    known: &Memory,
+) -> Result<String, PushError> {
     let archive = Arc::new(saved::open(file).unwrap());
     let seen = Arc::new(Seen::default());
     let tokens = Of(house, user);
@@ -112,7 +119,9 @@ async fn an_image_is_pushed_seen_fetched_and_removed_by_whose_it_is() {
         assert!(matches!(refused, PushError::Registry(RegistryError::Denied(_))), "{user} {repository}: {refused}");
     }
     let pull = |user: &str| house.token(user, "zmfsea/x", &["pull"]);
-    for stranger in [String::new(), pull("other"), house.token("zmfsea", "zmfsea/x", &["push"]), house.token("zmfsea", "zmfsea/y", &["pull"])] {
+    for stranger in
+        [String::new(), pull("other"), house.token("zmfsea", "zmfsea/x", &["push"]), house.token("zmfsea", "zmfsea/y", &["pull"])]
+    {
         let refused = registry.manifest(&stranger, "zmfsea/x", "latest").await.unwrap_err();
         assert!(matches!(refused, RegistryError::Denied(_)), "{refused}");
     }
@@ -291,7 +300,8 @@ async fn the_engine_pulls_for_whose_it_is_and_for_nobody_else() {
     rig.platform(house.platform.clone());
     rig.begin(&daemon).await;
     let images = || {
-        let mut names: Vec<String> = daemon.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).lines().map(str::to_owned).collect();
+        let mut names: Vec<String> =
+            daemon.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).lines().map(str::to_owned).collect();
         names.sort();
         names
     };

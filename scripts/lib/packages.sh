@@ -36,6 +36,16 @@ packages_install() {
         die "apt-get could not install: $*. See above; 'apt-get install $*' by hand shows more"
     fi
     rm -f "$log"
+    case " $* " in *" docker-registry "*) registry_service_off ;; esac
+}
+
+# The package starts a registry for everybody on port 5000. Nobody here asked for that: whoever wants a registry starts one.
+registry_service_off() {
+    if [ -d /run/systemd/system ]; then
+        systemctl disable --now docker-registry >/dev/null 2>&1 || warn "the service docker-registry could not be switched off"
+    elif [ -x /etc/init.d/docker-registry ]; then
+        /etc/init.d/docker-registry stop >/dev/null 2>&1 || true
+    fi
 }
 
 # Once a run, and only when something has to be fetched.

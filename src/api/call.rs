@@ -1,9 +1,10 @@
 //! A request taken apart: the path without its decorations, the query, and a body that is read only when a route wants it, up to a limit.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
+use hyper::upgrade::OnUpgrade;
 use serde_json::Value;
 use tokio::sync::watch;
 use warp::{
@@ -17,7 +18,9 @@ use warp::{
 use super::{
     error::ApiError,
     identity::{Asked, Source, Who},
+    patience::{Hold, Patience},
     query::{Query, decode},
+    trail::Trail,
 };
 
 /// The connection that a request came on; put into the request's extensions by the accept loop.
@@ -29,6 +32,8 @@ pub struct Peer {
     pub asked: Asked,
     /// Becomes true when the server is to stop: streams end then.
     pub closing: watch::Receiver<bool>,
+    /// May the connection be silent?
+    pub patience: Patience,
 }
 
 impl Peer {
@@ -55,6 +60,10 @@ pub struct Call {
     pub peer: Option<Peer>,
     /// Who sent it, as soon as that was found out.
     pub who: Option<Who>,
+    /// The connection itself, for a request that wants to go on in another protocol.
+    pub upgrade: Option<OnUpgrade>,
+    /// What the audit log will be told of it.
+    pub trail: Arc<Trail>,
     path: String,
     body: Body,
     body_bytes_max: usize,
@@ -70,14 +79,17 @@ pub fn filter(body_bytes_max: usize) -> impl Filter<Extract = (Call,), Error = R
         .and(query)
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<Peer>())
+        .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::body::stream().map(boxed))
-        .map(move |method, path: warp::path::FullPath, query: String, headers, peer, body| Call {
+        .map(move |method, path: warp::path::FullPath, query: String, headers, peer, upgrade, body| Call {
             method,
             segments: segments(path.as_str()),
             query: Query::read(&query),
             headers,
             peer,
             who: None,
+            upgrade,
+            trail: Arc::default(),
             path: path.as_str().to_owned(),
             body,
             body_bytes_max,
@@ -133,6 +145,25 @@ impl Call {
         host.map_or_else(|| otherwise.to_owned(), |host| format!("{scheme}://{host}"))
     }
 
+    /// From now on the connection may be silent.
+    pub fn hold(&self) -> Option<Hold> {
+        self.peer.as_ref().map(|peer| peer.patience.hold())
+    }
+
+    /// Becomes true when the server is to stop. A request without a connection has nobody to tell it; it ends with its reader.
+    pub fn closing(&self) -> watch::Receiver<bool> {
+        self.peer.as_ref().map_or_else(|| watch::channel(false).1, |peer| peer.closing.clone())
+    }
+
+    /// The next piece of the body; `None`: that was all.
+    ///
+    /// # Errors
+    /// 400: it broke off.
+    pub async fn piece(&mut self) -> Option<Result<Bytes, ApiError>> {
+        let piece = self.body.next().await?;
+        Some(piece.map_err(|error| ApiError::bad(format!("the body could not be read: {error}"))))
+    }
+
     /// The body as JSON. Nesting is limited to 128 levels by the reader.
     ///
     /// # Errors
@@ -158,8 +189,8 @@ impl Call {
             return Err(too_large());
         }
         let mut body = Vec::new();
-        while let Some(part) = self.body.next().await {
-            let part = part.map_err(|error| ApiError::bad(format!("the body could not be read: {error}")))?;
+        while let Some(part) = self.piece().await {
+            let part = part?;
             if body.len() + part.len() > max {
                 return Err(too_large());
             }

@@ -12,7 +12,7 @@ use warp::http::{
 use super::{Response, answer};
 use crate::{
     model::request::{RequestError, Violation},
-    runtime::handle::SubmitError,
+    runtime::{handle::SubmitError, node::NodeError},
 };
 
 /// A refusal on its way to the client.
@@ -123,7 +123,8 @@ impl ApiError {
         response
     }
 
-    fn with(mut self, name: HeaderName, value: &str) -> Self {
+    /// With a header.
+    pub fn with(mut self, name: HeaderName, value: &str) -> Self {
         self.header = HeaderValue::from_str(value).ok().map(|value| (name, value));
         self
     }
@@ -167,6 +168,20 @@ impl From<RequestError> for ApiError {
             E::Unprocessable(_) => Self::unprocessable(text),
             E::Bad(_) => Self::bad(text),
             E::ServicePortsExhausted(..) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, text),
+        }
+    }
+}
+
+impl From<NodeError> for ApiError {
+    fn from(error: NodeError) -> Self {
+        let text = error.to_string();
+        match error {
+            NodeError::Missing(_) => Self::not_found(text),
+            NodeError::Conflict(_) => Self::new(StatusCode::CONFLICT, text),
+            NodeError::Unacceptable(_) => Self::unprocessable(text),
+            NodeError::NoRoom(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, text),
+            NodeError::Unavailable(_) => Self::unavailable(text),
+            NodeError::Failed(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, text),
         }
     }
 }

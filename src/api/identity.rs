@@ -205,6 +205,11 @@ impl Identity {
             if who.by == By::Token {
                 return Err(forbidden("a token is given for a password, not for another token"));
             }
+            if !known.fresh {
+                // Known from an earlier request; but this is a login, and told as one.
+                let client_ip = source.and_then(Source::address).map(|address| address.to_string()).unwrap_or_default();
+                self.sink.decided(&Decision { user: known.user.as_str(), client_ip: &client_ip, refused: None });
+            }
             return Ok(known);
         }
         let Some(Source::Unix { door, uid, account }) = source else {
@@ -275,6 +280,7 @@ pub type Asked = Arc<OnceCell<Result<Who, ApiError>>>;
 /// See [`Identity::who`].
 pub async fn ask(api: &Api, call: &mut Call) -> Result<(), ApiError> {
     call.who = Some(api.identity.of(call.peer.as_ref(), &call.headers, &api.access).await?);
+    call.trail.of_origin(origin(call));
     Ok(())
 }
 

@@ -2,7 +2,9 @@
 //!
 //! HTTP/1.1 over TCP, TLS and unix sockets alike. warp's own server has neither limits nor time-outs, so only its service is used. A connection is
 //! closed when nothing has been sent or received for [`Limits::idle`](super::Limits::idle): that covers clients that say nothing, that never finish
-//! their headers or body, and that never read their answer. Event streams live on through their signs of life.
+//! their headers or body, and that never read their answer. Event streams live on through their signs of life; other connections that may be silent
+//! hold their `patience`. A connection that goes on in another protocol (`Upgrade`) leaves this loop and gives its place back: what runs on it has
+//! limits of its own.
 
 use std::{
     io,
@@ -18,6 +20,7 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -33,6 +36,7 @@ use super::{
     Api, Limits, Response,
     call::Peer,
     identity::{Door, Source},
+    patience::Patience,
     routes,
 };
 use crate::auth::accounts;
@@ -141,10 +145,12 @@ async fn receive(
     let (stream, source): (Box<dyn Stream>, Source) = match caller {
         Caller::Tcp(stream, source) => {
             _ = stream.set_nodelay(true);
+            keep_alive(&stream);
             (Box::new(stream), source)
         }
         Caller::Tls(stream, source, acceptor) => {
             _ = stream.set_nodelay(true);
+            keep_alive(&stream);
             match tokio::time::timeout(limits.header_time, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => (Box::new(stream), source),
                 Ok(Err(error)) => return debug!(%error, ?source, "No TLS."),
@@ -158,6 +164,13 @@ async fn receive(
     };
     connection(stream, &source, closing, filter, limits).await;
     drop(place);
+}
+
+/// A client that is gone without a word is noticed, also on a connection that may be silent.
+fn keep_alive(stream: &TcpStream) {
+    let often = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+    // Without it such a connection only stays longer.
+    _ = SockRef::from(stream).set_tcp_keepalive(&often);
 }
 
 /// The account at the other end, as of the moment of its connect.
@@ -184,12 +197,19 @@ async fn connection(
         .max_headers(limits.headers);
     let service = TowerToHyperService::new(warp::service(filter));
     let requests_closing = closing.clone();
+    let patience = Patience::default();
+    let requests_patience = patience.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(Peer { source: source.clone(), closing: requests_closing.clone(), asked: Arc::default() });
+        request.extensions_mut().insert(Peer {
+            source: source.clone(),
+            closing: requests_closing.clone(),
+            asked: Arc::default(),
+            patience: requests_patience.clone(),
+        });
         hyper::service::Service::call(&service, request)
     });
-    let io = TokioIo::new(Idle::new(stream, limits.idle));
-    let connection = builder.serve_connection(io, service);
+    let io = TokioIo::new(Idle::new(stream, limits.idle, patience));
+    let connection = builder.serve_connection_with_upgrades(io, service);
     tokio::pin!(connection);
     let told_to_end = async { _ = closing.wait_for(|closing| *closing).await };
     let ended = tokio::select! {
@@ -204,18 +224,21 @@ async fn connection(
     }
 }
 
-/// A stream that fails when nothing has moved for a while.
+/// A stream that fails when nothing has moved for a while. With [`Patience`] it fails only when what is sent is not taken.
 struct Idle<S> {
     stream: S,
     limit: Duration,
+    patience: Patience,
     moved_at: Instant,
+    /// Since when something waits to be sent.
+    stuck_since: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl<S> Idle<S> {
-    fn new(stream: S, limit: Duration) -> Self {
+    fn new(stream: S, limit: Duration, patience: Patience) -> Self {
         let now = Instant::now();
-        Self { stream, limit, moved_at: now, alarm: Box::pin(tokio::time::sleep_until(now + limit)) }
+        Self { stream, limit, patience, moved_at: now, stuck_since: None, alarm: Box::pin(tokio::time::sleep_until(now + limit)) }
     }
 
     /// What an operation came to; one that has to wait fails when it has been too long. The alarm is set anew only when it goes off.
@@ -226,12 +249,25 @@ impl<S> Idle<S> {
         }
         loop {
             ready!(self.alarm.as_mut().poll(context));
-            let due = self.moved_at + self.limit;
-            if due <= Instant::now() {
+            let now = Instant::now();
+            let since = if self.patience.is_held() { self.stuck_since.unwrap_or(now) } else { self.moved_at };
+            let due = since + self.limit;
+            if due <= now {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             self.alarm.as_mut().reset(due);
         }
+    }
+}
+
+impl<S> Idle<S> {
+    fn watch_write<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stuck_since = None;
+        } else {
+            self.stuck_since.get_or_insert_with(Instant::now);
+        }
+        self.watch(context, outcome)
     }
 }
 
@@ -245,12 +281,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Idle<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Idle<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch(context, outcome)
+        self.watch_write(context, outcome)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.watch(context, outcome)
+        self.watch_write(context, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -299,6 +335,21 @@ mod tests {
         let (address, _stop, _server) = listening(Limits { idle: Duration::from_millis(20), ..Limits::default() }).await;
         assert_eq!(exchange(address, "").await, "");
         assert_eq!(exchange(address, "GET /ping HTTP/1.1\r\nHost: loc").await, "");
+    }
+
+    #[tokio::test]
+    async fn a_held_connection_may_be_silent_but_must_take_what_is_sent() {
+        let limit = Duration::from_millis(20);
+        let (ours, _theirs) = tokio::io::duplex(8);
+        let patience = Patience::default();
+        let hold = patience.hold();
+        let mut idle = Idle::new(ours, limit, patience);
+        let silence = tokio::time::timeout(limit * 5, idle.read_u8()).await;
+        assert!(silence.is_err(), "it was cut: {silence:?}");
+        let stuck = idle.write_all(&[0; 100]).await.unwrap_err();
+        assert_eq!(stuck.kind(), io::ErrorKind::TimedOut);
+        drop(hold);
+        assert_eq!(idle.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

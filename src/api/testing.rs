@@ -16,6 +16,7 @@ use super::{
     Api, Info, Limits,
     call::Peer,
     identity::{By, Source, Who},
+    patience::Patience,
     routes,
 };
 use crate::{
@@ -36,8 +37,15 @@ use crate::{
         resources::Scalar,
         time::Timestamp,
     },
-    runtime::handle::{Handle, Published, Submission},
+    runtime::{
+        handle::{Handle, Published, Submission},
+        node::NodeAccess,
+    },
 };
+
+mod node;
+
+pub use node::Node;
 
 /// A fixed moment, `seconds` after it.
 pub fn at(seconds: i64) -> Timestamp {
@@ -245,7 +253,7 @@ pub fn who(user: &str) -> Who {
 fn peer(user: &str) -> Peer {
     let source = Source::Tcp("127.0.0.1:4711".parse().unwrap());
     let asked = Arc::new(tokio::sync::OnceCell::new_with(Some(Ok(who(user)))));
-    Peer { source, asked, closing: tokio::sync::watch::channel(false).1 }
+    Peer { source, asked, closing: tokio::sync::watch::channel(false).1, patience: Patience::default() }
 }
 
 pub fn info() -> Info {
@@ -274,6 +282,12 @@ impl Server {
         Self { routes: routes(api.clone()), api, handle, requests: Arc::default() }
     }
 
+    /// Changes are written down from now on.
+    pub fn audited(&mut self, audit: crate::audit::Audit) {
+        self.api.audit = audit;
+        self.routes = routes(self.api.clone());
+    }
+
     /// As [`Server::ask`], by an ordinary user; `root` is an administrator.
     pub async fn ask_as(&self, user: &str, line: &str, body: &str) -> Answer {
         let (method, uri) = line.split_once(' ').unwrap();
@@ -281,6 +295,12 @@ impl Server {
         let mut request = request.body(body.to_owned()).unwrap();
         request.extensions_mut().insert(peer(user));
         self.send(request).await
+    }
+
+    /// From now on these rules hold.
+    pub fn set_identity(&mut self, identity: super::Identity) {
+        self.api.identity = Arc::new(identity);
+        self.routes = routes(self.api.clone());
     }
 
     /// `line` is a method and a path; a body that is given is sent as JSON.
@@ -302,6 +322,32 @@ impl Server {
         let response = hyper::service::Service::call(&service, request).await.unwrap();
         let (head, body) = response.into_parts();
         Answer { status: head.status, headers: head.headers, body: collect(body).await }
+    }
+}
+
+/// A client of the routes that is independent of its [`Server`].
+pub struct Service(BoxedFilter<(super::Response,)>);
+
+impl Service {
+    pub async fn ask(&self, line: &str) -> Answer {
+        let (method, uri) = line.split_once(' ').unwrap();
+        let request = HttpRequest::builder().method(method).uri(uri).header("host", "localhost").body(String::new()).unwrap();
+        let service = TowerToHyperService::new(warp::service(self.0.clone()));
+        let response = hyper::service::Service::call(&service, request).await.unwrap();
+        let (head, body) = response.into_parts();
+        Answer { status: head.status, headers: head.headers, body: collect(body).await }
+    }
+}
+
+impl Server {
+    /// Wires a node.
+    pub fn set_nodes(&mut self, nodes: Arc<dyn NodeAccess>) {
+        self.api.nodes = Some(nodes);
+        self.routes = routes(self.api.clone());
+    }
+
+    pub fn service(&self) -> Service {
+        Service(self.routes.clone())
     }
 }
 
@@ -334,7 +380,7 @@ impl Answer {
     /// Status, the headers that depend on the request, and the body, for snapshots.
     pub fn show(&self) -> String {
         let mut text = format!("{}\n", self.status);
-        for name in ["allow", "content-type", "location", "marathon-deployment-id", "retry-after"] {
+        for name in ["allow", "content-type", "location", "marathon-deployment-id", "retry-after", "www-authenticate"] {
             if let Some(value) = self.headers.get(name) {
                 text += &format!("{name}: {}\n", value.to_str().unwrap());
             }

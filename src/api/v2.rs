@@ -4,40 +4,73 @@
 //! answers `{"version", "deploymentId"}` and repeats the id in `Marathon-Deployment-Id`. What has been answered is visible to the same client's next
 //! read, because a request is answered only after its commit and its snapshot.
 
+use serde_json::Value;
 use warp::http::Method;
 
 use super::{
-    Api, Response, accept, answer,
+    Api, Response, accept,
+    access::Seen,
+    answer,
     call::Call,
     error::{ApiError, ApiResult},
-    access::Seen,
     guard, identity,
+    trail::Owed,
 };
 use crate::model::{
-    id::PathId,
-    request::{Origin, Reply, Request},
+    id::{Owner, PathId},
+    request::{Origin, Reply, Request, Violation},
+    user::user_name,
 };
 
 mod apps;
+mod audit;
 mod auth;
+mod backup;
 mod bricks;
 mod deployments;
 mod events;
+mod exec;
 mod groups;
 mod images;
 mod info;
+mod known;
+mod logs;
+mod nodes;
 mod ports;
 mod queue;
+mod quota;
 mod tasks;
 
-/// Answers any request, in time.
+/// Answers any request. One that may change something has its place in the audit log before, and its line there when it is answered.
 pub async fn answer(api: Api, call: Call) -> Response {
-    let in_time = tokio::time::timeout(api.limits.request_time, route(&api, call)).await;
+    if call.is_read() || call.method == Method::OPTIONS {
+        return answer_in_time(&api, call).await;
+    }
+    let place = match api.audit.reserve().await {
+        Ok(place) => place,
+        Err(unwritable) => return ApiError::unavailable(unwritable.to_string()).response(),
+    };
+    let owed = Owed::new(place, &call);
+    let response = answer_in_time(&api, call).await;
+    owed.pay(&response).await;
+    response
+}
+
+async fn answer_in_time(api: &Api, call: Call) -> Response {
+    if takes_long(&call) {
+        return route(api, call).await.unwrap_or_else(|error| error.response());
+    }
+    let in_time = tokio::time::timeout(api.limits.request_time, route(api, call)).await;
     let late = || {
         let seconds = api.limits.request_time.as_secs();
         Err(ApiError::unavailable(format!("no answer within {seconds} s; a change that was asked for may still be made")))
     };
     in_time.unwrap_or_else(|_| late()).unwrap_or_else(|error| error.response())
+}
+
+/// Requests whose duration depends on how much data there is. What they wait for has limits of its own.
+fn takes_long(call: &Call) -> bool {
+    matches!(call.segments.iter().map(String::as_str).collect::<Vec<_>>()[..], ["v2", "bricks", _, "backup"])
 }
 
 async fn route(api: &Api, mut call: Call) -> ApiResult {
@@ -55,16 +88,21 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
         ["v2", "apps", rest @ ..] => apps::route(api, call, rest).await,
         ["v2", "deployments", rest @ ..] => deployments::route(api, call, rest).await,
         ["v2", "groups", rest @ ..] => groups::route(api, &call, rest),
+        ["v2", "tasks", task, "logs"] => logs::route(api, &call, task).await,
+        ["v2", "tasks", task, "exec"] => exec::route(api, call, task).await,
         ["v2", "tasks", rest @ ..] => tasks::route(api, call, rest).await,
         ["v2", "queue", rest @ ..] => queue::route(api, call, rest).await,
         ["v2", "events"] => events::route(api, &call),
+        ["v2", "audit"] => audit::route(api, &call).await,
         ["v2", "info"] => info::info(api, &call),
         ["v2", "leader"] => info::leader(api, &call),
         ["v2", "plugins", rest @ ..] => info::plugins(&call, rest),
         ["v2", "ports", rest @ ..] => ports::route(api, call, rest).await,
+        ["v2", "bricks", name, "backup"] => backup::route(api, call, name).await,
         ["v2", "images", rest @ ..] => images::images(api, &call, rest).await,
         ["v2", "registry", rest @ ..] => images::registry(api, &call, rest),
         ["v2", "bricks", rest @ ..] => bricks::route(api, call, rest).await,
+        ["v2", "nodes"] => nodes::route(api, &call).await,
         _ => Err(ApiError::no_route()),
     }
 }
@@ -97,7 +135,24 @@ fn seen(api: &Api, call: &Call) -> Seen {
 
 /// Asks the core.
 async fn submit(api: &Api, call: &Call, request: Request) -> Result<Reply, ApiError> {
+    call.trail.note(&request);
     Ok(api.access.submit(origin(call), request).await?)
+}
+
+/// The `owner` of a body that says nothing else: something is to be handed over.
+///
+/// # Errors
+/// 422 for anything else.
+fn new_owner(body: &Value) -> Result<Owner, ApiError> {
+    let wrong = |path: &str, text: &str| ApiError::wrong_types(&[Violation::new(path, text)]);
+    let Value::Object(fields) = body else { return Err(wrong("/", "error.expected.jsobject")) };
+    let Some(owner) = fields.get("owner") else { return Err(wrong("/owner", "error.path.missing")) };
+    if fields.keys().any(|key| !matches!(key.as_str(), "owner" | "id")) {
+        let text = "The 'owner' field may only be combined with the 'id' field.";
+        return Err(ApiError::invalid(&[Violation::new("/", text)]));
+    }
+    let Some(owner) = owner.as_str() else { return Err(wrong("/owner", "error.expected.jsstring")) };
+    user_name(owner).map_err(|error| ApiError::invalid(&[Violation::new("/owner", error.to_string())]))
 }
 
 /// An id spelled by the segments of a path.
@@ -116,7 +171,7 @@ mod tests {
     use crate::{
         api::{
             Limits, routes,
-            testing::{Server, World, app},
+            testing::{Node, Server, World, app},
         },
         model::{instance::Condition, port::Position},
     };
@@ -234,6 +289,11 @@ mod tests {
         "1066",
         "bricks",
         "fence",
+        "backup",
+        "nodes",
+        "logs",
+        "exec",
+        "web.instance-00000000-0000-0000-0000-000000000001._app.1",
         "web",
         "shop",
         "events",
@@ -263,6 +323,9 @@ mod tests {
         "?host=*",
         "?id=%ff&cmd=",
         "?partialUpdate=false",
+        "?stream=stderr&tail=5&follow=false",
+        "?tail=-1&since=never",
+        "?freeze=true",
     ];
 
     /// Pieces of real requests, shuffled, and pure noise.
@@ -303,7 +366,9 @@ mod tests {
             let status = runtime.block_on(async {
                 let mut world = World::default();
                 world.app(app("/web")).claim(1066, "/web", Position::Env(0)).instance("/web", 1, Condition::Running, &[31_001]);
-                Server::new(world).send(request).await.status
+                let mut server = Server::new(world);
+                server.set_nodes(std::sync::Arc::new(Node::with_output(&["a line\n"])));
+                server.send(request).await.status
             });
             prop_assert!(!status.is_server_error(), "{} {} {}: {}", method, uri, body, status);
         }

@@ -225,7 +225,7 @@ impl Gate {
     fn remembered(&self, user: &Owner, memory: &[u8; 32], find: &impl Fn(&Owner) -> Option<User>) -> Option<Known> {
         let (generation, since) = *self.good.get(memory)?;
         if since.elapsed() < REMEMBERED
-            && let Some(known) = self.of_generation(user, generation, find)
+            && let Some(known) = self.present(user, generation, find)
         {
             return Some(known);
         }
@@ -243,8 +243,8 @@ impl Gate {
         self.good.insert(memory, (generation, Instant::now()));
     }
 
-    /// The user, unlocked and with these very credentials.
-    fn of_generation(&self, name: &Owner, generation: u64, find: &impl Fn(&Owner) -> Option<User>) -> Option<Known> {
+    /// The user, if unlocked and still with credentials of this generation.
+    fn present(&self, name: &Owner, generation: u64, find: impl Fn(&Owner) -> Option<User>) -> Option<Known> {
         if let Some(ours) = self.credentials.as_ref().filter(|ours| ours.user == *name)
             && self.configured_generation(ours) == generation
         {
@@ -270,7 +270,7 @@ impl Gate {
         if claims.expires <= unix_seconds() {
             return Err(Refusal::Token);
         }
-        self.of_generation(&claims.user, claims.generation, &find).ok_or(Refusal::Token)
+        self.present(&claims.user, claims.generation, find).ok_or(Refusal::Token)
     }
 }
 

@@ -24,6 +24,10 @@ struct Cli {
 enum Command {
     /// Runs the server
     Serve(Unread),
+    /// Makes, locks and removes users, and gives them passwords
+    Auth(cli::auth::Arguments),
+    /// Shows who changed what, and who logged in
+    Audit(cli::audit::Arguments),
     /// Shows, backs up, restores and releases bricks
     Brick(cli::brick::Arguments),
     /// Makes the registry for the users' images, and tells how it is
@@ -61,6 +65,8 @@ fn command() -> clap::Command {
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(Unread {}) => serve(&[]),
+        Command::Auth(args) => auth(args),
+        Command::Audit(args) => exit(block_on(async { Ok(cli::audit::run(args).await?) })),
         Command::Brick(args) => exit(block_on(async { Ok(cli::brick::run(args).await?) })),
         Command::Registry(args) => exit(block_on(async { Ok(cli::registry::run(args).await?) })),
         Command::Completion { shell } => {
@@ -68,6 +74,14 @@ fn run(command: Command) -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Version => exit(writeln!(std::io::stdout(), "xtao {}", env!("CARGO_PKG_VERSION")).map_err(Into::into)),
+    }
+}
+
+fn auth(args: cli::auth::Arguments) -> ExitCode {
+    match block_on(async { Ok(cli::auth::run(args).await) }) {
+        Ok(Err(cli::auth::Error::Said)) => ExitCode::FAILURE,
+        Ok(outcome) => exit(outcome.map_err(Into::into)),
+        Err(failure) => exit(Err(failure)),
     }
 }
 

@@ -182,9 +182,19 @@ impl Restore {
     /// # Errors
     /// The backup is damaged, the brick is in use or too small, no room, and so on.
     pub fn run(&self, watch: &mut dyn Watch) -> Result<Summary, BrickError> {
-        let local = existing(&self.work_dir)?;
+        existing(&self.work_dir)?;
         name::brick(&self.brick)?;
         let summary = verify(&self.file, watch)?;
+        self.run_verified(summary, watch)
+    }
+
+    /// The same for a backup that was [verified](verify) before.
+    ///
+    /// # Errors
+    /// See [`Restore::run`].
+    pub fn run_verified(&self, summary: Summary, watch: &mut dyn Watch) -> Result<Summary, BrickError> {
+        let local = existing(&self.work_dir)?;
+        name::brick(&self.brick)?;
         let _lock = local.lock(&self.brick, "restore", LOCK_PATIENCE)?;
         let (pool, present) = self.place(&local, &summary.header)?;
         let size = present.unwrap_or(0).max(summary.header.size);

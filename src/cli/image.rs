@@ -197,7 +197,9 @@ impl Error {
                 _ if error.is_silence() => EXIT_SILENCE,
                 _ => EXIT_FAILED,
             },
-            Self::Connect(ConnectError::Ask(AskError::Interrupted)) | Self::Ask(AskError::Interrupted) | Self::Interrupted => EXIT_INTERRUPTED,
+            Self::Connect(ConnectError::Ask(AskError::Interrupted)) | Self::Ask(AskError::Interrupted) | Self::Interrupted => {
+                EXIT_INTERRUPTED
+            }
             Self::Connect(ConnectError::Nowhere { .. }) | Self::NoRegistry(_) => EXIT_SILENCE,
             Self::Connect(ConnectError::Bad(_)) | Self::Name(_) | Self::Word(_) => EXIT_USAGE,
             Self::Connect(ConnectError::Ask(_)) | Self::NotYours(_) => EXIT_DENIED,
@@ -260,7 +262,8 @@ impl About {
             return Ok(());
         }
         let (_, last) = name.repository().rsplit_once('/').unwrap_or_default();
-        let whose = if owner == LIBRARY { "a name without a user is the administrators'".to_owned() } else { format!("it belongs to {owner}") };
+        let whose =
+            if owner == LIBRARY { "a name without a user is the administrators'".to_owned() } else { format!("it belongs to {owner}") };
         Err(Error::NotYours(format!(
             "you are {}, and may not push or remove {name}: {whose}. An image of your own is called {}/{last}",
             self.user, self.user

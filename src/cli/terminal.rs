@@ -197,7 +197,7 @@ mod tests {
         writer.write_all(typed).unwrap();
         drop(writer);
         let mut screen = Vec::new();
-        let answer = keys(reader.as_fd(), &mut screen, shown).map_or_else(|error| format!("error: {error}"), |answer| answer);
+        let answer = keys(reader.as_fd(), &mut screen, shown).unwrap_or_else(|error| format!("error: {error}"));
         assert_eq!((answer.as_str(), String::from_utf8(screen).unwrap().as_str()), (expected, echo));
     }
 

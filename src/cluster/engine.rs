@@ -1,6 +1,9 @@
 //! The embedded engine: the Docker daemon of this machine, behaving like one Mesos agent with its master.
 //!
 //! [`agent`] decides (pure), everything else is its hands: [`session`] watches Docker (list, then events; ping), [`launch`] and [`jobs`] change it.
+//! Beside them, [`access`] reads tasks' output ([`output`]) and runs commands in them for the API; it shares nothing with the rest but Docker and the
+//! sandboxes.
+//!
 //! Docker itself is the only record: containers carry labels with all that a restart needs, so the state is derived from a listing, after a restart of
 //! ours as after one of Docker's. A listing is repeated every half minute, so that a lost event costs time and nothing else.
 //!
@@ -39,8 +42,9 @@ use crate::{
     registry::platform::Platform,
 };
 
+pub mod access;
 pub mod account;
-mod agent;
+pub mod agent;
 pub mod cgroup;
 pub mod docker;
 pub mod facts;
@@ -48,6 +52,7 @@ mod images;
 mod jobs;
 mod launch;
 mod logs;
+pub mod output;
 mod parameters;
 pub mod sandbox;
 mod session;
@@ -209,6 +214,7 @@ pub async fn run(
         bricks,
         docker,
         launches: Semaphore::new(settings.concurrency.max(1)),
+        launching: watch::Sender::new(0),
         small: Semaphore::new(SMALL_JOBS),
         reports,
         rule: host_volume_rule(&settings),
@@ -376,9 +382,9 @@ impl Engine {
                 }
                 Action::Signal(task, signal) => self.spawn(jobs::signal(context, task, signal)),
                 Action::Inspect(task) => self.spawn(jobs::inspect(context, task)),
-                Action::Remove(task) => {
+                Action::Remove { task, at_leisure } => {
                     let follower = self.followers.remove(&task);
-                    self.spawn(jobs::remove(context, task, follower));
+                    self.spawn(jobs::remove(context, task, follower, at_leisure));
                 }
                 Action::Follow(task) => self.follow(task),
                 Action::Release { brick, epoch, task } => self.spawn(jobs::release(context, brick, epoch, task)),

@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 
 use super::{
     marathon::{NO_MEANING, REFUSED, Takes},
-    values::{self, Attribute, PortSpan, ResourceOverride, Secret},
+    values::{self, Attribute, DnsClients, PortSpan, ResourceOverride, Secret},
 };
 
 /// Flags as given, or their defaults; each right by itself. What must hold between them is checked when they become a
@@ -18,7 +18,8 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", help_heading = GENERAL)]
     pub config: Option<PathBuf>,
 
-    /// Where everything is kept: the store, bricks, the tasks' output. Made if missing, readable by its owner only, used by one server at a time.
+    /// Where everything is kept: the store, bricks, the tasks' output, and the sockets for commands on this machine. Made if missing; others may
+    /// pass through it to xtao.sock, and no more. Used by one server at a time.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/xtao", help_heading = GENERAL)]
     pub work_dir: PathBuf,
 
@@ -62,11 +63,11 @@ pub struct Flags {
 
     /// An administrator beside the users, as USER:PASSWORD; from then on credentials are required. Others on the machine can read flags: give it
     /// as MARATHON_HTTP_CREDENTIALS, or in a configuration file that only its owner may read.
-    #[arg(long, value_name = "USER:PASSWORD", hide_env_values = true, help_heading = HTTP)]
+    #[arg(long, value_name = "USER:PASSWORD", help_heading = HTTP)]
     pub http_credentials: Option<Secret>,
 
     /// off: nobody is asked who they are, and whoever reaches the API may do everything. Only for tests, or behind a proxy that asks.
-    #[arg(long, value_name = "on|off", default_value = "on", value_parser = values::on_or_off, hide_possible_values = true, help_heading = HTTP)]
+    #[arg(long, value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = values::on_or_off, help_heading = HTTP)]
     pub authentication: bool,
 
     /// Hours for which a token from POST /v2/auth/token is good.
@@ -114,6 +115,19 @@ pub struct Flags {
     /// TCP port of the name server's HTTP API, as Mesos-DNS has it.
     #[arg(long, value_name = "PORT", default_value_t = 8123, help_heading = DNS)]
     pub dns_http_port: u16,
+
+    /// Whose questions about names that are not the platform's are passed on to the resolvers in /etc/resolv.conf: networks (10.1.0.0/16), single
+    /// addresses, `attached` for all networks that are attached to this machine (container bridges included), `any` for everybody. This machine
+    /// itself always; others are refused. Repeatable, or separated by commas.
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        value_delimiter = ',',
+        default_value = "attached",
+        value_parser = values::dns_clients,
+        help_heading = DNS
+    )]
+    pub dns_forward_allow: Vec<DnsClients>,
 
     /// TCP port on 127.0.0.1 through which this node's Docker pulls from the platform's registry; 0 takes any free one.
     #[arg(long, value_name = "PORT", default_value_t = 5001, help_heading = ENGINE)]
@@ -220,7 +234,7 @@ const BRICKS: &str = "Bricks";
 const CORE: &str = "Scheduling";
 
 /// The flags that Marathon does not have; their variables begin with `XTAO_`, those of all others with `MARATHON_`.
-pub(super) const OURS: [&str; 21] = [
+pub(super) const OURS: [&str; 22] = [
     "config",
     "work_dir",
     "authentication",
@@ -234,6 +248,7 @@ pub(super) const OURS: [&str; 21] = [
     "dns_address",
     "dns_port",
     "dns_http_port",
+    "dns_forward_allow",
     "registry_proxy_port",
     "host_mode_ports",
     "bridge_mode_ports",

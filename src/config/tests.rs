@@ -75,6 +75,12 @@ fn every_setting_arrives_where_it_belongs() {
         framework_name = "prod"
         http_address = "::1"
         http_port = 8081
+        https_address = "0.0.0.0"
+        https_port = 8444
+        ssl_keystore_path = "/etc/xtao/server.pem"
+        http_credentials = "boss:secret"
+        authentication = "on"
+        token_lifetime = 2
         webui_url = "https://ui"
         node_address = ["10.0.0.7", "fd00::7", "10.0.0.7"]
         docker_host = "unix:///run/d.sock"
@@ -85,6 +91,7 @@ fn every_setting_arrives_where_it_belongs() {
         dns_address = ["10.0.0.7"]
         dns_port = 5353
         dns_http_port = 8124
+        dns_forward_allow = ["10.1.0.0/16", "any"]
         host_mode_ports = "1100-1199"
         bridge_mode_ports = "31100-31199"
         reserved_ports = [1110, "1120-1122"]
@@ -113,14 +120,68 @@ fn every_setting_arrives_where_it_belongs() {
 }
 
 #[test]
-fn the_api_stays_on_loopback() {
+fn plain_http_stays_on_loopback() {
     for address in ["127.0.0.1", "127.0.0.9", "::1", "localhost"] {
-        assert!(good("", &format!("MARATHON_HTTP_ADDRESS={address}"), "").http.address.ip().is_loopback());
+        assert!(good("", &format!("MARATHON_HTTP_ADDRESS={address}"), "").http.is_loopback_only());
     }
     for address in ["0.0.0.0", "::", "10.0.0.5"] {
-        let found = error(&format!("--http_address {address}"), "", "");
-        assert!(found.starts_with("--http_address: the API cannot listen on") && found.contains("no authentication yet"), "{found}");
+        let found = error(&format!("--http_address {address} --http_credentials a:b"), "", "");
+        assert!(found.starts_with(&format!("--http_address: the API does not listen on {address} without TLS")), "{found}");
+        assert!(found.contains("--https_address") && found.contains("--ssl_keystore_path"), "{found}");
+        // Without plain HTTP its address does not matter.
+        good(&format!("--http_address {address} --disable_http --ssl_keystore_path /k.pem"), "", "");
     }
+}
+
+#[test]
+fn tls_begins_with_a_certificate() {
+    let tls = |args: &str, env: &str, file: &str| {
+        let http = good(args, env, file).http;
+        let addresses: Vec<String> = http.addresses().map(|address| address.to_string()).collect();
+        format!("{} main {}", addresses.join(" "), http.main_address())
+    };
+    assert_eq!(tls("", "", ""), "127.0.0.1:8080 main 127.0.0.1:8080");
+    assert_eq!(tls("--ssl_keystore_path /k.pem", "", ""), "127.0.0.1:8080 127.0.0.1:8443 main 127.0.0.1:8080");
+    assert_eq!(
+        tls("--disable_http", "MESOSPHERE_KEYSTORE_PATH=/k.pem MARATHON_HTTPS_PORT=443", "https_address = '0.0.0.0'"),
+        "0.0.0.0:443 main 0.0.0.0:443"
+    );
+    assert_eq!(tls("", "", "http = false\nssl_keystore_path = '/k.pem'"), "127.0.0.1:8443 main 127.0.0.1:8443");
+    assert_eq!(tls("--http", "MARATHON_DISABLE_HTTP=", ""), "127.0.0.1:8080 main 127.0.0.1:8080");
+    let check = |args: &str, expected: &str| {
+        let found = error(args, "", "");
+        assert!(found.starts_with(expected), "{found}");
+    };
+    check("--disable_http", "--disable_http: without HTTP there must be TLS: give a certificate with --ssl_keystore_path FILE");
+    check("--https_address 0.0.0.0", "--https_address: TLS needs a certificate: give one with --ssl_keystore_path FILE");
+    check("--ssl_keystore_path /k.pem --https_port 8080", "--https_port: 8080 is also the port of plain HTTP (--http_port)");
+    check("--ssl_keystore_path /k.pem --dns_http_port 8443", "--dns_http_port: 8443 is also the port of the API (--https_port) there");
+    assert_eq!(warnings("--https_port 443", "", ""), ["--https_address and --https_port have no effect without --ssl_keystore_path"]);
+}
+
+#[test]
+fn who_is_asked_for_what_is_said() {
+    let http = good("--token_lifetime 1", "MESOSPHERE_HTTP_CREDENTIALS=boss:se:cret", "").http;
+    assert_eq!((http.authentication, http.token_lifetime), (true, Duration::from_secs(3600)));
+    let credentials = http.credentials.unwrap();
+    assert_eq!((credentials.user.as_str(), credentials.password.reveal()), ("boss", "se:cret"));
+    let (off, said) = load("", "XTAO_AUTHENTICATION=off", "").unwrap();
+    assert!(!off.http.authentication);
+    assert_eq!(
+        said[0].0,
+        "--authentication off: nobody is asked who they are. The API on 127.0.0.1:8080 gives everybody on this machine the rights of root on \
+         this machine"
+    );
+    let said = warnings("--authentication off --http_address 0.0.0.0", "", "");
+    assert!(said[0].contains("0.0.0.0:8080 gives EVERYBODY WHO REACHES ITS ADDRESS the rights of root"), "{said:?}");
+    for bad in ["sesame", ":sesame", "boss:"] {
+        let found = error(&format!("--http_credentials {bad}"), "", "");
+        assert_eq!(found, "--http_credentials: must be USER:PASSWORD, neither of them empty");
+    }
+    let hidden = format!("{:?}", good("--http_credentials boss:sesame", "", ""));
+    assert!(!hidden.contains("sesame"), "{hidden}");
+    assert!(error("--authentication maybe", "", "").contains("must be on or off"));
+    assert!(error("--token_lifetime 0", "", "").contains("0 is not in 1..=8760"));
 }
 
 #[test]
@@ -178,10 +239,8 @@ fn what_would_be_dangerous_to_ignore_is_refused() {
     check("--zk=zk://localhost:2181/marathon", "", "", "--zk: this version keeps its state in the embedded store only");
     check("", "MARATHON_MASTER=http://m:5050", "", "MARATHON_MASTER: this version runs tasks with the embedded Docker engine only");
     check("", "", "zk = 'zk://x'", "zk in xtao.toml: this version keeps its state in the embedded store only");
-    check("--http_credentials a:b", "", "", "--http_credentials: this version has no authentication yet");
-    check("", "MESOSPHERE_HTTP_CREDENTIALS=a:b", "", "MESOSPHERE_HTTP_CREDENTIALS: this version has no authentication yet");
-    check("--disable_http", "", "", "--http: this version has no TLS yet");
-    check("", "", "http = false", "http in xtao.toml: this version has no TLS yet");
+    check("--ssl_keystore_password x", "", "", "--ssl_keystore_password: only keystores of Java and PKCS#12 have one");
+    check("", "MESOSPHERE_KEYSTORE_PASS=x", "", "MESOSPHERE_KEYSTORE_PASS: only keystores of Java and PKCS#12 have one");
     check("--plugin_dir /x --plugin_conf /y", "", "", "--plugin_dir: this version has no plugins");
     good("--http", "", "");
 }

@@ -55,6 +55,35 @@ pub struct ResourceOverride {
     pub ports: Vec<PortSpan>,
 }
 
+/// Some of those who may have the name server ask others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DnsClients {
+    /// Everybody.
+    Any,
+    /// The networks that are attached to this machine.
+    Attached,
+    /// Whoever shares the first bits with an address.
+    Network {
+        /// The address.
+        address: IpAddr,
+        /// How many bits: at most 32 or 128.
+        prefix: u8,
+    },
+}
+
+pub(super) fn dns_clients(text: &str) -> Result<DnsClients, String> {
+    let wanted = || "must be a network such as 10.1.0.0/16, an address, 'attached' or 'any'".to_owned();
+    let (address, prefix) = match text.trim() {
+        "any" => return Ok(DnsClients::Any),
+        "attached" => return Ok(DnsClients::Attached),
+        other => other.split_once('/').map_or((other, None), |(address, prefix)| (address, Some(prefix))),
+    };
+    let address: IpAddr = address.parse().map_err(|_| wanted())?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = prefix.map_or(Some(bits), |prefix| prefix.parse().ok().filter(|prefix| *prefix <= bits));
+    Ok(DnsClients::Network { address, prefix: prefix.ok_or_else(wanted)? })
+}
+
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -259,6 +288,14 @@ mod tests {
         check(text(address("localhost")), "127.0.0.1");
         check(text(attribute("rack:1:2")), "value: \"1:2\"");
         check(text(attribute("rack")), "name:value");
+        check(text(dns_clients("any")), "Any");
+        check(text(dns_clients(" attached")), "Attached");
+        check(text(dns_clients("10.1.0.0/16")), "Network { address: 10.1.0.0, prefix: 16 }");
+        check(text(dns_clients("10.1.2.3")), "prefix: 32");
+        check(text(dns_clients("2001:db8::/33")), "prefix: 33");
+        check(text(dns_clients("10.1.0.0/33")), "must be a network such as");
+        check(text(dns_clients("10.1.0.0/-1")), "must be a network such as");
+        check(text(dns_clients("everybody")), "must be a network such as");
         check(text(overcommit("0.5")), "at least 1");
         check(text(overcommit("inf")), "at least 1");
         check(text(absolute_path("bin/fence")), "absolute");

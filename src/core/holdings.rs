@@ -171,3 +171,91 @@ fn remove(holdings: &mut Holdings, item: &Item) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{
+        app::input::{AppInput, Defaults},
+        brick::{Brick, brick_name},
+        port::Position,
+        record::AppEntry,
+        time::Timestamp,
+    };
+
+    const OWNERS: [&str; 3] = ["ann", "bob", "carl"];
+
+    fn definition(id: &PathId, owner: &str, version: i64, instances: u32) -> App {
+        let input = AppInput::read(&serde_json::json!({ "cmd": "x", "cpus": 0.25, "mem": 10, "instances": instances })).unwrap();
+        let app = input.create(id, &Defaults::default()).unwrap();
+        App { owner: Some(Owner::new(owner)), version: Timestamp(version), ..app }
+    }
+
+    fn any_change() -> impl Strategy<Value = Change> {
+        let path = prop::sample::select(&["/a", "/a/b", "/c"][..]).prop_map(|id| id.parse::<PathId>().unwrap());
+        let parts = (path, prop::sample::select(&OWNERS[..]), 0..3_i64, 0..4_u32, 0..8_u8);
+        parts.prop_map(|(id, owner, version, size, kind)| {
+            let (at, whose) = (Timestamp(version), Owner::new(owner));
+            let name = brick_name(&id, "/d");
+            match kind {
+                0 => Change::Put(Record::Definition(definition(&id, owner, version, size).into())),
+                1 => Change::Put(Record::App(AppEntry { id, version: at, owner: whose }.into())),
+                2 => Change::Put(Record::Port(
+                    PortClaim { port: size as u16, app: id, position: Position::Env(0), owner: whose, created_at: at }.into(),
+                )),
+                3 => Change::Put(Record::Brick(Arc::new(Brick {
+                    name,
+                    app: id,
+                    container_path: "/d".into(),
+                    size: size.into(),
+                    pool: "p".parse().unwrap(),
+                    file_system: Default::default(),
+                    owner: whose,
+                    created_at: at,
+                    home: None,
+                    epoch: 0,
+                    lease: None,
+                    last_mounted: None,
+                    condemned: false,
+                }))),
+                4 => Change::Delete(RecordKey::Definition(id, at)),
+                5 => Change::Delete(RecordKey::App(id)),
+                6 => Change::Delete(RecordKey::Port(size as u16)),
+                _ => Change::Delete(RecordKey::Brick(name)),
+            }
+        })
+    }
+
+    /// From nothing but the tables.
+    fn counted(tables: &Tables) -> AllHoldings {
+        let mut found = AllHoldings::new();
+        for owner in OWNERS.map(Owner::new) {
+            let mut own = Holdings::default();
+            let ids = tables.apps.keys().chain(tables.definitions.keys().map(|(id, _)| id));
+            own.apps = ids.filter(|id| tables.owner_of(id) == Some(&owner)).cloned().collect();
+            own.ports = tables.ports.values().filter(|claim| claim.owner == owner).map(|claim| claim.port).collect();
+            own.bricks = tables.bricks.values().filter(|brick| brick.owner == owner).map(|brick| brick.name.clone()).collect();
+            own.usage = own.apps.iter().filter_map(|id| tables.app(id)).fold(Usage::default(), |sum, app| sum.plus(Usage::of_app(app)));
+            own.usage.ports = own.ports.len() as u64;
+            own.usage.brick = own.bricks.iter().map(|name| u128::from(tables.bricks[name].size)).sum();
+            if own != Holdings::default() {
+                found.insert(owner, own.into());
+            }
+        }
+        found
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn what_is_kept_in_step_is_what_one_would_count(changes in prop::collection::vec(any_change(), 0..60)) {
+            let mut tables = Tables::default();
+            for change in changes {
+                tables.apply(&change);
+                prop_assert_eq!(&tables.holdings, &counted(&tables), "after {:?}", change);
+            }
+        }
+    }
+}

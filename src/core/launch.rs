@@ -1,7 +1,6 @@
 //! From waiting to launched: the queue with its back-off, the matcher, and what a launch carries.
 
 pub mod constraints;
-pub mod environment;
 pub mod matcher;
 mod ports;
 pub mod queue;

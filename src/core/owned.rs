@@ -23,7 +23,7 @@ use crate::model::{
     brick::Brick,
     cluster::Offer,
     deployment::Deployment,
-    id::{BrickName, DeploymentId, InstanceId, OfferId, PathId},
+    id::{AgentId, BrickName, DeploymentId, InstanceId, OfferId, PathId},
     instance::{Condition, Goal, Instance},
     port::{PortClaim, Position},
     record::{Change, Record, RecordKey},
@@ -85,6 +85,8 @@ pub struct State {
     pub(super) offers: BTreeMap<OfferId, Arc<Offer>>,
     pub(super) brick_usage: OrdMap<BrickName, Arc<BrickUsage>>,
     pub(super) connected_to: Option<Arc<str>>,
+    pub(super) connected_since: Option<Timestamp>,
+    pub(super) heard_of: OrdMap<AgentId, Timestamp>,
     /// The newest version given out.
     pub(super) last_version: Timestamp,
 }
@@ -116,6 +118,8 @@ impl State {
             offers: BTreeMap::new(),
             brick_usage: OrdMap::new(),
             connected_to: None,
+            connected_since: None,
+            heard_of: OrdMap::new(),
             last_version: tables.definitions.keys().map(|(_, version)| *version).max().unwrap_or_default(),
         };
         tables.apps.values().filter_map(|entry| tables.app(&entry.id)).for_each(|app| state.app_changed(&app.id, None, Some(app)));
@@ -134,6 +138,8 @@ impl State {
             queue: self.queue.entries.clone(),
             brick_usage: self.brick_usage.clone(),
             connected_to: self.connected_to.clone(),
+            connected_since: self.connected_since,
+            heard_of: self.heard_of.clone(),
         }
     }
 
@@ -156,8 +162,11 @@ impl State {
             RecordKey::Instance(id) => {
                 let before = self.tables.instances.get(&id).cloned();
                 self.tables.apply(change);
-                let after = self.tables.instances.get(&id).cloned();
-                self.instance_changed(&id, before.as_deref(), after.as_ref());
+                let after = match change {
+                    Change::Put(Record::Instance(instance)) => Some(instance),
+                    _ => None,
+                };
+                self.instance_changed(&id, before.as_deref(), after);
             }
             RecordKey::App(id) => {
                 let before = self.tables.app(&id).cloned();
@@ -217,7 +226,7 @@ impl State {
         if state(before) == state(after) {
             return;
         }
-        for timer in [Timer::Confirm(id.clone()), Timer::Overdue(id.clone()), Timer::Unreachable(id.clone())] {
+        if let Some(timer) = before.and_then(|instance| timer_of(id, instance.condition)) {
             self.timers.clear(&timer);
         }
         match after.map(|instance| instance.condition) {
@@ -348,6 +357,16 @@ impl State {
 /// True when the instance is the living holder of a lease that was given to its `incarnation`.
 pub(super) fn holds(instance: Option<&Instance>, incarnation: u32) -> bool {
     instance.is_some_and(|instance| instance.incarnation == incarnation && instance.condition.is_live())
+}
+
+/// The one timer that an instance in this condition may have; see [`State::set_instance_timers`].
+fn timer_of(id: &InstanceId, condition: Condition) -> Option<Timer> {
+    match condition {
+        Condition::Provisioned => Some(Timer::Confirm(id.clone())),
+        Condition::Staging | Condition::Starting => Some(Timer::Overdue(id.clone())),
+        Condition::Unreachable | Condition::Unknown | Condition::UnreachableInactive => Some(Timer::Unreachable(id.clone())),
+        _ => None,
+    }
 }
 
 /// A kill is owed to a live instance that was told to end, by its goal or by a kill of its task; one out of reach cannot be killed now.

@@ -79,7 +79,8 @@ pub(super) struct Rights {
 /// The rights with which `app` is to take the place of `current`. Whoever changes nothing but the number of instances needs none. An administrator
 /// answers for host volumes written in the request at hand, not for those that a user wrote and that only stay, or come back with an old version.
 pub(super) fn rights(turn: &Turn<'_, '_>, origin: &Origin, app: &App, current: Option<&App>, source: Source) -> Rights {
-    let as_it_is = |current: &App| App { instances: current.instances, owner: current.owner.clone(), vouched: current.vouched, ..app.clone() };
+    let as_it_is =
+        |current: &App| App { instances: current.instances, owner: current.owner.clone(), vouched: current.vouched, ..app.clone() };
     let kept_vouched = current.is_some_and(|current| current.vouched);
     if origin.admin {
         let wrote = source == Source::Written && current.is_none_or(|current| !host_volumes(current).eq(host_volumes(app)));

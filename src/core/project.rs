@@ -24,7 +24,12 @@ pub(super) fn events(before: &Tables, change: &Change, wall: Timestamp, events: 
         }
         Change::Put(Record::App(entry)) if before.apps.get(&entry.id).is_none_or(|old| old.version != entry.version) => {
             let fact = Fact::GroupChangeSuccess { group: entry.id.parent(), version: entry.version };
-            events.push(Event { timestamp: wall, app: Some(entry.id.clone()), audience: Audience::Owners(vec![entry.owner.clone()]), fact });
+            events.push(Event {
+                timestamp: wall,
+                app: Some(entry.id.clone()),
+                audience: Audience::Owners(vec![entry.owner.clone()]),
+                fact,
+            });
         }
         Change::Delete(RecordKey::App(id)) => tell(id, Fact::GroupChangeSuccess { group: id.parent(), version: wall }),
         _ => {}

@@ -32,7 +32,8 @@ pub(super) fn check(tables: &Tables, owner: &Owner, before: Usage, after: Usage)
         .filter_map(|(path, what, limit, used, wanted, show)| {
             let limit = limit.filter(|limit| wanted > *limit && wanted > used)?;
             let (limit, used, wanted) = (show(limit), show(used), show(wanted));
-            let text = format!("the quota of user '{owner}' is {limit} {what} in all: {used} are in use, and with this it would be {wanted}");
+            let text =
+                format!("the quota of user '{owner}' is {limit} {what} in all: {used} are in use, and with this it would be {wanted}");
             Some(Violation::new(path, text))
         })
         .collect();

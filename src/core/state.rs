@@ -196,12 +196,19 @@ impl Tables {
     }
 
     fn count(&mut self, app: &PathId, before: Option<&Instance>, after: Option<&Instance>) {
-        let mut slot = self.tallies.remove(app).unwrap_or_default();
-        let tally = Arc::make_mut(&mut slot);
+        let Some(slot) = self.tallies.get_mut(app) else {
+            if let Some(instance) = after {
+                let mut tally = Tally::default();
+                tally.add(instance);
+                self.tallies.insert(app.clone(), tally.into());
+            }
+            return;
+        };
+        let tally = Arc::make_mut(slot);
         before.into_iter().for_each(|instance| tally.remove(instance));
         after.into_iter().for_each(|instance| tally.add(instance));
-        if !tally.by_version.is_empty() {
-            self.tallies.insert(app.clone(), slot);
+        if tally.by_version.is_empty() {
+            self.tallies.remove(app);
         }
     }
 
@@ -353,4 +360,8 @@ pub struct View {
     pub brick_usage: OrdMap<BrickName, Arc<BrickUsage>>,
     /// Whom we are connected to; `None`: nobody.
     pub connected_to: Option<Arc<str>>,
+    /// Since when; `None`: not connected.
+    pub connected_since: Option<Timestamp>,
+    /// When each node last offered something or told of a task, since this process began.
+    pub heard_of: OrdMap<AgentId, Timestamp>,
 }

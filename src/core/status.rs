@@ -46,6 +46,7 @@ fn connected(turn: &mut Turn<'_, '_>, framework_id: String, master: String) {
         turn.put(Record::Meta(meta.into()));
     }
     turn.state.connected_to = Some(master.into());
+    turn.state.connected_since = Some(turn.wall());
     turn.state.offers.clear();
     let now = turn.now();
     turn.state.kills.send_all_again(now);
@@ -56,6 +57,7 @@ fn connected(turn: &mut Turn<'_, '_>, framework_id: String, master: String) {
 }
 
 fn disconnected(turn: &mut Turn<'_, '_>, reason: &str) {
+    turn.state.connected_since = None;
     if turn.state.connected_to.take().is_some() {
         turn.event(None, Fact::SchedulerDisconnected { reason: reason.to_owned() });
     }
@@ -67,6 +69,7 @@ fn offered(turn: &mut Turn<'_, '_>, offer: Offer) {
         turn.call(ClusterCall::Decline { offers: vec![offer.id], refuse_ms: 5_000 });
         return;
     }
+    heard_of(turn, &offer.agent);
     let known = turn.state.tables.agents.get(&offer.agent);
     let agent = Agent {
         id: offer.agent.clone(),
@@ -83,7 +86,19 @@ fn offered(turn: &mut Turn<'_, '_>, offer: Offer) {
     turn.state.offers.insert(offer.id.clone(), Arc::new(offer));
 }
 
+fn heard_of(turn: &mut Turn<'_, '_>, agent: &AgentId) {
+    let now = turn.wall();
+    // The same moment again costs nothing: many offers and statuses come in one batch.
+    if turn.state.heard_of.get(agent) != Some(&now) {
+        turn.state.heard_of.insert(agent.clone(), now);
+    }
+}
+
 fn task_status(turn: &mut Turn<'_, '_>, status: TaskStatus) {
+    // What the cluster says instead of a node (unreachable, gone) is no sign of life.
+    if let (Some(agent), Some(_)) = (&status.agent, status.uuid) {
+        heard_of(turn, agent);
+    }
     if let (Some(uuid), Some(agent)) = (status.uuid, status.agent.clone()) {
         turn.call(ClusterCall::Acknowledge { task: status.task.clone(), agent, uuid });
     }

@@ -8,12 +8,14 @@ use super::{Ctx, Frame, Input, Settings, State, state::Tables, step::step};
 use crate::model::{
     app::input::AppInput,
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskState, TaskStatus},
+    event::Audience,
     id::{AgentId, OfferId, Owner, PathId, TaskId},
     instance::Condition,
     record::{Change, Record},
     request::{KillSelector, Origin, Reply, Request, RequestError},
     resources::{PortRange, Resources, Scalar},
     time::{Instant, Timestamp},
+    user::{Grants, Quota, UserChange},
 };
 
 /// The core with a cluster of nodes that do as they are told.
@@ -61,6 +63,26 @@ impl World {
     fn request(&mut self, request: Request) -> Result<Reply, RequestError> {
         let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: "127.0.0.1".into(), uri: "/".into() };
         self.step(Input::Api(1, origin, Box::new(request))).replies.pop().unwrap().1
+    }
+
+    /// As an ordinary user.
+    fn request_by(&mut self, user: &str, request: Request) -> Result<Reply, RequestError> {
+        let origin = Origin { user: Owner::new(user), admin: false, client_ip: "127.0.0.1".into(), uri: "/".into() };
+        self.step(Input::Api(1, origin, Box::new(request))).replies.pop().unwrap().1
+    }
+
+    fn create_by(&mut self, user: &str, app: Value) -> Result<Reply, RequestError> {
+        self.request_by(user, Request::CreateApp { input: AppInput::read(&app).unwrap(), force: true })
+    }
+
+    fn update_by(&mut self, user: &str, id: &str, app: Value) -> Result<Reply, RequestError> {
+        let updates = vec![(path(id), AppInput::read(&app).unwrap())];
+        self.request_by(user, Request::UpdateApps { updates, partial: true, create: true, force: true })
+    }
+
+    fn quota(&mut self, user: &str, quota: Quota) {
+        let change = UserChange { quota: Some(quota), ..UserChange::default() };
+        self.request(Request::PutUser { name: Owner::new(user), change }).unwrap();
     }
 
     fn create(&mut self, app: Value) -> Result<Reply, RequestError> {
@@ -339,7 +361,7 @@ fn a_port_stays_with_its_app_for_good() {
     let mut world = World::new();
     world.create(database()).unwrap();
     let launch = world.offer("a", 9, 1000).remove(0);
-    assert!(launch.environment.contains(&("DBPORT".into(), "1024".into())), "{:?}", launch.environment);
+    assert!(launch.environment().contains(&("DBPORT".into(), "1024".into())), "{:?}", launch.environment());
     world.create(json!({"id": "/other", "cmd": "sleep 9", "env": {"P": "@PORT"}, "portDefinitions": []})).unwrap();
     assert_eq!(world.tables().ports.keys().copied().collect::<Vec<_>>(), [1024, 1025]);
     world.request(Request::DeleteApp { app: path("/db"), force: true }).unwrap();
@@ -441,7 +463,10 @@ fn an_app_with_a_brick_is_replaced_one_after_the_other() {
     let second = world.offer("a", 9, 1000).remove(0);
     world.status(&second.task, TaskState::Running);
     assert!(world.tables().deployments.is_empty());
-    assert_eq!(first.environment.iter().find(|(name, _)| name == "DBPORT"), second.environment.iter().find(|(name, _)| name == "DBPORT"));
+    assert_eq!(
+        first.environment().iter().find(|(name, _)| name == "DBPORT"),
+        second.environment().iter().find(|(name, _)| name == "DBPORT")
+    );
 }
 
 #[test]
@@ -500,6 +525,134 @@ fn every_change_is_in_the_frame() {
     assert!(frame.changes.iter().all(|change| matches!(change, Change::Put(_))));
 }
 
+// === Who may what ===
+
+/// What is wrong with a request, each limit a line.
+fn refused(outcome: Result<Reply, RequestError>) -> String {
+    match outcome {
+        Ok(_) => "accepted".into(),
+        Err(RequestError::Invalid(found)) => found.iter().map(|one| format!("{}: {}", one.path, one.text)).collect::<Vec<_>>().join("\n"),
+        Err(other) => other.to_string(),
+    }
+}
+
+#[test]
+fn a_quota_bounds_the_sum_of_what_a_user_has() {
+    let mut world = World::new();
+    let limits = Quota { cpus: Some(Scalar::whole(2)), mem: Some(Scalar::whole(100)), instances: Some(3), ..Quota::default() };
+    world.quota("ann", limits);
+    let app = |id: &str, instances: u32| json!({"id": id, "cmd": "x", "cpus": 0.5, "mem": 20, "instances": instances});
+    assert_eq!(refused(world.create_by("ann", app("/one", 2))), "accepted");
+    insta::assert_snapshot!(refused(world.create_by("ann", json!({"id": "/two", "cmd": "x", "cpus": 1.5, "mem": 80, "instances": 2}))), @r"
+    /cpus: the quota of user 'ann' is 2 CPUs in all: 1 are in use, and with this it would be 4
+    /mem: the quota of user 'ann' is 100 MiB of memory in all: 40 are in use, and with this it would be 200
+    /instances: the quota of user 'ann' is 3 instances in all: 2 are in use, and with this it would be 4
+    ");
+    assert_eq!(refused(world.create_by("ann", app("/two", 1))), "accepted");
+    assert!(refused(world.update_by("ann", "/two", json!({"instances": 2}))).starts_with("/instances: "));
+    // Room is made by going down, and by destroying; another user has a quota of one's own, and an administrator is not bound.
+    assert_eq!(refused(world.update_by("ann", "/one", json!({"instances": 1}))), "accepted");
+    assert_eq!(refused(world.update_by("ann", "/two", json!({"instances": 2}))), "accepted");
+    assert_eq!(refused(world.create_by("bob", app("/bob", 50))), "accepted");
+    assert_eq!(refused(world.update("/two", json!({"instances": 20}), true)), "accepted");
+    // Above the limit one can still go down, and change what takes nothing.
+    assert_eq!(refused(world.update_by("ann", "/two", json!({"instances": 10}))), "accepted");
+    assert_eq!(refused(world.update_by("ann", "/two", json!({"labels": {"a": "b"}}))), "accepted");
+    assert!(refused(world.update_by("ann", "/two", json!({"instances": 11}))).starts_with("/cpus: "));
+    assert_eq!(refused(world.request_by("ann", Request::DeleteApp { app: path("/two"), force: true })), "accepted");
+    assert_eq!(refused(world.create_by("ann", app("/three", 2))), "accepted");
+}
+
+#[test]
+fn kept_ports_and_bricks_count_until_they_are_released() {
+    let mut world = World::new();
+    world.quota("ann", Quota { ports: Some(1), brick: Some(100), ..Quota::default() });
+    let app = |id: &str, size: u64| {
+        json!({"id": id, "cmd": "x", "env": {"P": "@PORT"},
+            "container": {"type": "MESOS", "volumes": [{"containerPath": "/d", "mode": "RW", "brick": {"size": size}}]}})
+    };
+    assert_eq!(refused(world.create_by("ann", app("/one", 60))), "accepted");
+    insta::assert_snapshot!(refused(world.create_by("ann", app("/two", 60))), @r"
+    /container/volumes: the quota of user 'ann' is 100 MiB of bricks in all: 60 are in use, and with this it would be 120
+    /: the quota of user 'ann' is 1 claimed ports in all: 1 are in use, and with this it would be 2
+    ");
+    assert_eq!(refused(world.request_by("ann", Request::DeleteApp { app: path("/one"), force: true })), "accepted");
+    assert!(refused(world.create_by("ann", app("/two", 60))).starts_with("/container/volumes: "));
+    // What was kept is used again without counting twice, and may grow as far as the quota goes.
+    assert_eq!(refused(world.create_by("ann", app("/one", 100))), "accepted");
+    assert!(refused(world.update_by("ann", "/one", app("/one", 101))).starts_with("/container/volumes: "));
+}
+
+#[test]
+fn sums_are_the_same_after_a_restart() {
+    let mut world = World::new();
+    world.create_by("ann", json!({"id": "/one", "cmd": "x", "cpus": 0.5, "mem": 20, "instances": 3})).unwrap();
+    world.create_by("bob", json!({"id": "/two", "cmd": "x", "env": {"P": "@PORT"}})).unwrap();
+    let before = world.tables().holdings.clone();
+    assert_eq!(before.len(), 2);
+    world.restart();
+    assert_eq!(world.tables().holdings, before);
+}
+
+#[test]
+fn instances_of_a_destroyed_app_are_still_their_owners() {
+    let mut world = World::new();
+    world.create_by("ann", json!({"id": "/db", "cmd": "x", "env": {"PASSWORD": "s3cret"}})).unwrap();
+    let task = world.offer("a", 4, 4096)[0].task.clone();
+    world.status(&task, TaskState::Running);
+    world.request_by("ann", Request::DeleteApp { app: path("/db"), force: true }).unwrap();
+    let owner = Owner::new("ann");
+    assert_eq!(world.tables().owner_of(&path("/db")), Some(&owner));
+    world.restart();
+    assert_eq!(world.tables().owner_of(&path("/db")), Some(&owner));
+    assert_eq!(refused(world.create_by("bob", json!({"id": "/db", "cmd": "x"}))), "An app with id [/db] already exists.");
+    let events = world.status(&task, TaskState::Killed).events;
+    assert!(events.len() >= 4, "{events:?}");
+    for event in events {
+        assert_eq!(event.audience, Audience::Owners(vec![owner.clone()]), "{}", event.kind());
+    }
+    assert_eq!(world.tables().owner_of(&path("/db")), None);
+    assert_eq!(refused(world.create_by("bob", json!({"id": "/db", "cmd": "x"}))), "accepted");
+}
+
+#[test]
+fn the_owners_account_is_asked_unless_an_administrator_wrote_the_volumes() {
+    let mut world = World::new();
+    let app = |path: &str| json!({"id": "/a", "cmd": "x", "container": {"type": "MESOS", "volumes": [{"hostPath": path, "containerPath": "/x", "mode": "RO"}]}});
+    // Whose account the next launches ask for; what is replaced ends.
+    let asked = |world: &mut World| {
+        let mut accounts = Vec::new();
+        for _ in 0..10 {
+            for launch in world.offer("a", 16, 16_384) {
+                accounts.push(launch.account.clone().map(|account| account.to_string()));
+                world.status(&launch.task, TaskState::Running);
+            }
+            world.kills().iter().for_each(|task| _ = world.status(task, TaskState::Killed));
+        }
+        accounts.dedup();
+        assert_eq!(accounts.len(), 1, "{accounts:?}");
+        accounts.remove(0)
+    };
+    world.create_by("ann", app("/srv/a")).unwrap();
+    assert_eq!(asked(&mut world), Some("ann".into()));
+    // Who restarts or resizes a user's app does not answer for what the user wrote in it.
+    for change in [json!({"instances": 2}), json!({"labels": {"a": "b"}, "instances": 3})] {
+        world.update("/a", change, true).unwrap();
+        assert_eq!(asked(&mut world), Some("ann".into()));
+    }
+    world.update("/a", app("/srv/b"), true).unwrap();
+    assert_eq!(asked(&mut world), None);
+    // Nor does an old version of the user's become an administrator's by being taken up again.
+    let first = world.tables().versions_of(&path("/a")).next().unwrap().version;
+    world.update("/a", json!({"version": first.to_string()}), true).unwrap();
+    assert_eq!(asked(&mut world), Some("ann".into()));
+    let change = UserChange { grants: Some(Grants { host_volumes: true, ..Grants::default() }), ..UserChange::default() };
+    world.request(Request::PutUser { name: Owner::new("ann"), change }).unwrap();
+    world.update("/a", app("/srv/c"), true).unwrap();
+    world.update_by("ann", "/a", app("/srv/d")).unwrap();
+    assert_eq!(asked(&mut world), None);
+}
+
 #[test]
 fn a_number_that_an_administrator_requires_is_claimed() {
     let mut world = World::new();
@@ -512,7 +665,7 @@ fn a_number_that_an_administrator_requires_is_claimed() {
     // It is in no offer, and is given all the same.
     let launch = world.offer("a", 9, 1000).remove(0);
     assert_eq!((launch.ports.as_slice(), launch.resources.ports.len()), ([5000].as_slice(), 0));
-    assert!(launch.environment.contains(&("PORT0".into(), "5000".into())), "{:?}", launch.environment);
+    assert!(launch.environment().contains(&("PORT0".into(), "5000".into())), "{:?}", launch.environment());
     // The same again changes nothing; nobody else gets it; another number does not replace it.
     world.status(&launch.task, TaskState::Running);
     world.update("/registry", app("/registry", 5000), false).unwrap();

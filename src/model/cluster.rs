@@ -11,6 +11,7 @@ use super::{
     agent::Attribute,
     app::App,
     brick::BrickMount,
+    environment::{Place, environment},
     id::{AgentId, BrickName, OfferId, Owner, TaskId},
     resources::Resources,
     time::Timestamp,
@@ -148,6 +149,8 @@ pub struct Launch {
     pub task: TaskId,
     /// The node; the offer's.
     pub agent: AgentId,
+    /// The node's host name.
+    pub host: Arc<str>,
     /// The definition, for image, command, volumes, networks and limits.
     pub app: Arc<App>,
     /// Whose app it is.
@@ -160,10 +163,21 @@ pub struct Launch {
     pub ports: Vec<u16>,
     /// The container's port for each mapping, in order (a declared 0 is filled in).
     pub container_ports: Vec<u16>,
-    /// Everything the container's environment gets, with `@PORT` replaced; names are unique.
-    pub environment: Vec<(String, String)>,
+    /// Added in front of the names of HOST and PORT variables.
+    pub env_vars_prefix: Option<Arc<str>>,
+    /// The numbers behind `@PORT` (0), `@PORT1` (1) ... of the environment, by index.
+    pub allotted: Vec<(u16, u16)>,
     /// What to mount before the container starts.
     pub bricks: Vec<BrickMount>,
+}
+
+impl Launch {
+    /// Everything the container's environment gets, with `@PORT` replaced; names are unique. Follows from the rest, and is made where it is needed.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let place = Place { task: &self.task, host: &self.host, ports: &self.ports, container_ports: &self.container_ports };
+        let allotted = |wanted| self.allotted.iter().find(|(index, _)| *index == wanted).map(|(_, port)| *port);
+        environment(&self.app, place, self.env_vars_prefix.as_deref(), allotted)
+    }
 }
 
 /// Mesos' task states.

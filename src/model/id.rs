@@ -2,7 +2,13 @@
 //!
 //! Every id is parsed once, at the edge; behind it only valid ones exist. Grammar of paths and of instance and task ids: Marathon 1.11.
 
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use std::{
+    borrow::Borrow,
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
@@ -31,8 +37,36 @@ impl IdError {
 }
 
 /// The absolute path of an app, pod or group: `/` or `/shop/web`. Canonical: no trailing or doubled slash, no `.` or `..`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Compared by text. Copies share it, and every instance id has one of its app's: most comparisons in the tables are between copies and end at once.
+#[derive(Clone)]
 pub struct PathId(Arc<str>);
+
+impl PartialEq for PathId {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Eq for PathId {}
+
+impl Hash for PathId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Ord for PathId {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) { std::cmp::Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for PathId {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl PathId {
     /// The root group.
@@ -163,7 +197,12 @@ impl InstanceId {
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}.instance-{}", self.app.safe_form(), self.uuid)
+        for (at, segment) in self.app.segments().enumerate() {
+            out.write_str(if at > 0 { "_" } else { "" })?;
+            out.write_str(segment)?;
+        }
+        out.write_str(".instance-")?;
+        out.write_str(self.uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     io::Read,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -20,7 +20,10 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::wire::{MAX_UDP_PAYLOAD, Query};
+use super::{
+    clients::is_local,
+    wire::{MAX_UDP_PAYLOAD, Query},
+};
 
 /// Questions that are passed on at once. Each holds a socket for each resolver that it waits for.
 pub const MAX_FORWARDS: usize = 256;
@@ -129,11 +132,6 @@ impl Forwarder {
             ours.ip() == address.ip() || ours.ip().is_unspecified() && ours.is_ipv4() == address.is_ipv4() && is_local(address.ip())
         })
     }
-}
-
-/// True for an address of this machine: only those can be bound.
-fn is_local(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// The name servers of a `resolv.conf` (`resolv.conf(5)`). An address with a zone is left out.

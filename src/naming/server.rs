@@ -25,6 +25,7 @@ use tracing::warn;
 
 use self::socket::UdpSocket;
 use super::{
+    clients::Gate,
     forward::{ForwardError, Forwarder, Transport},
     wire::{MAX_TCP_MESSAGE, Query, Status, Unreadable},
     zone::{Budget, Zone},
@@ -57,6 +58,8 @@ pub struct Service {
     pub zone: Arc<ArcSwap<Zone>>,
     /// Who is asked about the others.
     pub forwarder: Forwarder,
+    /// For whom.
+    pub gate: Gate,
     /// The longest datagram that is sent.
     pub max_udp_payload: u16,
 }
@@ -73,15 +76,15 @@ pub enum Heard {
 }
 
 impl Service {
-    /// Answers a packet, or says that others must. Never waits, never panics: a fault in here is a `SERVFAIL`.
-    pub fn hear(&self, packet: &[u8], transport: Transport) -> Heard {
-        catch_unwind(AssertUnwindSafe(|| self.try_hear(packet, transport))).unwrap_or_else(|_| {
+    /// Answers a packet of `client`, or says that others must. Never waits, never panics: a fault in here is a `SERVFAIL`.
+    pub fn hear(&self, packet: &[u8], transport: Transport, client: IpAddr) -> Heard {
+        catch_unwind(AssertUnwindSafe(|| self.try_hear(packet, transport, client))).unwrap_or_else(|_| {
             let query = Query::read(packet);
             query.map_or(Heard::Nothing, |query| Heard::Reply(query.status(Status::ServerFailure)))
         })
     }
 
-    fn try_hear(&self, packet: &[u8], transport: Transport) -> Heard {
+    fn try_hear(&self, packet: &[u8], transport: Transport, client: IpAddr) -> Heard {
         let query = match Query::read(packet) {
             Ok(query) => query,
             Err(Unreadable::Ignored) => return Heard::Nothing,
@@ -102,7 +105,8 @@ impl Service {
         };
         match self.zone.load().lookup(&query.name, query.kind, budget, rand::random()) {
             Some(answer) => Heard::Reply(query.reply(&answer, limit)),
-            None => Heard::Forward,
+            None if self.gate.admits(client) => Heard::Forward,
+            None => Heard::Reply(query.status(Status::Refused)),
         }
     }
 
@@ -130,7 +134,7 @@ pub async fn serve_udp(service: Arc<Service>, socket: Arc<UdpSocket>) {
                 continue;
             }
         };
-        match service.hear(&buffer[..length], Transport::Udp) {
+        match service.hear(&buffer[..length], Transport::Udp, peer.address.ip()) {
             Heard::Nothing => {}
             // A reply that cannot be sent is a lost datagram: the client asks again.
             Heard::Reply(reply) => _ = socket.send(&reply, peer).await,
@@ -185,7 +189,7 @@ async fn converse(service: &Service, mut stream: TcpStream, place: &Place) -> io
             return Ok(());
         }
         timeout(TCP_TRANSFER, stream.read_exact(&mut packet)).await??;
-        let reply = match service.hear(&packet, Transport::Tcp) {
+        let reply = match service.hear(&packet, Transport::Tcp, place.client) {
             Heard::Nothing => return Ok(()),
             Heard::Reply(reply) => Some(reply),
             Heard::Forward => match service.forwarder.admit() {

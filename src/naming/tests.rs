@@ -289,6 +289,82 @@ async fn other_names_are_asked_of_others() {
     far.stop();
 }
 
+/// A machine beside this one, at one end of a cable: a network namespace with an address on the cable, and one of behind it.
+struct Neighbour {
+    name: String,
+}
+
+impl Neighbour {
+    const HERE: &str = "10.77.213.1";
+    const ATTACHED: &str = "10.77.213.2";
+    const ROUTED: &str = "198.51.100.7";
+
+    fn new() -> Self {
+        let neighbour = Self { name: format!("xtao-names-{}", std::process::id()) };
+        let (name, cable) = (&neighbour.name, format!("xn{}", std::process::id() % 1_000_000));
+        for command in [
+            format!("netns add {name}"),
+            format!("link add {cable} type veth peer name cable netns {name}"),
+            format!("address add {}/24 dev {cable}", Self::HERE),
+            format!("link set {cable} up"),
+            format!("-n {name} address add {}/24 dev cable", Self::ATTACHED),
+            format!("-n {name} address add {}/32 dev cable", Self::ROUTED),
+            format!("-n {name} link set cable up"),
+            format!("route add {}/32 via {}", Self::ROUTED, Self::ATTACHED),
+        ] {
+            let done = std::process::Command::new("ip").args(command.split(' ')).output().unwrap();
+            assert!(done.status.success(), "ip {command}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        neighbour
+    }
+
+    /// What kind of answer `source` gets: `NOERROR`, `REFUSED` ...
+    fn ask(&self, source: &str, server: SocketAddr, name: &str, option: &str) -> String {
+        let port = server.port().to_string();
+        let at = format!("@{}", server.ip());
+        let question = ["dig", "-b", source, "-p", &port, &at, name, "A", "+tries=1", "+time=10", option];
+        let answer = std::process::Command::new("ip").args(["netns", "exec", &self.name]).args(question).output().unwrap();
+        let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+        let status = text.split_once("status: ").and_then(|(_, rest)| rest.split_once(','));
+        status.map_or_else(|| text.clone(), |(status, _)| status.to_owned())
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        // Its end of the cable goes with it, and so does ours, with its address and its route.
+        _ = std::process::Command::new("ip").args(["netns", "delete", &self.name]).status();
+    }
+}
+
+#[tokio::test]
+async fn strangers_learn_our_names_and_no_others() {
+    let far = Served::new(many(3), |settings| settings.domain = "example".into()).await;
+    let there = far.address();
+    let neighbour = Neighbour::new();
+    let served = Served::new(many(1), |settings| {
+        settings.listen = vec![SocketAddr::new(Neighbour::HERE.parse().unwrap(), 0)];
+        settings.resolvers = Some(vec![there]);
+    })
+    .await;
+    let server = served.address();
+    blocking(move || {
+        let check = |source: &str, name: &str, expected: &str| {
+            for option in ["+notcp", "+tcp"] {
+                assert_eq!(neighbour.ask(source, server, name, option), expected, "{source} {name} {option}");
+            }
+        };
+        check(Neighbour::ATTACHED, "many.marathon.mesos.", "NOERROR");
+        check(Neighbour::ATTACHED, "many.marathon.example.", "NOERROR");
+        check(Neighbour::ROUTED, "many.marathon.mesos.", "NOERROR");
+        check(Neighbour::ROUTED, "none.marathon.mesos.", "NXDOMAIN");
+        check(Neighbour::ROUTED, "many.marathon.example.", "REFUSED");
+    })
+    .await;
+    served.stop();
+    far.stop();
+}
+
 #[tokio::test]
 async fn the_next_resolver_is_asked_when_one_is_silent_or_dead() {
     let far = Served::new(many(3), |settings| settings.domain = "example".into()).await;

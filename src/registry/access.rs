@@ -126,8 +126,21 @@ mod tests {
         }
         check(&user, "registry:catalog:*", "");
         check(&admin, "registry:catalog:*", "registry:catalog:*");
-        check(&user, "repository:zmfsea/x:pull repository:other/y:pull repository:anna:pull,push", "repository:zmfsea/x:pull repository:anna:pull");
-        for odd in ["", "repository", "repository:zmfsea/x", "repository(plugin):zmfsea/x:pull", "repository:zmfsea/x:*", "repository:zmfsea/../other/x:pull", "repository:zmfsea/X:pull", "other:zmfsea/x:pull"] {
+        check(
+            &user,
+            "repository:zmfsea/x:pull repository:other/y:pull repository:anna:pull,push",
+            "repository:zmfsea/x:pull repository:anna:pull",
+        );
+        for odd in [
+            "",
+            "repository",
+            "repository:zmfsea/x",
+            "repository(plugin):zmfsea/x:pull",
+            "repository:zmfsea/x:*",
+            "repository:zmfsea/../other/x:pull",
+            "repository:zmfsea/X:pull",
+            "other:zmfsea/x:pull",
+        ] {
             check(&user, odd, "");
         }
     }

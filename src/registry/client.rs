@@ -376,7 +376,8 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 /// The registry's messages, or the status' own words.
 fn words(text: &[u8], status: StatusCode) -> String {
     let answer: Value = serde_json::from_slice(text).unwrap_or_default();
-    let messages: Vec<&str> = answer["errors"].as_array().into_iter().flatten().filter_map(|error| error["message"].as_str()).take(4).collect();
+    let messages: Vec<&str> =
+        answer["errors"].as_array().into_iter().flatten().filter_map(|error| error["message"].as_str()).take(4).collect();
     let plain = String::from_utf8_lossy(&text[..text.len().min(300)]).into_owned();
     let words = match (messages.is_empty(), plain.trim()) {
         (false, _) => messages.join("; "),

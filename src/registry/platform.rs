@@ -329,7 +329,8 @@ impl Platform {
         let size = layers.iter().chain([&parsed["config"]]).filter_map(|blob| blob["size"].as_u64()).fold(0, u64::saturating_add);
         let config = match parsed["config"]["digest"].as_str() {
             Some(digest) => {
-                let bytes = registry.small_blob(&token, repository, digest, usize::try_from(MAX_CONFIG_BYTES).unwrap_or(usize::MAX)).await?;
+                let bytes =
+                    registry.small_blob(&token, repository, digest, usize::try_from(MAX_CONFIG_BYTES).unwrap_or(usize::MAX)).await?;
                 serde_json::from_slice(&bytes).unwrap_or_default()
             }
             None => Value::Null,

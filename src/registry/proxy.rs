@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use reqwest::header::{
-    ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
-    LINK, RANGE, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    IF_NONE_MATCH, LINK, RANGE, WWW_AUTHENTICATE,
 };
 use ring::digest::{SHA256, digest};
 use serde_json::json;
@@ -118,7 +118,11 @@ impl Proxy {
 
     fn token(&self, query: &str, headers: &HeaderMap) -> Response {
         let Some(who) = self.who(headers) else {
-            return refusal(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "nobody logs in here; images of users are pulled by the platform, or with imgcli pull");
+            return refusal(
+                StatusCode::UNAUTHORIZED,
+                "UNAUTHORIZED",
+                "nobody logs in here; images of users are pulled by the platform, or with imgcli pull",
+            );
         };
         let wanted: Vec<String> = query.split('&').filter_map(|pair| pair.strip_prefix("scope=")).map(decoded).collect();
         let token = self.platform.authority().token(&who, &scopes(&wanted));
@@ -235,8 +239,19 @@ mod tests {
         check("/v2/a/manifests/manifests/1", Asked::Of { repository: "a/manifests" });
         check("/v2/anna/tags/list", Asked::Of { repository: "anna" });
         for nothing in [
-            "/", "/v1/x", "/v2/_catalog", "/v2/zmfsea/x", "/v2/manifests/latest", "/v2/zmfsea/x/blobs/uploads/", "/v2/../debug/manifests/x",
-            "/v2/a%2Fb/manifests/x", "/v2/a/manifests/..", "/v2/a/manifests/x/y", "/v2//manifests/x", "/token/", "/debug/vars",
+            "/",
+            "/v1/x",
+            "/v2/_catalog",
+            "/v2/zmfsea/x",
+            "/v2/manifests/latest",
+            "/v2/zmfsea/x/blobs/uploads/",
+            "/v2/../debug/manifests/x",
+            "/v2/a%2Fb/manifests/x",
+            "/v2/a/manifests/..",
+            "/v2/a/manifests/x/y",
+            "/v2//manifests/x",
+            "/token/",
+            "/debug/vars",
         ] {
             check(nothing, Asked::Nothing);
         }

@@ -52,7 +52,8 @@ pub async fn pull(
         Ok::<_, RegistryError>((digest.to_owned(), size))
     };
     let (config, _) = descriptor(&parsed["config"])?;
-    let layers = parsed["layers"].as_array().filter(|layers| layers.len() <= MAX_LAYERS).ok_or_else(|| nonsense("a manifest has no layers"))?;
+    let layers =
+        parsed["layers"].as_array().filter(|layers| layers.len() <= MAX_LAYERS).ok_or_else(|| nonsense("a manifest has no layers"))?;
     let layers = layers.iter().map(descriptor).collect::<Result<Vec<_>, _>>()?;
 
     let limit = usize::try_from(MAX_CONFIG_BYTES).unwrap_or(usize::MAX);

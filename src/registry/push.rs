@@ -132,7 +132,8 @@ impl Push<'_> {
     pub async fn run(&self, image: &Image, repository: &str, tags: &[String]) -> Result<String, PushError> {
         let mut seen = BTreeSet::new();
         let layers = image.layers.iter().filter(|layer| seen.insert(&layer.diff_id));
-        let sent = stream::iter(layers).map(|layer| async move { Ok::<_, PushError>((&layer.diff_id, self.layer(layer, repository).await?)) });
+        let sent =
+            stream::iter(layers).map(|layer| async move { Ok::<_, PushError>((&layer.diff_id, self.layer(layer, repository).await?)) });
         let blobs: BTreeMap<&String, Blob> = sent.buffer_unordered(AT_ONCE).try_collect().await?;
         let config = sha256(&image.config);
         self.small(repository, &config, &image.config).await?;
@@ -267,7 +268,12 @@ fn pack(archive: &Archive, layer: &Layer, watch: &dyn Watch, sender: mpsc::Sende
     outcome
 }
 
-fn try_pack(archive: &Archive, layer: &Layer, watch: &dyn Watch, sender: mpsc::Sender<Result<Bytes, io::Error>>) -> Result<Packed, PushError> {
+fn try_pack(
+    archive: &Archive,
+    layer: &Layer,
+    watch: &dyn Watch,
+    sender: mpsc::Sender<Result<Bytes, io::Error>>,
+) -> Result<Packed, PushError> {
     let mut reader = archive.layer(layer)?;
     let mut out = Pieces { sender, waiting: Vec::with_capacity(PIECE), sum: Context::new(&SHA256), size: 0 };
     let mut buffer = vec![0; PIECE];

@@ -48,7 +48,9 @@ pub enum AuthorityError {
         source: io::Error,
     },
     /// The file is there, and is not what it should be.
-    #[error("the registry's signing key: {path} is damaged ({reason}); remove it, and install the registry again with `xtao registry install`")]
+    #[error(
+        "the registry's signing key: {path} is damaged ({reason}); remove it, and install the registry again with `xtao registry install`"
+    )]
     Damaged {
         /// The file.
         path: String,
@@ -105,13 +107,10 @@ impl Authority {
         }
         let (key_path, certificate_path) = (directory.join(KEY), directory.join(CERTIFICATE));
         let damaged = |path: &Path, reason: String| AuthorityError::Damaged { path: path.display().to_string(), reason };
-        let key = kept(&key_path, || {
-            certificate::new_key().map_err(|_| io::Error::other("the operating system gives no random numbers"))
-        });
+        let key = kept(&key_path, || certificate::new_key().map_err(|_| io::Error::other("the operating system gives no random numbers")));
         let key = key.map_err(failed(&key_path))?;
         let pair = certificate::token_key(&key).map_err(|error| damaged(&key_path, error.to_string()))?;
-        let certificate =
-            kept(&certificate_path, || certificate::self_signed(&key).map(String::into_bytes).map_err(io::Error::other));
+        let certificate = kept(&certificate_path, || certificate::self_signed(&key).map(String::into_bytes).map_err(io::Error::other));
         let certificate = String::from_utf8(certificate.map_err(failed(&certificate_path))?);
         let certificate = certificate.map_err(|error| damaged(&certificate_path, error.to_string()))?;
         Ok(Self { key_id: certificate::key_id(&pair), pair, certificate, random: SystemRandom::new() })

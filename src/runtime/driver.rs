@@ -13,9 +13,11 @@ use super::{
     handle::{Handle, Published, Submission},
 };
 use crate::{
-    core::{Ctx, Frame, Input, RequestId, Settings, State},
+    core::{Ctx, Input, RequestId, Settings, State},
     model::{
         cluster::{ClusterCall, ClusterEvent},
+        event::Event,
+        record::Change,
         request::{Reply, RequestError},
     },
     store::{Epoch, Store, StoreError},
@@ -130,18 +132,18 @@ impl Driver {
         if !frame.changes.is_empty() {
             self.store.commit(self.epoch, &frame.changes).await.inspect_err(|error| error!(%error, "Commit failed; the process ends."))?;
         }
-        self.publish(&frame);
+        self.publish(frame.events, &frame.changes);
         self.send(frame.calls);
         self.answer(frame.replies);
         Ok(())
     }
 
-    fn publish(&mut self, frame: &Frame) {
+    fn publish(&mut self, events: Vec<Event>, changes: &[Change]) {
         self.revision += 1;
         let published = Published {
             revision: self.revision,
-            events: frame.events.iter().cloned().map(Into::into).collect(),
-            changed: frame.changes.iter().map(crate::model::record::Change::key).collect(),
+            events: events.into_iter().map(Into::into).collect(),
+            changed: changes.iter().map(Change::key).collect(),
         };
         self.handle.publish(self.state.view(), published);
     }

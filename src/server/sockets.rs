@@ -51,12 +51,14 @@ impl Drop for Bound {
 /// # Errors
 /// Something else is in its place, the path is too long for a socket, or the operating system refuses.
 pub fn bind(work_dir: &Path, door: Door) -> io::Result<(UnixListener, Bound)> {
-    let (name, mode) = match door {
-        Door::Administrators => (ADMIN_SOCKET, 0o660),
-        Door::Users => (USERS_SOCKET, 0o666),
-    };
-    let group = if door == Door::Administrators { accounts::group(GROUP) } else { None };
-    listen(&work_dir.join(name), mode, group)
+    match door {
+        Door::Administrators => {
+            let group = accounts::group(GROUP);
+            // Without the group nobody but the owner: the server's own group was never asked.
+            listen(&work_dir.join(ADMIN_SOCKET), if group.is_some() { 0o660 } else { 0o600 }, group)
+        }
+        Door::Users => listen(&work_dir.join(USERS_SOCKET), 0o666, None),
+    }
 }
 
 fn listen(path: &Path, mode: u32, group: Option<u32>) -> io::Result<(UnixListener, Bound)> {
@@ -67,10 +69,7 @@ fn listen(path: &Path, mode: u32, group: Option<u32>) -> io::Result<(UnixListene
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&address)?;
     if let Some(group) = group {
-        // Only root can give it to a group that it is not in; without it the socket is for the owner alone, which is safe.
-        if let Err(error) = std::os::unix::fs::chown(path, None, Some(group)) {
-            tracing::warn!(socket = %path.display(), %error, "The group {GROUP} cannot be given the socket.");
-        }
+        std::os::unix::fs::chown(path, None, Some(group))?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     let found = fs::symlink_metadata(path)?;
@@ -105,7 +104,8 @@ mod tests {
         let (admin, users) = (directory.path().join(ADMIN_SOCKET), directory.path().join(USERS_SOCKET));
         let first = bind(directory.path(), Door::Administrators).unwrap();
         let second = bind(directory.path(), Door::Users).unwrap();
-        assert_eq!((mode(&admin), mode(&users)), (0o660, 0o666));
+        let for_group = if accounts::group(GROUP).is_some() { 0o660 } else { 0o600 };
+        assert_eq!((mode(&admin), mode(&users)), (for_group, 0o666));
         UnixStream::connect(&users).unwrap();
         drop((first, second));
         assert!(!admin.exists() && !users.exists());

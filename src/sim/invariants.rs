@@ -478,7 +478,7 @@ impl World<'_> {
                 return Err(("foreign-claim", format!("port {port} is claimed by {}", claim.app)));
             }
         }
-        if let Some((name, value)) = launch.environment.iter().find(|(_, value)| value.contains("@PORT")) {
+        if let Some((name, value)) = launch.environment().iter().find(|(_, value)| value.contains("@PORT")) {
             return Err(("wrong-ports", format!("{name} is still {value}")));
         }
         let wanted: Vec<PortNumber> = match launch.app.network {
@@ -673,7 +673,8 @@ fn most_of(app: &App) -> u32 {
 
 /// The ports that a task binds on its node: its host ports, and what the workload's apps read from their environment.
 pub(super) fn bound_ports(launch: &Launch) -> BTreeSet<u16> {
-    let named = |name: &str| launch.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let environment = launch.environment();
+    let named = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let from_url = |url: &str| url.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
     let from_env = [named("DBPORT").and_then(|port| port.parse().ok()), named("URL").and_then(from_url)];
     launch.ports.iter().copied().chain(from_env.into_iter().flatten()).collect()

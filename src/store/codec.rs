@@ -167,23 +167,22 @@ pub fn describe_bytes(key: &[u8]) -> String {
     )
 }
 
-/// The envelope of `record`, to be stored under [`key_bytes`] of its key.
+/// The envelope of `record`, to be stored under `key`: [`key_bytes`] of its key.
 ///
 /// # Errors
 /// A record longer than [`MAX_RECORD_BYTES`], or one with a number that JSON cannot carry.
-pub fn encode(record: &Record) -> Result<Vec<u8>, StoreError> {
-    let key = key_bytes(&record.key());
+pub fn encode(key: &[u8], record: &Record) -> Result<Vec<u8>, StoreError> {
     match record {
-        Record::Meta(value) => seal(Kind::Meta, &key, &**value),
-        Record::App(value) => seal(Kind::App, &key, &**value),
-        Record::Definition(value) => seal(Kind::Definition, &key, &**value),
-        Record::Instance(value) => seal(Kind::Instance, &key, &**value),
-        Record::Deployment(value) => seal(Kind::Deployment, &key, &**value),
-        Record::Port(value) => seal(Kind::Port, &key, &**value),
-        Record::Brick(value) => seal(Kind::Brick, &key, &**value),
-        Record::Agent(value) => seal(Kind::Agent, &key, &**value),
-        Record::Failure(value) => seal(Kind::Failure, &key, &**value),
-        Record::User(value) => seal(Kind::User, &key, &**value),
+        Record::Meta(value) => seal(Kind::Meta, key, &**value),
+        Record::App(value) => seal(Kind::App, key, &**value),
+        Record::Definition(value) => seal(Kind::Definition, key, &**value),
+        Record::Instance(value) => seal(Kind::Instance, key, &**value),
+        Record::Deployment(value) => seal(Kind::Deployment, key, &**value),
+        Record::Port(value) => seal(Kind::Port, key, &**value),
+        Record::Brick(value) => seal(Kind::Brick, key, &**value),
+        Record::Agent(value) => seal(Kind::Agent, key, &**value),
+        Record::Failure(value) => seal(Kind::Failure, key, &**value),
+        Record::User(value) => seal(Kind::User, key, &**value),
     }
 }
 

@@ -12,6 +12,7 @@ mod journal;
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::{BuildHasherDefault, Hasher},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -51,8 +52,8 @@ const WRITE_BUFFER_BYTES: u64 = 4 << 20;
 /// Everything is read once, at the start; a cache would only cost memory.
 const CACHE_BYTES: u64 = 64 << 10;
 
-/// One thread writes tables while the other merges them.
-const WORKERS: usize = 2;
+/// One thread writes tables and merges them in turn: of two, fjall keeps the first spinning while the second merges.
+const WORKERS: usize = 1;
 
 /// Threads that decode while everything is read.
 const DECODERS: usize = 2;
@@ -157,7 +158,7 @@ struct Owner {
     failure: Option<String>,
     head: Head,
     /// Hash of the key and checksum of the envelope of every record.
-    sums: HashMap<u64, u64>,
+    sums: HashMap<u64, u64, Hashed>,
     /// What was read when the store was opened, until it is asked for.
     loaded: Option<Vec<Record>>,
 }
@@ -181,7 +182,7 @@ impl Owner {
             work_dir: work_dir.to_owned(),
             failure: None,
             head: Head::default(),
-            sums: HashMap::new(),
+            sums: HashMap::default(),
             loaded: None,
         };
         owner.loaded = Some(owner.read_all(mark.map_or(0, |mark| mark.commits))?);
@@ -239,8 +240,7 @@ impl Owner {
         self.wait_for_room()?;
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         let mut sums = Vec::with_capacity(changes.len());
-        for (key, value) in last_of_each(changes)? {
-            let name = xxh3_64(&key);
+        for Entry { name, key, value } in last_of_each(changes)? {
             let (before, after) = (self.sums.get(&name).copied(), value.as_deref().map(codec::checksum_of));
             head.records = head.records + u64::from(after.is_some()) - u64::from(before.is_some());
             head.sum = head.sum.wrapping_add(after.unwrap_or(0)).wrapping_sub(before.unwrap_or(0));
@@ -364,21 +364,52 @@ fn decode_all(arriving: &Mutex<Receiver<Vec<fjall::KvPair>>>) -> Result<Scan, St
     }
 }
 
+/// One record of a batch in its stored form.
+struct Entry {
+    /// Hash of the key.
+    name: u64,
+    key: Vec<u8>,
+    /// `None`: deleted.
+    value: Option<Vec<u8>>,
+}
+
 /// The stored form of a batch: of several changes of one record the last one counts.
-fn last_of_each(changes: &[Change]) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, StoreError> {
-    let mut seen = HashSet::with_capacity(changes.len());
+fn last_of_each(changes: &[Change]) -> Result<Vec<Entry>, StoreError> {
+    let mut seen = HashSet::with_capacity_and_hasher(changes.len(), Hashed::default());
     let mut entries = Vec::with_capacity(changes.len());
     for change in changes.iter().rev() {
         let key = codec::key_bytes(&change.key());
-        if seen.insert(key.clone()) {
+        let name = xxh3_64(&key);
+        if seen.insert(name) {
             let value = match change {
-                Change::Put(record) => Some(codec::encode(record)?),
+                Change::Put(record) => Some(codec::encode(&key, record)?),
                 Change::Delete(_) => None,
             };
-            entries.push((key, value));
+            entries.push(Entry { name, key, value });
         }
     }
     Ok(entries)
+}
+
+/// For maps whose keys are hashes already.
+type Hashed = BuildHasherDefault<AsItIs>;
+
+/// Takes a `u64` as its own hash.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64(bytes);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// An empty store, complete before it has its name.

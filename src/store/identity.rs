@@ -76,6 +76,25 @@ impl WorkDir {
         Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
 
+    /// As [`WorkDir::open`], but only a directory that a server has used, whatever its engine; nothing is made.
+    ///
+    /// # Errors
+    /// As [`WorkDir::open`], and [`StoreError::Refused`] where no server has been.
+    pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        let identity = path.join(IDENTITY_FILE);
+        let Some(content) = files::read(&identity)? else {
+            let text = format!(
+                "no server has used {} yet; name the server's directory with --work_dir, or start 'xtao serve' first",
+                path.display()
+            );
+            return Err(StoreError::Refused(text));
+        };
+        let engine = serde_json::from_slice::<IdentityFile>(&content).map_or_else(|_| String::new(), |file| file.engine);
+        let lock = take_lock(path)?;
+        let identity = read_identity(path, &content, &engine)?;
+        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

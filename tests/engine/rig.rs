@@ -9,14 +9,15 @@ use tokio::{
 };
 use xtao::{
     brick::Bricks,
-    cluster::engine::{self, EngineError, Settings, sandbox, spec},
+    cluster::engine::{self, EngineError, Settings, access::Access, sandbox, spec},
     model::{
         app::{
-            App, Backoff, Container, ContainerKind, Docker, FileSystem, KillSelection, Mode, Network, PortMapping, PortNumber, Protocol,
-            UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
+            App, Backoff, Container, ContainerKind, Docker, EnvValue, FileSystem, KillSelection, Mode, Network, PortMapping, PortNumber,
+            Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
         },
         brick::{BrickMount, DEFAULT_POOL},
         cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState, TaskStatus},
+        frame::{Channel, Frame},
         id::{AgentId, BrickName, ClusterId, InstanceId, Owner, PoolName, TaskId},
         resources::{Resources, Scalar},
         time::Timestamp,
@@ -44,13 +45,15 @@ pub fn command(app: &str, cmd: &str) -> Wanted {
     let launch = Launch {
         task: task(app),
         agent: AgentId::new("node"),
+        host: "node1".into(),
         app: Arc::new(definition(app, cmd)),
         owner: Owner::default_owner(),
         account: None,
         resources,
         ports: Vec::new(),
         container_ports: Vec::new(),
-        environment: Vec::new(),
+        env_vars_prefix: None,
+        allotted: Vec::new(),
         bricks: Vec::new(),
     };
     Wanted { launch }
@@ -113,7 +116,7 @@ impl Wanted {
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.launch.environment.push((name.to_owned(), value.to_owned()));
+        self.app().env.insert(name.to_owned(), EnvValue::Text(value.to_owned()));
         self
     }
 
@@ -371,6 +374,38 @@ impl Rig {
         self.told.iter().filter(|status| status.task == *task).map(|status| status.state).collect()
     }
 
+    /// Files of tasks' output are replaced after so many bytes. Before [`Rig::begin`].
+    pub fn keep_log_bytes(&mut self, bytes: u64) {
+        self.settings.log_file_bytes = bytes;
+    }
+
+    /// This node, as readers see it.
+    pub fn access(&self) -> Access {
+        Access::new(&self.settings)
+    }
+
+    /// Reads what a task writes to stdout until it has ended and everything is read.
+    pub async fn read_to_the_end(&mut self, task: &TaskId) -> String {
+        let access = self.access();
+        let mut reader = access.open_output(task, sandbox::Output::Stdout).unwrap();
+        let (mut bytes, mut gone) = (Vec::new(), false);
+        self.until(async || {
+            let was_gone = gone;
+            while let Some(piece) = reader.read().unwrap() {
+                bytes.extend(piece);
+            }
+            gone = access.is_gone(task).await;
+            was_gone
+        })
+        .await;
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// What was said of `task`.
+    pub fn messages(&self, task: &TaskId) -> Vec<String> {
+        self.told.iter().filter(|status| status.task == *task).map(|status| status.message.clone()).collect()
+    }
+
     /// Waits until the container of an ended task is gone, and with it all of its output is kept.
     pub async fn removed(&mut self, task: &TaskId) {
         let docker = bollard::Docker::connect_with_host(&self.settings.docker_host).unwrap();
@@ -425,6 +460,35 @@ impl Rig {
         let docker = bollard::Docker::connect_with_host(&self.settings.docker_host).unwrap();
         let options = bollard::query_parameters::CreateContainerOptionsBuilder::new().name(&spec::container_name(wanted.task())).build();
         docker.create_container(Some(options), body).await.unwrap();
+    }
+}
+
+/// What a command wrote to its two outputs, and its exit code; empty when it had none.
+pub async fn conversation(mut output: mpsc::Receiver<Frame>) -> [String; 3] {
+    let mut texts = [const { String::new() }; 3];
+    while let Some(Frame { channel, payload }) = tokio::time::timeout(LIMIT, output.recv()).await.expect("it ends") {
+        let at = match channel {
+            Channel::Stdout => 0,
+            Channel::Stderr => 1,
+            Channel::Exit => 2,
+            other => panic!("{other:?}"),
+        };
+        texts[at] += std::str::from_utf8(&payload).unwrap();
+    }
+    texts
+}
+
+/// Waits until a process with this command line runs on the machine, or none does any more.
+pub async fn until_runs(command: &str, expected: bool) {
+    let wanted = command.replace(' ', "\0") + "\0";
+    let runs = || {
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        processes.into_iter().any(|entry| std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line == wanted))
+    };
+    let began = std::time::Instant::now();
+    while runs() != expected {
+        assert!(began.elapsed() < LIMIT, "{command}: {}", !expected);
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -142,17 +142,22 @@ impl House {
             let admin = user == "admin";
             let name = platform.name().to_owned();
             warp::path!("v2" / "registry").map(move || {
-                warp::reply::json(&json!({ "name": name, "state": "running", "address": registry.to_string(), "user": user, "admin": admin }))
-                    .into_response()
+                warp::reply::json(
+                    &json!({ "name": name, "state": "running", "address": registry.to_string(), "user": user, "admin": admin }),
+                )
+                .into_response()
             })
         };
-        let token = warp::path!("v2" / "registry" / "token").and(warp::query::<Vec<(String, String)>>()).map(move |query: Vec<(String, String)>| {
-            let wanted: Vec<String> = query.into_iter().filter(|(key, _)| key == "scope").map(|(_, value)| value).collect();
-            let token = platform.authority().token(&who(user), &scopes(&wanted));
-            warp::reply::json(&json!({ "token": token.text, "expires_in": 300, "access": token.access })).into_response()
-        });
+        let token = warp::path!("v2" / "registry" / "token").and(warp::query::<Vec<(String, String)>>()).map(
+            move |query: Vec<(String, String)>| {
+                let wanted: Vec<String> = query.into_iter().filter(|(key, _)| key == "scope").map(|(_, value)| value).collect();
+                let token = platform.authority().token(&who(user), &scopes(&wanted));
+                warp::reply::json(&json!({ "token": token.text, "expires_in": 300, "access": token.access })).into_response()
+            },
+        );
         let missing = warp::any().map(|| {
-            warp::reply::with_status(warp::reply::json(&json!({ "message": "URI not found" })), warp::http::StatusCode::NOT_FOUND).into_response()
+            warp::reply::with_status(warp::reply::json(&json!({ "message": "URI not found" })), warp::http::StatusCode::NOT_FOUND)
+                .into_response()
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

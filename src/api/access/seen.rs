@@ -60,7 +60,8 @@ impl Seen {
         }
     }
 
-    fn sees_app(&self, id: &PathId) -> bool {
+    /// True when the app, or what is left of it, is the caller's.
+    pub fn sees_app(&self, id: &PathId) -> bool {
         self.is_all() || self.is_own(self.view.tables.owner_of(id))
     }
 
@@ -77,9 +78,7 @@ impl Seen {
         let tables = &self.view.tables;
         match &self.reach {
             Reach::All => Box::new(tables.apps.keys().filter_map(|id| tables.app(id))),
-            Reach::Own(user) => {
-                Box::new(self.holdings(user).into_iter().flat_map(|own| own.apps.iter()).filter_map(|id| tables.app(id)))
-            }
+            Reach::Own(user) => Box::new(self.holdings(user).into_iter().flat_map(|own| own.apps.iter()).filter_map(|id| tables.app(id))),
         }
     }
 
@@ -218,6 +217,11 @@ impl Seen {
     pub fn app_exists(&self, id: &PathId) -> bool {
         self.view.tables.apps.contains_key(id)
     }
+
+    /// How many instances the app of a brick that the caller sees should have, whoever has it now; 0 when it does not exist.
+    pub fn instances_wanted_of(&self, id: &PathId) -> u32 {
+        self.view.tables.app(id).map_or(0, |app| app.instances)
+    }
 }
 
 // === The rest ===
@@ -250,6 +254,21 @@ impl Seen {
     /// Every node ever seen.
     pub fn agents(&self) -> impl Iterator<Item = &Agent> {
         self.view.tables.agents.values().map(|agent| &**agent)
+    }
+
+    /// True while the cluster is within reach.
+    pub fn is_connected(&self) -> bool {
+        self.view.connected_to.is_some()
+    }
+
+    /// Since when it is.
+    pub fn connected_since(&self) -> Option<Timestamp> {
+        self.view.connected_since
+    }
+
+    /// When a node last said something to this process.
+    pub fn heard_of(&self, agent: &AgentId) -> Option<Timestamp> {
+        self.view.heard_of.get(agent).copied()
     }
 
     /// The id under which the cluster knows us.

@@ -7,21 +7,23 @@
 //!   `.../*` names all apps below a group.
 //! * In a list counters and deployments are always there; in a single app also tasks and the last failure.
 //! * (Ours:) `embed=endpoints` adds where an app is reached; one that uses `@PORT` or a brick shows it unasked.
+//! * (Ours:) `PUT` or `PATCH` of one with `{"owner": "name"}` and nothing else hands it over: an administrator's alone.
 //! * `PUT` replaces each key that is written, unless `partialUpdate=false`; the id of the path wins over the body's.
 
 use serde_json::{Value, json};
 use warp::http::{Method, StatusCode};
 
 use super::{
-    path_id, seen, submit,
+    new_owner, path_id, seen, submit,
     tasks::{self, KillFlags},
 };
 use crate::{
     api::{
-        Api, Response, answer,
+        Api, Response,
+        access::Seen,
+        answer,
         call::Call,
         error::{ApiError, ApiResult},
-        access::Seen,
         query::Embed,
         selector::Selector,
         view::{app::Context, group, task},
@@ -30,7 +32,7 @@ use crate::{
     model::{
         app::{App, input::AppInput},
         id::{PATH_PATTERN_TEXT, PathId},
-        request::{KillSelector, Reply, Request, RequestError, Violation},
+        request::{KillSelector, Possession, Reply, Request, RequestError, Violation},
         time::{Timestamp, TimestampError},
     },
 };
@@ -178,7 +180,12 @@ async fn create(api: &Api, mut call: Call) -> ApiResult {
 async fn update(api: &Api, mut call: Call, id: &[&str], create: bool) -> ApiResult {
     let bad_id = |_| ApiError::invalid(&[Violation::new("/id", PATH_PATTERN_TEXT)]);
     let id = path_id(id).map_err(|text| if create { bad_id(text) } else { ApiError::no_app(text) })?;
-    let input = AppInput::read(&call.json().await?).map_err(|violations| ApiError::unreadable(&violations))?;
+    let body = call.json().await?;
+    if body.get("owner").is_some() {
+        let request = Request::HandOver { what: Possession::App(id), owner: new_owner(&body)? };
+        return Ok(changed(submit(api, &call, request).await?));
+    }
+    let input = AppInput::read(&body).map_err(|violations| ApiError::unreadable(&violations))?;
     let partial = !create || call.flag("partialUpdate", true);
     let request = Request::UpdateApps { updates: vec![(id.clone(), input)], partial, create, force: call.flag("force", false) };
     let reply = submit(api, &call, request).await?;

@@ -61,8 +61,19 @@ pub async fn route(api: &Api, mut call: Call, rest: &[&str]) -> ApiResult {
             Ok(answer::empty(StatusCode::NO_CONTENT))
         }
         (_, ["users", _]) => Err(ApiError::method(&[Method::GET, Method::HEAD, Method::PUT, Method::DELETE])),
+        (_, ["users", name, "quota"]) => super::quota::route(api, call, Owner::new(*name)).await,
         _ => Err(ApiError::no_route()),
     }
+}
+
+/// A quota by itself.
+///
+/// # Errors
+/// 422 that names each field which is unknown or of a wrong type.
+pub fn quota(body: &Value) -> Result<Quota, ApiError> {
+    let mut reader = Reader::default();
+    let quota = reader.quota("", body);
+    reader.done().map(|()| quota)
 }
 
 fn one(api: &Api, call: &Call, name: &Owner) -> ApiResult {
@@ -119,7 +130,7 @@ fn change(body: &Value) -> Result<(UserChange, Option<String>), ApiError> {
             "password" => password = reader.password(value),
             "admin" => change.admin = reader.flag("/admin", value),
             "locked" => change.locked = reader.flag("/locked", value),
-            "quota" => change.quota = Some(reader.quota(value)),
+            "quota" => change.quota = Some(reader.quota("/quota", value)),
             "grants" => change.grants = Some(reader.grants(value)),
             other => reader.complain(&format!("/{other}"), "is none of password, admin, locked, quota, grants"),
         }
@@ -167,10 +178,10 @@ impl Reader {
     }
 
     /// `null` is no limit.
-    fn quota(&mut self, value: &Value) -> Quota {
+    fn quota(&mut self, at: &str, value: &Value) -> Quota {
         let mut quota = Quota::default();
-        for (key, value) in self.object("/quota", value).into_iter().filter(|(_, value)| !value.is_null()) {
-            let path = format!("/quota/{key}");
+        for (key, value) in self.object(at, value).into_iter().filter(|(_, value)| !value.is_null()) {
+            let path = format!("{at}/{key}");
             match key.as_str() {
                 "cpus" => quota.cpus = self.amount(&path, value),
                 "mem" => quota.mem = self.amount(&path, value),

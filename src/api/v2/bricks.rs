@@ -1,11 +1,12 @@
 //! `/v2/bricks`: storage that outlives its app. Ours: `GET` answers `{"bricks": [...]}`, `GET /v2/bricks/{name}` one of them,
-//! `DELETE /v2/bricks/{name}` 204 (409 while an app uses it; `force=true` never overrides a live holder), `POST /v2/bricks/{name}/fence` with
+//! `PUT` of it with
+//! `{"owner": "name"}` hands it over (administrators), `DELETE /v2/bricks/{name}` 204 (409 while an app uses it; `force=true` never overrides a live holder), `POST /v2/bricks/{name}/fence` with
 //! `{"epoch": n}` 204: an administrator's word that the holder of that lease is certainly gone.
 
 use serde_json::{Value, json};
 use warp::http::{Method, StatusCode};
 
-use super::{seen, submit};
+use super::{new_owner, seen, submit};
 use crate::{
     api::{
         Api, answer,
@@ -15,7 +16,7 @@ use crate::{
     },
     model::{
         id::BrickName,
-        request::{Request, RequestError, Violation},
+        request::{Possession, Request, RequestError, Violation},
     },
 };
 
@@ -33,7 +34,12 @@ pub async fn route(api: &Api, mut call: Call, rest: &[&str]) -> ApiResult {
             submit(api, &call, request).await?;
             Ok(answer::empty(StatusCode::NO_CONTENT))
         }
-        (_, [_]) => Err(ApiError::method(&[Method::GET, Method::HEAD, Method::DELETE])),
+        (&Method::PUT, [name]) => {
+            let (brick, owner) = (BrickName::new(*name), new_owner(&call.json().await?)?);
+            submit(api, &call, Request::HandOver { what: Possession::Brick(brick.clone()), owner }).await?;
+            one(api, &call, brick)
+        }
+        (_, [_]) => Err(ApiError::method(&[Method::GET, Method::HEAD, Method::PUT, Method::DELETE])),
         (&Method::POST, [name, "fence"]) => {
             let epoch = epoch(&call.json().await?)?;
             submit(api, &call, Request::FenceBrick { brick: BrickName::new(*name), epoch }).await?;

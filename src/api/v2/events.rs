@@ -27,8 +27,8 @@ use super::reads_only;
 use crate::{
     api::{
         Api,
-        call::Call,
         access::{Feed, FeedEnd},
+        call::Call,
         error::{ApiError, ApiResult},
         identity::By,
         wall,
@@ -56,8 +56,7 @@ pub fn route(api: &Api, call: &Call) -> ApiResult {
         heartbeat: api.limits.heartbeat,
         _permit: permit,
     };
-    // A request without a connection has nobody to tell it of the end; it ends with its reader.
-    let closing = call.peer.as_ref().map_or_else(|| watch::channel(false).1, |peer| peer.closing.clone());
+    let closing = call.closing();
     if !call.method.eq(&warp::http::Method::HEAD) {
         tokio::spawn(stream.run(closing));
     }

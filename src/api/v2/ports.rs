@@ -1,10 +1,10 @@
 //! `/v2/ports`: the numbers that were allotted for `@PORT`. Ours: `GET` answers `{"ports": [...]}`, `DELETE /v2/ports/{port}` 204, 404 for a port
-//! that nobody has, 409 while its app exists.
+//! that nobody has, 409 while its app exists; `PUT` with `{"owner": "name"}` hands it over (administrators).
 
 use serde_json::json;
 use warp::http::{Method, StatusCode};
 
-use super::{seen, submit};
+use super::{new_owner, seen, submit};
 use crate::{
     api::{
         Api, answer,
@@ -12,10 +12,10 @@ use crate::{
         error::{ApiError, ApiResult},
         view::storage,
     },
-    model::request::Request,
+    model::request::{Possession, Request},
 };
 
-pub async fn route(api: &Api, call: Call, rest: &[&str]) -> ApiResult {
+pub async fn route(api: &Api, mut call: Call, rest: &[&str]) -> ApiResult {
     let unclaimed = |port| ApiError::not_found(format!("Port {port} is not claimed"));
     match (&call.method, rest) {
         (&Method::GET | &Method::HEAD, []) => {
@@ -34,7 +34,15 @@ pub async fn route(api: &Api, call: Call, rest: &[&str]) -> ApiResult {
             submit(api, &call, Request::ReleasePort { port }).await?;
             Ok(answer::empty(StatusCode::NO_CONTENT))
         }
-        (_, [_]) => Err(ApiError::method(&[Method::GET, Method::HEAD, Method::DELETE])),
+        (&Method::PUT, [port]) => {
+            let number = port.parse().map_err(|_| unclaimed(port))?;
+            let owner = new_owner(&call.json().await?)?;
+            submit(api, &call, Request::HandOver { what: Possession::Port(number), owner }).await?;
+            let seen = seen(api, &call);
+            let claim = seen.port(number).ok_or_else(|| unclaimed(port))?;
+            Ok(answer::ok(&storage::port(&seen, claim)))
+        }
+        (_, [_]) => Err(ApiError::method(&[Method::GET, Method::HEAD, Method::PUT, Method::DELETE])),
         _ => Err(ApiError::no_route()),
     }
 }

@@ -97,6 +97,21 @@ mod tests {
         insta::assert_json_snapshot!("offers", with_offers["queue"][0]["lastUnusedOffers"]);
     }
 
+    /// What is free on a node says what others use there.
+    #[tokio::test]
+    async fn an_ordinary_user_is_told_the_reasons_and_not_what_is_free() {
+        let mut world = World::default();
+        world.of("ann").app(app("/big"));
+        let entry = self::world().view.queue.values().next().unwrap().as_ref().clone();
+        world.queue(entry);
+        let server = Server::new(world);
+        let answer = server.ask_as("ann", "GET /v2/queue?embed=lastUnusedOffers", "").await.json();
+        let unused = &answer["queue"][0]["lastUnusedOffers"][0];
+        assert_eq!((&unused["offer"]["hostname"], &unused["offer"]["resources"]), (&"node1".into(), &serde_json::json!([])));
+        assert_eq!(unused["reason"], serde_json::json!(["InsufficientPorts", "InsufficientMemory"]));
+        assert_eq!(server.ask_as("bob", "GET /v2/queue?embed=lastUnusedOffers", "").await.json()["queue"], serde_json::json!([]));
+    }
+
     #[tokio::test]
     async fn a_delay_is_counted_down_in_whole_seconds() {
         let mut world = World::default();

@@ -10,10 +10,11 @@ use warp::http::{Method, StatusCode};
 use super::{seen, submit};
 use crate::{
     api::{
-        Api, Response, accept, answer,
+        Api, Response, accept,
+        access::Seen,
+        answer,
         call::Call,
         error::{ApiError, ApiResult},
-        access::Seen,
         view::task,
     },
     model::{

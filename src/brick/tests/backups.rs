@@ -9,6 +9,7 @@ use super::*;
 use crate::brick::{
     BrickError, backup,
     backup::{Backup, Restore, Summary, Watch, freeze::Frozen},
+    spool::{Spool, SpoolError, Spooled},
 };
 
 /// Stops after so many steps of progress.
@@ -213,4 +214,46 @@ async fn a_container_that_lives_on_keeps_a_restore_away() {
     let pid = world.contain(":", "read line");
     put_back(&world.restore("db")).unwrap();
     world.end(pid);
+}
+
+#[tokio::test]
+async fn a_backup_goes_over_the_network_by_way_of_the_spool() {
+    let world = World::new();
+    let bricks = world.open().await;
+    let spool = Spool::open(&world.directory, 64).unwrap();
+    let go_on = || false;
+    let data = bricks.mount(&brick("db", 1, 300)).await.unwrap();
+    fs::write(data.join("row"), "kept").unwrap();
+    assert!(matches!(spool.back_up(&name("db"), false, &go_on), Err(SpoolError::Brick(BrickError::Refused(_)))));
+    let mut out = spool.back_up(&name("db"), true, &go_on).unwrap();
+    fs::write(data.join("row"), "spoilt").unwrap();
+    bricks.release(&name("db"), 1).await.unwrap();
+
+    let whole = out.read(0, 100 << 20).unwrap();
+    assert_eq!(whole.len() as u64, out.length().unwrap());
+    let take = |bytes: &[u8]| -> Spooled {
+        let mut spooled = spool.create().unwrap();
+        bytes.chunks(1 << 20).for_each(|piece| spooled.write(piece).unwrap());
+        spooled
+    };
+    let damaged = |bytes: &[u8]| match spool.restore(&name("db"), &take(bytes), &go_on) {
+        Err(SpoolError::Damaged(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(damaged(&whole[..whole.len() / 2]).starts_with("the backup cannot be restored: "));
+    assert!(damaged(b"no backup at all").starts_with("the backup cannot be restored: "));
+    assert!(matches!(spool.restore(&name("db"), &take(&whole), &|| true), Err(SpoolError::Brick(BrickError::Refused(_)))));
+    drop(out);
+    let (kept, tight) = (take(&whole), Spool::open(&world.directory, 1 << 40).unwrap());
+    drop(kept);
+    assert!(matches!(tight.back_up(&name("db"), false, &go_on), Err(SpoolError::NoRoom { .. })));
+    // After all that the data is as it was.
+    let data = bricks.mount(&brick("db", 2, 300)).await.unwrap();
+    assert_eq!(fs::read_to_string(data.join("row")).unwrap(), "spoilt");
+    bricks.release(&name("db"), 2).await.unwrap();
+
+    spool.restore(&name("db"), &take(&whole), &go_on).unwrap();
+    let data = bricks.mount(&brick("db", 3, 300)).await.unwrap();
+    assert_eq!(fs::read_to_string(data.join("row")).unwrap(), "kept");
+    bricks.release(&name("db"), 3).await.unwrap();
 }

@@ -168,9 +168,13 @@ pub(super) async fn run(arguments: Arguments, context: &Context<'_>) -> Result<(
         Some(Command::Update(Update { spec, change })) => update(&spec, &change, client).await,
         Some(Command::List) if manner.json => {
             let answer: Value = client.get("/v2/apps").await?;
-            Ok(say(&pretty(&answer["apps"])))
+            say(&pretty(&answer["apps"]));
+            Ok(())
         }
-        Some(Command::List) => Ok(say(&show::list(&client.get::<show::Apps>("/v2/apps").await?))),
+        Some(Command::List) => {
+            say(&show::list(&client.get::<show::Apps>("/v2/apps").await?));
+            Ok(())
+        }
         Some(Command::Show { id }) => show_one(&service_id("SERVICE", &id)?, context).await,
         Some(Command::Scale { id, instances, waiting }) => {
             let (id, instances) = (service_id("SERVICE", &id)?, spec::count("N", &instances)?);
@@ -213,7 +217,8 @@ pub(super) async fn ids(client: &Client) -> Result<Vec<String>, Error> {
 async fn create(spec: &Spec, change: &Change, client: &Client) -> Result<(), Error> {
     let (id, app) = (spec.id()?, spec.app()?);
     if change.dry_run {
-        return Ok(say(&pretty(&app)));
+        say(&pretty(&app));
+        return Ok(());
     }
     // Before the request, so that nothing is missed.
     let events = Events::open(client, &change.waiting).await;
@@ -235,11 +240,15 @@ async fn create(spec: &Spec, change: &Change, client: &Client) -> Result<(), Err
     };
     // Wherever the service is by now, this is where it will be reached.
     let place = match show::place(&answer) {
-        Some(place) => Ok(Some(place)),
-        None => client.get(&format!("{}?embed=endpoints", app_path(&id))).await.map(|answer: Value| show::place(&answer["app"])),
+        Some(place) => Ok(place),
+        None => client.get(&format!("{}?embed=endpoints", app_path(&id))).await.map(|answer: Value| {
+            let app = &answer["app"];
+            // A port that the node chooses is not known before the service runs there.
+            show::place(app).unwrap_or_else(|| json!({ "host": app["endpoints"][0]["host"], "port": null }))
+        }),
     };
     match place {
-        Ok(place) => say(&pretty(&place.unwrap_or_else(|| json!({ "host": null, "port": null })))),
+        Ok(place) => say(&pretty(&place)),
         // The service was taken back while it was waited for.
         Err(_) if waited.is_err() => {}
         Err(error) => return Err(error.into()),
@@ -256,7 +265,8 @@ async fn update(spec: &Spec, change: &Change, client: &Client) -> Result<(), Err
     let present: Value = client.get(&app_path(&id)).await?;
     let body = spec.update(&present["app"])?;
     if change.dry_run {
-        return Ok(say(&pretty(&body)));
+        say(&pretty(&body));
+        return Ok(());
     }
     let done = format!("service '{}' is updated", name(&id));
     deploy(client, &id, &change.waiting, Method::PATCH, &app_path(&id), Some(&body), &done).await
@@ -287,7 +297,8 @@ async fn show_one(id: &PathId, context: &Context<'_>) -> Result<(), Error> {
     let answer: Value = context.client.get(&format!("{}?embed=endpoints", app_path(id))).await?;
     let app = &answer["app"];
     if context.manner.json {
-        return Ok(say(&pretty(app)));
+        say(&pretty(app));
+        return Ok(());
     }
     // Only who waits has something in the queue.
     let queue = if show::is_complete(app) { Value::Null } else { context.client.get("/v2/queue").await? };

@@ -26,14 +26,18 @@ const DRAW_EVERY: u64 = 4 << 20;
 pub(super) async fn run(text: &str, file: &Path, context: &Context) -> Result<(), Error> {
     let to_stdout = file == Path::new("-");
     if to_stdout && io::stdout().is_terminal() {
-        return Err(Error::Word("an archive is nothing to look at: write it to a file, or pipe it, as in imgcli pull NAME - | docker load".to_owned()));
+        return Err(Error::Word(
+            "an archive is nothing to look at: write it to a file, or pipe it, as in imgcli pull NAME - | docker load".to_owned(),
+        ));
     }
     let about = About::ask(&context.client).await?;
     let name = about.name(text)?;
     let registry = Registry::new(about.address()?)?;
     let token = match OfServer::new(&context.client, "pull").token(name.repository(), None).await {
         // What is not one's own is as if it were not there.
-        Err(PushError::Token(words)) if words.starts_with("the server does not allow") => return Err(PullError::Missing(name.to_string()).into()),
+        Err(PushError::Token(words)) if words.starts_with("the server does not allow") => {
+            return Err(PullError::Missing(name.to_string()).into());
+        }
         token => token?,
     };
     let names = names(&name, &about);

@@ -47,7 +47,9 @@ pub(super) async fn run(file: &Path, archive: Archive, given: &[String], context
     for (image, repository, tags) in &targets {
         let sent = send(&push, &archive.images[*image], repository, tags).await;
         match sent {
-            Ok(digest) => pushed.extend(tags.iter().map(|tag| (format!("{}:{tag}", crate::model::image::short(repository)), digest.clone()))),
+            Ok(digest) => {
+                pushed.extend(tags.iter().map(|tag| (format!("{}:{tag}", crate::model::image::short(repository)), digest.clone())))
+            }
             Err(error) => {
                 outcome = Err(error);
                 break;
@@ -208,11 +210,14 @@ mod tests {
 
     /// What would be pushed of an archive with one image of these names.
     fn check(names: &[&str], given: &[&str], about: &About, expected: &str) {
-        let image = Image { names: names.iter().map(|name| (*name).to_owned()).collect(), config: Vec::new(), layers: Vec::new(), manifest: None };
+        let image =
+            Image { names: names.iter().map(|name| (*name).to_owned()).collect(), config: Vec::new(), layers: Vec::new(), manifest: None };
         let given: Vec<String> = given.iter().map(|name| (*name).to_owned()).collect();
         let archive = Archive::of_images(vec![image]);
         let found = match targets(Path::new("x.tar"), &archive, &given, about) {
-            Ok(targets) => targets.iter().map(|(_, repository, tags)| format!("{repository}:{}", tags.join(","))).collect::<Vec<_>>().join(" "),
+            Ok(targets) => {
+                targets.iter().map(|(_, repository, tags)| format!("{repository}:{}", tags.join(","))).collect::<Vec<_>>().join(" ")
+            }
             Err(error) => format!("{} ({})", error, error.exit_code()),
         };
         assert_eq!(found, expected);
@@ -252,6 +257,11 @@ mod tests {
             &zmfsea,
             "an image in x.tar has no name (it was saved by its id): save it by its name, or give one with --name zmfsea/IMAGE:TAG (2)",
         );
-        check(&["x"], &["zmfsea/X"], &zmfsea, "'zmfsea/X' is not the name of an image: a name has words of a-z, 0-9, dots, dashes and underscores, separated by slashes (2)");
+        check(
+            &["x"],
+            &["zmfsea/X"],
+            &zmfsea,
+            "'zmfsea/X' is not the name of an image: a name has words of a-z, 0-9, dots, dashes and underscores, separated by slashes (2)",
+        );
     }
 }

@@ -38,7 +38,11 @@ fn lists_and_images_are_tables() {
 fn words_that_mean_nothing_are_refused() {
     let check = |line: &str, expected: u8| {
         let words = line.split(' ').map(str::to_owned);
-        assert_eq!(parse(words).map(|_| ()).map_err(|error| error.exit_code()), if expected == 0 { Ok(()) } else { Err(expected) }, "{line}");
+        assert_eq!(
+            parse(words).map(|_| ()).map_err(|error| error.exit_code()),
+            if expected == 0 { Ok(()) } else { Err(expected) },
+            "{line}"
+        );
     };
     check("imgcli push x.tar", 0);
     check("imgcli -d compute1 --user zmfsea push --name zmfsea/a,zmfsea/b x.tar", 0);

@@ -4,11 +4,11 @@
 //! Only the effective ids change, and only of that thread, which ends with the question: the real and saved ids stay the server's, so that the account can
 //! send it no signal.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::unistd::{User, getgrouplist};
 use rustix::{
-    fs::{Access, AtFlags, FileType},
+    fs::{Access, AtFlags, CWD, FileType},
     thread::{Gid, Uid},
 };
 
@@ -78,7 +78,9 @@ impl Whom {
         let Self::Account(account) = self else { return Ok(()) };
         let is_directory = rustix::fs::fstat(open).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
         let read = if is_directory { Access::READ_OK | Access::EXEC_OK } else { Access::READ_OK };
-        let may = |access| rustix::fs::accessat(open, "", access, AtFlags::EACCESS | AtFlags::EMPTY_PATH).is_ok();
+        // A process may follow its own descriptors, whoever the thread is at the moment.
+        let path = format!("/proc/self/fd/{}", open.as_raw_fd());
+        let may = |access| rustix::fs::accessat(CWD, &path, access, AtFlags::EACCESS).is_ok();
         if !may(read) {
             return Err(format!("user '{}' may not read it", account.name));
         }

@@ -92,6 +92,16 @@ pub struct Holding {
     pub ports: Vec<u16>,
     /// It shares the node's network.
     pub host_network: bool,
+    /// It has a brick.
+    pub bricks: bool,
+}
+
+impl Holding {
+    /// True when nothing outside Docker's own tree is left once the process has ended: no published port, no brick. The end may then be told before
+    /// Docker has cleaned up, and a replacement may begin beside that.
+    fn ends_with_its_process(&self) -> bool {
+        self.host_network && !self.bricks
+    }
 }
 
 /// A container of ours as Docker shows it.
@@ -184,10 +194,12 @@ pub enum Report {
         /// The task.
         task: TaskId,
     },
-    /// Docker says that its process ended: time to look.
+    /// Docker says that its process ended.
     Died {
         /// The task.
         task: TaskId,
+        /// How, if Docker said that as well and it happened just now; otherwise it is time to look.
+        exit: Option<Exit>,
     },
     /// The kernel killed a process of it for want of memory.
     OutOfMemory {
@@ -244,7 +256,12 @@ pub enum Action {
     /// Look at the container.
     Inspect(TaskId),
     /// Remove the container, running or not.
-    Remove(TaskId),
+    Remove {
+        /// The task.
+        task: TaskId,
+        /// Nothing waits for it: launches go first.
+        at_leisure: bool,
+    },
     /// Keep its output from now on (asked more than once for one task).
     Follow(TaskId),
     /// Make sure that the holder has no process, then release.
@@ -399,7 +416,7 @@ impl Agent {
                     self.ended(&task, false, TaskState::Killed, "killed before it was started".to_owned(), ctx, &mut out);
                 }
             }
-            Report::Died { task } => self.died(&task, &mut out),
+            Report::Died { task, exit } => self.died(&task, exit, ctx, &mut out),
             Report::OutOfMemory { task } => {
                 if let Some(known) = self.tasks.get_mut(&task) {
                     known.oom = true;
@@ -515,6 +532,7 @@ impl Agent {
             resources: Resources { ports: Vec::new(), ..launch.resources.clone() },
             ports: launch.ports.clone(),
             host_network: launch.app.network == crate::model::app::Network::Host,
+            bricks: !launch.bricks.is_empty(),
         };
         self.removed.retain(|task| *task != launch.task);
         self.insert(launch.task.clone(), holding, Phase::Launching, TaskState::Staging, ctx);
@@ -632,7 +650,7 @@ impl Agent {
         self.ledger.give_back(task);
         if container {
             known.phase = Phase::Removing;
-            out.push(Action::Remove(task.clone()));
+            out.push(Action::Remove { task: task.clone(), at_leisure: !known.holding.bricks });
         } else {
             self.forget(task);
         }
@@ -698,11 +716,14 @@ impl Agent {
         known.latest.addresses = if known.holding.host_network { self.node.addresses.clone() } else { own };
     }
 
-    fn died(&mut self, task: &TaskId, out: &mut Vec<Action>) {
-        match self.tasks.get_mut(task) {
-            Some(known) if known.phase == Phase::Launching => known.died = true,
-            Some(known) if known.phase == Phase::Up => out.push(Action::Inspect(task.clone())),
-            _ => {}
+    /// Docker tells of the end first and cleans up then; a look has to wait until it has. So whoever can be judged by the word alone is.
+    fn died(&mut self, task: &TaskId, exit: Option<Exit>, ctx: &mut Ctx, out: &mut Vec<Action>) {
+        let Some(known) = self.tasks.get_mut(task) else { return };
+        match (known.phase, exit) {
+            (Phase::Launching, _) => known.died = true,
+            (Phase::Up, Some(exit)) if known.holding.ends_with_its_process() => self.exited(task, exit, ctx, out),
+            (Phase::Up, _) => out.push(Action::Inspect(task.clone())),
+            (Phase::Ended { .. } | Phase::Removing, _) => {}
         }
     }
 
@@ -894,7 +915,7 @@ impl Agent {
         let Found { task, holding, state } = found;
         let Some(known) = self.tasks.get_mut(&task) else {
             return match state {
-                _ if self.removed.contains(&task) => out.push(Action::Remove(task)),
+                _ if self.removed.contains(&task) => out.push(Action::Remove { task, at_leisure: false }),
                 _ => self.adopt(task, holding, state, ctx, out),
             };
         };
@@ -904,7 +925,7 @@ impl Agent {
             (Phase::Up, Seen::Running { addresses }) if known.latest.addresses.is_empty() => self.came_up(&task, addresses),
             (Phase::Up, _) => {}
             // A start that we had given up worked after all: its end was told already.
-            (Phase::Ended { container: false } | Phase::Removing, _) => out.push(Action::Remove(task)),
+            (Phase::Ended { container: false } | Phase::Removing, _) => out.push(Action::Remove { task, at_leisure: false }),
             (Phase::Ended { container: true }, _) => {}
         }
     }
@@ -924,7 +945,7 @@ impl Agent {
             }
             Seen::Created => {
                 self.insert(task.clone(), holding, Phase::Launching, TaskState::Staging, ctx);
-                out.push(Action::Remove(task.clone()));
+                out.push(Action::Remove { task: task.clone(), at_leisure: false });
                 let message = "the server was stopped before the container was started".to_owned();
                 self.ended(&task, true, TaskState::Dropped, message, ctx, out);
             }

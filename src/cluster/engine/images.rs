@@ -86,13 +86,17 @@ impl Images {
         if let Some(platform) = platform {
             platform.check_owner(&name, wanted.owner).await.map_err(|error| DockerError::Refused(error.to_string()))?;
         }
-        if !wanted.force && let Some(id) = here(docker, platform, &name).await? {
+        if !wanted.force
+            && let Some(id) = here(docker, platform, &name).await?
+        {
             return Ok(id);
         }
         let turn = self.turn(&name.local());
         tell(format!("waiting to pull image {image}"));
         let _turn = turn.lock().await;
-        if !wanted.force && let Some(id) = here(docker, platform, &name).await? {
+        if !wanted.force
+            && let Some(id) = here(docker, platform, &name).await?
+        {
             return Ok(id);
         }
         let outcome = {

@@ -31,6 +31,10 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How often a removal is tried before it is left to the next listing.
 const REMOVE_TRIES: u32 = 5;
 const REMOVE_PAUSE: Duration = Duration::from_millis(500);
+/// A removal that nothing waits for begins this much later: what replaces the task is under way by then.
+const HEAD_START: Duration = Duration::from_millis(100);
+/// And it waits at most this long for launches to be over.
+const LEISURE: Duration = Duration::from_secs(2);
 
 /// What jobs share.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub(super) struct Context {
     pub(super) docker: watch::Receiver<Option<Client>>,
     /// Creations and starts at once.
     pub(super) launches: Semaphore,
+    /// How many launches are under way.
+    pub(super) launching: watch::Sender<usize>,
     /// Everything else at once.
     pub(super) small: Semaphore,
     pub(super) reports: mpsc::Sender<Report>,
@@ -118,7 +124,7 @@ pub(super) async fn signal(context: Arc<Context>, task: TaskId, signal: Signal) 
     let delivered = match &outcome {
         Ok(()) => true,
         Err(DockerError::Missing(_) | DockerError::Conflict(_)) => {
-            context.report(Report::Died { task: task.clone() }).await;
+            context.report(Report::Died { task: task.clone(), exit: None }).await;
             true
         }
         Err(error) => {
@@ -150,8 +156,15 @@ async fn send_signal(client: &Client, name: &str, signal: Signal) -> Result<(), 
     }
 }
 
-/// Removes a container once its output is kept.
-pub(super) async fn remove(context: Arc<Context>, task: TaskId, follower: Option<JoinHandle<()>>) {
+/// Removes a container once its output is kept. Docker is bound by the processor, and a removal costs a third of a start: `at_leisure` one leaves
+/// launches the precedence.
+pub(super) async fn remove(context: Arc<Context>, task: TaskId, follower: Option<JoinHandle<()>>, at_leisure: bool) {
+    if at_leisure {
+        tokio::time::sleep(HEAD_START).await;
+        let mut launching = context.launching.subscribe();
+        // Whichever comes first: nothing is launched any more, or it has waited long enough.
+        _ = tokio::time::timeout(LEISURE, launching.wait_for(|count| *count == 0)).await;
+    }
     if let Some(mut follower) = follower
         && tokio::time::timeout(LAST_WORDS, &mut follower).await.is_err()
     {

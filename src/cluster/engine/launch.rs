@@ -63,6 +63,7 @@ struct Expected {
 /// Launches a task and reports what came of it.
 pub(super) async fn run(context: Arc<Context>, launch: Box<Launch>, cancel: watch::Receiver<bool>) {
     let task = launch.task.clone();
+    let _under_way = UnderWay::begin(&context);
     let attempt = Attempt { context: &context, task: &task, launch: &launch, cancel };
     let outcome = AssertUnwindSafe(attempt.run()).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(End::failed("the server made an error while launching it; see its log")));
@@ -75,6 +76,22 @@ pub(super) async fn run(context: Arc<Context>, launch: Box<Launch>, cancel: watc
         }
     };
     context.report(report).await;
+}
+
+/// Counts a launch for as long as it lives.
+struct UnderWay(watch::Sender<usize>);
+
+impl UnderWay {
+    fn begin(context: &Context) -> Self {
+        context.launching.send_modify(|count| *count += 1);
+        Self(context.launching.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 struct Attempt<'a> {
@@ -178,7 +195,10 @@ impl Attempt<'_> {
         let user = self.launch.account.clone();
         let pin = tokio::task::spawn_blocking(move || {
             let whom = Whom::of(user.as_ref());
-            wanted.iter().map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule, &whom)).collect::<Result<Vec<_>, _>>()
+            wanted
+                .iter()
+                .map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule, &whom))
+                .collect::<Result<Vec<_>, _>>()
         });
         pin.await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
     }

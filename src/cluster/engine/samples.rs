@@ -20,13 +20,15 @@ pub(super) fn launch(app: &str, incarnation: u32) -> Launch {
     Launch {
         task: task(app, incarnation),
         agent: AgentId::new("A"),
+        host: "node1".into(),
         app: Arc::new(definition(app.parse().unwrap())),
         owner: Owner::default_owner(),
         account: None,
         resources,
         ports: Vec::new(),
         container_ports: Vec::new(),
-        environment: Vec::new(),
+        env_vars_prefix: None,
+        allotted: Vec::new(),
         bricks: Vec::new(),
     }
 }

@@ -42,7 +42,8 @@ pub enum Output {
 }
 
 impl Output {
-    fn name(self) -> &'static str {
+    /// The file's name.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",

@@ -1,6 +1,7 @@
 //! Watches Docker: connects, lists, follows events, and notices when it is gone or hangs. Each connection begins with a listing.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -13,7 +14,7 @@ use super::{
     agent::{Exit, Found, Report, Seen},
     docker::{Client, DockerError},
     jobs::{self, Context},
-    spec,
+    sandbox, spec,
 };
 use crate::model::id::TaskId;
 
@@ -113,8 +114,10 @@ async fn complete(context: &Context, client: &Client, summary: ContainerSummary)
 /// Follows what happens until Docker is gone; returns why.
 async fn follow(context: &Context, client: &Client) -> String {
     let label = spec::cluster_label(&context.settings.cluster_id);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut events = std::pin::pin!(client.events(&label, i64::try_from(now).unwrap_or(i64::MAX) - OVERLAP_SECONDS));
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = i64::try_from(began.as_secs()).unwrap_or(i64::MAX) - OVERLAP_SECONDS;
+    let began_ns = i64::try_from(began.as_nanos()).unwrap_or(i64::MAX);
+    let mut events = std::pin::pin!(client.events(&label, since));
     let mut pinged = std::pin::pin!(ping(client));
     let mut next_list = Instant::now() + LIST_EVERY;
     // What happened between the first listing and the first event is in the overlap, or in a second listing.
@@ -122,7 +125,7 @@ async fn follow(context: &Context, client: &Client) -> String {
     loop {
         tokio::select! {
             event = events.next() => match event {
-                Some(Ok(event)) => if let Some(report) = interpret(event) { context.report(report).await },
+                Some(Ok(event)) => if let Some(report) = interpret(event, began_ns, &context.settings.work_dir) { context.report(report).await },
                 Some(Err(error)) => return DockerError::sort(error).to_string(),
                 None => return "it closed the connection".to_owned(),
             },
@@ -150,11 +153,17 @@ async fn ping(client: &Client) -> Result<(), DockerError> {
     client.ping().await
 }
 
-fn interpret(event: EventMessage) -> Option<Report> {
+/// An end of before `began_ns` (Unix) may be told to someone who has seen more since: it is only a reason to look.
+fn interpret(event: EventMessage, began_ns: i64, work_dir: &Path) -> Option<Report> {
+    let is_fresh = event.time_nano.is_some_and(|at| at >= began_ns);
     let attributes = event.actor.and_then(|actor| actor.attributes)?;
     let task: TaskId = attributes.get(spec::LABEL_TASK)?.parse().ok()?;
     match event.action.as_deref() {
-        Some("die") => Some(Report::Died { task }),
+        Some("die") => {
+            let code = attributes.get("exitCode").filter(|_| is_fresh).and_then(|code| code.parse().ok());
+            let exit = code.map(|code| Exit { code, killed: sandbox::is_marked_killed(work_dir, &task), ..Exit::default() });
+            Some(Report::Died { task, exit })
+        }
         Some("oom") => Some(Report::OutOfMemory { task }),
         _ => None,
     }
@@ -172,16 +181,27 @@ mod tests {
     #[test]
     fn only_ends_of_our_tasks_are_heard() {
         let task = samples::task("/web", 1);
-        let event = |action: &str, task: &str| EventMessage {
-            action: Some(action.to_owned()),
-            actor: Some(EventActor { id: None, attributes: Some(HashMap::from([(spec::LABEL_TASK.to_owned(), task.to_owned())])) }),
-            ..EventMessage::default()
+        let work_dir = tempfile::tempdir().unwrap();
+        let event = |action: &str, task: &str, at: i64, code: &str| {
+            let attributes = [(spec::LABEL_TASK, task), ("exitCode", code)].map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let actor = Some(EventActor { id: None, attributes: Some(HashMap::from(attributes)) });
+            interpret(
+                EventMessage { action: Some(action.to_owned()), actor, time_nano: Some(at), ..EventMessage::default() },
+                10,
+                work_dir.path(),
+            )
         };
         let name = task.to_string();
-        assert_eq!(interpret(event("die", &name)), Some(Report::Died { task: task.clone() }));
-        assert_eq!(interpret(event("oom", &name)), Some(Report::OutOfMemory { task }));
-        assert_eq!(interpret(event("start", &name)), None);
-        assert_eq!(interpret(event("die", "no task id")), None);
-        assert_eq!(interpret(EventMessage::default()), None);
+        let died = |exit: Option<Exit>| Some(Report::Died { task: task.clone(), exit });
+        let exit = Exit { code: 137, ..Exit::default() };
+        assert_eq!(event("die", &name, 10, "137"), died(Some(exit.clone())));
+        assert_eq!(event("die", &name, 9, "137"), died(None));
+        assert_eq!(event("die", &name, 10, "?"), died(None));
+        sandbox::mark_killed(work_dir.path(), &task).unwrap();
+        assert_eq!(event("die", &name, 10, "137"), died(Some(Exit { killed: true, ..exit })));
+        assert_eq!(event("oom", &name, 10, ""), Some(Report::OutOfMemory { task: task.clone() }));
+        assert_eq!(event("start", &name, 10, ""), None);
+        assert_eq!(event("die", "no task id", 10, "1"), None);
+        assert_eq!(interpret(EventMessage::default(), 10, work_dir.path()), None);
     }
 }

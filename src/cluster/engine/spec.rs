@@ -102,7 +102,7 @@ pub fn container(launch: &Launch, settings: &Settings, image_id: &str, binds: &[
         entrypoint,
         cmd,
         user: app.user.clone(),
-        env: Some(launch.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: Some(launch.environment().iter().map(|(name, value)| format!("{name}={value}")).collect()),
         labels: Some(HashMap::new()),
         exposed_ports: Some(published.keys().cloned().collect()),
         host_config: Some(HostConfig {
@@ -221,7 +221,8 @@ pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
     let resources = serde_json::from_str(labels.get(LABEL_RESOURCES)?).ok()?;
     let ports = serde_json::from_str(labels.get(LABEL_PORTS)?).ok()?;
     let host_network = labels.get(LABEL_NETWORK)? == "host";
-    Some(Found { task, holding: Holding { resources, ports, host_network }, state })
+    let bricks = labels.get(LABEL_BRICKS)? != "[]";
+    Some(Found { task, holding: Holding { resources, ports, host_network, bricks }, state })
 }
 
 /// How far an inspected container is.

@@ -143,7 +143,8 @@ mod tests {
         std::fs::create_dir(at("data")).unwrap();
         symlink("data", at("fine")).unwrap();
         let check = |path: String, expected: &str| {
-            let found = pin(&path, "/x", false, &rule, &Whom::Server).map_or_else(|error| error, |pinned| pinned.bind.source.display().to_string());
+            let found =
+                pin(&path, "/x", false, &rule, &Whom::Server).map_or_else(|error| error, |pinned| pinned.bind.source.display().to_string());
             assert!(found.contains(expected), "{path}: {found}");
         };
         check(at("fine"), &at("data"));
@@ -163,7 +164,8 @@ mod tests {
         assert_eq!((pinned.bind.source, pinned.bind.read_only), (path.clone(), true));
         assert_eq!(identity(&path).unwrap(), pinned.identity);
         symlink("/boot", directory.path().join("boot")).unwrap();
-        let refused = pin(&directory.path().join("boot/x").to_string_lossy(), "/x", false, &open_rule(directory.path()), &Whom::Server).unwrap_err();
+        let refused =
+            pin(&directory.path().join("boot/x").to_string_lossy(), "/x", false, &open_rule(directory.path()), &Whom::Server).unwrap_err();
         assert!(refused.contains("'/boot/x' must not be mapped"), "{refused}");
         assert!(!Path::new("/boot/x").exists());
     }

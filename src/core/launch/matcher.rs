@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{constraints, environment, ports};
+use super::{constraints, ports};
 use crate::{
     core::{
         allotment::new_brick,
@@ -19,6 +19,7 @@ use crate::{
         cluster::{ClusterCall, Launch, Offer},
         id::{AgentId, OfferId, Owner, PathId, TaskId},
         instance::{Condition, Instance, Placement},
+        port::Position,
         record::{Meta, Record},
         resources::{PortRange, Resources},
     },
@@ -151,22 +152,31 @@ fn try_launch(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, offer: &Arc<Off
     turn.put(Record::Instance(launched.into()));
     let owner = turn.state.tables.owner_of(&app.id).cloned().unwrap_or_else(Owner::default_owner);
     let bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
-    let claims = &turn.state.claims;
-    let allotted = |index| claims.get(&(app.id.clone(), crate::model::port::Position::Env(index))).copied();
-    let place = environment::Place { task: &task, host: &offer.host, ports: &picked.host_ports, container_ports: &picked.container_ports };
-    let environment = environment::environment(&app, place, turn.state.settings.env_vars_prefix.as_deref(), allotted);
+    let allotted = allotted(turn, &app.id);
     Ok(Launch {
         task,
         agent: offer.agent.clone(),
+        host: offer.host.clone(),
         account: ownership::account(turn, &app, &owner),
         app,
         owner,
         resources,
         ports: picked.host_ports,
         container_ports: picked.container_ports,
-        environment,
+        env_vars_prefix: turn.state.settings.env_vars_prefix.as_deref().map(Into::into),
+        allotted,
         bricks,
     })
+}
+
+/// The numbers behind `@PORT`, `@PORT1` ... of the app's environment.
+fn allotted(turn: &Turn<'_, '_>, app: &PathId) -> Vec<(u16, u16)> {
+    let of_env = (app.clone(), Position::Env(0))..=(app.clone(), Position::Env(u16::MAX));
+    let number = |((_, position), port): (&(PathId, Position), &u16)| match position {
+        Position::Env(index) => Some((*index, *port)),
+        Position::PortDefinition(_) | Position::PortMapping(_) => None,
+    };
+    turn.state.claims.range(of_env).filter_map(number).collect()
 }
 
 /// Role, constraints and the homes of bricks.

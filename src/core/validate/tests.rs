@@ -224,8 +224,14 @@ fn raw_docker_options_are_for_administrators() {
     let parameters = json(json!({"image": "i", "parameters": [{"key": "a", "value": "b"}]}));
     assert_eq!(violations("/web", &privileged, true), "");
     assert_eq!(violations("/web", &parameters, true), "");
-    assert_eq!(violations("/web", &privileged, false), "/container/docker/privileged: may be used by administrators only, unless one of them grants it");
-    assert_eq!(violations("/web", &parameters, false), "/container/docker/parameters: may be used by administrators only, unless one of them grants it");
+    assert_eq!(
+        violations("/web", &privileged, false),
+        "/container/docker/privileged: may be used by administrators only, unless one of them grants it"
+    );
+    assert_eq!(
+        violations("/web", &parameters, false),
+        "/container/docker/parameters: may be used by administrators only, unless one of them grants it"
+    );
     let mesos = json!({"container": {"type": "MESOS", "docker": {"image": "i", "privileged": true}}});
     assert_eq!(violations("/web", &mesos, true), "/container/docker/privileged: must be empty");
     check_container(json!({"docker": {"image": "a b"}}), "/container/docker/image: must not contain blanks or control characters");

@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use hickory_proto::{
@@ -10,11 +13,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::naming::{
     Settings,
+    clients::{Clients, Gate},
     fixture::{NOW, World},
     forward::{Forwarder, Resolvers, Transport},
     server::{Heard, Service},
     zone::{Plan, Zone},
 };
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A server that is never started: it only hears.
 fn service(tasks: u8) -> Service {
@@ -29,6 +35,7 @@ fn service(tasks: u8) -> Service {
     Service {
         zone: Arc::new(ArcSwap::from_pointee(zone)),
         forwarder: Forwarder::new(Resolvers::Fixed(vec![]), vec![]),
+        gate: Gate::new(Clients::default()),
         max_udp_payload: MAX_UDP_PAYLOAD,
     }
 }
@@ -45,7 +52,7 @@ fn query(name: &str, kind: RecordType, payload: Option<u16>) -> Vec<u8> {
 }
 
 fn hear(packet: &[u8]) -> Heard {
-    service(2).hear(packet, Transport::Udp)
+    service(2).hear(packet, Transport::Udp, CLIENT)
 }
 
 #[test]
@@ -172,7 +179,7 @@ proptest! {
             packet.truncate(cut.index(packet.len()));
         }
         for transport in [Transport::Udp, Transport::Tcp] {
-            if let Heard::Reply(reply) = service(40).hear(&packet, transport) {
+            if let Heard::Reply(reply) = service(40).hear(&packet, transport, CLIENT) {
                 let limit = Query::read(&packet).map_or(HEADER_BYTES, |query| query.datagram_limit(MAX_UDP_PAYLOAD));
                 prop_assert!(transport == Transport::Tcp || reply.len() <= limit);
                 let read = Message::from_vec(&reply);
@@ -190,10 +197,10 @@ proptest! {
     ) {
         let service = service(tasks);
         let packet = query(NAMES[name], kind, payload);
-        let Heard::Reply(whole) = service.hear(&packet, Transport::Tcp) else { panic!("no reply") };
+        let Heard::Reply(whole) = service.hear(&packet, Transport::Tcp, CLIENT) else { panic!("no reply") };
         let whole = Message::from_vec(&whole).unwrap();
         prop_assert!(!whole.metadata.truncation);
-        let Heard::Reply(reply) = service.hear(&packet, Transport::Udp) else { panic!("no reply") };
+        let Heard::Reply(reply) = service.hear(&packet, Transport::Udp, CLIENT) else { panic!("no reply") };
         let reply = Message::from_vec(&reply).unwrap();
         prop_assert_eq!(reply.metadata.response_code, whole.metadata.response_code);
         prop_assert_eq!(reply.authorities.len(), whole.authorities.len());

@@ -13,12 +13,16 @@ fn samples() -> Vec<(&'static str, Record)> {
     full().into_iter().chain(bare()).collect()
 }
 
+fn sealed(record: &Record) -> Result<Vec<u8>, StoreError> {
+    encode(&key_of(record), record)
+}
+
 fn key_of(record: &Record) -> Vec<u8> {
     key_bytes(&record.key())
 }
 
 fn round_trip(record: &Record) {
-    let envelope = encode(record).unwrap();
+    let envelope = sealed(record).unwrap();
     assert_eq!(decode(&key_of(record), &envelope).unwrap(), *record);
     assert_eq!(parse_key(&key_of(record)), Some(record.key()));
 }
@@ -55,7 +59,7 @@ proptest! {
 #[test]
 fn a_flipped_bit_in_any_byte_is_noticed_and_the_record_named() {
     for (_, record) in samples() {
-        let (key, envelope) = (key_of(&record), encode(&record).unwrap());
+        let (key, envelope) = (key_of(&record), sealed(&record).unwrap());
         for byte in 0..envelope.len() {
             let bit = byte % 8;
             let mut damaged = envelope.clone();
@@ -76,7 +80,7 @@ fn a_value_does_not_pass_under_another_key() {
     let (_, record) = samples().swap_remove(4);
     let Record::Instance(instance) = &record else { panic!("{record:?}") };
     let other = key_bytes(&RecordKey::Instance(InstanceId::new("/other".parse().unwrap(), instance.id.uuid())));
-    assert!(matches!(decode(&other, &encode(&record).unwrap()), Err(StoreError::Corrupt { .. })));
+    assert!(matches!(decode(&other, &sealed(&record).unwrap()), Err(StoreError::Corrupt { .. })));
 }
 
 #[test]
@@ -102,7 +106,7 @@ fn records_are_named_in_words() {
 /// `sealed` with its checksum made right again.
 fn resealed(key: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let (_, record) = samples().into_iter().find(|(_, record)| key_of(record) == key).unwrap();
-    let mut envelope = encode(&record).unwrap();
+    let mut envelope = sealed(&record).unwrap();
     envelope.truncate(envelope.len() - CHECKSUM_BYTES);
     change(&mut envelope);
     let sum = checksum(key, &envelope);
@@ -127,7 +131,7 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
 fn a_text_longer_than_announced_is_not_read() {
     let (_, record) = samples().into_iter().find(|(name, _)| *name == "definition-large").unwrap();
     let key = key_of(&record);
-    assert_eq!(encode(&record).unwrap()[3], DEFLATE);
+    assert_eq!(sealed(&record).unwrap()[3], DEFLATE);
     for length in [0_u32, 10, MAX_RECORD_BYTES as u32 + 1, u32::MAX] {
         let bomb = resealed(&key, |bytes| bytes[4..8].copy_from_slice(&length.to_le_bytes()));
         assert!(matches!(decode(&key, &bomb), Err(StoreError::Corrupt { .. })), "{length}");
@@ -138,7 +142,7 @@ fn a_text_longer_than_announced_is_not_read() {
 #[test]
 fn unknown_fields_and_values_are_errors() {
     for (name, record) in samples() {
-        let (key, envelope) = (key_of(&record), encode(&record).unwrap());
+        let (key, envelope) = (key_of(&record), sealed(&record).unwrap());
         let (_, text) = unseal(Kind::from_byte(key[0]).unwrap(), &key, &envelope).unwrap();
         let value: Value = serde_json::from_slice(&text).unwrap();
         for place in places(&value, String::new()) {
@@ -233,7 +237,7 @@ fn check_fixtures(version: &str, samples: Vec<(&'static str, Record)>) {
 
 fn fixture(record: &Record) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let (key, envelope) = (key_of(record), encode(record).unwrap());
+    let (key, envelope) = (key_of(record), sealed(record).unwrap());
     let (_, text) = unseal(Kind::from_byte(key[0]).unwrap(), &key, &envelope).unwrap();
     format!("key: {}\nenvelope: {}\ntext: {}\n", hex(&key), hex(&envelope), String::from_utf8_lossy(&text))
 }

@@ -204,7 +204,6 @@ impl<'a> Progress<'a> {
             return None;
         }
         self.reason = reasons;
-        // A countdown is no news worth a line each.
         if self.reason.is_empty() { None } else { self.news(Step::Passing(format!("waits: {}", self.reason))) }
     }
 
@@ -254,10 +253,11 @@ fn pulling(message: &str) -> String {
     parts().unwrap_or(message)
 }
 
-/// Standard error: passing lines replace one another on a terminal, and are printed one by one elsewhere.
+/// Standard error: passing lines replace one another on a terminal, and are printed one by one elsewhere, but for those that differ only in numbers.
 #[derive(Default)]
 struct Screen {
     is_open: bool,
+    last: String,
 }
 
 impl Screen {
@@ -275,7 +275,14 @@ impl Screen {
                 _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
                 self.is_open = true;
             }
-            Step::Lasting(text) | Step::Passing(text) => {
+            Step::Passing(text) => {
+                let words: String = text.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+                if words != self.last {
+                    self.last = words;
+                    _ = writeln!(stderr, "{text}");
+                }
+            }
+            Step::Lasting(text) => {
                 self.clear();
                 _ = writeln!(stderr, "{text}");
             }

@@ -1,5 +1,5 @@
 //! One line a step, `input -> what comes out`, in the words of [`World::step`] and [`World::show`]. Tasks are single letters of half a CPU each, on a node
-//! of two; `!` marks a status that is repeated until it is acknowledged.
+//! of two; `w` has a network of its own, `x` a brick; `!` marks a status that is repeated until it is acknowledged.
 
 use super::*;
 use crate::cluster::engine::samples;
@@ -36,7 +36,8 @@ fn seen(text: &str) -> Seen {
 fn found(text: &str) -> Found {
     let (name, state) = text.split_once(':').unwrap();
     let launch = samples::launch(&format!("/{name}"), 1);
-    Found { task: launch.task, holding: Holding { resources: launch.resources, ports: vec![], host_network: true }, state: seen(state) }
+    let holding = Holding { resources: launch.resources, ports: vec![], host_network: name != "w", bricks: name == "x" };
+    Found { task: launch.task, holding, state: seen(state) }
 }
 
 impl World {
@@ -113,7 +114,10 @@ impl World {
             ["started", name, state] => self.report(Report::Started { task: task(name), seen: seen(state) }),
             ["refused", name] => self.report(Report::Refused { task: task(name), state: TaskState::Failed, message: "no image".into() }),
             ["cancelled", name] => self.report(Report::Cancelled { task: task(name) }),
-            ["died", name] => self.report(Report::Died { task: task(name) }),
+            ["died", name] => self.report(Report::Died { task: task(name), exit: None }),
+            ["died", name, code] => {
+                self.report(Report::Died { task: task(name), exit: Some(Exit { code: code.parse().unwrap(), ..Exit::default() }) })
+            }
             ["oom", name] => self.report(Report::OutOfMemory { task: task(name) }),
             ["inspected", name, "gone"] => self.report(Report::Inspected { task: task(name), seen: None }),
             ["inspected", name, state] => self.report(Report::Inspected { task: task(name), seen: Some(seen(state)) }),
@@ -160,7 +164,7 @@ impl World {
             Action::Cancel(task) => format!("cancel {}", letter(&task)),
             Action::Signal(task, signal) => format!("{} {}", if signal == Signal::Stop { "stop" } else { "force" }, letter(&task)),
             Action::Inspect(task) => format!("look {}", letter(&task)),
-            Action::Remove(task) => format!("remove {}", letter(&task)),
+            Action::Remove { task, .. } => format!("remove {}", letter(&task)),
             Action::Follow(task) => format!("follow {}", letter(&task)),
             Action::Release { .. } => "unmount".to_owned(),
             Action::Destroy { .. } => "destroy".to_owned(),
@@ -420,6 +424,23 @@ fn a_container_that_ends_while_its_start_is_reported_is_looked_at() {
         started a running   -> follow a, RUNNING! a, look a
         inspected a 1       -> FAILED! a
         started b 0         -> follow b, RUNNING! b, FINISHED! b
+    ",
+    );
+}
+
+#[test]
+fn an_end_is_told_at_once_where_docker_has_nothing_left_to_give_back() {
+    check(
+        "
+        list a:running b:running w:running x:running -> connected, follow a, follow b, follow w, follow x, offer 0
+        died a 137          -> FAILED! a
+        died a 137          ->
+        kill b              -> stop b
+        died b 0            -> KILLED! b
+        died w 137          -> look w
+        died x 137          -> look x
+        inspected w 137     -> FAILED! w
+        inspected x 0       -> FINISHED! x
     ",
     );
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     cluster::engine::samples,
-    model::app::{Container, ContainerKind, Docker, NamedNetwork, PortMapping, PortNumber, Protocol},
+    model::app::{Container, ContainerKind, Docker, EnvValue, NamedNetwork, PortMapping, PortNumber, Protocol},
 };
 
 fn mapping(container_port: u16, host_port: Option<u16>, protocol: Protocol) -> PortMapping {
@@ -29,7 +29,9 @@ fn shown(launch: &Launch, binds: &[Bind]) -> serde_json::Value {
 #[test]
 fn a_command_with_host_networking() {
     let mut launch = samples::launch("/shop/web", 1);
-    launch.environment = vec![("PORT".into(), "1066".into()), ("EMPTY".into(), String::new())];
+    let app = Arc::make_mut(&mut launch.app);
+    app.env =
+        [("PORT", "1066"), ("EMPTY", "")].map(|(name, value)| (name.to_owned(), EnvValue::Text(value.to_owned()))).into_iter().collect();
     launch.ports = vec![1066];
     insta::assert_json_snapshot!(shown(&launch, &[]));
 }
@@ -91,7 +93,7 @@ fn labels_say_what_a_container_holds() {
     let body = container(&launch, &samples::settings("/w".into()), "id", &[]).unwrap();
     let seen = Seen::Running { addresses: Vec::new() };
     let found = found(body.labels.as_ref().unwrap(), seen.clone()).unwrap();
-    let holding = Holding { resources: launch.resources.clone(), ports: vec![1066], host_network: true };
+    let holding = Holding { resources: launch.resources.clone(), ports: vec![1066], host_network: true, bricks: false };
     assert_eq!(found, Found { task: launch.task, holding, state: seen.clone() });
     assert_eq!(super::found(&HashMap::new(), seen), None);
 }

@@ -3,13 +3,11 @@
 
 use indexmap::IndexMap;
 
-use crate::{
-    core::allotment::token,
-    model::{
-        app::{App, ContainerKind, EnvValue, PortMapping},
-        id::TaskId,
-        resources::Scalar,
-    },
+use super::{
+    app::{App, ContainerKind, EnvValue, PortMapping},
+    id::TaskId,
+    port::token,
+    resources::Scalar,
 };
 
 /// A label's value of this length or more, in UTF-16 units, gets no variable (Marathon's limit).

@@ -1,0 +1,716 @@
+//! What has been done to orchestrators, as tests of the whole API over the real core: each row of the security table that applies, with the class of the
+//! flaw and the CVEs that made it known. Two ordinary users (`ann`, who has things, and `bob`, who wants them) and an administrator (`root`).
+//!
+//! Others of the same table are tested where they are stopped: symbolic links and swaps of host paths, and the account's rights, in
+//! `cluster::engine::volumes`; Docker's parameters in `cluster::engine::parameters`; limits of connections and headers in `api::server`; constant-time
+//! comparison, guessing and tokens in `auth`.
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    access::FeedEnd,
+    testing::{Answer, Server, who},
+};
+use crate::{
+    core::Settings,
+    model::{
+        cluster::{ClusterCall, ClusterEvent, Offer, Reason, TaskState, TaskStatus},
+        host_volume::HostVolumeRule,
+        id::AgentId,
+        request::Origin,
+        resources::{PortRange, Resources, Scalar},
+        time::Timestamp,
+    },
+    runtime::driver::Driver,
+    store::memory::{Disk, MemoryStore},
+};
+
+/// Everything but the containers.
+struct Platform {
+    server: Server,
+    events: mpsc::Sender<ClusterEvent>,
+    calls: mpsc::Receiver<ClusterCall>,
+    _stop: watch::Sender<bool>,
+}
+
+impl Platform {
+    async fn new() -> Self {
+        let (events, arriving) = mpsc::channel(16);
+        let (calls, called) = mpsc::channel(1024);
+        let own = vec!["/var/lib/xtao".to_owned(), "/var/run/docker.sock".to_owned()];
+        let settings = Settings { host_volumes: HostVolumeRule { own, ..HostVolumeRule::default() }, ..Settings::default() };
+        let store = Box::new(MemoryStore::open(&Disk::new()));
+        let (driver, handle) = Driver::open(settings, store, arriving, calls).await.unwrap();
+        let (stop, stopping) = watch::channel(false);
+        tokio::spawn(driver.run(stopping));
+        let platform = Self { server: Server::on(handle), events, calls: called, _stop: stop };
+        platform.events.send(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into() }).await.unwrap();
+        platform
+    }
+
+    /// Ann has a database with a secret that runs, and the remains of another; bob has an app whose name begins as hers does.
+    async fn inhabited() -> Self {
+        let mut platform = Self::new().await;
+        let brick = json!({ "containerPath": "/data", "mode": "RW", "brick": { "size": 64 } });
+        let database = json!({
+            "id": "/prod/db", "cmd": "serve --key k3y", "cpus": 0.1, "mem": 32,
+            "env": { "PORT": "@PORT", "PASSWORD": "s3cret" }, "labels": { "team": "ann-only" },
+            "container": { "type": "MESOS", "volumes": [brick] },
+        });
+        platform.fine("ann", "POST /v2/apps", &database).await;
+        platform.launch().await;
+        let mut kept = database;
+        kept["id"] = json!("/kept");
+        platform.fine("ann", "POST /v2/apps", &kept).await;
+        platform.fine("ann", "DELETE /v2/apps/kept", &Value::Null).await;
+        platform.fine("bob", "POST /v2/apps", &json!({ "id": "/production/web", "cmd": "sleep 1", "cpus": 0.1, "mem": 32 })).await;
+        platform
+    }
+
+    async fn ask(&self, user: &str, line: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.server.ask_as(user, line, &body).await
+    }
+
+    async fn fine(&self, user: &str, line: &str, body: &Value) -> Value {
+        let answer = self.ask(user, line, body).await;
+        assert!(answer.status.is_success(), "{user}: {line}: {}", answer.show());
+        serde_json::from_str(&answer.body).unwrap_or_default()
+    }
+
+    /// Status and body.
+    async fn said(&self, user: &str, line: &str, body: &Value) -> String {
+        let answer = self.ask(user, line, body).await;
+        format!("{} {}", answer.status.as_u16(), answer.body)
+    }
+
+    /// Offers a node, and lets everything that is launched on it run.
+    async fn launch(&mut self) {
+        let resources = Resources {
+            cpus: Scalar::whole(4),
+            mem: Scalar::whole(4096),
+            disk: Scalar::whole(10_000),
+            gpus: 0,
+            ports: vec![PortRange::new(31_000, 31_999)],
+        };
+        let offer = Offer {
+            id: "o".parse().unwrap(),
+            agent: AgentId::new("agent-S1"),
+            host: "node1".into(),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            resources,
+            attributes: Vec::new(),
+            region: None,
+            zone: None,
+        };
+        self.events.send(ClusterEvent::Offers(vec![offer])).await.unwrap();
+        let launches = loop {
+            if let ClusterCall::Accept { launches, .. } = self.calls.recv().await.unwrap() {
+                break launches;
+            }
+        };
+        for launch in launches {
+            let status = TaskStatus {
+                task: launch.task,
+                agent: Some(launch.agent),
+                state: TaskState::Running,
+                reason: Reason::Other,
+                message: String::new(),
+                timestamp: Timestamp(1_600_000_000_000),
+                uuid: None,
+                healthy: None,
+                addresses: Vec::new(),
+            };
+            self.events.send(ClusterEvent::Status(status)).await.unwrap();
+        }
+        while self.fine("ann", "GET /v2/tasks?status=running", &Value::Null).await["tasks"].as_array().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn running_task(&self) -> String {
+        self.fine("root", "GET /v2/apps/prod/db/tasks", &Value::Null).await["tasks"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn brick_of(&self, app: &str) -> String {
+        let bricks = self.fine("root", "GET /v2/bricks", &Value::Null).await;
+        let found = bricks["bricks"].as_array().unwrap().iter().find(|brick| brick["app"] == app).unwrap();
+        found["name"].as_str().unwrap().to_owned()
+    }
+
+    async fn port_of(&self, app: &str) -> u64 {
+        let ports = self.fine("root", "GET /v2/ports", &Value::Null).await;
+        ports["ports"].as_array().unwrap().iter().find(|port| port["app"] == app).unwrap()["port"].as_u64().unwrap()
+    }
+}
+
+/// Words that are about ann's things alone.
+const ANNS: [&str; 6] = ["s3cret", "k3y", "ann-only", "/prod/db", "prod_db", "/kept"];
+
+/// An app that is fine but for `changes`, given as a container's fields.
+fn with_container(container: Value) -> Value {
+    let mut whole = json!({ "type": "DOCKER", "docker": { "image": "busybox" } });
+    for (key, value) in container.as_object().unwrap() {
+        match (key.as_str(), value) {
+            ("docker", Value::Object(fields)) => fields.iter().for_each(|(key, value)| whole["docker"][key] = value.clone()),
+            (key, value) => whole[key] = value.clone(),
+        }
+    }
+    json!({ "id": "/x", "cmd": "sleep 1", "cpus": 0.1, "mem": 32, "container": whole })
+}
+
+fn host_volume(path: &str) -> Value {
+    with_container(json!({ "volumes": [{ "hostPath": path, "containerPath": "/mnt/x", "mode": "RW" }] }))
+}
+
+fn parameter(key: &str, value: &str) -> Value {
+    with_container(json!({ "docker": { "parameters": [{ "key": key, "value": value }] } }))
+}
+
+/// Metasploit's `exploit/linux/http/dcos_marathon`, as it is sent: a container with the node's root directory, to write into its cron from.
+#[tokio::test]
+async fn the_request_that_takes_a_node_over_is_refused_to_everybody() {
+    let platform = Platform::new().await;
+    let request = json!({
+        "id": "/exploit", "cmd": "/bin/sh", "cpus": 1, "mem": 128, "instances": 1,
+        "container": {
+            "docker": { "image": "python:3-slim", "network": "HOST" }, "type": "DOCKER",
+            "volumes": [{ "hostPath": "/", "containerPath": "/mnt/x", "mode": "RW" }],
+        },
+    });
+    for user in ["bob", "root"] {
+        let answer = platform.ask(user, "POST /v2/apps", &request).await;
+        assert_eq!(answer.status, 422, "{user}: {}", answer.body);
+        assert!(answer.body.contains("/container/volumes(0)/hostPath"), "{}", answer.body);
+        assert_eq!(platform.ask(user, "GET /v2/apps/exploit", &Value::Null).await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn definitions_that_would_break_out_are_refused() {
+    let platform = Platform::new().await;
+    let check = async |class: &str, cves: &str, app: Value, expected: &str| {
+        let answer = platform.ask("bob", "POST /v2/apps", &app).await;
+        assert_eq!(answer.status, 422, "{class} ({cves}): {app}: {}", answer.body);
+        assert!(answer.body.contains(expected), "{class} ({cves}): {}", answer.body);
+    };
+    const PATHS: &str = "CVE-2020-28348, CVE-2026-14896, CVE-2017-1002101, CVE-2021-25741";
+    for path in [
+        "/",
+        "//",
+        "/./",
+        "/etc",
+        "/etc/cron.d/..",
+        "/proc",
+        "/proc/1/root",
+        "/sys",
+        "/dev",
+        "/dev/sda",
+        "/root",
+        "/root/.ssh",
+        "/boot",
+        "/run",
+        "/var/run/docker.sock",
+        "/run/docker.sock",
+        "/var/lib/docker",
+        "/var/lib/xtao",
+        "/var/lib",
+        "/home/ann/.ssh",
+        "/etc/shadow",
+        "/tmp/a.sock",
+        "../../etc",
+        "etc",
+        "",
+    ] {
+        check("host path", PATHS, host_volume(path), "/container/volumes(0)").await;
+    }
+    const PARAMETERS: &str = "CVE-2026-14891, CVE-2021-43415, CVE-2021-32575";
+    for (key, value) in [
+        ("privileged", "true"),
+        ("pid", "host"),
+        ("ipc", "host"),
+        ("uts", "host"),
+        ("userns", "host"),
+        ("cgroupns", "host"),
+        ("network", "host"),
+        ("net", "container:x"),
+        ("device", "/dev/mem"),
+        ("cap-add", "SYS_ADMIN"),
+        ("security-opt", "apparmor=unconfined"),
+        ("volume", "/:/x"),
+        ("v", "/:/x"),
+        ("mount", "type=bind,source=/,target=/x"),
+        ("volumes-from", "x"),
+        ("runtime", "x"),
+        ("sysctl", "kernel.core_pattern=|x"),
+        ("cgroup-parent", "/"),
+        ("add-host", "a:1.2.3.4"),
+        ("oom-score-adj", "-1000"),
+        ("env", "LD_PRELOAD=x"),
+        ("label", "xtao.owner=ann"),
+    ] {
+        check("engine parameter", PARAMETERS, parameter(key, value), "may be used by administrators only").await;
+    }
+    check("privileged", PARAMETERS, with_container(json!({ "docker": { "privileged": true } })), "may be used by administrators only")
+        .await;
+    const NAMES: &str = "CVE-2026-7474, CVE-2020-27195, CVE-2022-24683";
+    for id in ["/a b", "/a/..\0", "/%2e%2e", "/a;b", "/ä", "/A", "/a_b", "/-a", "/a/restart", "/$(id)", &format!("/{}", "a".repeat(4096))]
+    {
+        check("name", NAMES, json!({ "id": id, "cmd": "sleep 1" }), "/id").await;
+    }
+    for path in ["../x", "x/../y", "/data/../../etc", "", "a\0b"] {
+        let volumes = json!({ "volumes": [{ "containerPath": path, "mode": "RW", "brick": { "size": 64 } }] });
+        check("brick path", NAMES, with_container(volumes), "/container/volumes(0)").await;
+    }
+    for pool in ["../../etc", "a/b", "", ".", ".."] {
+        let volumes = json!({ "volumes": [{ "containerPath": "/d", "mode": "RW", "brick": { "size": 64, "pool": pool } }] });
+        check("pool", NAMES, with_container(volumes), "pool").await;
+    }
+    assert_eq!(platform.fine("root", "GET /v2/apps", &Value::Null).await, json!({ "apps": [] }));
+}
+
+/// An id that climbs is resolved before it is anybody's: it never names something outside the tree, and never somebody else's.
+#[tokio::test]
+async fn a_path_that_climbs_ends_at_the_root() {
+    let platform = Platform::inhabited().await;
+    for (line, expected) in
+        [("GET /v2/apps/production/../prod/db", 404), ("GET /v2/apps/..%2f..%2fprod/db", 404), ("GET /v2/bricks/..%2f..", 404)]
+    {
+        assert_eq!(platform.ask("bob", line, &Value::Null).await.status, expected, "{line}");
+    }
+    let taken = platform.said("bob", "POST /v2/apps", &json!({ "id": "/production/../prod/db", "cmd": "x" })).await;
+    assert_eq!(taken, r#"409 {"message":"An app with id [/prod/db] already exists."}"#);
+}
+
+/// Class "authorisation skipped on some way in" (CVE-2023-3300, CVE-2025-0937, CVE-2019-12741, CVE-2025-1296): no list and no counter tells of others.
+#[tokio::test]
+async fn no_list_shows_what_is_anothers() {
+    let platform = Platform::inhabited().await;
+    let lists = [
+        "/v2/apps",
+        "/v2/apps?embed=apps.tasks&embed=apps.lastTaskFailure&embed=endpoints",
+        "/v2/apps?id=prod&cmd=serve&label=team",
+        "/v2/apps/*",
+        "/v2/apps/*/tasks",
+        "/v2/groups",
+        "/v2/groups?embed=group.groups&embed=group.apps&embed=group.apps.tasks",
+        "/v2/tasks",
+        "/v2/tasks?status=running",
+        "/v2/queue",
+        "/v2/queue?embed=lastUnusedOffers",
+        "/v2/deployments",
+        "/v2/ports",
+        "/v2/bricks",
+        "/v2/info",
+        "/v2/leader",
+        "/v2/plugins",
+        "/v2/auth/whoami",
+        "/v2/auth/users/bob/quota",
+        "/ping",
+    ];
+    let mut hers = String::new();
+    for path in lists {
+        let line = format!("GET {path}");
+        let body = platform.ask("bob", &line, &Value::Null).await.body;
+        for word in ANNS {
+            assert!(!body.contains(word), "{path} shows '{word}' to bob: {body}");
+        }
+        hers += &platform.ask("ann", &line, &Value::Null).await.body;
+        assert!(!platform.ask("ann", &line, &Value::Null).await.body.contains("/production"), "{path} shows bob's to ann");
+    }
+    let plain = [("host", "localhost"), ("accept", "text/plain")];
+    assert!(platform.server.ask_with("GET /v2/tasks", &plain, "").await.body.contains("prod_db"), "to an administrator");
+    for word in ANNS {
+        assert!(hers.contains(word) || word == "prod_db", "nothing shows '{word}' to ann herself");
+    }
+    let groups = platform.fine("bob", "GET /v2/groups", &Value::Null).await;
+    let names: Vec<&str> = groups["groups"].as_array().unwrap().iter().map(|group| group["id"].as_str().unwrap()).collect();
+    assert_eq!(names, ["/production"]);
+    for (user, count) in [("ann", 2), ("bob", 0), ("root", 2)] {
+        for list in ["bricks", "ports"] {
+            let found = platform.fine(user, &format!("GET /v2/{list}"), &Value::Null).await;
+            assert_eq!(found[list].as_array().unwrap().len(), count, "{user} {list}");
+        }
+    }
+}
+
+/// What is not one's own is answered letter by letter as what does not exist (CVE-2025-4922: matching by prefix; CVE-2023-1782).
+#[tokio::test]
+async fn what_is_anothers_is_answered_as_what_is_not_there() {
+    let platform = Platform::inhabited().await;
+    let (task, brick, port) =
+        (platform.running_task().await, platform.brick_of("/prod/db").await, platform.port_of("/prod/db").await.to_string());
+    let other_task = task.replace("prod_db", "prod_dx");
+    let deployment = platform.fine("ann", "PUT /v2/apps/prod/db", &json!({ "cmd": "serve --key k3y --more" })).await;
+    let deployment = deployment["deploymentId"].as_str().unwrap().to_owned();
+    let version = platform.fine("ann", "GET /v2/apps/prod/db/versions", &Value::Null).await["versions"][0].as_str().unwrap().to_owned();
+    let pairs: [(&str, &str, &str); 6] = [
+        ("APP", "prod/db", "prod/dx"),
+        ("TASK", &task, &other_task),
+        ("BRICK", &brick, "no-such-brick"),
+        ("PORT", &port, "1999"),
+        ("DEPLOYMENT", &deployment, "d0d0d0d0-0000-0000-0000-000000000000"),
+        ("GROUP", "prod", "prox"),
+    ];
+    let filled = |text: &str, there: bool| {
+        pairs.iter().fold(text.to_owned(), |text, (name, ours, nothing)| text.replace(name, if there { ours } else { nothing }))
+    };
+    let ids = json!({ "ids": ["TASK"] }).to_string();
+    let rows: Vec<(String, String)> = [
+        ("GET /v2/apps/APP", ""),
+        ("GET /v2/apps/APP?embed=app.tasks", ""),
+        ("GET /v2/apps/APP/tasks", ""),
+        ("GET /v2/apps/APP/versions", ""),
+        ("GET /v2/apps/GROUP/*", ""),
+        ("GET /v2/apps/GROUP/*/tasks", ""),
+        ("GET /v2/groups/GROUP", ""),
+        ("GET /v2/groups/GROUP/apps", ""),
+        ("PATCH /v2/apps/APP", r#"{"cmd": "x"}"#),
+        ("PATCH /v2/apps", r#"[{"id": "/APP", "cmd": "x"}]"#),
+        ("PUT /v2/apps/APP", r#"{"owner": "bob"}"#),
+        ("DELETE /v2/apps/APP", ""),
+        ("DELETE /v2/apps/APP?force=true", ""),
+        ("POST /v2/apps/APP/restart?force=true", ""),
+        ("DELETE /v2/apps/APP/tasks", ""),
+        ("DELETE /v2/apps/APP/tasks?host=node1&scale=true", ""),
+        ("DELETE /v2/apps/APP/tasks/TASK", ""),
+        ("POST /v2/tasks/delete", &ids),
+        ("DELETE /v2/queue/APP/delay", ""),
+        ("DELETE /v2/deployments/DEPLOYMENT", ""),
+        ("DELETE /v2/deployments/DEPLOYMENT?force=true", ""),
+        ("GET /v2/ports/PORT", ""),
+        ("PUT /v2/ports/PORT", r#"{"owner": "bob"}"#),
+        ("DELETE /v2/ports/PORT", ""),
+        ("GET /v2/bricks/BRICK", ""),
+        ("PUT /v2/bricks/BRICK", r#"{"owner": "bob"}"#),
+        ("DELETE /v2/bricks/BRICK?force=true", ""),
+        ("POST /v2/bricks/BRICK/fence", r#"{"epoch": 1}"#),
+    ]
+    .map(|(line, body)| (line.to_owned(), body.to_owned()))
+    .into_iter()
+    .chain([(format!("GET /v2/apps/APP/versions/{version}"), String::new())])
+    .collect();
+    for (line, body) in rows {
+        let ask = async |there: bool| {
+            let answer = platform.server.ask_as("bob", &filled(&line, there), &filled(&body, there)).await;
+            // Names are put back, so that only a difference of substance is one.
+            let text = pairs.iter().fold(answer.body, |text, (name, ours, nothing)| text.replace(ours, name).replace(nothing, name));
+            (answer.status.as_u16(), text)
+        };
+        let (hers, nothing) = (ask(true).await, ask(false).await);
+        assert_eq!(hers, nothing, "{line}");
+        assert!(hers.0 == 404 || line.starts_with("POST /v2/tasks/delete"), "{line}: {hers:?}");
+    }
+    // Nothing of it had an effect.
+    assert_eq!(platform.running_task().await, task);
+    for (user, line) in
+        [("ann", "GET /v2/apps/prod/db"), ("ann", &*format!("GET /v2/ports/{port}")), ("ann", &*format!("GET /v2/bricks/{brick}"))]
+    {
+        platform.fine(user, line, &Value::Null).await;
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_is_taken_is_said_to_be_taken_and_no_more() {
+    let platform = Platform::inhabited().await;
+    for id in ["/prod/db", "/kept"] {
+        let app = json!({ "id": id, "cmd": "sleep 1", "cpus": 0.1, "mem": 32 });
+        let taken = format!(r#"409 {{"message":"An app with id [{id}] already exists."}}"#);
+        assert_eq!(platform.said("bob", "POST /v2/apps", &app).await, taken);
+        assert_eq!(platform.said("bob", "POST /v2/apps?force=true", &app).await, taken);
+        assert_eq!(platform.said("bob", &format!("PUT /v2/apps{id}"), &app).await, taken);
+        assert_eq!(platform.said("bob", "PUT /v2/apps?force=true", &json!([app])).await, taken);
+    }
+    // By its name, too: `/db.prod` would be `db.prod` to the name server... but not tell whose that is.
+    let same_name = json!({ "id": "/db.prod", "cmd": "sleep 1", "cpus": 0.1, "mem": 32 });
+    let said = platform.said("bob", "POST /v2/apps", &same_name).await;
+    assert!(!said.contains("/prod/db"), "{said}");
+    // Its owner, and an administrator, may have it back, with the same port and brick.
+    let (port, brick) = (platform.port_of("/kept").await, platform.brick_of("/kept").await);
+    let again = json!({
+        "id": "/kept", "cmd": "sleep 1", "cpus": 0.1, "mem": 32, "env": { "PORT": "@PORT" },
+        "container": { "type": "MESOS", "volumes": [{ "containerPath": "/data", "mode": "RW", "brick": { "size": 64 } }] },
+    });
+    platform.fine("ann", "POST /v2/apps", &again).await;
+    assert_eq!((platform.port_of("/kept").await, platform.brick_of("/kept").await), (port, brick));
+    platform.fine("ann", "DELETE /v2/apps/kept", &Value::Null).await;
+    platform.fine("root", "POST /v2/apps?force=true", &again).await;
+}
+
+/// CVE-2025-4922: a rule about `/prod` must say nothing about `/production`.
+#[tokio::test]
+async fn one_groups_name_is_not_the_beginning_of_anothers() {
+    let platform = Platform::inhabited().await;
+    for (user, line, status) in [
+        ("ann", "GET /v2/groups/prod", 200),
+        ("ann", "GET /v2/groups/production", 404),
+        ("bob", "GET /v2/groups/prod", 404),
+        ("bob", "GET /v2/groups/production", 200),
+        ("bob", "GET /v2/apps/prod/*", 404),
+        ("bob", "GET /v2/apps/production/*", 200),
+        ("bob", "GET /v2/apps/pro/*", 404),
+    ] {
+        assert_eq!(platform.ask(user, line, &Value::Null).await.status, status, "{user} {line}");
+    }
+}
+
+/// CVE-2023-3300, CVE-2025-0937: the event stream obeys the same rule, from the first event of an app to its last.
+#[tokio::test]
+async fn events_are_told_to_their_owners_and_to_administrators() {
+    let mut platform = Platform::new().await;
+    let origin = |user: &str| Origin { user: who(user).user, admin: who(user).admin, client_ip: String::new(), uri: String::new() };
+    let mut feeds = ["ann", "bob", "root"].map(|user| platform.server.api.access.follow(&origin(user), true));
+    let app = |cmd: &str| json!({ "id": "/prod/db", "cmd": cmd, "cpus": 0.1, "mem": 32, "env": { "PASSWORD": "s3cret" } });
+    platform.fine("ann", "POST /v2/apps", &app("one")).await;
+    platform.launch().await;
+    platform.fine("ann", "DELETE /v2/apps/prod/db", &Value::Null).await;
+    // An administrator's deployment of apps of both: each is told the own part.
+    platform.fine("bob", "POST /v2/apps", &json!({ "id": "/production/web", "cmd": "sleep 1", "instances": 0 })).await;
+    platform.fine("ann", "POST /v2/apps", &json!({ "id": "/ann", "cmd": "sleep 1", "instances": 0 })).await;
+    platform.fine("root", "PATCH /v2/apps", &json!([{ "id": "/production/web", "mem": 33 }, { "id": "/ann", "mem": 33 }])).await;
+    platform.fine("root", "POST /v2/apps", &json!({ "id": "/the-end", "cmd": "sleep 1", "instances": 0 })).await;
+
+    let mut told: Vec<String> = Vec::new();
+    for feed in &mut feeds {
+        let mut text = String::new();
+        // The last commit of a stream cannot be awaited by who is not told of it; so all are read until none is left.
+        while let Ok(next) = tokio::time::timeout(std::time::Duration::from_millis(200), feed.next()).await {
+            for event in next.unwrap().1 {
+                text += &format!("{} {}\n", event.kind(), event.body());
+            }
+        }
+        told.push(text);
+    }
+    let [ann, bob, root] = told.try_into().unwrap();
+    for word in ["api_post_event", "s3cret", "status_update_event", "instance_changed_event", "deployment_success", "group_change_success"]
+    {
+        assert!(ann.contains(word), "ann is not told of {word}: {ann}");
+        assert!(root.contains(word), "an administrator is not told of {word}");
+    }
+    // Also while the app is being destroyed.
+    let deleting = ann.split_once("StopApplication").unwrap().1;
+    assert!(deleting.contains("instance_changed_event"), "{deleting}");
+    for word in ["s3cret", "prod/db", "prod_db", "/ann"] {
+        assert!(!bob.contains(word), "bob is told of {word}: {bob}");
+    }
+    assert!(bob.contains("RestartApplication") && bob.contains("/production/web") && !ann.contains("/production"), "{bob}\n{ann}");
+    assert!(root.contains("/the-end") && !ann.contains("/the-end") && !bob.contains("/the-end"));
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_reader_is_not_the_same_any_more() {
+    let platform = Platform::new().await;
+    let follow = |user: &str, named: bool| {
+        let who = who(user);
+        platform.server.api.access.follow(&Origin { user: who.user, admin: who.admin, client_ip: String::new(), uri: String::new() }, named)
+    };
+    let put = async |user: &str, body: Value| platform.fine("root", &format!("PUT /v2/auth/users/{user}"), &body).await;
+    put("ann", json!({ "quota": { "cpus": 2 } })).await;
+    let (mut ann, mut bob, mut nobody) = (follow("ann", true), follow("bob", true), follow("root", false));
+    put("ann", json!({ "quota": { "cpus": 3 } })).await;
+    assert!(ann.next().await.is_ok(), "another quota is no other person");
+    put("ann", json!({ "locked": true })).await;
+    assert_eq!(ann.next().await.err(), Some(FeedEnd::Changed));
+    assert!(bob.next().await.is_ok() && bob.next().await.is_ok());
+    assert!(nobody.next().await.is_ok() && nobody.next().await.is_ok());
+    put("carl", json!({ "password": "a long enough password" })).await;
+    assert_eq!(nobody.next().await.err(), Some(FeedEnd::Changed), "from the first password on, nobody is everybody");
+}
+
+/// CVE-2025-1296 and the like: what is secret is not in any output, nor in what is logged of a request.
+#[tokio::test]
+async fn secrets_are_in_no_output() {
+    let platform = Platform::new().await;
+    platform.fine("root", "PUT /v2/auth/users/ann", &json!({ "password": "pass-of-ann-1234" })).await;
+    for line in ["GET /v2/auth/users", "GET /v2/auth/users/ann", "GET /v2/info", "GET /v2/auth/users/ann/quota", "GET /v2/audit"] {
+        let body = platform.ask("root", line, &Value::Null).await.body;
+        assert!(!body.contains("pass-of-ann") && !body.contains("argon2"), "{line}: {body}");
+    }
+    assert_eq!(platform.ask("bob", "GET /v2/auth/users", &Value::Null).await.status, 403);
+    assert_eq!(platform.ask("bob", "GET /v2/auth/users/ann", &Value::Null).await.status, 404);
+    assert_eq!(platform.ask("bob", "GET /v2/auth/users/ann/quota", &Value::Null).await.status, 404);
+    assert_eq!(platform.ask("bob", "PUT /v2/auth/users/bob/quota", &json!({ "cpus": 99 })).await.status, 403);
+    assert_eq!(platform.ask("bob", "GET /v2/audit", &Value::Null).await.status, 403);
+}
+
+/// CVE-2018-11793 (nesting), CVE-2022-24685 (costly input), CVE-2020-7218 and the registry's unbounded bodies.
+#[tokio::test]
+async fn input_has_limits() {
+    let platform = Platform::new().await;
+    let many = |count: usize| (0..count).map(|number| (number.to_string(), json!("x"))).collect::<serde_json::Map<_, _>>();
+    let check = async |body: String, status: u16| {
+        let answer = platform.server.ask_as("bob", "POST /v2/apps", &body).await;
+        assert_eq!(answer.status, status, "{}...: {}", &body[..body.len().min(60)], answer.body);
+    };
+    check("[".repeat(100_000), 400).await;
+    check(format!("{}1{}", r#"{"env":"#.repeat(10_000), "}".repeat(10_000)), 400).await;
+    check(json!({ "id": "/x", "cmd": "x", "env": many(1001) }).to_string(), 422).await;
+    check(json!({ "id": "/x", "cmd": "x", "labels": many(1001) }).to_string(), 422).await;
+    check(json!({ "id": "/x", "cmd": "x", "instances": 1_000_001 }).to_string(), 422).await;
+    check(json!({ "id": "/x", "cmd": "x", "constraints": [["hostname", "LIKE", "(a{1000}){1000}"]] }).to_string(), 422).await;
+    check(format!(r#"{{"id": "/x", "cmd": "{}"}}"#, "x".repeat(5 * 1024 * 1024)), 413).await;
+}
+
+/// DNS rebinding and requests across origins, from a page in the browser of somebody who may do more than the page's author.
+#[tokio::test]
+async fn pages_of_others_can_do_nothing() {
+    let platform = Platform::inhabited().await;
+    let check = async |class: &str, line: &str, headers: &[(&str, &str)], body: &str, status: u16| {
+        let answer = platform.server.ask_with(line, headers, body).await;
+        assert_eq!(answer.status, status, "{class}: {}", answer.body);
+        assert!(!answer.body.contains("s3cret"), "{class}");
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff", "CVE-2020-10944");
+        assert_eq!(answer.headers["x-frame-options"], "DENY", "{class}");
+    };
+    let app = r#"{"id": "/x", "cmd": "sleep 1"}"#;
+    check("rebinding", "GET /v2/apps/prod/db", &[("host", "evil.example")], "", 403).await;
+    check("rebinding", "GET /v2/apps/prod/db", &[("host", "localhost.evil.example:8080")], "", 403).await;
+    check("CSRF", "POST /v2/apps", &[("host", "localhost"), ("origin", "https://evil.example")], app, 403).await;
+    check("CSRF", "DELETE /v2/apps/prod/db", &[("host", "localhost"), ("origin", "null")], "", 403).await;
+    check("CSRF", "DELETE /v2/apps/prod/db", &[("host", "localhost"), ("sec-fetch-site", "cross-site")], "", 403).await;
+    check("CSRF by a form", "POST /v2/apps", &[("host", "localhost"), ("content-type", "text/plain")], app, 415).await;
+}
+
+/// CVE-2020-8554: nobody takes over what reaches another. Ports, bricks and names are claims of their owner, also when the app is gone.
+#[tokio::test]
+async fn what_reaches_an_app_cannot_be_taken_over() {
+    let platform = Platform::inhabited().await;
+    let (port, brick) = (platform.port_of("/kept").await, platform.brick_of("/kept").await);
+    for user in ["bob"] {
+        assert_eq!(platform.ask(user, &format!("DELETE /v2/ports/{port}"), &Value::Null).await.status, 404);
+        assert_eq!(platform.ask(user, &format!("DELETE /v2/bricks/{brick}"), &Value::Null).await.status, 404);
+    }
+    // The owner may ask, but not decide that a holder is gone, nor give it away.
+    for (line, body) in [
+        (format!("POST /v2/bricks/{brick}/fence"), json!({ "epoch": 0 })),
+        (format!("PUT /v2/bricks/{brick}"), json!({ "owner": "bob" })),
+        (format!("PUT /v2/ports/{port}"), json!({ "owner": "bob" })),
+        ("PUT /v2/apps/prod/db".to_owned(), json!({ "owner": "bob" })),
+    ] {
+        let said = platform.said("ann", &line, &body).await;
+        assert_eq!(said, r#"403 {"message":"Not Authorized to perform this action!"}"#, "{line}");
+    }
+    // An administrator does, and then it is bob's.
+    platform.fine("root", &format!("PUT /v2/bricks/{brick}"), &json!({ "owner": "bob" })).await;
+    platform.fine("root", &format!("PUT /v2/ports/{port}"), &json!({ "owner": "bob" })).await;
+    assert_eq!(platform.ask("ann", &format!("GET /v2/bricks/{brick}"), &Value::Null).await.status, 404);
+    platform.fine("bob", &format!("DELETE /v2/ports/{port}"), &Value::Null).await;
+    platform.fine("bob", &format!("DELETE /v2/bricks/{brick}"), &Value::Null).await;
+}
+
+#[tokio::test]
+async fn an_app_that_is_handed_over_goes_with_all_that_it_has() {
+    let platform = Platform::inhabited().await;
+    let wrong = platform.ask("root", "PUT /v2/apps/prod/db", &json!({ "owner": "bob", "cmd": "x" })).await;
+    assert_eq!(wrong.status, 422, "{}", wrong.body);
+    assert_eq!(platform.ask("root", "PUT /v2/apps/prod/db", &json!({ "owner": "a/b" })).await.status, 422);
+    while !platform
+        .fine("root", "GET /v2/deployments", &Value::Null)
+        .await
+        .as_array()
+        .unwrap()
+        .iter()
+        .all(|d| !d.to_string().contains("prod/db"))
+    {
+        tokio::task::yield_now().await;
+    }
+    platform.fine("root", "PUT /v2/apps/prod/db", &json!({ "owner": "bob" })).await;
+    assert_eq!(platform.ask("ann", "GET /v2/apps/prod/db", &Value::Null).await.status, 404);
+    let app = platform.fine("bob", "GET /v2/apps/prod/db", &Value::Null).await;
+    assert_eq!(app["app"]["tasks"].as_array().unwrap().len(), 1, "it goes on running");
+    for list in ["bricks", "ports"] {
+        let found = platform.fine("bob", &format!("GET /v2/{list}"), &Value::Null).await;
+        assert_eq!((found[list].as_array().unwrap().len(), &found[list][0]["owner"]), (1, &json!("bob")), "{list}");
+    }
+    let used = |quota: &Value| (quota["used"]["instances"].clone(), quota["used"]["ports"].clone(), quota["used"]["brick"].clone());
+    let bob = platform.fine("bob", "GET /v2/auth/users/bob/quota", &Value::Null).await;
+    assert_eq!(used(&bob), (json!(2), json!(1), json!(64)));
+    let ann = platform.fine("ann", "GET /v2/auth/users/ann/quota", &Value::Null).await;
+    assert_eq!(used(&ann), (json!(0), json!(1), json!(64)), "of what was destroyed");
+}
+
+/// A force that an ordinary user applies reaches no further than the user's own things.
+#[tokio::test]
+async fn force_does_not_reach_what_is_anothers() {
+    let platform = Platform::inhabited().await;
+    let both = json!([{ "id": "/prod/db", "mem": 33 }, { "id": "/production/web", "mem": 33 }]);
+    let deployment = platform.fine("root", "PATCH /v2/apps?force=true", &both).await["deploymentId"].as_str().unwrap().to_owned();
+    let shown = platform.fine("bob", "GET /v2/deployments", &Value::Null).await;
+    assert_eq!(shown[0]["affectedApps"], json!(["/production/web"]), "{shown}");
+    for line in [format!("DELETE /v2/deployments/{deployment}"), format!("DELETE /v2/deployments/{deployment}?force=true")] {
+        assert_eq!(platform.ask("bob", &line, &Value::Null).await.status, 403, "{line}");
+    }
+    assert_eq!(platform.ask("bob", "PUT /v2/apps/production/web?force=true", &json!({ "mem": 34 })).await.status, 403);
+    assert_eq!(platform.ask("bob", "PUT /v2/apps/production/web", &json!({ "mem": 34 })).await.status, 409);
+}
+
+#[tokio::test]
+async fn what_an_administrator_grants_may_be_used() {
+    let platform = Platform::new().await;
+    let privileged = with_container(json!({ "docker": { "privileged": true } }));
+    let parameters = parameter("ulimit", "nofile=10");
+    let grant = async |grants: Value| platform.fine("root", "PUT /v2/auth/users/bob", &json!({ "grants": grants })).await;
+    let status = async |app: &Value| platform.ask("bob", "PUT /v2/apps/x?force=true", app).await.status.as_u16();
+    grant(json!({ "dockerParameters": true })).await;
+    assert_eq!((status(&privileged).await, status(&parameters).await), (422, 201));
+    grant(json!({ "privileged": true })).await;
+    assert_eq!((status(&privileged).await, status(&parameters).await), (200, 422));
+    grant(json!({})).await;
+    let changed = |mut app: Value| {
+        app["cmd"] = json!("sleep 2");
+        app
+    };
+    assert_eq!((status(&changed(privileged)).await, status(&parameters).await), (422, 422));
+    // What is there stays, and its size may still be changed.
+    assert_eq!(platform.ask("bob", "PUT /v2/apps/x?force=true", &json!({ "instances": 2 })).await.status, 200);
+}
+
+#[tokio::test]
+async fn every_change_is_in_the_audit_log_with_its_outcome() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut platform = Platform::new().await;
+    platform.server.audited(crate::audit::Audit::open(directory.path()).unwrap());
+    let app = json!({ "id": "/web", "cmd": "serve --key k3y", "env": { "PASSWORD": "s3cret" } });
+    platform.fine("ann", "POST /v2/apps", &app).await;
+    platform.ask("bob", "DELETE /v2/apps/web?token=t0ken", &Value::Null).await;
+    platform.ask("bob", "POST /v2/tasks/delete", &json!({ "ids": [] })).await;
+    platform.ask("ann", "GET /v2/apps", &Value::Null).await;
+    platform.fine("root", "PUT /v2/auth/users/ann", &json!({ "password": "pass-of-ann-1234" })).await;
+    let answer = platform.fine("root", "GET /v2/audit", &Value::Null).await;
+    let lines: Vec<String> = answer["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            let text = |name: &str| entry[name].as_str().unwrap_or("-").to_owned();
+            let deployment = if entry["deployment"].is_string() { "deployment" } else { "-" };
+            format!(
+                "{} {} {} {} {} {} {deployment}",
+                text("user"),
+                entry["admin"],
+                text("method"),
+                text("path"),
+                entry["of"],
+                entry["status"]
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    ann false POST /v2/apps ["/web"] 201 deployment
+    bob false DELETE /v2/apps/web ["/web"] 404 -
+    bob false POST /v2/tasks/delete null 200 -
+    root true PUT /v2/auth/users/ann ["user ann"] 200 -
+    "#);
+    let all = std::fs::read_to_string(directory.path().join("audit.jsonl")).unwrap();
+    for secret in ["s3cret", "k3y", "t0ken", "pass-of-ann", "argon2"] {
+        assert!(!all.contains(secret), "{secret} is in the audit log");
+    }
+    let count = async |query: &str| {
+        platform.fine("root", &format!("GET /v2/audit?{query}"), &Value::Null).await["entries"].as_array().unwrap().len()
+    };
+    assert_eq!((count("user=bob").await, count("limit=1").await, count("since=2999-01-01T00:00:00.000Z").await), (2, 1, 0));
+    for query in ["limit=0", "limit=x", "limit=10001", "since=yesterday"] {
+        assert_eq!(platform.ask("root", &format!("GET /v2/audit?{query}"), &Value::Null).await.status, 422, "{query}");
+    }
+}

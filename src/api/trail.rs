@@ -1,0 +1,129 @@
+//! What the audit log is told of a request: who it was, from where, what it named and what came of it. Written also when the client goes away before its
+//! answer, because the change may have been made.
+//!
+//! Only requests of somebody who was recognised are told of as changes. Who is nobody changes nothing, and must not be able to push the log of the others
+//! out of its files; a wrong password is told of as a login.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::{
+    Response,
+    call::{Call, Peer},
+    identity::{AuditSink, Decision, Source},
+    wall,
+};
+use crate::{
+    audit::{Audit, Entry, Place, What, Written},
+    model::request::{KillSelector, Origin, Possession, Request},
+};
+
+/// Filled while a request is worked on.
+#[derive(Debug, Default)]
+pub struct Trail {
+    origin: OnceLock<Origin>,
+    of: Mutex<Vec<String>>,
+}
+
+impl Trail {
+    /// Who asks, once that is known.
+    pub fn of_origin(&self, origin: Origin) {
+        // Found out once for each request.
+        _ = self.origin.set(origin);
+    }
+
+    /// What is asked of the core.
+    pub fn note(&self, request: &Request) {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner).extend(named(request));
+    }
+
+    fn named(&self) -> Vec<String> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What a request names: never what is in it.
+fn named(request: &Request) -> Vec<String> {
+    let one = |name: String| vec![name];
+    match request {
+        Request::CreateApp { input, .. } => input.id().map(str::to_owned).into_iter().collect(),
+        Request::UpdateApps { updates, .. } => updates.iter().map(|(id, _)| id.to_string()).collect(),
+        Request::DeleteApp { app, .. } | Request::RestartApp { app, .. } | Request::ResetDelay { app } => one(app.to_string()),
+        Request::KillTasks { selection, .. } => match selection {
+            KillSelector::App { app, .. } => one(app.to_string()),
+            KillSelector::Task { task, .. } => one(task.clone()),
+            KillSelector::Tasks(tasks) => tasks.iter().map(ToString::to_string).collect(),
+        },
+        Request::CancelDeployment { id, .. } => one(id.to_string()),
+        Request::ReleasePort { port } => one(format!("port {port}")),
+        Request::ReleaseBrick { brick, .. } | Request::FenceBrick { brick, .. } => one(format!("brick {brick}")),
+        Request::HandOver { what, owner } => {
+            let what = match what {
+                Possession::App(app) => app.to_string(),
+                Possession::Port(port) => format!("port {port}"),
+                Possession::Brick(brick) => format!("brick {brick}"),
+            };
+            vec![what, format!("user {owner}")]
+        }
+        Request::PutUser { name, .. } | Request::RemoveUser { name } => one(format!("user {name}")),
+    }
+}
+
+/// A line that is owed for a request.
+pub struct Owed {
+    place: Option<Place>,
+    trail: Arc<Trail>,
+    from: String,
+    method: String,
+    path: String,
+}
+
+impl Owed {
+    /// For `call`, in a place that was reserved before.
+    pub fn new(place: Place, call: &Call) -> Self {
+        Self {
+            place: Some(place),
+            trail: call.trail.clone(),
+            from: from(call.peer.as_ref()),
+            method: call.method.to_string(),
+            path: call.path().to_owned(),
+        }
+    }
+
+    /// Writes it, with what is answered.
+    pub async fn pay(mut self, response: &Response) {
+        let deployment = response.headers().get("marathon-deployment-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        if let Some(written) = self.write(Some(response.status().as_u16()), deployment) {
+            written.done().await;
+        }
+    }
+
+    fn write(&mut self, status: Option<u16>, deployment: Option<String>) -> Option<Written> {
+        let (place, origin) = (self.place.take()?, self.trail.origin.get()?);
+        let (method, path) = (std::mem::take(&mut self.method), std::mem::take(&mut self.path));
+        let what = What::Change { method, path, of: self.trail.named(), status, deployment };
+        let from = std::mem::take(&mut self.from);
+        Some(place.fill(&Entry { time: wall(), user: origin.user.to_string(), admin: origin.admin, from, what }))
+    }
+}
+
+impl Drop for Owed {
+    /// The client went away.
+    fn drop(&mut self) {
+        self.write(None, None);
+    }
+}
+
+fn from(peer: Option<&Peer>) -> String {
+    match peer.map(|peer| &peer.source) {
+        Some(Source::Unix { uid, .. }) => format!("uid {uid}"),
+        _ => Peer::client_ip(peer),
+    }
+}
+
+impl AuditSink for Audit {
+    fn decided(&self, decision: &Decision<'_>) {
+        let Decision { user, client_ip, refused } = decision;
+        let from = if client_ip.is_empty() { "unix" } else { client_ip }.to_owned();
+        self.tell(&Entry { time: wall(), user: (*user).to_owned(), admin: false, from, what: What::Login { refused: refused.clone() } });
+    }
+}

@@ -1,0 +1,186 @@
+//! `xtao audit`: who changed what, and who logged in, as a table. Through the administrators' socket of the server in `--work_dir`.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use clap::Args;
+use reqwest::Method;
+use serde_json::Value;
+
+use super::client::{Client, ClientError, Role, encode};
+use crate::model::time::Timestamp;
+
+/// Who changed what, and who logged in.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "For administrators: root, and the members of the group 'xtao'. The log itself is in the directory 'audit' of the server's directory, as \
+    JSON lines, 10 files of 16 MiB.\n\nExamples:\n  xtao audit --user zmfsea --since 2h\n  xtao audit --since 2026-05-28T20:26:40Z --limit 1000 -j"
+)]
+pub struct Arguments {
+    /// Of this user only
+    #[arg(long)]
+    user: Option<String>,
+    /// Not before this: a time such as 2026-05-28T20:26:40Z, or how long ago, such as 90s, 30m, 2h or 7d
+    #[arg(long, value_parser = since)]
+    since: Option<Since>,
+    /// The newest so many, at most 10000
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+    /// Print JSON, as the API answers it
+    #[arg(short, long)]
+    json: bool,
+    /// The server's directory on this machine
+    #[arg(long = "work_dir", alias = "work-dir", env = "XTAO_WORK_DIR", default_value = "/var/lib/xtao")]
+    work_dir: PathBuf,
+}
+
+/// Since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    At(Timestamp),
+    /// Seconds.
+    Ago(u32),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// No server answers, or it says no.
+pub async fn run(arguments: Arguments) -> Result<(), ClientError> {
+    let server = Client::on_node(&arguments.work_dir, Role::Admin)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+    let answer = server.call(Method::GET, &path(&arguments, now), None).await?;
+    let text = if arguments.json { format!("{answer:#}") } else { table(&answer) };
+    // Who reads it may have seen enough.
+    _ = writeln!(io::stdout(), "{text}");
+    Ok(())
+}
+
+fn path(arguments: &Arguments, now: Timestamp) -> String {
+    let mut path = format!("/v2/audit?limit={}", arguments.limit);
+    if let Some(user) = &arguments.user {
+        path += &format!("&user={}", encode(user));
+    }
+    if let Some(since) = arguments.since {
+        let at = match since {
+            Since::At(at) => at,
+            Since::Ago(seconds) => Timestamp(now.0 - i64::from(seconds) * 1000),
+        };
+        path += &format!("&since={}", encode(&at.to_string()));
+    }
+    path
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    let ago = text.char_indices().next_back().and_then(|(at, unit)| {
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            _ => return None,
+        };
+        text[..at].parse::<u32>().ok()?.checked_mul(seconds)
+    });
+    match ago {
+        Some(seconds) => Ok(Since::Ago(seconds)),
+        None => text.parse().map(Since::At).map_err(|_| format!("'{text}' is neither a time nor a duration such as 90s, 30m, 2h or 7d")),
+    }
+}
+
+const HEADINGS: [&str; 6] = ["TIME", "USER", "FROM", "WHAT", "OF", "RESULT"];
+
+/// One line an entry, oldest first.
+fn table(answer: &Value) -> String {
+    let entries = answer["entries"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if entries.is_empty() {
+        return "There is nothing of that in the audit log.".to_owned();
+    }
+    let rows: Vec<[String; 6]> = std::iter::once(HEADINGS.map(str::to_owned)).chain(entries.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let line = |row: &[String; 6]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn row(entry: &Value) -> [String; 6] {
+    let user = format!("{}{}", text(&entry["user"]), if entry["admin"] == true { " (admin)" } else { "" });
+    let (what, of, result) = match entry["kind"].as_str() {
+        Some("login") => ("login".to_owned(), String::new(), entry["refused"].as_str().map_or_else(|| "let in".to_owned(), shown)),
+        _ => {
+            let of = entry["of"].as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(" ");
+            let status = entry["status"].as_u64().map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+            let deployment = entry["deployment"].as_str().map_or_else(String::new, |id| format!(" deployment {}", shown(id)));
+            (format!("{} {}", text(&entry["method"]), text(&entry["path"])), of, format!("{status}{deployment}"))
+        }
+    };
+    [text(&entry["time"]), user, text(&entry["from"]), what, of, result]
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| "-".to_owned(), shown)
+}
+
+/// Names and paths come from clients: nothing of them may move the cursor of a terminal.
+fn shown(text: &str) -> String {
+    text.chars().flat_map(|letter| if letter.is_control() { letter.escape_debug().collect::<Vec<_>>() } else { vec![letter] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn asked(line: &str) -> String {
+        match Cli::try_parse_from(std::iter::once("audit").chain(line.split_whitespace())) {
+            Ok(cli) => path(&cli.arguments, Timestamp(1_600_000_000_000)),
+            Err(error) => error.to_string().lines().next().unwrap().to_owned(),
+        }
+    }
+
+    #[test]
+    fn options_become_a_query() {
+        let check = |line: &str, expected: &str| assert_eq!(asked(line), expected, "{line}");
+        check("", "/v2/audit?limit=100");
+        check("--user a&b --limit 5", "/v2/audit?limit=5&user=a%26b");
+        check("--since 2h", "/v2/audit?limit=100&since=2020-09-13T10%3A26%3A40.000Z");
+        check("--since 2026-05-28T20:26:40Z", "/v2/audit?limit=100&since=2026-05-28T20%3A26%3A40.000Z");
+        for bad in ["yesterday", "2y", "h", "-1h", "99999999999d"] {
+            let said = asked(&format!("--since={bad}"));
+            assert!(said.contains(&format!("'{bad}' is neither a time nor a duration")), "{said}");
+        }
+        assert!(asked("--limit 0").contains("0 is not in 1..=10000"), "{}", asked("--limit 0"));
+    }
+
+    #[test]
+    fn the_log_is_a_table() {
+        let entries = json!({ "entries": [
+            { "time": "2026-05-28T20:26:40.123Z", "user": "root", "admin": true, "from": "uid 0", "kind": "change", "method": "PUT",
+              "path": "/v2/auth/users/zmfsea", "of": ["user zmfsea"], "status": 200 },
+            { "time": "2026-05-28T20:26:41.000Z", "user": "zmfsea", "admin": false, "from": "192.0.2.7", "kind": "login" },
+            { "time": "2026-05-28T20:26:42.000Z", "user": "zmfsea", "admin": false, "from": "192.0.2.7", "kind": "change", "method": "POST",
+              "path": "/v2/apps", "of": ["/testdb"], "status": 201, "deployment": "867ed450-f6a8-4d33-9b0e-e11c5513990b" },
+            { "time": "2026-05-28T20:26:43.000Z", "user": "\u{1b}[2Jx", "admin": false, "from": "192.0.2.8", "kind": "login",
+              "refused": "wrong user or password" },
+            { "time": "2026-05-28T20:26:44.000Z", "user": "ann", "admin": false, "from": "uid 1001", "kind": "change", "method": "DELETE",
+              "path": "/v2/apps/testdb", "of": ["/testdb"] },
+        ] });
+        insta::assert_snapshot!(table(&entries));
+        assert_eq!(table(&json!({ "entries": [] })), "There is nothing of that in the audit log.");
+    }
+}

@@ -1,0 +1,323 @@
+//! What people want of a node directly: a task's output, a command inside a task, what the node is. It shares nothing with the running engine but
+//! Docker and the sandboxes, so a slow reader is in nobody's way.
+
+use std::{
+    io,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bollard::{
+    container::LogOutput,
+    exec::StartExecResults,
+    models::{ContainerInspectResponse, ExecConfig},
+    query_parameters::ResizeExecOptionsBuilder,
+};
+use futures_util::{Stream, StreamExt};
+use rustix::process::{Pid, Signal};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
+};
+
+use super::{
+    Settings, cgroup,
+    docker::{Client, DockerError},
+    facts,
+    output::OutputReader,
+    sandbox::Output,
+    spec,
+};
+use crate::model::{
+    frame::{Channel, Frame, MAX_PAYLOAD_BYTES},
+    id::{ClusterId, TaskId},
+    resources::Resources,
+};
+
+/// Commands at once on this node; one more is refused.
+pub const MAX_EXECS: usize = 64;
+/// Frames that wait, in each direction.
+const MAX_WAITING_FRAMES: usize = 16;
+/// Docker is asked what it is this often at most.
+const FACTS_AGE: Duration = Duration::from_secs(30);
+/// A Docker that did not answer is asked again after this long.
+const SILENCE_AGE: Duration = Duration::from_secs(5);
+/// And this long is waited for its answer.
+const FACTS_LIMIT: Duration = Duration::from_secs(2);
+/// After its output a command gets this long to have an exit code.
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
+const EXIT_PAUSE: Duration = Duration::from_millis(20);
+/// How often a terminal is resized before it is left as it is.
+const RESIZE_TRIES: u32 = 5;
+
+/// Why a command was not run.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The task has no container that runs.
+    #[error("task '{0}' does not run")]
+    NotRunning(TaskId),
+    /// Too many commands.
+    #[error("{MAX_EXECS} commands run on this node; end one of them first")]
+    TooMany,
+    /// Docker said no, or nothing.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+}
+
+/// This node, for readers.
+#[derive(Debug)]
+pub struct Access {
+    docker_host: String,
+    work_dir: PathBuf,
+    cluster_id: ClusterId,
+    total: Resources,
+    cgroup: cgroup::Version,
+    execs: Arc<Semaphore>,
+    version: Mutex<Option<(Instant, Option<String>)>>,
+}
+
+/// What the node is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// All that may be used.
+    pub total: Resources,
+    /// Docker's version; `None`: it does not answer.
+    pub version: Option<String>,
+    /// The kernel's layout of control groups.
+    pub cgroup: cgroup::Version,
+}
+
+/// The two ends of a command that runs: frames for it, frames from it.
+pub type Conversation = (mpsc::Sender<Frame>, mpsc::Receiver<Frame>);
+
+impl Access {
+    /// For the engine that runs with these settings.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            docker_host: settings.docker_host.clone(),
+            work_dir: settings.work_dir.clone(),
+            cluster_id: settings.cluster_id.clone(),
+            // The engine itself does not begin without.
+            total: facts::resources(&settings.resources, &settings.work_dir).unwrap_or_default(),
+            cgroup: cgroup::Cgroups::detect("/sys/fs/cgroup").version(),
+            execs: Arc::new(Semaphore::new(MAX_EXECS)),
+            version: Mutex::new(None),
+        }
+    }
+
+    /// What this node is. Waits for a Docker that does not answer, but not long.
+    pub async fn facts(&self) -> Facts {
+        let mut known = self.version.lock().await;
+        let fresh = known.take().filter(|(at, version)| at.elapsed() < if version.is_some() { FACTS_AGE } else { SILENCE_AGE });
+        let (asked_at, version) = match fresh {
+            Some(fresh) => fresh,
+            None => {
+                let ask = async { Client::new(&self.docker_host)?.info().await };
+                let answer = tokio::time::timeout(FACTS_LIMIT, ask).await;
+                (Instant::now(), answer.ok().and_then(Result::ok).and_then(|info| info.server_version))
+            }
+        };
+        *known = Some((asked_at, version.clone()));
+        Facts { total: self.total.clone(), version, cgroup: self.cgroup }
+    }
+
+    /// Opens an output of a task. Blocks for a moment.
+    ///
+    /// # Errors
+    /// See [`OutputReader::open`].
+    pub fn open_output(&self, task: &TaskId, output: Output) -> io::Result<OutputReader> {
+        OutputReader::open(&self.work_dir, task, output)
+    }
+
+    /// True when the container of a task that has ended is gone: that is when all of its output is kept.
+    pub async fn is_gone(&self, task: &TaskId) -> bool {
+        let Ok(client) = Client::new(&self.docker_host) else { return false };
+        match client.inspect(&spec::container_name(task)).await {
+            Ok(container) => !self.is_ours(&container),
+            Err(error) => matches!(error, DockerError::Missing(_)),
+        }
+    }
+
+    /// Runs a command (never empty) inside a task, with a terminal of so many columns and lines if that is wanted. Whoever drops the ends has
+    /// gone away: the command is killed then.
+    ///
+    /// # Errors
+    /// See [`ExecError`].
+    pub async fn exec(&self, task: &TaskId, command: Vec<String>, terminal: Option<(u16, u16)>) -> Result<Conversation, ExecError> {
+        let permit = self.execs.clone().try_acquire_owned().map_err(|_| ExecError::TooMany)?;
+        let client = Client::new(&self.docker_host)?;
+        let not_running = || ExecError::NotRunning(task.clone());
+        let container = match client.inspect(&spec::container_name(task)).await {
+            Ok(container) if self.is_ours(&container) => container,
+            Ok(_) | Err(DockerError::Missing(_)) => return Err(not_running()),
+            Err(error) => return Err(error.into()),
+        };
+        let id = container.id.filter(|_| container.state.is_some_and(|state| state.running == Some(true))).ok_or_else(not_running)?;
+        let config = ExecConfig {
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            tty: Some(terminal.is_some()),
+            cmd: Some(command),
+            env: terminal.map(|_| vec!["TERM=xterm".to_owned()]),
+            ..ExecConfig::default()
+        };
+        let exec = match client.raw().create_exec(&id, config).await.map_err(DockerError::sort) {
+            Ok(created) => created.id,
+            // It ended, or was paused, since it was looked at.
+            Err(DockerError::Missing(_) | DockerError::Conflict(_)) => return Err(not_running()),
+            Err(error) => return Err(error.into()),
+        };
+        let options = bollard::exec::StartExecOptions { detach: false, tty: terminal.is_some(), output_capacity: Some(MAX_PAYLOAD_BYTES) };
+        let started = client.raw().start_exec(&exec, Some(options)).await.map_err(DockerError::sort)?;
+        let StartExecResults::Attached { output, input } = started else {
+            return Err(DockerError::Refused("the command was started without a connection to it".to_owned()).into());
+        };
+        let (to_command, frames) = mpsc::channel(MAX_WAITING_FRAMES);
+        let (to_client, from_command) = mpsc::channel(MAX_WAITING_FRAMES);
+        let running = Running { client, container: id, exec, to_client, _permit: permit };
+        tokio::spawn(running.converse(output, input, frames, terminal));
+        Ok((to_command, from_command))
+    }
+
+    fn is_ours(&self, container: &ContainerInspectResponse) -> bool {
+        let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
+        labels.and_then(|labels| labels.get(spec::LABEL_CLUSTER)).is_some_and(|cluster| *cluster == self.cluster_id.as_str())
+    }
+}
+
+type FromCommand = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
+type ToCommand = Pin<Box<dyn AsyncWrite + Send>>;
+
+struct Running {
+    client: Client,
+    container: String,
+    exec: String,
+    to_client: mpsc::Sender<Frame>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Running {
+    async fn converse(self, output: FromCommand, input: ToCommand, frames: mpsc::Receiver<Frame>, terminal: Option<(u16, u16)>) {
+        if let Some((columns, lines)) = terminal {
+            self.resize(columns, lines).await;
+        }
+        let ended = tokio::select! {
+            ended = self.pass_output(output) => ended,
+            // A command that neither reads nor writes must not hide that the client has gone.
+            () = self.to_client.closed() => false,
+            () = self.pass_input(input, frames) => false,
+        };
+        if !ended {
+            self.kill().await;
+            return;
+        }
+        if let Some(code) = self.exit_code().await {
+            // A client that is gone does not want to know.
+            _ = self.to_client.send(Frame { channel: Channel::Exit, payload: code.to_string().into_bytes() }).await;
+        }
+    }
+
+    /// True when the output has come to its end, false when nobody takes it.
+    async fn pass_output(&self, mut output: FromCommand) -> bool {
+        while let Some(Ok(piece)) = output.next().await {
+            let (channel, message) = match piece {
+                LogOutput::StdErr { message } => (Channel::Stderr, message),
+                LogOutput::StdOut { message } | LogOutput::Console { message } | LogOutput::StdIn { message } => (Channel::Stdout, message),
+            };
+            for part in message.chunks(MAX_PAYLOAD_BYTES) {
+                if self.to_client.send(Frame { channel, payload: part.to_vec() }).await.is_err() {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Ends when the client has gone.
+    async fn pass_input(&self, input: ToCommand, mut frames: mpsc::Receiver<Frame>) {
+        let mut input = Some(input);
+        while let Some(frame) = frames.recv().await {
+            match frame.channel {
+                Channel::Stdin => {
+                    let Some(open) = &mut input else { continue };
+                    let is_end = frame.payload.is_empty();
+                    let passed = if is_end { open.shutdown().await } else { open.write_all(&frame.payload).await };
+                    let flushed = if passed.is_ok() && !is_end { open.flush().await } else { passed };
+                    // A command that does not read any more is no reason to stop.
+                    if flushed.is_err() && !is_end {
+                        input = None;
+                    }
+                }
+                Channel::Resize => {
+                    if let Some((columns, lines)) = size(&frame.payload) {
+                        self.resize(columns, lines).await;
+                    }
+                }
+                Channel::Stdout | Channel::Stderr | Channel::Exit => {}
+            }
+        }
+    }
+
+    async fn resize(&self, columns: u16, lines: u16) {
+        for _ in 0..RESIZE_TRIES {
+            let options = ResizeExecOptionsBuilder::new().w(columns.into()).h(lines.into()).build();
+            match self.client.raw().resize_exec(&self.exec, options).await {
+                Ok(()) => return,
+                // It is just being started, or has just ended.
+                Err(error) => tracing::debug!(%error, "A terminal could not be resized."),
+            }
+            tokio::time::sleep(EXIT_PAUSE).await;
+        }
+    }
+
+    /// `None`: it is not known.
+    async fn exit_code(&self) -> Option<i64> {
+        let began = Instant::now();
+        while began.elapsed() < EXIT_LIMIT {
+            let seen = self.client.raw().inspect_exec(&self.exec).await.ok()?;
+            if seen.running != Some(true) {
+                return seen.exit_code;
+            }
+            tokio::time::sleep(EXIT_PAUSE).await;
+        }
+        None
+    }
+
+    /// Docker cannot end a command; where it is a process of this machine, we can. It leads a group of its own.
+    async fn kill(&self) {
+        let Ok(seen) = self.client.raw().inspect_exec(&self.exec).await else { return };
+        let pid = seen.pid.filter(|_| seen.running == Some(true) && self.client.is_local()).and_then(|pid| i32::try_from(pid).ok());
+        let Some(pid) = pid.filter(|pid| *pid > 1).and_then(Pid::from_raw) else { return };
+        // Not another one that has got its number since.
+        let membership = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap_or_default();
+        if membership.contains(&self.container) {
+            _ = rustix::process::kill_process_group(pid, Signal::KILL).or_else(|_| rustix::process::kill_process(pid, Signal::KILL));
+        }
+    }
+}
+
+/// Columns and lines of a [`Channel::Resize`] frame.
+fn size(payload: &[u8]) -> Option<(u16, u16)> {
+    let size: serde_json::Value = serde_json::from_slice(payload).ok()?;
+    let number = |name: &str| size.get(name)?.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
+    Some((number("columns")?, number("lines")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_has_columns_and_lines() {
+        let check = |text: &str, expected: Option<(u16, u16)>| assert_eq!(size(text.as_bytes()), expected, "{text}");
+        check(r#"{"columns": 80, "lines": 24}"#, Some((80, 24)));
+        check(r#"{"columns": 80}"#, None);
+        check(r#"{"columns": 0, "lines": 24}"#, None);
+        check(r#"{"columns": 80, "lines": 70000}"#, None);
+        check(r#"{"columns": "80", "lines": 24}"#, None);
+        check("", None);
+    }
+}

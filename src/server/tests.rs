@@ -1,0 +1,82 @@
+//! What is decided where the rooms are put together: who could log in, and what the name server's own port tells.
+
+use warp::Reply as _;
+
+use super::*;
+use crate::{
+    config::Machine,
+    core::state::View,
+    model::{
+        record::{Change, Record},
+        time::Timestamp,
+        user::{Grants, PasswordHash, Quota, User},
+    },
+    runtime::handle::Submission,
+};
+
+fn config(args: &str) -> Config {
+    let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+    let machine = Machine { host_name: "node1".into(), address: None, directory: "/".into() };
+    Config::from(&args, &[], None, &machine).unwrap().0
+}
+
+fn handle(with_password: bool) -> (Handle, tokio::sync::mpsc::Receiver<Submission>) {
+    let mut view = View::default();
+    let user = User {
+        name: Owner::new("zm"),
+        password: with_password.then(|| PasswordHash::new("$")),
+        admin: false,
+        locked: false,
+        generation: 1,
+        quota: Quota::default(),
+        grants: Grants::default(),
+        created_at: Timestamp(0),
+    };
+    view.tables.apply(&Change::Put(Record::User(Arc::new(user))));
+    Handle::new(view)
+}
+
+#[test]
+fn others_are_let_in_only_when_somebody_could_log_in() {
+    let check = |args: &str, with_password: bool, expected: &str| {
+        let outcome = somebody_could_log_in(&config(args), &handle(with_password).0);
+        assert_eq!(outcome.map_or_else(|error| error.to_string(), |()| "yes".into()), expected, "{args} {with_password}");
+    };
+    let refused = "the API cannot listen on 0.0.0.0:8443 yet: nobody could log in. Give a user a password first, with\n    \
+                   xtao auth password USER --admin --work_dir /w\n(which works while the server is stopped), or an administrator with \
+                   --http_credentials USER:PASSWORD; or listen on 127.0.0.1";
+    let tls = "--work_dir /w --ssl_keystore_path /k.pem";
+    check("--work_dir /w", false, "yes");
+    check(tls, false, "yes");
+    check(&format!("{tls} --https_address 0.0.0.0"), false, refused);
+    check(&format!("{tls} --https_address 0.0.0.0 --disable_http"), false, refused);
+    check(&format!("{tls} --https_address 0.0.0.0"), true, "yes");
+    check(&format!("{tls} --https_address 0.0.0.0 --http_credentials a:b"), false, "yes");
+    check(&format!("{tls} --https_address 0.0.0.0 --authentication off"), false, "yes");
+    check("--work_dir /w --http_address 0.0.0.0 --authentication off", false, "yes");
+}
+
+#[tokio::test]
+async fn the_name_servers_own_port_lists_nothing_once_there_are_passwords() {
+    let names = || warp::path!("v1" / String).map(|name: String| name.into_response()).boxed();
+    for (with_password, lists) in [(false, 200), (true, 403)] {
+        let (handle, _submissions) = handle(with_password);
+        let routes = without_lists(names(), Arc::default(), Access::new(handle));
+        let service = hyper_util::service::TowerToHyperService::new(warp::service(routes));
+        for (path, expected) in [("/v1/version", 200), ("/v1/enumerate", lists), ("/v1/axfr", lists), ("/elsewhere", 404)] {
+            let request = warp::http::Request::get(path).body(String::new()).unwrap();
+            let response = hyper::service::Service::call(&service, request).await.unwrap();
+            assert_eq!(response.status(), expected, "{path}, with a password: {with_password}");
+        }
+    }
+}
+
+#[test]
+fn the_key_for_tokens_is_made_in_the_work_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&format!("--work_dir {}", directory.path().display()));
+    identity(&config, &Audit::default()).unwrap();
+    assert!(directory.path().join(crate::auth::token::KEY_FILE).exists());
+    std::fs::write(directory.path().join(crate::auth::token::KEY_FILE), "x").unwrap();
+    assert!(identity(&config, &Audit::default()).err().unwrap().to_string().contains("token.key"));
+}

@@ -176,7 +176,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
             say(&if json { pretty(&answer) } else { show::table(&answer) });
         }
         Command::Show { name, json } => {
-            let answer = connect().await?.call(Method::GET, &path(&name)?, None).await?;
+            let path = path(&name)?;
+            let answer = connect().await?.call(Method::GET, &path, None).await?;
             say(&if json { pretty(&answer) } else { show::one(&answer) });
         }
         Command::Delete { name, force, yes } => {

@@ -35,7 +35,7 @@ struct Of<'a>(&'a House, &'a str);
 
 #[async_trait]
 impl Tokens for Of<'_> {
-    async fn token(&self, repository: &str) -> Result<String, PushError> {
+    async fn token(&self, repository: &str, _source: Option<&str>) -> Result<String, PushError> {
         Ok(self.0.token(self.1, repository, &["pull", "push"]))
     }
 }

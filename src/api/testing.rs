@@ -37,6 +37,7 @@ use crate::{
         resources::Scalar,
         time::Timestamp,
     },
+    registry::platform::Platform,
     runtime::{
         handle::{Handle, Published, Submission},
         node::NodeAccess,
@@ -343,6 +344,12 @@ impl Server {
     /// Wires a node.
     pub fn set_nodes(&mut self, nodes: Arc<dyn NodeAccess>) {
         self.api.nodes = Some(nodes);
+        self.routes = routes(self.api.clone());
+    }
+
+    /// Wires the platform's registry.
+    pub fn set_images(&mut self, images: Arc<Platform>) {
+        self.api.images = Some(images);
         self.routes = routes(self.api.clone());
     }
 

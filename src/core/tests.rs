@@ -685,7 +685,7 @@ fn a_number_that_an_administrator_requires_is_claimed() {
         world.step(Input::Api(1, origin.clone(), Box::new(request))).replies.pop().unwrap().1
     };
     assert_eq!(ask(app("/sub/registry", 5002)).map(|_| ()), Ok(()));
-    assert_eq!(ask(app("/registry", 5002)).map(|_| ()).unwrap_err().to_string(), "App '/registry' does not exist");
+    assert_eq!(ask(app("/registry", 5002)).map(|_| ()).unwrap_err().to_string(), "An app with id [/registry] already exists.");
     assert_eq!(world.tables().ports.keys().copied().collect::<Vec<_>>(), [5000]);
     world.request(Request::DeleteApp { app: path("/registry"), force: true }).unwrap();
     world.status(&launch.task, TaskState::Killed);

@@ -65,11 +65,11 @@ impl PushError {
 /// Gives tokens that are good for a while.
 #[async_trait]
 pub trait Tokens: Sync {
-    /// One that allows to pull from and push to `repository`.
+    /// One that allows to pull from and push to `repository`, and to pull from `source` if there is one.
     ///
     /// # Errors
     /// [`PushError::Token`]
-    async fn token(&self, repository: &str) -> Result<String, PushError>;
+    async fn token(&self, repository: &str, source: Option<&str>) -> Result<String, PushError>;
 }
 
 /// Which blob a plain layer became. What it says is checked with the registry.
@@ -142,7 +142,7 @@ impl Push<'_> {
             None => (DOCKER_MANIFEST, manifest(image, &config, &blobs).to_string().into_bytes()),
         };
         for tag in tags {
-            let token = self.tokens.token(repository).await?;
+            let token = self.tokens.token(repository, None).await?;
             self.registry.put_manifest(&token, repository, tag, kind, manifest.clone()).await?;
             self.watch.step(Step::Tagged(repository, tag));
         }
@@ -154,14 +154,13 @@ impl Push<'_> {
     /// # Errors
     /// See [`PushError`].
     pub async fn copy(&self, image: &Image, from: &str, tag: &str, repository: &str) -> Result<(), PushError> {
-        let token = self.tokens.token(from).await?;
+        let token = self.tokens.token(repository, Some(from)).await?;
         let Some(manifest) = self.registry.manifest(&token, from, tag).await? else {
             return Err(RegistryError::Nonsense(format!("{from}:{tag} is gone")).into());
         };
         let parsed = manifest.parse()?;
         let layers = parsed["layers"].as_array().map(Vec::as_slice).unwrap_or_default();
         let digests = layers.iter().chain([&parsed["config"]]).filter_map(|blob| blob["digest"].as_str());
-        let token = self.tokens.token(repository).await?;
         for digest in digests.take(image.layers.len() + 1) {
             let there = self.registry.blob_size(&token, repository, digest).await?.is_some();
             if !there && !self.registry.mount(&token, repository, digest, from).await? {
@@ -173,7 +172,7 @@ impl Push<'_> {
 
     async fn layer(&self, layer: &Layer, repository: &str) -> Result<Blob, PushError> {
         if let Some(digest) = layer.digest.clone().or_else(|| self.known.blob(&layer.diff_id)) {
-            let token = self.tokens.token(repository).await?;
+            let token = self.tokens.token(repository, None).await?;
             if let Some(size) = self.registry.blob_size(&token, repository, &digest).await? {
                 self.watch.step(Step::Present(&layer.diff_id));
                 return Ok(Blob { digest, size });
@@ -195,12 +194,12 @@ impl Push<'_> {
 
     async fn send(&self, layer: &Layer, repository: &str) -> Result<Blob, PushError> {
         self.watch.step(Step::Sending(&layer.diff_id, layer.size));
-        let upload = self.registry.begin(&self.tokens.token(repository).await?, repository).await?;
+        let upload = self.registry.begin(&self.tokens.token(repository, None).await?, repository).await?;
         let (sender, receiver) = mpsc::channel(WAITING_PIECES);
         let (archive, watch, read) = (self.archive.clone(), self.watch.clone(), layer.clone());
         let packing = tokio::task::spawn_blocking(move || pack(&archive, &read, &*watch, sender));
         let pieces = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|piece| (piece, receiver)) });
-        let token = self.tokens.token(repository).await?;
+        let token = self.tokens.token(repository, None).await?;
         let sent = self.registry.send_contents(&token, upload, pieces).await;
         // Its end of the channel is gone when the request is over, and then it ends too.
         let packed = packing.await.unwrap_or_else(|error| Err(PushError::Read(io::Error::other(error.to_string()))));
@@ -217,7 +216,7 @@ impl Push<'_> {
             return Err(PushError::Damaged(layer.diff_id.clone()));
         }
         // A long layer outlives its token.
-        let token = self.tokens.token(repository).await?;
+        let token = self.tokens.token(repository, None).await?;
         self.registry.finish(&token, upload, &packed.blob.digest, Vec::new()).await?;
         self.known.remember(&layer.diff_id, &packed.blob.digest);
         self.watch.step(Step::Sent(&layer.diff_id, packed.blob.size));
@@ -225,7 +224,7 @@ impl Push<'_> {
     }
 
     async fn small(&self, repository: &str, digest: &str, bytes: &[u8]) -> Result<(), PushError> {
-        let token = self.tokens.token(repository).await?;
+        let token = self.tokens.token(repository, None).await?;
         if self.registry.blob_size(&token, repository, digest).await?.is_none() {
             let upload = self.registry.begin(&token, repository).await?;
             self.registry.finish(&token, upload, digest, bytes.to_vec()).await?;

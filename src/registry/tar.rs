@@ -142,7 +142,10 @@ impl<S: Source> Reader<S> {
 
     fn read(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
         let mut contents = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
-        self.source.read_exact(&mut contents)?;
+        self.source.read_exact(&mut contents).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it is cut off"),
+            _ => error,
+        })?;
         self.at += size;
         Ok(contents)
     }

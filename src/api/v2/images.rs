@@ -8,7 +8,8 @@
 //! | `GET /v2/registry` | the registry's name, where it is, and what it must be told to trust our tokens; and who asks |
 //! | `GET /v2/registry/token?scope=repository:NAME:pull,push` | a token, in the form that Docker's clients know, and where the registry is |
 //!
-//! A token without credentials is good for `library/...` alone. Names may have slashes, encoded or not. What one may not pull is 404. While the registry does not run, all but the token is 503.
+//! A token without credentials is good for `library/...` alone. Names may have slashes, encoded or not. What one may not pull is 404. While the registry
+//! does not run, all but the token is 503.
 
 use serde_json::json;
 use warp::http::{Method, StatusCode, header::AUTHORIZATION};
@@ -166,7 +167,7 @@ mod tests {
         };
         let platform = Platform::new(Authority::open(directory.path()).unwrap(), Box::new(Nowhere(whereabouts)), settings);
         let mut server = Server::new(World::default());
-        server.api.images = Some(Arc::new(platform));
+        server.set_images(Arc::new(platform));
         server
     }
 
@@ -189,7 +190,8 @@ mod tests {
     async fn names_and_methods_are_looked_at_first() {
         let server = server(Whereabouts::Down);
         check(&server, "GET /v2/images/quay.io/x", 404, "Image 'quay.io/x:latest' does not exist").await;
-        let bad = "'zmfsea/X' is not the name of an image: a name has words of a-z, 0-9, dots, dashes and underscores, separated by slashes";
+        let bad =
+            "'zmfsea/X' is not the name of an image: a name has words of a-z, 0-9, dots, dashes and underscores, separated by slashes";
         check(&server, "GET /v2/images/zmfsea/X", 422, bad).await;
         check(&server, "POST /v2/images", 405, "Method Not Allowed").await;
         check(&server, "PUT /v2/images/x", 405, "Method Not Allowed").await;

@@ -4,12 +4,7 @@ use serde_json::json;
 
 use super::{reads_only, seen};
 use crate::{
-    api::{
-        Api, answer,
-        call::Call,
-        error::ApiResult,
-        view::node,
-    },
+    api::{Api, answer, call::Call, error::ApiResult, view::node},
     runtime::node::NodeFacts,
 };
 

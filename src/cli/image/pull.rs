@@ -33,7 +33,7 @@ pub(super) async fn run(text: &str, file: &Path, context: &Context) -> Result<()
     let about = About::ask(&context.client).await?;
     let name = about.name(text)?;
     let registry = Registry::new(about.address()?)?;
-    let token = match OfServer::new(&context.client, "pull").token(name.repository()).await {
+    let token = match OfServer::new(&context.client, "pull").token(name.repository(), None).await {
         // What is not one's own is as if it were not there.
         Err(PushError::Token(words)) if words.starts_with("the server does not allow") => {
             return Err(PullError::Missing(name.to_string()).into());

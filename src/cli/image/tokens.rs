@@ -48,21 +48,23 @@ impl<'a> OfServer<'a> {
 
 #[async_trait]
 impl Tokens for OfServer<'_> {
-    async fn token(&self, repository: &str) -> Result<String, PushError> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(repository).cloned();
+    async fn token(&self, repository: &str, source: Option<&str>) -> Result<String, PushError> {
+        let key = format!("{repository} {}", source.unwrap_or_default());
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some((_, token)) = kept.filter(|(until, _)| *until > Instant::now()) {
             return Ok(token);
         }
         let actions = if self.action == "push" { "pull,push" } else { self.action };
         let scope = encode(&format!("repository:{repository}:{actions}"));
-        let path = format!("/v2/registry/token?service={SERVICE}&scope={scope}");
+        let source = source.map(|source| format!("&scope={}", encode(&format!("repository:{source}:pull")))).unwrap_or_default();
+        let path = format!("/v2/registry/token?service={SERVICE}&scope={scope}{source}");
         let answer: Answer = self.client.get(&path).await.map_err(|error| PushError::Token(error.to_string()))?;
         let granted = |granted: &Granted| granted.name == repository && granted.actions.iter().any(|action| action == self.action);
         if !answer.access.iter().any(granted) {
             return Err(PushError::Token(format!("the server does not allow you to {} {repository}", self.action)));
         }
         let until = Instant::now() + Duration::from_secs(answer.expires_in / 2);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(repository.to_owned(), (until, answer.token.clone()));
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (until, answer.token.clone()));
         Ok(answer.token)
     }
 }

@@ -153,7 +153,7 @@ pub enum Error {
     /// It was accepted, and is not done yet.
     #[error("{0}")]
     Late(String),
-    /// Ctrl-C; what goes on nevertheless.
+    /// Ctrl-C; what goes on nevertheless, if anything does.
     #[error("{0}")]
     Interrupted(String),
     /// A command in a container ended with this code. It has said what it had to say.
@@ -189,6 +189,8 @@ impl Error {
             // It knows where it belongs, and in which colours.
             Self::Usage(error) => _ = error.print(),
             Self::Exit(_) => {}
+            // Whoever pressed Ctrl-C knows.
+            Self::Interrupted(text) if text.is_empty() => {}
             other => complain(&other.to_string()),
         }
     }
@@ -284,7 +286,7 @@ async fn interruptible(work: impl Future<Output = Result<(), Error>>) -> Result<
     tokio::select! {
         biased;
         outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Error::Interrupted("interrupted".to_owned())),
+        _ = tokio::signal::ctrl_c() => Err(Error::Interrupted(String::new())),
     }
 }
 

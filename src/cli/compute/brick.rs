@@ -19,6 +19,7 @@ use crate::{
     cli::{
         brick::show,
         client::{Client, encode},
+        table::cell,
         terminal::{self, say},
     },
     model::id::BrickName,
@@ -185,6 +186,16 @@ async fn restore(client: &Client, name: &BrickName, file: &Path) -> Result<(), E
     let about = opened.metadata().await.map_err(cannot)?;
     if !about.is_file() {
         return Err(Error::Failed(format!("{} is no file", file.display())));
+    }
+    // The server would refuse it too, but only after it has been sent for a while.
+    let brick: Value = client.get(&path(name)).await?;
+    if brick["holder"].is_object() {
+        return Err(Error::Failed(format!(
+            "brick '{name}' is mounted by {} on {}: stop its service first, with 'mgmt service scale {} 0'",
+            cell(&brick["holder"]["task"]),
+            cell(&brick["holder"]["host"]),
+            cell(&brick["app"]).trim_start_matches('/')
+        )));
     }
     let progress = Progress::new("restoring", Some(about.len()));
     client

@@ -249,6 +249,8 @@ async fn create(spec: &Spec, change: &Change, client: &Client) -> Result<(), Err
     // Wherever the service is by now, this is where it will be reached.
     let place = match show::place(&answer) {
         Some(place) => Ok(place),
+        // Whoever pressed Ctrl-C waits for nothing more.
+        None if matches!(waited, Err(Error::Interrupted(_))) => return waited,
         None => client.get(&format!("{}?embed=endpoints", app_path(&id))).await.map(|answer: Value| {
             let app = &answer["app"];
             // A port that the node chooses is not known before the service runs there.

@@ -110,7 +110,12 @@ enum Turn {
 }
 
 fn line(line: &str, session: &Session, runtime: &Runtime) -> Result<Turn, Error> {
-    let words = words::split(line)?;
+    let mut words = words::split(line)?;
+    // The short help is what one wants to see between two lines.
+    if words.first().is_some_and(|word| word == "help") {
+        words.remove(0);
+        words.push("-h".to_owned());
+    }
     let Some(first) = words.first() else { return Ok(Turn::Stay) };
     if matches!(first.as_str(), "exit" | "quit") {
         return Ok(Turn::Leave);

@@ -70,7 +70,10 @@ fn used(apps: &Value, bricks: &Value, ports: &Value) -> Value {
     let apps = list(apps, "apps");
     let instances = |app: &Value| app["instances"].as_u64().unwrap_or(0);
     let sum = |key: &str| -> f64 { apps.iter().map(|app| app[key].as_f64().unwrap_or(0.0) * instances(app) as f64).sum() };
-    let rounded = |amount: f64| (amount * 1000.0).round() / 1000.0;
+    let rounded = |amount: f64| match (amount * 1000.0).round() as u64 {
+        thousandths if thousandths.is_multiple_of(1000) => value!(thousandths / 1000),
+        thousandths => value!(thousandths as f64 / 1000.0),
+    };
     value!({
         "cpus": rounded(sum("cpus")),
         "mem": rounded(sum("mem")),

@@ -70,10 +70,34 @@ async fn each_command_asks_the_server_the_right_thing() {
     check("service logs testdb", &["GET /v2/apps/testdb/tasks", &format!("{logs}stdout&follow=false")]).await;
     check("service logs testdb -f --stderr --tail 5 --task testdb.instance-7f00ab._app.2", &[&format!("{logs}stderr&tail=5&follow=true")])
         .await;
+    check(
+        "brick restore db Cargo.toml",
+        &["GET /v2/bricks/db", &format!("PUT /v2/bricks/db/backup {}", include_str!("../../../../Cargo.toml").trim_end())],
+    )
+    .await;
     check("brick release db --force", &["DELETE /v2/bricks/db?force=true"]).await;
     check("brick show a/b", &["GET /v2/bricks/a%2Fb"]).await;
     check("port release 1066", &["DELETE /v2/ports/1066"]).await;
     check("user quota zmfsea", &["GET /v2/auth/whoami", "GET /v2/auth/users/zmfsea"]).await;
+}
+
+#[tokio::test]
+async fn a_backup_is_a_file_of_its_owner_alone_and_replaces_none() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("db.brick");
+    let server = Fake::start(|_| answer(200, "data"));
+    let line = format!("brick backup db {} --freeze", file.display());
+    ask(&server, &line).await.unwrap();
+    assert_eq!(server.lines(), ["GET /v2/bricks/db/backup?freeze=true"]);
+    assert_eq!(std::fs::read(&file).unwrap(), b"data");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let error = ask(&server, &line).await.unwrap_err().to_string();
+    assert!(error.contains("exists: name another file, or replace it with --force"), "{error}");
+    ask(&server, &format!("{line} --force")).await.unwrap();
+    let refusing = Fake::always(409, json!({"message": "brick 'db' is in use"}));
+    ask(&refusing, &format!("{line} --force")).await.unwrap_err();
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no part of a file is left");
 }
 
 #[tokio::test]
@@ -108,6 +132,16 @@ async fn refusals_are_explained() {
     )
     .await;
     check("service scale web two", |_| answer(500, ""), "--N: 'two' is no number of instances: 0, 1, 2 ...", 2).await;
+    let held = |_: &Asked| answer(200, json!({"app": "/web", "holder": {"task": "web.instance-1._app.1", "host": "node1"}}));
+    let expected = "brick 'db' is mounted by web.instance-1._app.1 on node1: stop its service first, with 'mgmt service scale web 0'";
+    check("brick restore db Cargo.toml", held, expected, 1).await;
+    check(
+        "service --id web list",
+        |_| answer(500, ""),
+        "what describes a service does not go before another command: give its options behind the command",
+        2,
+    )
+    .await;
     let failed = |asked: &Asked| match asked.line.as_str() {
         line if line.starts_with("GET /v2/events") => {
             answer(200, "event: deployment_failed\ndata: {\"id\": \"d1\", \"reason\": \"cancelled\"}\n\n")

@@ -3,6 +3,7 @@
 //! The stream makes it quick; a look at the app every few seconds makes it sure, because a stream may break off or be refused.
 
 use std::{
+    collections::BTreeSet,
     io::{self, IsTerminal, Write},
     time::Duration,
 };
@@ -26,6 +27,12 @@ use crate::{
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Kinds of passing lines that are remembered where each is printed once.
+const MAX_KINDS: usize = 64;
+
+const PLACED: &str = "placed";
+const FAILED: &str = "failed";
 
 /// The events that tell of progress.
 const EVENTS: &str = "/v2/events?event_type=status_update_event&event_type=instance_changed_event&event_type=instance_health_changed_event\
@@ -165,11 +172,13 @@ struct Progress<'a> {
     deployment: &'a str,
     reason: String,
     shown: String,
+    failure: String,
+    failures: u32,
 }
 
 impl<'a> Progress<'a> {
     fn new(app: &'a PathId, deployment: &'a str) -> Self {
-        Self { app, deployment, reason: String::new(), shown: String::new() }
+        Self { app, deployment, reason: String::new(), shown: String::new(), failure: String::new(), failures: 0 }
     }
 
     /// What an event means, if anything new.
@@ -187,14 +196,31 @@ impl<'a> Progress<'a> {
         }
         let host = body["host"].as_str().map(printable).unwrap_or_default();
         let step = match kind {
-            "instance_changed_event" if body["condition"] == "Provisioned" => Step::Lasting(format!("placed on {host}")),
+            "instance_changed_event" if body["condition"] == "Provisioned" => Step::Lasting(format!("{PLACED} on {host}")),
             "instance_changed_event" if body["condition"] == "Unreachable" => Step::Lasting(format!("{host} does not answer")),
             "instance_health_changed_event" if body["healthy"] == true => Step::Lasting("healthy".to_owned()),
             "instance_health_changed_event" if body["healthy"] == false => Step::Lasting("not healthy".to_owned()),
             "status_update_event" => status(body, &host)?,
             _ => return None,
         };
+        let step = self.without_repetition(step, &host);
         self.news(step)
+    }
+
+    /// After a failure the way to the next one is no news, nor is the next one if it is the same.
+    fn without_repetition(&mut self, step: Step, host: &str) -> Step {
+        match step {
+            Step::Lasting(text) if text.starts_with(FAILED) => {
+                self.failures += 1;
+                if text == self.failure {
+                    return Step::Passing(format!("{FAILED} again on {host}, {} times so far", self.failures));
+                }
+                self.failure.clone_from(&text);
+                Step::Lasting(text)
+            }
+            Step::Lasting(text) if self.failures > 0 && text.starts_with(PLACED) => Step::Passing(text),
+            step => step,
+        }
     }
 
     /// What the queue means: why something is not placed.
@@ -232,7 +258,7 @@ fn status(body: &Value, host: &str) -> Option<Step> {
         "TASK_KILLING" => Step::Passing(format!("stopping on {host}")),
         "TASK_KILLED" => Step::Lasting(format!("stopped on {host}")),
         "TASK_FAILED" | "TASK_ERROR" | "TASK_DROPPED" | "TASK_GONE" => {
-            Step::Lasting(format!("failed on {host}{because}; it is tried again"))
+            Step::Lasting(format!("{FAILED} on {host}{because}; it is tried again"))
         }
         "TASK_FINISHED" => Step::Lasting(format!("ended on {host}{because}; it is started again")),
         _ => return None,
@@ -253,11 +279,11 @@ fn pulling(message: &str) -> String {
     parts().unwrap_or(message)
 }
 
-/// Standard error: passing lines replace one another on a terminal, and are printed one by one elsewhere, but for those that differ only in numbers.
+/// Standard error: passing lines replace one another on a terminal. Elsewhere each is printed once, whatever its numbers.
 #[derive(Default)]
 struct Screen {
     is_open: bool,
-    last: String,
+    seen: BTreeSet<String>,
 }
 
 impl Screen {
@@ -277,8 +303,7 @@ impl Screen {
             }
             Step::Passing(text) => {
                 let words: String = text.chars().filter(|letter| !letter.is_ascii_digit()).collect();
-                if words != self.last {
-                    self.last = words;
+                if self.seen.len() < MAX_KINDS && self.seen.insert(words) {
                     _ = writeln!(stderr, "{text}");
                 }
             }
@@ -340,6 +365,9 @@ mod tests {
         check("status_update_event", status("TASK_RUNNING", ""), "started on node1");
         check("instance_health_changed_event", json!({"runSpecId": "/testdb", "healthy": true}), "healthy");
         check("status_update_event", status("TASK_FAILED", "exit\u{1b} 1"), "failed on node1: exit? 1; it is tried again");
+        check("instance_changed_event", json!({"runSpecId": "/testdb", "condition": "Provisioned", "host": "node1"}), "~ placed on node1");
+        check("status_update_event", status("TASK_FAILED", "exit\u{1b} 1"), "~ failed again on node1, 2 times so far");
+        check("status_update_event", status("TASK_FAILED", "exit 2"), "failed on node1: exit 2; it is tried again");
         check("deployment_success", json!({"id": "d2"}), "-");
         check("deployment_success", json!({"id": "d1"}), "done");
         check(

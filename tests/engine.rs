@@ -298,9 +298,11 @@ async fn a_restart_of_the_server_adopts_what_runs() {
 async fn a_kill_is_remembered_beyond_a_restart() {
     let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
-    let task = rig.launch(command("/t", "trap 'sleep 1; exit 1' TERM; echo ready; while true; do sleep 0.1; done")).await;
+    let task = rig.launch(command("/t", "trap 'echo told; sleep 1; exit 1' TERM; echo ready; while true; do sleep 0.1; done")).await;
     rig.await_output(&task, "ready\n").await;
     rig.kill(&task, Some(60_000)).await;
+    // Docker has been told, too: otherwise the container would not end while nobody looks.
+    rig.await_output(&task, "ready\ntold\n").await;
     rig.await_file(&task, ".killed").await;
     rig.crash().await;
     while !daemon.containers().iter().all(|line| line.ends_with("exited")) {

@@ -9,7 +9,7 @@ import base64
 import json
 import os
 import pwd
-import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -163,7 +163,7 @@ class People:
         administrator = self.terminal("root", "xtao", "auth", "password", OTHER)
         administrator.expect(r"[Pp]assword")
         administrator.type(OTHER_PASSWORD)
-        administrator.expect(r"[Pp]assword")
+        administrator.expect("Once more:")
         administrator.type(OTHER_PASSWORD)
         code, _ = administrator.end()
         if code != 0 or OTHER_PASSWORD in administrator.text():
@@ -193,8 +193,12 @@ class People:
         user.type(USER)
         user.expect("Password:")
         user.type("wrong")
+        user.expect("does not accept user 'zmfsea' with this password")
+        # It asks again; Ctrl-D leaves.
+        user.expect("User:")
+        user.press("\x04")
         code, text = user.end()
-        if code == 0 or "assword" not in text:
+        if code == 0 or PROMPT in text:
             raise Failure(f"exit {code}: {text}")
 
     # === section 4: services ===
@@ -202,6 +206,10 @@ class People:
     def service(self, app, command, host):
         """Types the command in the shell; the JSON answer is the last thing on the screen before the next prompt."""
         user = self.terminal(USER, "xtcli-compute", "-c")
+        user.expect("User:")
+        user.type(USER)
+        user.expect("Password:")
+        user.type(PASSWORD)
         user.expect(PROMPT)
         user.type(command)
         user.expect(r"^\{", seconds=240)
@@ -297,7 +305,7 @@ class People:
             status, _, answer = self.api(OTHER, method, path, body)
             if status not in statuses or "123456" in json.dumps(answer):
                 raise Failure(f"{method} {path}: {status} {answer}")
-        out = self.call(OTHER, "xtcli-compute", "-c", SERVICE2.replace("mgmt", "mgmt", 1), code=None)
+        out = self.call(OTHER, "xtcli-compute", "-c", *shlex.split(SERVICE2), code=None)
         if "123456" in out:
             raise Failure(out)
 

@@ -67,7 +67,7 @@ Exit codes: 0 done, 1 failed or refused, 2 wrong words, 3 no server answers, 4 n
 #[command(name = NAME, version, after_help = EXAMPLES, propagate_version = false)]
 pub struct Cli {
     /// connect: open the shell, or run the command that follows; a user with a password who types it alone at a terminal is asked for it
-    #[arg(short = 'c', long = "connect")]
+    #[arg(short = 'c', long = "connect", display_order = 0)]
     connect: bool,
     #[command(flatten)]
     reach: Reach,
@@ -81,10 +81,10 @@ pub struct Cli {
 #[derive(Clone, Copy, Debug, Default, Args)]
 struct Manner {
     /// JSON format output
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 2)]
     json: bool,
     /// non-interactive mode: nothing is asked, everything is confirmed
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 3)]
     yes: bool,
 }
 

@@ -41,21 +41,39 @@ pub struct Reach {
         value_name = "NODE",
         num_args = 0..=1,
         default_missing_value = "",
+        hide_env_values = true,
         global = true,
-        help_heading = "Server"
+        display_order = 1
     )]
     pub node: Option<String>,
     /// the directory of the server on this machine, where its sockets are [default: /var/lib/xtao]
-    #[arg(long = "work_dir", alias = "work-dir", env = "XTAO_WORK_DIR", value_name = "DIR", global = true, help_heading = "Server")]
+    #[arg(
+        long = "work_dir",
+        alias = "work-dir",
+        env = "XTAO_WORK_DIR",
+        value_name = "DIR",
+        hide_env_values = true,
+        hide_short_help = true,
+        global = true,
+        help_heading = "Server"
+    )]
     pub work_dir: Option<PathBuf>,
     /// log in as this user, also where the account says who it is; the password is asked, or taken from XTAO_PASSWORD
-    #[arg(long, env = "XTAO_USER", global = true, help_heading = "Server")]
+    #[arg(long, env = "XTAO_USER", hide_env_values = true, hide_short_help = true, global = true, help_heading = "Server")]
     pub user: Option<String>,
     /// trust the authorities in this PEM file besides the system's
-    #[arg(long, env = "XTAO_CACERT", value_name = "FILE", global = true, help_heading = "Server")]
+    #[arg(
+        long,
+        env = "XTAO_CACERT",
+        value_name = "FILE",
+        hide_env_values = true,
+        hide_short_help = true,
+        global = true,
+        help_heading = "Server"
+    )]
     pub cacert: Option<PathBuf>,
     /// send the password in the clear, when the address is plain HTTP on another machine
-    #[arg(long, global = true, help_heading = "Server")]
+    #[arg(long, hide_short_help = true, global = true, help_heading = "Server")]
     pub insecure: bool,
     /// A password that is known already; otherwise XTAO_PASSWORD, or a question.
     #[arg(skip)]

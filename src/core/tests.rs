@@ -690,5 +690,13 @@ fn a_number_that_an_administrator_requires_is_claimed() {
     world.request(Request::DeleteApp { app: path("/registry"), force: true }).unwrap();
     world.status(&launch.task, TaskState::Killed);
     let again = Request::CreateApp { input: AppInput::read(&app("/registry", 5002)).unwrap(), force: false };
-    assert_eq!(world.step(Input::Api(1, origin, Box::new(again))).replies.pop().unwrap().1.map(|_| ()), Err(RequestError::Forbidden));
+    assert_eq!(
+        world.step(Input::Api(1, origin, Box::new(again))).replies.pop().unwrap().1.map(|_| ()),
+        Err(RequestError::AppExists(path("/registry")))
+    );
+    // Nor is it theirs before there ever was one.
+    let again = Request::CreateApp { input: AppInput::read(&app("/registry", 5002)).unwrap(), force: false };
+    let origin = Origin { user: Owner::new("zmfsea"), admin: false, client_ip: String::new(), uri: String::new() };
+    let reply = World::new().step(Input::Api(1, origin, Box::new(again))).replies.pop().unwrap().1;
+    assert_eq!(reply.map(|_| ()), Err(RequestError::Forbidden));
 }

@@ -44,7 +44,10 @@ Examples:
 
 /// `mgmt service`
 #[derive(Clone, Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    override_usage = "mgmt service --id ID --image IMAGE [OPTIONS]\n       mgmt service [OPTIONS] <COMMAND>"
+)]
 pub struct Arguments {
     #[command(flatten)]
     spec: Spec,
@@ -55,7 +58,7 @@ pub struct Arguments {
 }
 
 /// How a change is made.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Args)]
 struct Change {
     /// print the JSON that would be sent, and send nothing
     #[arg(long)]
@@ -163,6 +166,11 @@ struct Exec {
 pub(super) async fn run(arguments: Arguments, context: &Context<'_>) -> Result<(), Error> {
     let Arguments { spec, change, command } = arguments;
     let Context { client, manner } = context;
+    if command.is_some() && (spec != Spec::default() || change != Change::default()) {
+        return Err(Error::Word(
+            "what describes a service does not go before another command: give its options behind the command".to_owned(),
+        ));
+    }
     match command {
         None => create(&spec, &change, client).await,
         Some(Command::Update(Update { spec, change })) => update(&spec, &change, client).await,

@@ -66,7 +66,7 @@ pub(super) fn list(apps: &Apps) -> String {
         let image = app.container.as_ref().and_then(|container| container.docker.as_ref()).map_or("-", |docker| &docker.image);
         let place = app.endpoints.first().map_or_else(
             || "-".to_owned(),
-            |endpoint| format!("{}:{}", endpoint.host, endpoint.port.map_or_else(|| "-".to_owned(), |port| port.to_string())),
+            |endpoint| format!("{}:{}", endpoint.host, endpoint.port.map_or_else(|| "?".to_owned(), |port| port.to_string())),
         );
         vec![
             printable(app.id.trim_start_matches('/')),
@@ -155,7 +155,8 @@ pub(super) fn one(app: &Value, queued: Option<&Value>) -> String {
 fn endpoint(endpoint: &Value) -> String {
     let inside = endpoint["containerPort"].as_u64().filter(|inside| Some(*inside) != endpoint["port"].as_u64());
     let inside = inside.map(|inside| format!(" -> {inside}")).unwrap_or_default();
-    format!("{}:{}{inside} {} ({})", cell(&endpoint["host"]), cell(&endpoint["port"]), cell(&endpoint["protocol"]), cell(&endpoint["name"]))
+    let port = endpoint["port"].as_u64().map_or_else(|| "?".to_owned(), |port| port.to_string());
+    format!("{}:{port}{inside} {} ({})", cell(&endpoint["host"]), cell(&endpoint["protocol"]), cell(&endpoint["name"]))
 }
 
 fn volume(volume: &Value) -> String {

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cli::words::{self, quote},
+    cli::words,
     model::{
         brick::DEFAULT_POOL,
         id::{PathId, RESERVED_SEGMENTS},
@@ -17,10 +17,10 @@ use crate::{
 };
 
 /// What a service is. The options are the manual's, in its spelling.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+#[command(next_display_order = 10)]
 pub struct Spec {
-    /// service id, globally unique, made of 0-9 a-z - .
-    #[arg(long)]
+    #[arg(long, help = "service id: globally unique, made of 0-9 a-z - .")]
     pub id: Option<String>,
     /// docker image, e.g. postgresql:latest
     #[arg(long)]
@@ -326,7 +326,7 @@ fn absolute(option: &'static str, path: &str, entry: &str, how: &str) -> Result<
         _ if path.contains(char::is_control) => "has control characters in it",
         _ => return Ok(()),
     };
-    let place = if path == entry { String::new() } else { format!(" in {}", quote(entry)) };
+    let place = if path == entry { String::new() } else { format!(" in '{entry}'") };
     Err(error(option, format!("'{path}'{place} {problem} ({how})")))
 }
 

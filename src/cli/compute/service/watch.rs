@@ -32,7 +32,7 @@ const EVENTS: &str = "/v2/events?event_type=status_update_event&event_type=insta
                       &event_type=deployment_success&event_type=deployment_failed";
 
 /// Whether and how long to wait for a change to be done.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Args)]
 pub(super) struct Waiting {
     /// how long to wait until it is done [default: 300]
     #[arg(long, value_name = "SECONDS")]

@@ -99,6 +99,19 @@ class Images:
         self.expect(self.program("root", "imgcli", "push", file), 0, "pushed anna:latest")
         self.expect(self.program(OWNER, "imgcli", "list"), 0, "anna")
 
+    def pulled_by_docker(self):
+        """The commands of the README: on a node, and on a developer's machine."""
+        for pulled, name in (("anna", "anna"), (f"{NODE_ADDRESS}:5000/anna", f"{NODE_ADDRESS}:5000/anna")):
+            if name == "anna":
+                self.docker("rmi", "anna")
+            self.docker("pull", "--quiet", pulled)
+            self.docker("image", "inspect", name)
+            self.docker("rmi", name)
+        command = f"{PROGRAMS}/imgcli pull anna - --work_dir {self.world.work_dir} | docker --host unix://{self.world.socket} load"
+        run("bash", "-o", "pipefail", "-c", command)
+        for name in ("anna", "registry.marathon.mesos:5000/anna"):
+            self.docker("image", "inspect", name)
+
     def pushed(self):
         self.docker("tag", "xtao/web", self.image)
         self.docker("save", "--output", self.archive, self.image)
@@ -178,7 +191,7 @@ def main():
         images = Images(world)
 
         def begun():
-            world.start_docker()
+            world.start_docker("--registry-mirror", "http://127.0.0.1:5001", "--insecure-registry", f"{NODE_ADDRESS}:5000")
             world.make_images("anna", "registry", "xtao/web")
             world.start_server()
 
@@ -186,6 +199,7 @@ def main():
         report.need("xtao registry install: a service with a name, port 5000 and a brick", images.installed)
         report.step("installed again, nothing changes", images.installed_again)
         report.step("the base image is pushed by root, and seen by everybody", images.base_pushed)
+        report.step("Docker pulls it on a node and takes it on another machine, as the README says", images.pulled_by_docker)
         report.need("an archive of docker save is pushed by whose it is, quickly the second time", images.pushed)
         report.step("other accounts and other names are refused", images.refused_to_others)
         report.step("a client that does not ask is refused by the registry", images.refused_by_the_registry)

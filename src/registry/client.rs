@@ -380,6 +380,8 @@ fn words(text: &[u8], status: StatusCode) -> String {
         answer["errors"].as_array().into_iter().flatten().filter_map(|error| error["message"].as_str()).take(4).collect();
     let plain = String::from_utf8_lossy(&text[..text.len().min(300)]).into_owned();
     let words = match (messages.is_empty(), plain.trim()) {
+        // What it says of a full disk, and of much else.
+        (false, _) if messages == ["unknown error"] => "unknown error (is its brick full? its output says more)".to_owned(),
         (false, _) => messages.join("; "),
         (true, "") => status.canonical_reason().unwrap_or("no reason").to_owned(),
         (true, plain) => plain.to_owned(),

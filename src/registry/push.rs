@@ -2,8 +2,7 @@
 //! tag, so that a tag never names something incomplete.
 //!
 //! A plain layer is compressed while it is sent, and its sum compared with what the configuration says of it. What came of it is remembered
-//! ([`Known`]), so that the next push asks the registry whether it has the blob and reads nothing. Compression is quick rather than tight: `docker push`
-//! compresses too, and the line between a node and the registry is seldom the bottleneck.
+//! ([`Known`]), so that the next push asks the registry whether it has the blob and reads nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,8 +32,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Bytes that are handed on at once, and how many such pieces wait for the network.
 const PIECE: usize = 256 * 1024;
 const WAITING_PIECES: usize = 4;
-/// See the figures in the README: twice as quick as zlib's usual level, and larger by a tenth.
-const LEVEL: Compression = Compression::new(1);
+/// The size that `docker push` reaches, in 0.6 of its time (measured with 1.2 GB). Level 1 takes a sixth of its time, and is larger by a sixth.
+const LEVEL: Compression = Compression::new(4);
 
 /// Why a push ended.
 #[derive(Debug, thiserror::Error)]

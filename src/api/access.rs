@@ -12,6 +12,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 pub use seen::Seen;
 
 use crate::{
+    metrics::Metrics,
     model::{
         event::Event,
         id::Owner,
@@ -52,6 +53,11 @@ impl Access {
         let commits = self.handle.follow();
         let standing = self.standing(&origin.user);
         Feed { access: self.clone(), commits, user: origin.user.clone(), admin: origin.admin, named, standing }
+    }
+
+    /// What is counted about this process.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.handle.metrics()
     }
 
     /// The record of a user, for finding out who asks.

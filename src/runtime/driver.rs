@@ -12,9 +12,11 @@ use super::{
     batch::{self, MAX_INPUTS, Pipeline},
     clock::Clock,
     handle::{Handle, Published, Submission},
+    metering,
 };
 use crate::{
     core::{Ctx, Frame, Input, RequestId, Settings, State, state::View, step::step},
+    metrics::Counter,
     model::{
         cluster::{ClusterCall, ClusterEvent},
         record::{Change, RecordKey},
@@ -193,6 +195,9 @@ impl Driver {
     }
 
     fn step(&mut self, input: Input) {
+        if let Input::Cluster(event) = &input {
+            metering::event(self.handle.metrics(), event);
+        }
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let clock = &mut self.clock;
         let mut random = || clock.random();
@@ -217,6 +222,9 @@ impl Driver {
     /// A commit is durable: its effects leave.
     fn land(&mut self, flight: Flight) {
         self.revision += 1;
+        if flight.commit.is_some() {
+            self.handle.metrics().add(Counter::Commits, 1);
+        }
         let events = flight.frame.events.into_iter().map(Into::into).collect();
         self.handle.publish(flight.view, Published { revision: self.revision, events, changed: flight.changed });
         self.send(flight.frame.calls);
@@ -226,6 +234,7 @@ impl Driver {
     fn send(&mut self, calls: Vec<ClusterCall>) {
         for call in calls {
             debug!(?call, "Call.");
+            metering::call(self.handle.metrics(), &call);
             if let Err(error) = self.calls.try_send(call) {
                 error!(%error, "The cluster does not take a call; it is sent again later.");
             }
@@ -234,6 +243,7 @@ impl Driver {
 
     fn answer(&mut self, replies: Vec<(RequestId, Result<Reply, RequestError>)>) {
         for (id, reply) in replies {
+            metering::reply(self.handle.metrics(), &reply);
             if let Some(answer) = self.waiting.remove(&id) {
                 // A caller that has gone away does not want to know.
                 _ = answer.send(reply);

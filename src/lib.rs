@@ -61,4 +61,6 @@ pub mod store;
 pub mod telemetry;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tidy;

@@ -271,13 +271,13 @@ mod tests {
     #[tokio::test]
     async fn a_followed_output_is_broken_off_when_its_reader_may_not_go_on() {
         let line = format!("GET /v2/tasks/{TASK}/logs?follow=true");
-        let node = Arc::new(Node::with_output(&["one\n"]));
-        let server = server(&node);
         // The token has ended.
         let soon = std::time::Instant::now() + Duration::from_millis(20);
-        let body = server.open(&Who { until: Some(soon), ..who("root") }, &line).await;
+        let body = server(&Arc::new(Node::with_output(&["one\n"]))).open(&Who { until: Some(soon), ..who("root") }, &line).await;
         assert!(read_all(body).await.1);
         // The user is locked.
+        let node = Arc::new(Node::with_output(&["one\n"]));
+        let server = server(&node);
         let body = server.open(&who("root"), &line).await;
         node.asked.notified().await;
         let mut locked = world();

@@ -12,6 +12,7 @@ use crate::cli::{
         testing::{Answer, Asked, Fake, answer},
     },
     compute::{self, Manner},
+    program::Failure as _,
     words,
 };
 

@@ -98,6 +98,7 @@ fn what_is_wrong_is_named_with_its_option() {
         "--host 'a b'",
         "--host ''",
         "--host a,b",
+        "--cmd ''",
     ] {
         check(options);
     }

@@ -63,4 +63,6 @@ pub mod store;
 pub mod telemetry;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tidy;

@@ -87,7 +87,7 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
         ["v2", "auth", rest @ ..] => auth::route(api, call, rest).await,
         ["v2", "apps", rest @ ..] => apps::route(api, call, rest).await,
         ["v2", "deployments", rest @ ..] => deployments::route(api, call, rest).await,
-        ["v2", "groups", rest @ ..] => groups::route(api, &call, rest),
+        ["v2", "groups", rest @ ..] => groups::route(api, call, rest).await,
         ["v2", "tasks", task, "logs"] => logs::route(api, &call, task).await,
         ["v2", "tasks", task, "exec"] => exec::route(api, call, task).await,
         ["v2", "tasks", rest @ ..] => tasks::route(api, call, rest).await,

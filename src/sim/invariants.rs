@@ -640,6 +640,9 @@ impl World<'_> {
         held.extend(tables.agents.values().cloned().map(Record::Agent));
         held.extend(tables.failures.values().cloned().map(Record::Failure));
         held.extend(tables.users.values().cloned().map(Record::User));
+        held.extend(tables.groups.values().cloned().map(Record::Group));
+        held.extend(tables.root_versions.values().cloned().map(Record::RootVersion));
+        held.extend(tables.archive.values().cloned().map(Record::Archived));
         let differs = held.iter().find(|record| self.disk.get(&record.key()) != Some(record)).map(|record| format!("{record:?}"));
         if differs.is_some() || held.len() != self.disk.len() {
             self.violate("lost-write", || format!("memory and disk differ: {differs:?}, {} records", held.len()));

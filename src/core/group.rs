@@ -389,7 +389,12 @@ pub fn versions(tables: &Tables, id: &PathId, own: Option<&Owner>) -> Vec<Timest
 fn roll_back(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, version: Timestamp, draft: &mut Draft) -> Result<(), RequestError> {
     let tables = &turn.state.tables;
     let missing = || RequestError::Unprocessable(format!("Group {id} not available in version {version}"));
-    let past = past(tables, id, version).filter(|_| is_seen(tables, origin, id)).ok_or_else(missing)?;
+    let was_own = |past: &Past| {
+        let mut apps = past.apps.iter().filter_map(|(id, version)| tables.definition(id, *version));
+        apps.any(|app| origin.may_touch(app.owner.as_ref())) || past.groups.values().any(|group| origin.may_touch(Some(&group.owner)))
+    };
+    // Also of a group that is gone by now.
+    let past = past(tables, id, version).filter(|past| origin.admin || was_own(past)).ok_or_else(missing)?;
     let now: Vec<PathId> = tables.apps_below(id).filter(|app| origin.may_touch(tables.owner_of(app))).cloned().collect();
     let groups = tables.groups.get(id).into_iter().chain(tables.groups_below(id));
     let groups: Vec<Arc<Group>> = groups.filter(|group| origin.may_touch(Some(&group.owner))).cloned().collect();

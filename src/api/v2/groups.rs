@@ -115,3 +115,145 @@ fn changed(reply: Reply, status: StatusCode) -> ApiResult {
         Reply::Killed(_) | Reply::Done => answer::ok(&json!({})),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use crate::{
+        api::testing::{Server, World, app, at},
+        model::{
+            group::Group,
+            id::MAX_PATH_SEGMENTS,
+            record::Record,
+        },
+    };
+
+    fn world() -> World {
+        let mut world = World::default();
+        world.app(app("/top")).app(app("/shop/web").version(at(7))).app(app("/shop/db/pg")).app(app("/shop-2/web"));
+        world
+    }
+
+    fn group(world: &mut World, id: &str, dependencies: &[&str], enforce_role: bool) {
+        let dependencies = dependencies.iter().map(|id| id.parse().unwrap()).collect();
+        world.put(Record::Group(Arc::new(Group { id: id.parse().unwrap(), owner: world.owner(), dependencies, enforce_role })));
+    }
+
+    #[tokio::test]
+    async fn the_root_is_built_from_apps_and_groups() {
+        let mut world = world();
+        group(&mut world, "/empty/deep", &[], false);
+        group(&mut world, "/shop", &["/empty"], true);
+        let server = Server::new(world);
+        let query = "embed=group.groups&embed=group.apps&embed=group.apps.deployments&embed=group.apps.counts";
+        insta::assert_snapshot!("polled", server.ask(&format!("GET /v2/groups?{query}"), "").await.show());
+        let shop = server.ask("GET /v2/groups//shop/", "").await.json();
+        assert_eq!(
+            (&shop["id"], &shop["groups"][0]["id"], &shop["apps"][0]["id"]),
+            (&"/shop".into(), &"/shop/db".into(), &"/shop/web".into())
+        );
+        assert_eq!((&shop["version"], &shop["pods"]), (&at(7).to_string().into(), &json!([])));
+        assert_eq!((&shop["enforceRole"], &shop["dependencies"]), (&true.into(), &json!(["/empty"])));
+        assert_eq!((shop["groups"][0].get("enforceRole"), shop["apps"][0].get("tasksRunning")), (None, None));
+        let apps = |answer: serde_json::Value| answer.as_array().unwrap().iter().map(|app| app["id"].clone()).collect::<Vec<_>>();
+        assert_eq!(apps(server.ask("GET /v2/groups/shop/apps", "").await.json()), ["/shop/db/pg", "/shop/web"]);
+        assert_eq!(apps(server.ask("GET /v2/groups/apps", "").await.json()).len(), 4);
+        assert_eq!(apps(server.ask("GET /v2/groups/none/apps", "").await.json()).len(), 0);
+        assert_eq!(server.ask("GET /v2/groups/shop?embed=group.groups", "").await.json().get("apps"), None);
+        assert_eq!(server.ask("GET /v2/groups/top", "").await.message(), "Group '/top' does not exist");
+        assert_eq!(server.ask("GET /v2/apps/empty/*", "").await.json(), json!({"*": []}));
+        let empty = Server::new(World::default()).ask("GET /v2/groups", "").await;
+        assert_eq!((empty.status.as_u16(), empty.json()["version"].as_str()), (200, Some("1970-01-01T00:00:00.000Z")));
+    }
+
+    #[tokio::test]
+    async fn the_deepest_path_is_shown() {
+        let mut world = World::default();
+        world.app(app(&"/a".repeat(MAX_PATH_SEGMENTS)));
+        let answer = Server::new(world).ask("GET /v2/groups", "").await;
+        // `json` reads it back: it is within what our own clients accept.
+        assert_eq!((answer.status.as_u16(), answer.json()["id"].as_str()), (200, Some("/")));
+        assert_eq!(answer.body.matches("\"groups\"").count(), MAX_PATH_SEGMENTS);
+    }
+
+    const SHOP: &str = r#"{"id": "/new", "dependencies": ["/shop"], "groups": [
+        {"id": "db", "apps": [{"id": "pg", "cmd": "sleep 1"}]},
+        {"id": "web", "dependencies": ["db", "../db"], "apps": [{"id": "front", "cmd": "sleep 1", "dependencies": ["api"]}, {"id": "api", "cmd": "sleep 1"}]}]}"#;
+
+    #[tokio::test]
+    async fn bodies_are_marathons() {
+        let server = Server::new(world());
+        for (name, line, body) in [
+            ("dry_run", "PUT /v2/groups?dryRun=true", SHOP),
+            ("created", "POST /v2/groups", SHOP),
+            ("created_again", "POST /v2/groups/", SHOP),
+            ("created_on_an_app", "POST /v2/groups", r#"{"id": "/top"}"#),
+            ("shown", "GET /v2/groups/new?embed=group.groups", ""),
+            ("shown_apps", "GET /v2/groups/new/db", ""),
+            ("deployments", "GET /v2/deployments", ""),
+            ("locked", "PUT /v2/groups/new/db", r#"{"apps": []}"#),
+            ("replaced", "PUT /v2/groups/new?force=true", r#"{"groups": [{"id": "db"}]}"#),
+            ("circle", "PUT /v2/groups/new", r#"{"apps": [{"id": "a", "cmd": "x1", "dependencies": ["b"]}, {"id": "b", "cmd": "x1", "dependencies": ["a"]}]}"#),
+            ("wrong_types", "PUT /v2/groups/new", r#"{"apps": [{"id": "a", "cpus": "x"}, {}], "scaleBy": "2"}"#),
+            ("invalid", "PUT /v2/groups/new", r#"{"groups": [{"id": "/elsewhere", "apps": [{"id": "a"}]}]}"#),
+            ("invalid_app", "PUT /v2/groups/new", r#"{"groups": [{"id": "more", "apps": [{"id": "a"}]}]}"#),
+            ("pods", "PUT /v2/groups/new", r#"{"pods": [{"id": "a"}]}"#),
+            ("scaled", "PUT /v2/groups/new?force=true", r#"{"scaleBy": 2}"#),
+            ("versions", "GET /v2/groups/new/versions", ""),
+            ("versions_of_nothing", "GET /v2/groups/none/versions", ""),
+            ("version", "GET /v2/groups/new/versions/2020-01-31T12:03:21.000Z", ""),
+            ("version_of_nothing", "GET /v2/groups/new/versions/2020-01-31T12:00:00.000Z", ""),
+            ("version_that_is_none", "GET /v2/groups/versions/yesterday", ""),
+            ("rolled_back", "PUT /v2/groups/new?force=true", r#"{"version": "2020-01-31T12:03:21.000Z"}"#),
+            ("rolled_back_to_nothing", "PUT /v2/groups/new", r#"{"version": "2020-01-31T12:00:00.000Z"}"#),
+            ("enforced", "PATCH /v2/groups/new", r#"{"enforceRole": true}"#),
+            ("enforced_below", "PATCH /v2/groups/new/db", r#"{"enforceRole": true}"#),
+            ("deleted", "DELETE /v2/groups/new?force=true", ""),
+            ("deleted_again", "DELETE /v2/groups/new", ""),
+            ("deleted_root", "DELETE /v2/groups?force=true", ""),
+            ("wrong_method", "PATCH /v2/groups", "{}"),
+        ] {
+            let answer = server.ask(line, body).await;
+            insta::assert_snapshot!(name, answer.show());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_user_sees_the_own_part_of_the_tree() {
+        let mut world = World::default();
+        world.of("ann").app(app("/shared/a"));
+        group(&mut world, "/shared", &[], false);
+        group(&mut world, "/anns", &[], false);
+        world.of("bob").app(app("/shared/b")).app(app("/shared/deep/b"));
+        let server = Server::new(world);
+        let ids = |answer: &crate::api::testing::Answer| {
+            let mut ids: Vec<String> = answer.body.split("\"id\":\"").skip(1).map(|part| part.split('"').next().unwrap().to_owned()).collect();
+            ids.retain(|id| id.starts_with('/'));
+            ids
+        };
+        let check = async |user: &str, line: &str, status: u16, expected: &[&str]| {
+            let answer = server.ask_as(user, line, "").await;
+            assert_eq!((answer.status.as_u16(), ids(&answer)), (status, expected.iter().map(|id| (*id).to_owned()).collect()), "{user} {line}");
+        };
+        check("ann", "GET /v2/groups", 200, &["/", "/anns", "/shared", "/shared/a"]).await;
+        check("bob", "GET /v2/groups", 200, &["/", "/shared", "/shared/b", "/shared/deep", "/shared/deep/b"]).await;
+        check("carl", "GET /v2/groups", 200, &["/"]).await;
+        check("bob", "GET /v2/groups/anns", 404, &[]).await;
+        check("ann", "GET /v2/groups/shared/deep", 404, &[]).await;
+        check("carl", "GET /v2/groups/shared/apps", 200, &[]).await;
+        check("bob", "DELETE /v2/groups/shared", 403, &[]).await;
+        check("carl", "DELETE /v2/groups/shared", 404, &[]).await;
+        check("ann", "GET /v2/groups/shared/deep/versions", 404, &[]).await;
+        let body = json!({"apps": [{"id": "b2", "cmd": "sleep 1"}]}).to_string();
+        assert_eq!(server.ask_as("bob", "PUT /v2/groups/shared", &body).await.status, 200);
+        check("bob", "GET /v2/groups/shared", 200, &["/shared", "/shared/b2", "/shared/deep", "/shared/deep/b"]).await;
+        check("ann", "GET /v2/groups/shared", 200, &["/shared", "/shared/a"]).await;
+        let versions = server.ask_as("bob", "GET /v2/groups/versions", "").await.json();
+        assert_eq!((versions.as_array().unwrap().len(), server.ask_as("carl", "GET /v2/groups/versions", "").await.json()), (1, json!([])));
+        let version = versions[0].as_str().unwrap().to_owned();
+        check("ann", &format!("GET /v2/groups/versions/{version}"), 200, &["/", "/anns", "/shared", "/shared/a"]).await;
+    }
+}

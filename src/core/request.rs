@@ -399,7 +399,7 @@ pub(super) fn plan(turn: &Turn<'_, '_>, origin: &Origin, draft: &mut Draft) -> R
     let changes = draft.prepared.iter().filter(|one| one.planned.kind.is_some());
     let apps = changes.map(|one| (&one.planned.change.app, one.definition.as_deref()));
     let groups = draft.groups.iter().map(|(id, group)| (id, group.as_deref()));
-    let mut graph = Graph::new(&turn.state.tables, apps, groups);
+    let mut graph = Graph::new(&turn.state.tables, origin, apps, groups);
     group::check_names(turn, draft, &graph)?;
     graph.check()?;
     let planned: Vec<Planned> = draft.prepared.iter().map(|one| one.planned.clone()).collect();

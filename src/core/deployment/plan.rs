@@ -19,7 +19,7 @@ use crate::{
         deployment::{Action, ActionKind, AppChange, Step},
         group::Group,
         id::PathId,
-        request::{RequestError, Violation},
+        request::{Origin, RequestError, Violation},
     },
 };
 
@@ -44,6 +44,8 @@ pub(in crate::core) struct Graph<'a> {
     apps: BTreeMap<&'a str, (&'a PathId, Option<&'a App>)>,
     groups: BTreeMap<&'a PathId, Option<&'a Group>>,
     known: HashMap<Node, Visit>,
+    /// Whose apps are named when something is wrong.
+    origin: &'a Origin,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,11 +71,12 @@ struct Open {
 impl<'a> Graph<'a> {
     pub(in crate::core) fn new(
         tables: &'a Tables,
+        origin: &'a Origin,
         apps: impl IntoIterator<Item = (&'a PathId, Option<&'a App>)>,
         groups: impl IntoIterator<Item = (&'a PathId, Option<&'a Group>)>,
     ) -> Self {
         let apps = apps.into_iter().map(|(id, app)| (id.as_str(), (id, app))).collect();
-        Self { tables, apps, groups: groups.into_iter().collect(), known: HashMap::new() }
+        Self { tables, apps, groups: groups.into_iter().collect(), known: HashMap::new(), origin }
     }
 
     /// The definition that an app will have.
@@ -136,7 +139,7 @@ impl<'a> Graph<'a> {
             };
             match self.known.get(&next) {
                 Some(Visit::Done(level)) => top.longest = top.longest.max(*level),
-                Some(Visit::Under) => return Err(circle(&open, &next)),
+                Some(Visit::Under) => return Err(self.circle(&open, &next)),
                 None => {
                     let next = self.open(next);
                     open.push(next);
@@ -168,6 +171,20 @@ impl<'a> Graph<'a> {
         }
     }
 
+    /// Marathon's text, and whom it is about.
+    fn circle(&self, open: &[Open], back_to: &Node) -> RequestError {
+        let from = open.iter().position(|one| one.node == *back_to).unwrap_or(0);
+        let apps = open[from..].iter().filter_map(|one| if let Node::App(id) = &one.node { Some(id) } else { None });
+        let is_shown = |id: &&PathId| self.tables.owner_of(id).is_none_or(|owner| self.origin.may_touch(Some(owner)));
+        let apps: Vec<&str> = apps.filter(is_shown).map(PathId::as_str).collect();
+        let more = if apps.len() > MAX_NAMED { ", ..." } else { "" };
+        let names = apps.iter().take(MAX_NAMED).copied().collect::<Vec<_>>().join(", ");
+        RequestError::Invalid(vec![
+            Violation::new("/", "Dependency graph has cyclic dependencies."),
+            Violation::new("/", format!("these wait for each other: {names}{more}")),
+        ])
+    }
+
     /// The steps that lead to what is planned.
     pub(in crate::core) fn steps(&mut self, planned: &[Planned]) -> Result<Vec<Step>, RequestError> {
         let marked = |kind: ActionKind| {
@@ -191,19 +208,6 @@ impl<'a> Graph<'a> {
 
 fn action(kind: ActionKind, planned: &Planned) -> Action {
     Action { kind, app: planned.change.app.clone() }
-}
-
-/// Marathon's text, and whom it is about.
-fn circle(open: &[Open], back_to: &Node) -> RequestError {
-    let from = open.iter().position(|one| one.node == *back_to).unwrap_or(0);
-    let apps = open[from..].iter().filter_map(|one| if let Node::App(id) = &one.node { Some(id.as_str()) } else { None });
-    let apps: Vec<&str> = apps.collect();
-    let more = if apps.len() > MAX_NAMED { ", ..." } else { "" };
-    let names = apps.iter().take(MAX_NAMED).copied().collect::<Vec<_>>().join(", ");
-    RequestError::Invalid(vec![
-        Violation::new("/", "Dependency graph has cyclic dependencies."),
-        Violation::new("/", format!("these wait for each other: {names}{more}")),
-    ])
 }
 
 fn invalid(text: String) -> RequestError {

@@ -78,7 +78,8 @@ fn plan(now: &[&str], written: &[&str]) -> Result<Vec<String>, String> {
         planned.push(Planned { change, kind: Some(kind) });
     }
     let apps = apps.iter().map(|(id, app)| (id, app.as_ref()));
-    let mut graph = Graph::new(&tables, apps, groups.iter().map(|(id, group)| (id, group.as_ref())));
+    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
+    let mut graph = Graph::new(&tables, &origin, apps, groups.iter().map(|(id, group)| (id, group.as_ref())));
     let told = |error: RequestError| match error {
         RequestError::Invalid(violations) => violations.into_iter().map(|one| one.text).collect::<Vec<_>>().join(" "),
         other => other.to_string(),

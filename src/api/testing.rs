@@ -494,7 +494,9 @@ impl Driver {
                 Ok(if scale { self.deployed(Vec::new()) } else { Reply::Killed(killed) })
             }
             // What a request means for a tree of groups only the core knows.
-            Request::UpdateGroup { .. } | Request::EnforceRole { .. } | Request::DeleteGroup { .. } => self.carry_out_for_real(request, origin),
+            Request::UpdateGroup { .. } | Request::EnforceRole { .. } | Request::DeleteGroup { .. } => {
+                self.carry_out_for_real(request, origin)
+            }
             Request::CancelDeployment { id, force } => {
                 let found = self.world.view.tables.deployments.contains_key(&id);
                 let done = || if force { Reply::Done } else { self.deployed(Vec::new()) };

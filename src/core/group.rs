@@ -40,7 +40,8 @@ pub(super) struct Manner {
 }
 
 const SAME_ID: &str = "Groups and Applications may not have the same identifier.";
-const ENFORCE_ALONE: &str = "enforceRole cannot be modified in a request that adds, removes or modifies services; please make these changes in separate requests.";
+const ENFORCE_ALONE: &str =
+    "enforceRole cannot be modified in a request that adds, removes or modifies services; please make these changes in separate requests.";
 
 /// The ids below a group are those from the first text up to the second: '0' follows '/'.
 pub fn below(group: &PathId) -> (String, String) {
@@ -256,14 +257,7 @@ fn read_record(
     Ok(())
 }
 
-fn read_apps<'a>(
-    turn: &Turn<'_, '_>,
-    origin: &Origin,
-    id: &PathId,
-    apps: &'a [AppInput],
-    at: &str,
-    written: &mut Written<'a>,
-) {
+fn read_apps<'a>(turn: &Turn<'_, '_>, origin: &Origin, id: &PathId, apps: &'a [AppInput], at: &str, written: &mut Written<'a>) {
     for (index, input) in apps.iter().enumerate() {
         let at = format!("{at}/apps({index})");
         let app = match PathId::resolve(input.id().unwrap_or_default(), id) {

@@ -131,7 +131,13 @@ impl State {
             connected_since: None,
             heard_of: OrdMap::new(),
             versions: BTreeMap::new(),
-            last_version: tables.definitions.keys().map(|(_, at)| *at).chain(tables.root_versions.keys().copied()).max().unwrap_or_default(),
+            last_version: tables
+                .definitions
+                .keys()
+                .map(|(_, at)| *at)
+                .chain(tables.root_versions.keys().copied())
+                .max()
+                .unwrap_or_default(),
         };
         tables.definitions.keys().for_each(|(id, _)| *state.versions.entry(id.clone()).or_default() += 1);
         tables.apps.values().filter_map(|entry| tables.app(&entry.id)).for_each(|app| state.app_changed(&app.id, None, Some(app)));

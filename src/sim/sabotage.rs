@@ -143,7 +143,9 @@ impl World<'_> {
                 offers.iter_mut().for_each(|offer| self.offer_used_ports(offer));
                 Some(ClusterEvent::Offers(offers))
             }
-            ClusterEvent::Status(mut status) if status.state == TaskState::Starting && self.saboteur.strikes(Sabotage::FalseStart, 1000) => {
+            ClusterEvent::Status(mut status)
+                if status.state == TaskState::Starting && self.saboteur.strikes(Sabotage::FalseStart, 1000) =>
+            {
                 status.state = TaskState::Running;
                 Some(ClusterEvent::Status(status))
             }

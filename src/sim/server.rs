@@ -19,8 +19,8 @@ use crate::{
     core::{Ctx, Frame, Input, RequestId, Settings, State},
     model::{
         app::input::AppInput,
-        group::input::GroupInput,
         cluster::{ClusterCall, ClusterEvent},
+        group::input::GroupInput,
         id::{Owner, PathId},
         request::{KillSelector, Origin, Reply, Request},
         time::Instant,
@@ -311,7 +311,8 @@ impl World<'_> {
                 Request::KillTasks { selection: KillSelector::Task { app, task }, scale: *scale, force, wipe: false }
             }
             Ask::Group { apps, deep } => {
-                let json = |specs: &[super::workload::AppSpec]| specs.iter().map(|spec| spec.json(op.mark, self.plan.agents)).collect::<Value>();
+                let json =
+                    |specs: &[super::workload::AppSpec]| specs.iter().map(|spec| spec.json(op.mark, self.plan.agents)).collect::<Value>();
                 let mut body = serde_json::json!({"apps": json(apps)});
                 if let Some(deep) = deep {
                     body["groups"] = serde_json::json!([{"id": DEEP, "apps": json(deep)}]);

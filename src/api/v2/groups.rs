@@ -124,11 +124,7 @@ mod tests {
 
     use crate::{
         api::testing::{Server, World, app, at},
-        model::{
-            group::Group,
-            id::MAX_PATH_SEGMENTS,
-            record::Record,
-        },
+        model::{group::Group, id::MAX_PATH_SEGMENTS, record::Record},
     };
 
     fn world() -> World {
@@ -196,7 +192,11 @@ mod tests {
             ("deployments", "GET /v2/deployments", ""),
             ("locked", "PUT /v2/groups/new/db", r#"{"apps": []}"#),
             ("replaced", "PUT /v2/groups/new?force=true", r#"{"groups": [{"id": "db"}]}"#),
-            ("circle", "PUT /v2/groups/new", r#"{"apps": [{"id": "a", "cmd": "x1", "dependencies": ["b"]}, {"id": "b", "cmd": "x1", "dependencies": ["a"]}]}"#),
+            (
+                "circle",
+                "PUT /v2/groups/new",
+                r#"{"apps": [{"id": "a", "cmd": "x1", "dependencies": ["b"]}, {"id": "b", "cmd": "x1", "dependencies": ["a"]}]}"#,
+            ),
             ("wrong_types", "PUT /v2/groups/new", r#"{"apps": [{"id": "a", "cpus": "x"}, {}], "scaleBy": "2"}"#),
             ("invalid", "PUT /v2/groups/new", r#"{"groups": [{"id": "/elsewhere", "apps": [{"id": "a"}]}]}"#),
             ("invalid_app", "PUT /v2/groups/new", r#"{"groups": [{"id": "more", "apps": [{"id": "a"}]}]}"#),
@@ -230,13 +230,18 @@ mod tests {
         world.of("bob").app(app("/shared/b")).app(app("/shared/deep/b"));
         let server = Server::new(world);
         let ids = |answer: &crate::api::testing::Answer| {
-            let mut ids: Vec<String> = answer.body.split("\"id\":\"").skip(1).map(|part| part.split('"').next().unwrap().to_owned()).collect();
+            let mut ids: Vec<String> =
+                answer.body.split("\"id\":\"").skip(1).map(|part| part.split('"').next().unwrap().to_owned()).collect();
             ids.retain(|id| id.starts_with('/'));
             ids
         };
         let check = async |user: &str, line: &str, status: u16, expected: &[&str]| {
             let answer = server.ask_as(user, line, "").await;
-            assert_eq!((answer.status.as_u16(), ids(&answer)), (status, expected.iter().map(|id| (*id).to_owned()).collect()), "{user} {line}");
+            assert_eq!(
+                (answer.status.as_u16(), ids(&answer)),
+                (status, expected.iter().map(|id| (*id).to_owned()).collect()),
+                "{user} {line}"
+            );
         };
         check("ann", "GET /v2/groups", 200, &["/", "/anns", "/shared", "/shared/a"]).await;
         check("bob", "GET /v2/groups", 200, &["/", "/shared", "/shared/b", "/shared/deep", "/shared/deep/b"]).await;

@@ -7,10 +7,7 @@
 //! A group that waits for a group would be an edge from each of its apps to each of the other's. Here a group is two nodes of its own, which have no
 //! length: `Inside` (what everything in it waits for) and `All` (all that is in it), so that the graph is no larger than the tree.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Bound,
-};
+use std::{collections::BTreeMap, ops::Bound};
 
 use crate::{
     core::{group::below, state::Tables},
@@ -43,12 +40,12 @@ pub(in crate::core) struct Graph<'a> {
     /// By the text of the id.
     apps: BTreeMap<&'a str, (&'a PathId, Option<&'a App>)>,
     groups: BTreeMap<&'a PathId, Option<&'a Group>>,
-    known: HashMap<Node, Visit>,
+    known: BTreeMap<Node, Visit>,
     /// Whose apps are named when something is wrong.
     origin: &'a Origin,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Node {
     App(PathId),
     Inside(PathId),
@@ -76,7 +73,7 @@ impl<'a> Graph<'a> {
         groups: impl IntoIterator<Item = (&'a PathId, Option<&'a Group>)>,
     ) -> Self {
         let apps = apps.into_iter().map(|(id, app)| (id.as_str(), (id, app))).collect();
-        Self { tables, apps, groups: groups.into_iter().collect(), known: HashMap::new(), origin }
+        Self { tables, apps, groups: groups.into_iter().collect(), known: BTreeMap::new(), origin }
     }
 
     /// The definition that an app will have.

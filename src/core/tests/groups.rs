@@ -208,28 +208,39 @@ fn what_is_wrong_is_refused_as_a_whole() {
         let found = texts(world.group("/", body.clone()));
         assert_eq!(found, expected, "{body}");
     };
-    check(&mut world, json!({"id": "/shop/db", "apps": [small("pg", 1, &["../web"])]}), &[
-        "/: Dependency graph has cyclic dependencies.",
-        "/: these wait for each other: /shop/db/pg, /shop/web/front",
-    ]);
+    check(
+        &mut world,
+        json!({"id": "/shop/db", "apps": [small("pg", 1, &["../web"])]}),
+        &["/: Dependency graph has cyclic dependencies.", "/: these wait for each other: /shop/db/pg, /shop/web/front"],
+    );
     check(&mut world, json!({"id": "/shop", "apps": [small("/other/x", 1, &[])]}), &["/apps(0)/id: Identifier is not child of '/shop'"]);
-    check(&mut world, json!({"id": "/shop", "apps": [small("db", 1, &[])]}), &[
-        "/: Groups and Applications may not have the same identifier.",
-    ]);
+    check(
+        &mut world,
+        json!({"id": "/shop", "apps": [small("db", 1, &[])]}),
+        &["/: Groups and Applications may not have the same identifier."],
+    );
     check(&mut world, json!({"id": "/shop/db/pg", "apps": []}), &["/: Groups and Applications may not have the same identifier."]);
-    check(&mut world, json!({"id": "/shop/db/pg/deep", "apps": [small("x", 1, &[])]}), &[
-        "/: Groups and Applications may not have the same identifier.",
-    ]);
-    check(&mut world, json!({"id": "/n", "apps": [small("x", 1, &[]), {"id": "y"}, small("x", 2, &[])]}), &[
-        "/apps(2)/id: app '/n/x' is given more than once",
-    ]);
-    check(&mut world, json!({"id": "/n", "groups": [{"id": "m", "apps": [small("x", 1, &[]), {"id": "y"}]}]}), &[
-        "/groups(0)/apps(1): AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.",
-    ]);
-    check(&mut world, json!({"id": "/shop", "enforceRole": true, "apps": []}), &[
-        "/enforceRole: enforceRole cannot be modified in a request that adds, removes or modifies services; \
-         please make these changes in separate requests.",
-    ]);
+    check(
+        &mut world,
+        json!({"id": "/shop/db/pg/deep", "apps": [small("x", 1, &[])]}),
+        &["/: Groups and Applications may not have the same identifier."],
+    );
+    check(
+        &mut world,
+        json!({"id": "/n", "apps": [small("x", 1, &[]), {"id": "y"}, small("x", 2, &[])]}),
+        &["/apps(2)/id: app '/n/x' is given more than once"],
+    );
+    check(
+        &mut world,
+        json!({"id": "/n", "groups": [{"id": "m", "apps": [small("x", 1, &[]), {"id": "y"}]}]}),
+        &["/groups(0)/apps(1): AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'."],
+    );
+    check(
+        &mut world,
+        json!({"id": "/shop", "enforceRole": true, "apps": []}),
+        &["/enforceRole: enforceRole cannot be modified in a request that adds, removes or modifies services; \
+         please make these changes in separate requests."],
+    );
     assert_eq!((world.apps(), world.groups()), before);
     let same = world.create(small("/shop", 1, &[]));
     assert_eq!(texts(same), ["/: Groups and Applications may not have the same identifier."]);
@@ -362,11 +373,10 @@ fn conflicts_are_about_the_apps_that_change() {
     world.group_as(admin(), "/shop/db", json!({"apps": [small("pg", 5, &[]), small("redis", 1, &[])]}), true).unwrap();
     assert!(!world.tables().deployments.contains_key(&lock));
     world.play();
-    assert_eq!((world.deployments().len(), world.conditions("/shop/db/pg"), world.conditions("/shop/web/front")), (
-        0,
-        "Running*5".into(),
-        "Running*2".into()
-    ));
+    assert_eq!(
+        (world.deployments().len(), world.conditions("/shop/db/pg"), world.conditions("/shop/web/front")),
+        (0, "Running*5".into(), "Running*2".into())
+    );
 }
 
 #[test]
@@ -418,7 +428,9 @@ fn a_user_changes_the_own_part_of_a_group() {
     let mut world = World::new();
     let app = |id: &str| small(id, 1, &[]);
     world.group_as(user("ann"), "/", json!({"id": "/shared", "apps": [app("a1"), app("a2")]}), false).unwrap();
-    world.group_as(user("bob"), "/", json!({"id": "/shared", "apps": [app("b1")], "groups": [{"id": "bobs", "apps": [app("b2")]}]}), false).unwrap();
+    world
+        .group_as(user("bob"), "/", json!({"id": "/shared", "apps": [app("b1")], "groups": [{"id": "bobs", "apps": [app("b2")]}]}), false)
+        .unwrap();
     world.play();
     assert_eq!(world.apps(), "/shared/a1 /shared/a2 /shared/b1 /shared/bobs/b2");
     // Replacing, scaling, and dropping groups touch what is one's own.

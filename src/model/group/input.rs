@@ -221,25 +221,30 @@ mod tests {
         );
         check("/", json!({"id": "/a", "groups": [{"groups": [1]}]}), &["/groups(0)/groups(0): error.expected.jsobject"]);
         check("/", json!({"id": "/a", "groups": [{"apps": []}]}), &["/groups(0)/id: error.path.missing"]);
-        check("/a", json!({"groups": [{"id": "/b"}, {"id": "b/c"}]}), &[
-            "/groups(0)/id: Identifier is not child of '/a'",
-            "/groups(1)/id: Identifier is not child of '/a'",
-        ]);
-        check("/a", json!({"groups": [{"id": "b", "groups": [{"id": "B"}]}]}), &[&format!(
-            "/groups(0)/groups(0)/id: {}",
-            crate::model::id::PATH_PATTERN_TEXT
-        )]);
+        check(
+            "/a",
+            json!({"groups": [{"id": "/b"}, {"id": "b/c"}]}),
+            &["/groups(0)/id: Identifier is not child of '/a'", "/groups(1)/id: Identifier is not child of '/a'"],
+        );
+        check(
+            "/a",
+            json!({"groups": [{"id": "b", "groups": [{"id": "B"}]}]}),
+            &[&format!("/groups(0)/groups(0)/id: {}", crate::model::id::PATH_PATTERN_TEXT)],
+        );
         check("/a", json!({"version": "2020-01-31T12:00:00.000Z"}), &[]);
         let alone = "not allowed in conjunction with other properties.";
-        check("/a", json!({"version": "2020-01-31T12:00:00.000Z", "scaleBy": 2}), &[
-            &format!("/version: {alone}"),
-            &format!("/scaleBy: {alone}"),
-        ]);
+        check(
+            "/a",
+            json!({"version": "2020-01-31T12:00:00.000Z", "scaleBy": 2}),
+            &[&format!("/version: {alone}"), &format!("/scaleBy: {alone}")],
+        );
         check("/a", json!({"scaleBy": 2, "id": "/a"}), &[&format!("/scaleBy: {alone}")]);
         check("/a", json!({"enforceRole": true}), &[]);
-        check("/a/b", json!({"enforceRole": true}), &[
-            "/enforceRole: enforceRole can only be set for top-level groups, and /a/b is not top-level",
-        ]);
+        check(
+            "/a/b",
+            json!({"enforceRole": true}),
+            &["/enforceRole: enforceRole can only be set for top-level groups, and /a/b is not top-level"],
+        );
         check("/a", json!({"pods": [{"id": "x"}]}), &["/pods: pods are not supported yet"]);
         check("/a", json!({"pods": [], "dependencies": ["../b", "c"]}), &[]);
     }

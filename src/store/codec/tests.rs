@@ -227,7 +227,14 @@ fn is_of_version_3(record: &Record) -> bool {
 
 #[test]
 fn fixtures_of_version_1_stay_readable() {
-    check_fixtures("v1", samples().into_iter().filter(|(_, record)| !is_of_version_3(record)).map(|(name, record)| (name, as_of_version_1(record))).collect());
+    check_fixtures(
+        "v1",
+        samples()
+            .into_iter()
+            .filter(|(_, record)| !is_of_version_3(record))
+            .map(|(name, record)| (name, as_of_version_1(record)))
+            .collect(),
+    );
 }
 
 #[test]

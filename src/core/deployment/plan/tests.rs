@@ -139,11 +139,7 @@ fn updates_follow_the_dependencies() {
         &["~/test/database/mongo", "~/test/service/srv1 <- /test/database/mongo"],
         &["Restart /test/database/mongo", "Restart /test/service/srv1"],
     );
-    check(
-        &now[..2],
-        &["~/test/database/mongo", "~/test/service/srv1"],
-        &["Restart /test/database/mongo, Restart /test/service/srv1"],
-    );
+    check(&now[..2], &["~/test/database/mongo", "~/test/service/srv1"], &["Restart /test/database/mongo, Restart /test/service/srv1"]);
     check(
         &now,
         &[
@@ -171,7 +167,11 @@ fn groups_wait_for_groups_and_apps_for_either() {
     check(&["/db/", "/web/deep/ <- /db"], &new, &[start, "Scale /db/a, Scale /db/deep/b, Scale /web/c", "Scale /web/deep/d"]);
     check(&["/db/", "/web/ <- /db/deep"], &new, &[start, "Scale /db/a, Scale /db/deep/b", "Scale /web/c, Scale /web/deep/d"]);
     // A group of one's own is waited for as a whole; what is not there is not waited for.
-    check(&[], &["+/x <- /db, /nothing", "+/db/a", "+/db/b"], &["Start /x, Start /db/a, Start /db/b", "Scale /db/a, Scale /db/b", "Scale /x"]);
+    check(
+        &[],
+        &["+/x <- /db, /nothing", "+/db/a", "+/db/b"],
+        &["Start /x, Start /db/a, Start /db/b", "Scale /db/a, Scale /db/b", "Scale /x"],
+    );
     // A group waits for no app (Marathon looks the name up among the groups).
     check(&["/web/ <- /db/a"], &["+/db/a", "+/web/c"], &["Start /db/a, Start /web/c", "Scale /db/a, Scale /web/c"]);
     // Apps that stay as they are count, but have no action.

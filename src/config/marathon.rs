@@ -58,7 +58,7 @@ const GONE: &str = "Marathon itself knows it no longer";
 const LATER: &str = "this version does not have it yet";
 
 /// Everything else.
-pub(super) const NO_MEANING: [Known; 103] = [
+pub(super) const NO_MEANING: [Known; 102] = [
     value("zk_timeout", ZK),
     value("zk_session_timeout", ZK),
     value("zk_connection_timeout", ZK),

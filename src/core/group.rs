@@ -192,7 +192,6 @@ fn write_app(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, input: &AppI
     request::prepare(turn, origin, app.map_err(RequestError::Invalid)?, Source::Written, draft)
 }
 
-#[expect(clippy::too_many_arguments, reason = "one walk over input and tree at once")]
 fn read_group<'a>(
     turn: &Turn<'_, '_>,
     origin: &Origin,
@@ -224,7 +223,6 @@ fn read_group<'a>(
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "one walk over input and tree at once")]
 fn read_record(
     turn: &Turn<'_, '_>,
     origin: &Origin,

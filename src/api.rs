@@ -23,7 +23,7 @@
 //! # Where this differs from Marathon 1.11 on purpose
 //! * An unknown route is 404, not 500. `Accept` never leads to 406: JSON is sent.
 //! * `/v2/tasks` still speaks `text/plain`, as before 1.10.
-//! * There is always a leader: this process. `DELETE /v2/leader` and pods do not exist; groups are read only.
+//! * There is always a leader: this process. `DELETE /v2/leader` and pods do not exist.
 //! * `Host` and `Origin` are checked (`guard`).
 
 use std::{sync::Arc, time::Duration};

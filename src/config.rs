@@ -149,6 +149,8 @@ pub struct Core {
     pub default_role: String,
     /// The network of apps in container mode that name none.
     pub default_network_name: Option<String>,
+    /// New top-level groups prescribe their name as the role of their apps.
+    pub new_group_enforce_role: bool,
 }
 
 /// The embedded engine and the node that it makes of this machine.
@@ -326,6 +328,7 @@ fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>)
             env_vars_prefix: flags.env_vars_prefix,
             default_role: flags.mesos_role,
             default_network_name: flags.default_network_name,
+            new_group_enforce_role: flags.new_group_enforce_role == "top",
         },
         engine: Engine {
             docker_host: flags.docker_host,

@@ -5,6 +5,7 @@
 
 pub mod allotment;
 mod deployment;
+pub mod group;
 pub mod holdings;
 mod index;
 pub mod instance;
@@ -107,6 +108,8 @@ pub struct Settings {
     pub env_vars_prefix: Option<String>,
     /// Which paths of a node may be mapped into containers.
     pub host_volumes: crate::model::host_volume::HostVolumeRule,
+    /// New top-level groups prescribe their name as the role of their apps (`--new_group_enforce_role top`).
+    pub new_group_enforce_role: bool,
     /// The role and network of apps that name none.
     pub app_defaults: crate::model::app::input::Defaults,
 }
@@ -131,6 +134,7 @@ impl Default for Settings {
             reconciliation_interval_ms: 600_000,
             env_vars_prefix: None,
             host_volumes: Default::default(),
+            new_group_enforce_role: false,
             app_defaults: Default::default(),
         }
     }

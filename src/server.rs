@@ -383,6 +383,7 @@ fn core_settings(config: &Config) -> core::Settings {
         reconciliation_interval_ms: ms(given.reconciliation_interval),
         env_vars_prefix: given.env_vars_prefix.clone(),
         host_volumes: host_volumes(config),
+        new_group_enforce_role: given.new_group_enforce_role,
         app_defaults: Defaults { role: given.default_role.clone(), network_name: given.default_network_name.clone() },
     }
 }

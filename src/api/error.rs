@@ -150,6 +150,7 @@ impl From<RequestError> for ApiError {
         let text = error.to_string();
         match error {
             E::NoApp(_)
+            | E::NoGroup(_)
             | E::NoVersion(..)
             | E::NoTask(_)
             | E::NoDeployment(_)

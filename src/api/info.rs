@@ -96,7 +96,7 @@ fn marathon_config(hostname: &str, settings: &Settings) -> Map<String, Value> {
         "mesos_role": settings.app_defaults.role,
         "mesos_user": null,
         "min_revive_offers_interval": 5_000,
-        "new_group_enforce_role": "off",
+        "new_group_enforce_role": if settings.new_group_enforce_role { "top" } else { "off" },
         "offer_matching_timeout": 3_000,
         "on_elected_prepare_timeout": 180_000,
         "reconciliation_initial_delay": 15_000,

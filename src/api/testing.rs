@@ -25,7 +25,11 @@ use super::{
     routes,
 };
 use crate::{
-    core::state::{QueueEntry, View},
+    core::{
+        Ctx, Input, Settings, State,
+        state::{QueueEntry, View},
+        step::step,
+    },
     model::{
         agent::Agent,
         app::{
@@ -38,9 +42,9 @@ use crate::{
         instance::{Condition, Goal, Instance, Placement},
         port::{PortClaim, Position},
         record::{AppEntry, Change, Record, RecordKey},
-        request::{KillSelector, Reply, Request, RequestError},
+        request::{KillSelector, Origin, Reply, Request, RequestError},
         resources::Scalar,
-        time::Timestamp,
+        time::{Instant, Timestamp},
         user::{Grants, Quota, User},
     },
     registry::platform::Platform,
@@ -87,6 +91,7 @@ pub fn app(id: &str) -> AppBuilder {
         require_ports: false,
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
         kill_grace_ms: None,
+        dependencies: Vec::new(),
         kill_selection: KillSelection::YoungestFirst,
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
@@ -228,6 +233,7 @@ impl World {
         self.put(Record::Deployment(Arc::new(Deployment {
             id: id.parse().unwrap(),
             version: at(0),
+            groups: Vec::new(),
             changes: vec![AppChange { owner: self.view.tables.owner_of(&app).cloned(), app: app.clone(), from: None, to: Some(at(0)) }],
             steps: vec![action(ActionKind::Start), action(ActionKind::Scale)],
             current_step: 1,
@@ -449,7 +455,7 @@ impl Driver {
     async fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
         while let Some(submission) = submissions.recv().await {
             self.requests.lock().unwrap().push(submission.request.clone());
-            let outcome = self.carry_out(submission.request);
+            let outcome = self.carry_out(submission.request, &submission.origin);
             self.revision += 1;
             let posted = Event {
                 timestamp: at(self.revision as i64),
@@ -468,7 +474,31 @@ impl Driver {
         }
     }
 
-    fn carry_out(&mut self, request: Request) -> Result<Reply, RequestError> {
+    /// By the core itself, from the records of the world.
+    fn carry_out_for_real(&mut self, request: Request, origin: &Origin) -> Result<Reply, RequestError> {
+        let tables = &self.world.view.tables;
+        let mut records: Vec<Record> = Vec::new();
+        records.extend(tables.apps.values().cloned().map(Record::App));
+        records.extend(tables.definitions.values().cloned().map(Record::Definition));
+        records.extend(tables.archive.values().cloned().map(Record::Archived));
+        records.extend(tables.instances.values().cloned().map(Record::Instance));
+        records.extend(tables.deployments.values().cloned().map(Record::Deployment));
+        records.extend(tables.groups.values().cloned().map(Record::Group));
+        records.extend(tables.root_versions.values().cloned().map(Record::RootVersion));
+        records.extend(tables.users.values().cloned().map(Record::User));
+        let mut state = State::recover(Settings::default(), records, Instant(0));
+        let mut bits = self.revision;
+        let mut random = || {
+            bits += 1;
+            bits
+        };
+        let mut ctx = Ctx { now: Instant(0), wall: at(200 + self.revision as i64), random: &mut random };
+        let frame = step(&mut state, Input::Api(1, origin.clone(), Box::new(request)), &mut ctx);
+        frame.changes.iter().for_each(|change| self.world.view.tables.apply(change));
+        frame.replies.into_iter().next().unwrap().1
+    }
+
+    fn carry_out(&mut self, request: Request, origin: &Origin) -> Result<Reply, RequestError> {
         match request {
             Request::CreateApp { input, .. } => {
                 let id = PathId::resolve(input.id().unwrap(), &PathId::root()).unwrap();
@@ -503,6 +533,10 @@ impl Driver {
             Request::KillTasks { selection, scale, .. } => {
                 let killed = self.select(selection)?;
                 Ok(if scale { self.deployed(Vec::new()) } else { Reply::Killed(killed) })
+            }
+            // What a request means for a tree of groups only the core knows.
+            Request::UpdateGroup { .. } | Request::EnforceRole { .. } | Request::DeleteGroup { .. } => {
+                self.carry_out_for_real(request, origin)
             }
             Request::CancelDeployment { id, force } => {
                 let found = self.world.view.tables.deployments.contains_key(&id);

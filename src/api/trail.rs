@@ -53,6 +53,8 @@ fn named(request: &Request) -> Vec<String> {
             KillSelector::Task { task, .. } => one(task.clone()),
             KillSelector::Tasks(tasks) => tasks.iter().map(ToString::to_string).collect(),
         },
+        Request::UpdateGroup { base, input, .. } => one(input.resolve(base).unwrap_or_else(|_| base.clone()).to_string()),
+        Request::EnforceRole { group, .. } | Request::DeleteGroup { group, .. } => one(group.to_string()),
         Request::CancelDeployment { id, .. } => one(id.to_string()),
         Request::ReleasePort { port } => one(format!("port {port}")),
         Request::ReleaseBrick { brick, .. } | Request::FenceBrick { brick, .. } => one(format!("brick {brick}")),

@@ -106,7 +106,7 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
         ["v2", "auth", rest @ ..] => Box::pin(auth::route(api, call, rest)).await,
         ["v2", "apps", rest @ ..] => Box::pin(apps::route(api, call, rest)).await,
         ["v2", "deployments", rest @ ..] => Box::pin(deployments::route(api, call, rest)).await,
-        ["v2", "groups", rest @ ..] => groups::route(api, &call, rest),
+        ["v2", "groups", rest @ ..] => Box::pin(groups::route(api, call, rest)).await,
         ["v2", "tasks", task, "logs"] => Box::pin(logs::route(api, &call, task)).await,
         ["v2", "tasks", task, "exec"] => Box::pin(exec::route(api, call, task)).await,
         ["v2", "tasks", rest @ ..] => Box::pin(tasks::route(api, call, rest)).await,

@@ -223,6 +223,10 @@ pub struct Flags {
     /// The network of apps in container mode that name none.
     #[arg(long, value_name = "NAME", help_heading = CORE)]
     pub default_network_name: Option<String>,
+
+    /// Whether new top-level groups prescribe their name as the role of their apps: `off` or `top`.
+    #[arg(long, value_name = "WHEN", value_parser = ["off", "top"], default_value = "off", help_heading = CORE)]
+    pub new_group_enforce_role: String,
 }
 
 const GENERAL: &str = "General";

@@ -58,7 +58,7 @@ const GONE: &str = "Marathon itself knows it no longer";
 const LATER: &str = "this version does not have it yet";
 
 /// Everything else.
-pub(super) const NO_MEANING: [Known; 103] = [
+pub(super) const NO_MEANING: [Known; 102] = [
     value("zk_timeout", ZK),
     value("zk_session_timeout", ZK),
     value("zk_connection_timeout", ZK),
@@ -125,7 +125,6 @@ pub(super) const NO_MEANING: [Known; 103] = [
     value("gpu_scheduling_behavior", LATER),
     value("accepted_resource_roles_default_behavior", "the embedded engine offers no reserved resources"),
     value("default_accepted_resource_roles", GONE),
-    value("new_group_enforce_role", LATER),
     value("graceful_shutdown_timeout", "it stops at once; tasks go on"),
     value("logstash", LOGS),
     value("sentry", LOGS),

@@ -113,6 +113,7 @@ fn every_setting_arrives_where_it_belongs() {
         env_vars_prefix = "P_"
         mesos_role = "role"
         default_network_name = "net"
+        new_group_enforce_role = "top"
     "#;
     let (config, warnings) = load("", "", file).unwrap();
     assert_eq!(warnings.len(), 1, "of the fence: {warnings:?}");

@@ -2,41 +2,59 @@
 
 pub(super) mod advance;
 pub(super) mod arithmetic;
+pub(super) mod plan;
 pub(super) mod scale;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::turn::Turn;
 use crate::model::{
-    deployment::{Action, ActionKind, AppChange, Deployment, Step},
+    deployment::{ActionKind, Deployment},
     event::Fact,
-    id::DeploymentId,
+    id::{DeploymentId, PathId},
     record::{Record, RecordKey},
 };
 
-/// What is to be done about one app.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Planned {
-    pub(super) change: AppChange,
-    /// `None`: the app stays as it is.
-    pub(super) kind: Option<ActionKind>,
+/// How far the current step of a deployment is. Derived: after a restart each of its actions is looked at again.
+///
+/// Only apps that something happened to are looked at, so that a step of thousands of apps costs no more than as many steps of one.
+#[derive(Clone, Debug)]
+pub struct Work {
+    actions: BTreeMap<PathId, Doing>,
+    /// Actions of the current step that are not done.
+    left: usize,
+    touched: BTreeSet<PathId>,
 }
 
-/// Marathon's order: removed apps stop, new ones start (a marker), then everything is scaled or restarted.
-pub(super) fn plan(planned: &[Planned]) -> Vec<Step> {
-    let actions = |kind_of: &dyn Fn(&Planned) -> Option<ActionKind>| {
-        let actions =
-            planned.iter().filter_map(|one| Some(Action { kind: kind_of(one)?, app: one.change.app.clone() })).collect::<Vec<_>>();
-        (!actions.is_empty()).then_some(Step { actions })
-    };
-    let stop = actions(&|one| (one.kind == Some(ActionKind::Stop)).then_some(ActionKind::Stop));
-    let start = actions(&|one| (one.kind == Some(ActionKind::Start)).then_some(ActionKind::Start));
-    let change = actions(&|one| match one.kind {
-        Some(ActionKind::Start) => Some(ActionKind::Scale),
-        Some(ActionKind::Stop) | None => None,
-        other => other,
-    });
-    stop.into_iter().chain(start).chain(change).collect()
+/// The latest action of an app, of the current step or of an earlier one.
+#[derive(Clone, Copy, Debug)]
+struct Doing {
+    kind: ActionKind,
+    /// Once it is, its step waits for it no more; its app is still kept at its size.
+    done: bool,
+}
+
+impl Work {
+    pub(super) fn begin(deployment: &Deployment) -> Self {
+        let mut actions = BTreeMap::new();
+        for (at, step) in deployment.steps.iter().take(deployment.current_step + 1).enumerate() {
+            let done = at < deployment.current_step;
+            actions.extend(step.actions.iter().map(|action| (action.app.clone(), Doing { kind: action.kind, done })));
+        }
+        let touched: BTreeSet<PathId> = actions.keys().cloned().collect();
+        let left = actions.values().filter(|doing| !doing.done).count();
+        Self { actions, left, touched }
+    }
+
+    /// Something happened to an app.
+    pub(super) fn touch(&mut self, app: &PathId) {
+        if self.actions.contains_key(app) {
+            self.touched.insert(app.clone());
+        }
+    }
 }
 
 /// Ends a deployment that something else takes the place of; what it has done so far stays.
@@ -55,27 +73,5 @@ pub(super) fn begin(turn: &mut Turn<'_, '_>, deployment: Deployment) {
     } else {
         turn.event(None, Fact::DeploymentInfo { deployment: deployment.clone() });
         turn.put(Record::Deployment(deployment));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plan_stops_then_starts_then_changes() {
-        let one = |app: &str, kind| Planned { change: AppChange { app: app.parse().unwrap(), owner: None, from: None, to: None }, kind };
-        let planned = [
-            one("/new", Some(ActionKind::Start)),
-            one("/old", Some(ActionKind::Stop)),
-            one("/more", Some(ActionKind::Scale)),
-            one("/same", None),
-        ];
-        let text: Vec<String> = plan(&planned)
-            .iter()
-            .map(|step| step.actions.iter().map(|action| format!("{} {}", action.kind.as_str(), action.app)).collect::<Vec<_>>().join(", "))
-            .collect();
-        assert_eq!(text, ["StopApplication /old", "StartApplication /new", "ScaleApplication /new, ScaleApplication /more"]);
-        assert_eq!(plan(&[one("/same", None)]), []);
     }
 }

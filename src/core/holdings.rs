@@ -68,6 +68,8 @@ pub struct Holdings {
     pub ports: OrdSet<u16>,
     /// Bricks.
     pub bricks: OrdSet<BrickName>,
+    /// Groups that the owner has made.
+    pub groups: OrdSet<PathId>,
     /// The sum.
     pub usage: Usage,
 }
@@ -81,6 +83,7 @@ enum Item {
     App(PathId, Usage),
     Port(u16),
     Brick(BrickName, u128),
+    Group(PathId),
 }
 
 /// The items that a change may concern, before it and after it.
@@ -94,8 +97,10 @@ impl Concerned {
     pub(super) fn before(tables: &Tables, change: &Change) -> Option<Self> {
         let key = match change {
             // Most changes are of instances: not even their key is made.
-            Change::Put(Record::App(_) | Record::Definition(_) | Record::Port(_) | Record::Brick(_)) => change.key(),
-            Change::Delete(key @ (RecordKey::App(_) | RecordKey::Definition(..) | RecordKey::Port(_) | RecordKey::Brick(_))) => key.clone(),
+            Change::Put(Record::App(_) | Record::Definition(_) | Record::Port(_) | Record::Brick(_) | Record::Group(_)) => change.key(),
+            Change::Delete(
+                key @ (RecordKey::App(_) | RecordKey::Definition(..) | RecordKey::Port(_) | RecordKey::Brick(_) | RecordKey::Group(_)),
+            ) => key.clone(),
             _ => return None,
         };
         let before = item(tables, &key);
@@ -134,6 +139,7 @@ fn item(tables: &Tables, key: &RecordKey) -> Option<(Owner, Item)> {
         RecordKey::Brick(name) => {
             tables.bricks.get(name).map(|brick: &Arc<Brick>| (brick.owner.clone(), Item::Brick(name.clone(), brick.size.into())))
         }
+        RecordKey::Group(id) => tables.groups.get(id).map(|group| (group.owner.clone(), Item::Group(id.clone()))),
         _ => None,
     }
 }
@@ -152,6 +158,7 @@ fn add(holdings: &mut Holdings, item: Item) {
             holdings.bricks.insert(name);
             holdings.usage.brick += size;
         }
+        Item::Group(id) => _ = holdings.groups.insert(id),
     }
 }
 
@@ -169,6 +176,7 @@ fn remove(holdings: &mut Holdings, item: &Item) {
             holdings.bricks.remove(name);
             holdings.usage.brick = holdings.usage.brick.saturating_sub(*size);
         }
+        Item::Group(id) => _ = holdings.groups.remove(id),
     }
 }
 

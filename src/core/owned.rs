@@ -12,6 +12,7 @@ use imbl::OrdMap;
 
 use super::{
     Settings,
+    deployment::Work,
     index::AppIndex,
     kill::Kills,
     launch::queue::Queue,
@@ -23,6 +24,7 @@ use crate::model::{
     brick::Brick,
     cluster::Offer,
     deployment::Deployment,
+    group::RootVersion,
     id::{AgentId, BrickName, DeploymentId, InstanceId, OfferId, PathId},
     instance::{Condition, Goal, Instance},
     port::{PortClaim, Position},
@@ -63,6 +65,10 @@ pub struct State {
     pub(super) index: BTreeMap<PathId, AppIndex>,
     /// Which deployment has an app.
     pub(super) locks: BTreeMap<PathId, DeploymentId>,
+    /// How far the current step of each deployment is.
+    pub(super) works: BTreeMap<DeploymentId, Work>,
+    /// How many versions of the root name a definition as what was before.
+    pub(super) mentions: BTreeMap<(PathId, Timestamp), u32>,
     /// Apps and deployments that the passes have to look at.
     pub(super) dirty: BTreeSet<PathId>,
     pub(super) dirty_deployments: BTreeSet<DeploymentId>,
@@ -105,6 +111,8 @@ impl State {
             now,
             index: BTreeMap::new(),
             locks: BTreeMap::new(),
+            works: BTreeMap::new(),
+            mentions: BTreeMap::new(),
             dirty: BTreeSet::new(),
             dirty_deployments: BTreeSet::new(),
             kills: Kills::default(),
@@ -123,12 +131,19 @@ impl State {
             connected_since: None,
             heard_of: OrdMap::new(),
             versions: BTreeMap::new(),
-            last_version: tables.definitions.keys().map(|(_, version)| *version).max().unwrap_or_default(),
+            last_version: tables
+                .definitions
+                .keys()
+                .map(|(_, at)| *at)
+                .chain(tables.root_versions.keys().copied())
+                .max()
+                .unwrap_or_default(),
         };
         tables.definitions.keys().for_each(|(id, _)| *state.versions.entry(id.clone()).or_default() += 1);
         tables.apps.values().filter_map(|entry| tables.app(&entry.id)).for_each(|app| state.app_changed(&app.id, None, Some(app)));
         tables.instances.values().for_each(|instance| state.instance_changed(&instance.id, None, Some(instance)));
         tables.deployments.values().for_each(|deployment| state.deployment_changed(None, Some(deployment)));
+        tables.root_versions.values().for_each(|root| state.root_version_changed(None, Some(root)));
         tables.ports.values().for_each(|claim| state.port_changed(None, Some(claim)));
         tables.bricks.values().for_each(|brick| state.brick_changed(None, Some(brick)));
         state.timers.set(Timer::Reconcile, now.after_ms(state.settings.reconciliation_interval_ms));
@@ -196,6 +211,13 @@ impl State {
                 let after = self.tables.bricks.get(&name).cloned();
                 self.brick_changed(before.as_deref(), after.as_deref());
             }
+            RecordKey::RootVersion(version) => {
+                let before = self.tables.root_versions.get(&version).cloned();
+                self.tables.apply(change);
+                let after = self.tables.root_versions.get(&version).cloned();
+                self.root_version_changed(before.as_deref(), after.as_deref());
+            }
+            RecordKey::Group(_) | RecordKey::Archived(..) => self.tables.apply(change),
             RecordKey::Definition(id, version) => {
                 let key = (id, version);
                 let before = self.tables.definitions.contains_key(&key);
@@ -316,11 +338,25 @@ impl State {
             self.locks.remove(app);
             self.dirty.insert(app.clone());
         }
+        if let Some(deployment) = before {
+            self.works.remove(&deployment.id);
+        }
         if let Some(deployment) = after {
             for app in deployment.affected_apps() {
                 self.locks.insert(app.clone(), deployment.id.clone());
             }
+            self.works.insert(deployment.id.clone(), Work::begin(deployment));
             self.dirty_deployments.insert(deployment.id.clone());
+        }
+    }
+
+    fn root_version_changed(&mut self, before: Option<&RootVersion>, after: Option<&RootVersion>) {
+        let named = |root: &RootVersion| root.apps.iter().filter_map(|change| Some((change.app.clone(), change.from?))).collect::<Vec<_>>();
+        for key in after.map(named).into_iter().flatten() {
+            *self.mentions.entry(key).or_default() += 1;
+        }
+        for key in before.map(named).into_iter().flatten() {
+            decrease(&mut self.mentions, key);
         }
     }
 
@@ -422,11 +458,11 @@ pub(super) fn has_ports(app: &App) -> bool {
     !app.port_definitions.is_empty() || !app.port_mappings().is_empty()
 }
 
-fn decrease(counts: &mut BTreeMap<u16, u32>, port: u16) {
-    if let Some(count) = counts.get_mut(&port) {
+fn decrease<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
         *count -= 1;
         if *count == 0 {
-            counts.remove(&port);
+            counts.remove(&key);
         }
     }
 }

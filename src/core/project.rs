@@ -5,7 +5,7 @@ use crate::model::{
     event::{Audience, Event, Fact},
     id::{Owner, PathId},
     instance::Instance,
-    record::{Change, Record, RecordKey},
+    record::{Change, Record},
     time::Timestamp,
 };
 
@@ -22,16 +22,12 @@ pub(super) fn events(before: &Tables, change: &Change, wall: Timestamp, events: 
                 tell(instance.app(), Fact::InstanceHealthChanged(instance.clone()));
             }
         }
-        Change::Put(Record::App(entry)) if before.apps.get(&entry.id).is_none_or(|old| old.version != entry.version) => {
-            let fact = Fact::GroupChangeSuccess { group: entry.id.parent(), version: entry.version };
-            events.push(Event {
-                timestamp: wall,
-                app: Some(entry.id.clone()),
-                audience: Audience::Owners(vec![entry.owner.clone()]),
-                fact,
-            });
+        // One for each request, however many apps it changes.
+        Change::Put(Record::RootVersion(root)) if !before.root_versions.contains_key(&root.version) => {
+            let fact = Fact::GroupChangeSuccess { group: root.group.clone(), version: root.version };
+            let app = if let [change] = root.apps.as_slice() { Some(change.app.clone()) } else { None };
+            events.push(Event { timestamp: wall, app, audience: Audience::Owners(root.owners()), fact });
         }
-        Change::Delete(RecordKey::App(id)) => tell(id, Fact::GroupChangeSuccess { group: id.parent(), version: wall }),
         _ => {}
     }
 }

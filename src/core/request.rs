@@ -1,10 +1,18 @@
 //! Requests of the API: each is checked as a whole, then written as a whole. Nothing is written before everything is known to be right.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     allotment::{self, Taken},
-    deployment::{self, Planned, scale},
+    deployment::{
+        self,
+        plan::{Graph, Planned},
+        scale,
+    },
+    group,
     holdings::Usage,
     owned::has_ports,
     ownership::{self, Source},
@@ -13,10 +21,14 @@ use super::{
     users, validate,
 };
 use crate::model::{
-    app::{App, input::AppInput},
+    app::{
+        App,
+        input::{AppInput, Defaults},
+    },
     brick::Brick,
-    deployment::{ActionKind, AppChange, Deployment},
+    deployment::{ActionKind, AppChange, Deployment, Step},
     event::Fact,
+    group::{Group, GroupChange, RootVersion},
     id::{BrickName, DeploymentId, InstanceId, Owner, PathId, TaskId},
     image,
     instance::{Condition, Instance},
@@ -33,6 +45,11 @@ pub(super) fn handle(turn: &mut Turn<'_, '_>, origin: &Origin, request: Request)
         Request::DeleteApp { app, force } => delete(turn, origin, &app, force),
         Request::RestartApp { app, force } => restart(turn, origin, &app, force),
         Request::KillTasks { selection, scale, force, wipe: _ } => kill(turn, origin, &selection, scale, force),
+        Request::UpdateGroup { base, input, create, force, dry_run } => {
+            group::update(turn, origin, &base, &input, group::Manner { create, force, dry_run })
+        }
+        Request::EnforceRole { group, enforce } => group::enforce_role(turn, origin, &group, enforce),
+        Request::DeleteGroup { group, force } => group::delete(turn, origin, &group, force),
         Request::CancelDeployment { id, force } => cancel(turn, origin, &id, force),
         Request::ResetDelay { app } => reset_delay(turn, origin, &app),
         Request::ReleasePort { port } => release_port(turn, origin, port),
@@ -44,8 +61,78 @@ pub(super) fn handle(turn: &mut Turn<'_, '_>, origin: &Origin, request: Request)
     }
 }
 
+/// A change of the tree of groups in the making: everything of it becomes one deployment, or nothing of it is done.
+pub(super) struct Draft {
+    pub(super) version: Timestamp,
+    /// The group that the request is about.
+    pub(super) about: PathId,
+    pub(super) prepared: Vec<Prepared>,
+    /// Groups as they are to be; `None`: without a record.
+    pub(super) groups: BTreeMap<PathId, Option<Arc<Group>>>,
+    /// Its definitions are told of by `api_post_event`: those of apps are, those of groups are not (Marathon 1.11).
+    pub(super) posts: bool,
+    taken: Taken,
+}
+
+impl Prepared {
+    pub(super) fn app(&self) -> &PathId {
+        &self.planned.change.app
+    }
+
+    /// True when the app did not exist.
+    pub(super) fn is_new(&self) -> bool {
+        self.planned.kind == Some(ActionKind::Start)
+    }
+
+    /// True when the app goes.
+    pub(super) fn is_removed(&self) -> bool {
+        self.planned.kind == Some(ActionKind::Stop)
+    }
+}
+
+impl Draft {
+    pub(super) fn new(turn: &mut Turn<'_, '_>, about: PathId) -> Self {
+        let version = turn.state.next_version(turn.ctx.wall);
+        Self { version, about, prepared: Vec::new(), groups: BTreeMap::new(), posts: true, taken: Taken::default() }
+    }
+
+    /// The role that the group around an app gives it; `None`: it may choose.
+    fn enforced_role<'a>(&self, turn: &Turn<'_, '_>, id: &'a PathId) -> Option<&'a str> {
+        let mut segments = id.segments();
+        let (top, _) = (segments.next()?, segments.next()?);
+        let group = PathId::root().child(top);
+        let record = match self.groups.get(&group) {
+            Some(record) => record.as_ref(),
+            None => turn.state.tables.groups.get(&group),
+        };
+        let enforces = match record {
+            Some(record) => record.enforce_role,
+            None => turn.state.settings.new_group_enforce_role && !turn.state.tables.group_exists(&group),
+        };
+        enforces.then_some(top)
+    }
+
+    /// What a definition gets that does not say it.
+    pub(super) fn defaults(&self, turn: &Turn<'_, '_>, id: &PathId) -> Defaults {
+        let defaults = turn.state.settings.app_defaults.clone();
+        match self.enforced_role(turn, id) {
+            Some(role) => Defaults { role: role.to_owned(), ..defaults },
+            None => defaults,
+        }
+    }
+
+    /// What becomes of the groups.
+    fn group_changes(&self, turn: &Turn<'_, '_>) -> Vec<GroupChange> {
+        let change = |(id, to): (&PathId, &Option<Arc<Group>>)| {
+            let from = turn.state.tables.groups.get(id).cloned();
+            (from != *to).then(|| GroupChange { id: id.clone(), from, to: to.clone() })
+        };
+        self.groups.iter().filter_map(change).collect()
+    }
+}
+
 /// One app of a request, ready to be written.
-struct Prepared {
+pub(super) struct Prepared {
     planned: Planned,
     /// `None`: removed, or unchanged.
     definition: Option<Arc<App>>,
@@ -66,10 +153,10 @@ fn create(turn: &mut Turn<'_, '_>, origin: &Origin, input: &AppInput, force: boo
         return Err(RequestError::AppExists(id));
     }
     ownership::check_free(turn, origin, &id)?;
-    let version = turn.state.next_version(turn.ctx.wall);
-    let app = input.create(&id, &turn.state.settings.app_defaults).map_err(RequestError::Invalid)?;
-    let prepared = prepare(turn, origin, app, version, Source::Written, &mut Taken::default())?;
-    deploy(turn, origin, vec![prepared], version, force)
+    let mut draft = Draft::new(turn, id.parent());
+    let app = input.create(&id, &draft.defaults(turn, &id)).map_err(RequestError::Invalid)?;
+    prepare(turn, origin, app, Source::Written, &mut draft)?;
+    deploy(turn, origin, draft, force)
 }
 
 fn update(
@@ -80,14 +167,14 @@ fn update(
     create: bool,
     force: bool,
 ) -> Result<Reply, RequestError> {
-    let version = turn.state.next_version(turn.ctx.wall);
-    let mut taken = Taken::default();
-    let mut prepared: BTreeMap<&PathId, Prepared> = BTreeMap::new();
+    let about = if let [(id, _)] = updates { id.parent() } else { PathId::root() };
+    let mut draft = Draft::new(turn, about);
+    let mut named = BTreeSet::new();
     for (id, input) in updates {
-        if prepared.contains_key(id) {
+        if !named.insert(id) {
             return Err(RequestError::Bad(format!("app '{id}' is given more than once")));
         }
-        let defaults = turn.state.settings.app_defaults.clone();
+        let defaults = draft.defaults(turn, id);
         let current = match ownership::app(turn, origin, id) {
             // What is another's is not there for who only changes, and taken for who would also create.
             Err(_) if !create => return Err(RequestError::NoApp(id.clone())),
@@ -107,50 +194,51 @@ fn update(
             },
             Some(current) => input.replace(&current, &defaults).map_err(RequestError::Invalid)?,
         };
-        prepared.insert(id, prepare(turn, origin, app, version, source, &mut taken)?);
+        prepare(turn, origin, app, source, &mut draft)?;
     }
-    deploy(turn, origin, prepared.into_values().collect(), version, force)
+    deploy(turn, origin, draft, force)
 }
 
-fn definition(turn: &Turn<'_, '_>, id: &PathId, version: Timestamp) -> Result<App, RequestError> {
-    let found = turn.state.tables.definitions.get(&(id.clone(), version));
+pub(super) fn definition(turn: &Turn<'_, '_>, id: &PathId, version: Timestamp) -> Result<App, RequestError> {
+    let found = turn.state.tables.definition(id, version);
     found.map(|app| (**app).clone()).ok_or_else(|| RequestError::NoVersion(id.clone(), version))
 }
 
 fn delete(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, force: bool) -> Result<Reply, RequestError> {
-    let prepared = removal(turn, origin, id)?;
-    let version = turn.state.next_version(turn.ctx.wall);
-    deploy(turn, origin, vec![prepared], version, force)
+    let mut draft = Draft::new(turn, id.parent());
+    remove(turn, origin, id, &mut draft)?;
+    deploy(turn, origin, draft, force)
 }
 
-fn removal(turn: &Turn<'_, '_>, origin: &Origin, id: &PathId) -> Result<Prepared, RequestError> {
+pub(super) fn remove(turn: &Turn<'_, '_>, origin: &Origin, id: &PathId, draft: &mut Draft) -> Result<(), RequestError> {
     let current = ownership::app(turn, origin, id)?;
     let owner = turn.state.tables.owner_of(id).cloned();
     let change = AppChange { app: id.clone(), owner, from: Some(current.version), to: None };
     let planned = Planned { change, kind: Some(ActionKind::Stop) };
-    Ok(Prepared { planned, definition: None, claims: Vec::new(), bricks: Vec::new(), entry: None, posted: false })
+    draft.prepared.push(Prepared { planned, definition: None, claims: Vec::new(), bricks: Vec::new(), entry: None, posted: false });
+    Ok(())
 }
 
 fn restart(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, force: bool) -> Result<Reply, RequestError> {
     let current = ownership::app(turn, origin, id)?;
-    let version = turn.state.next_version(turn.ctx.wall);
+    let mut draft = Draft::new(turn, id.parent());
     let mut app = (*current).clone();
-    app.version = version;
-    app.version_info.last_config_change_at = version;
+    app.version = draft.version;
+    app.version_info.last_config_change_at = draft.version;
     app.owner = Some(ownership::owner(turn, origin, id));
-    let prepared = changed(app, Some(&current), ActionKind::Restart, false);
-    deploy(turn, origin, vec![prepared], version, force)
+    let kind = if app.instances == 0 { ActionKind::Scale } else { ActionKind::Restart };
+    draft.prepared.push(changed(app, Some(&current), kind, false));
+    deploy(turn, origin, draft, force)
 }
 
 /// Completes and checks a definition, and finds out what it changes.
-fn prepare(
+pub(super) fn prepare(
     turn: &mut Turn<'_, '_>,
     origin: &Origin,
     mut app: App,
-    version: Timestamp,
     source: Source,
-    taken: &mut Taken,
-) -> Result<Prepared, RequestError> {
+    draft: &mut Draft,
+) -> Result<(), RequestError> {
     let current = match turn.state.tables.apps.contains_key(&app.id) {
         true => Some(ownership::app(turn, origin, &app.id)?),
         false => None,
@@ -170,6 +258,7 @@ fn prepare(
             docker_parameters: rights.docker_parameters,
             default_role: &settings.app_defaults.role,
             existing_role: current.as_ref().map(|current| current.role.as_str()),
+            enforced_role: draft.enforced_role(turn, &app.id),
             host_volumes: &settings.host_volumes,
         },
     );
@@ -177,14 +266,16 @@ fn prepare(
         return Err(RequestError::Invalid(violations));
     }
     check_domain_name(turn, origin, &app)?;
-    let allotted = allotment::allot(turn, &mut app, current.as_deref(), origin, taken)?;
-    let kind = date(turn, &mut app, current.as_deref(), version);
+    let allotted = allotment::allot(turn, &mut app, current.as_deref(), origin, &mut draft.taken)?;
+    let kind = date(turn, &mut app, current.as_deref(), draft.version);
     let mut prepared = match kind {
         Some(kind) => changed(app, current.as_ref(), kind, true),
         None => unchanged(&app),
     };
     (prepared.claims, prepared.bricks) = (allotted.claims, allotted.bricks);
-    Ok(prepared)
+    prepared.posted &= draft.posts;
+    draft.prepared.push(prepared);
+    Ok(())
 }
 
 /// `app` has its owner already.
@@ -238,12 +329,12 @@ fn date(turn: &Turn<'_, '_>, app: &mut App, current: Option<&App>, version: Time
     if reconfigured {
         app.version_info.last_scaling_at = version;
         app.version_info.last_config_change_at = version;
-        return Some(ActionKind::Restart);
+        return Some(if app.instances == 0 { ActionKind::Scale } else { ActionKind::Restart });
     }
     app.version_info.last_scaling_at = version;
     let tally = turn.state.tables.tallies.get(&app.id);
     let outdated = tally.is_some_and(|tally| tally.wanted_before(app.version_info.last_config_change_at, |_| true) > 0);
-    Some(if outdated { ActionKind::Restart } else { ActionKind::Scale })
+    Some(if outdated && app.instances > 0 { ActionKind::Restart } else { ActionKind::Scale })
 }
 
 /// Two paths may have the same domain name (`/b/a` and `/a.b`): only one of them may expose ports.
@@ -261,19 +352,13 @@ fn check_domain_name(turn: &Turn<'_, '_>, origin: &Origin, app: &App) -> Result<
 
 // === deployments ===
 
-fn deploy(
-    turn: &mut Turn<'_, '_>,
-    origin: &Origin,
-    prepared: Vec<Prepared>,
-    version: Timestamp,
-    force: bool,
-) -> Result<Reply, RequestError> {
-    let mut in_the_way: Vec<DeploymentId> =
-        prepared.iter().filter_map(|one| turn.state.locks.get(&one.planned.change.app).cloned()).collect();
-    in_the_way.sort();
-    in_the_way.dedup();
+pub(super) fn deploy(turn: &mut Turn<'_, '_>, origin: &Origin, mut draft: Draft, force: bool) -> Result<Reply, RequestError> {
+    let steps = plan(turn, origin, &mut draft)?;
+    // What stays as it is does not have to wait for anybody.
+    let changing = draft.prepared.iter().filter(|one| one.planned.kind.is_some());
+    let in_the_way: BTreeSet<DeploymentId> = changing.filter_map(|one| turn.state.locks.get(&one.planned.change.app).cloned()).collect();
     if !in_the_way.is_empty() && !force {
-        return Err(RequestError::Locked(in_the_way));
+        return Err(RequestError::Locked(in_the_way.into_iter().collect()));
     }
     let foreign = |id: &DeploymentId| turn.state.tables.deployments.get(id).is_some_and(|other| !other.is_all_of(&origin.user));
     if !origin.admin && in_the_way.iter().any(foreign) {
@@ -285,19 +370,67 @@ fn deploy(
         return Err(RequestError::TooManyDeployments(most));
     }
 
-    check_quota(turn, origin, &prepared)?;
+    check_quota(turn, origin, &draft.prepared)?;
 
     let id = DeploymentId::new(turn.uuid().to_string());
-    let planned: Vec<Planned> = prepared.iter().map(|one| one.planned.clone()).collect();
-    let created = planned.iter().filter(|one| one.kind == Some(ActionKind::Start)).map(|one| one.change.app.clone()).collect();
-    let changes = planned.iter().filter(|one| one.kind.is_some()).map(|one| one.change.clone()).collect();
+    let planned = || draft.prepared.iter().map(|one| &one.planned);
+    let created = planned().filter(|one| one.kind == Some(ActionKind::Start)).map(|one| one.change.app.clone()).collect();
+    let changes: Vec<AppChange> = planned().filter(|one| one.kind.is_some()).map(|one| one.change.clone()).collect();
+    let groups = draft.group_changes(turn);
     for other in &in_the_way {
         deployment::cancel(turn, other, "a deployment of the same apps was forced");
     }
+    let Draft { version, about, prepared, .. } = draft;
     prepared.into_iter().for_each(|one| write(turn, origin, one));
-    let steps = deployment::plan(&planned);
-    deployment::begin(turn, Deployment { id: id.clone(), version, changes, steps, current_step: 0, started_at: turn.ctx.wall });
+    write_groups(turn, RootVersion { version, group: about, apps: changes.clone(), groups: groups.clone() });
+    deployment::begin(turn, Deployment { id: id.clone(), version, changes, groups, steps, current_step: 0, started_at: turn.ctx.wall });
     Ok(Reply::Deployment { id, version, created })
+}
+
+/// Completes the draft (the groups around new apps, those that an app takes the place of), looks at the tree as a whole, and says which steps lead to it.
+pub(super) fn plan(turn: &Turn<'_, '_>, origin: &Origin, draft: &mut Draft) -> Result<Vec<Step>, RequestError> {
+    let started = |draft: &Draft| {
+        let new = draft.prepared.iter().filter(|one| one.planned.kind == Some(ActionKind::Start));
+        new.map(|one| one.planned.change.app.clone()).collect::<Vec<_>>()
+    };
+    for app in started(draft) {
+        group::around(turn, origin, &app, draft);
+    }
+    let changes = draft.prepared.iter().filter(|one| one.planned.kind.is_some());
+    let apps = changes.map(|one| (&one.planned.change.app, one.definition.as_deref()));
+    let groups = draft.groups.iter().map(|(id, group)| (id, group.as_deref()));
+    let mut graph = Graph::new(&turn.state.tables, origin, apps, groups);
+    group::check_names(turn, draft, &graph)?;
+    graph.check()?;
+    let planned: Vec<Planned> = draft.prepared.iter().map(|one| one.planned.clone()).collect();
+    graph.steps(&planned)
+}
+
+/// The groups, and the new version of the root; the oldest goes when there are too many.
+fn write_groups(turn: &mut Turn<'_, '_>, root: RootVersion) {
+    for change in &root.groups {
+        match &change.to {
+            Some(group) => turn.put(Record::Group(group.clone())),
+            None => turn.delete(RecordKey::Group(change.id.clone())),
+        }
+    }
+    if root.apps.is_empty() && root.groups.is_empty() {
+        let fact = Fact::GroupChangeSuccess { group: root.group, version: root.version };
+        return turn.event(None, fact);
+    }
+    turn.put(Record::RootVersion(root.into()));
+    while turn.state.tables.root_versions.len() > turn.state.settings.max_versions.max(1)
+        && let Some((version, oldest)) = turn.state.tables.root_versions.get_min().cloned()
+    {
+        turn.delete(RecordKey::RootVersion(version));
+        for change in &oldest.apps {
+            let Some(from) = change.from else { continue };
+            let key = (change.app.clone(), from);
+            if !turn.state.mentions.contains_key(&key) && turn.state.tables.archive.contains_key(&key) {
+                turn.delete(RecordKey::Archived(key.0, key.1));
+            }
+        }
+    }
 }
 
 /// Administrators are bound by nobody's quota. An ordinary user's request is about own apps alone.
@@ -354,7 +487,8 @@ fn drop_old_versions(turn: &mut Turn<'_, '_>, id: &PathId) {
     let running = turn.state.tables.tallies.get(id).cloned().unwrap_or_default();
     let lock = turn.state.locks.get(id).and_then(|lock| turn.state.tables.deployments.get(lock)).cloned();
     let is_named = |version: &Timestamp| {
-        running.by_version.iter().any(|(at, _)| at == version)
+        turn.state.mentions.contains_key(&(id.clone(), *version))
+            || running.by_version.iter().any(|(at, _)| at == version)
             || lock.iter().flat_map(|lock| &lock.changes).any(|change| change.from == Some(*version) || change.to == Some(*version))
     };
     let current = turn.state.tables.apps.get(id).map(|entry| entry.version);
@@ -372,20 +506,19 @@ fn cancel(turn: &mut Turn<'_, '_>, origin: &Origin, id: &DeploymentId, force: bo
         deployment::cancel(turn, id, "The deployment was cancelled.");
         return Ok(Reply::Done);
     }
-    let version = turn.state.next_version(turn.ctx.wall);
-    let mut taken = Taken::default();
-    let mut prepared = Vec::new();
+    let mut draft = Draft::new(turn, PathId::root());
     for change in &deployment.changes {
         match change.from {
             Some(before) => {
                 let app = definition(turn, &change.app, before)?;
-                prepared.push(prepare(turn, origin, app, version, Source::Stored, &mut taken)?);
+                prepare(turn, origin, app, Source::Stored, &mut draft)?;
             }
-            None if turn.state.tables.apps.contains_key(&change.app) => prepared.push(removal(turn, origin, &change.app)?),
+            None if turn.state.tables.apps.contains_key(&change.app) => remove(turn, origin, &change.app, &mut draft)?,
             None => {}
         }
     }
-    deploy(turn, origin, prepared, version, true)
+    group::revert(turn, &deployment.groups, &mut draft);
+    deploy(turn, origin, draft, true)
 }
 
 // === tasks ===
@@ -396,16 +529,15 @@ fn kill(turn: &mut Turn<'_, '_>, origin: &Origin, selection: &KillSelector, scal
         victims.iter().for_each(|victim| kill_one(turn, victim));
         return Ok(Reply::Killed(victims.iter().map(|victim| (**victim).clone()).collect()));
     }
-    let version = turn.state.next_version(turn.ctx.wall);
+    let mut draft = Draft::new(turn, PathId::root());
     let mut sizes: BTreeMap<PathId, u32> = BTreeMap::new();
     victims.iter().for_each(|victim| *sizes.entry(victim.app().clone()).or_default() += 1);
-    let mut prepared = Vec::new();
     for (id, killed) in sizes {
         let current = ownership::app(turn, origin, &id)?;
         let app = App { instances: current.instances.saturating_sub(killed), ..(*current).clone() };
-        prepared.push(prepare(turn, origin, app, version, Source::Stored, &mut Taken::default())?);
+        prepare(turn, origin, app, Source::Stored, &mut draft)?;
     }
-    let reply = deploy(turn, origin, prepared, version, force)?;
+    let reply = deploy(turn, origin, draft, force)?;
     victims.iter().for_each(|victim| scale::decommission(turn, &victim.id));
     Ok(reply)
 }

@@ -1,6 +1,6 @@
 //! The state that one process owns: the durable [`Tables`], and what is derived from them or forgotten at a restart.
 
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
 
@@ -11,6 +11,7 @@ use crate::model::{
     brick::Brick,
     cluster::Offer,
     deployment::Deployment,
+    group::{Group, RootVersion},
     id::{AgentId, BrickName, DeploymentId, InstanceId, Owner, PathId},
     instance::{Condition, Goal, Instance, TaskFailure},
     port::PortClaim,
@@ -42,6 +43,12 @@ pub struct Tables {
     pub failures: OrdMap<PathId, Arc<TaskFailure>>,
     /// The users that somebody has made.
     pub users: OrdMap<Owner, Arc<User>>,
+    /// Groups that were made, with or without apps in them; the root only when it depends on something.
+    pub groups: OrdMap<PathId, Arc<Group>>,
+    /// The latest changes of the tree of groups.
+    pub root_versions: OrdMap<Timestamp, Arc<RootVersion>>,
+    /// Definitions of apps that are gone which a version of the root names.
+    pub archive: OrdMap<(PathId, Timestamp), Arc<App>>,
     /// Derived: how many users have a password, the locked ones too.
     pub passwords: usize,
     /// Derived: how many instances of each app are in which condition.
@@ -165,6 +172,9 @@ impl Tables {
                 let before = self.users.insert(user.name.clone(), user.clone());
                 self.count_passwords(before.as_deref(), Some(user));
             }
+            Change::Put(Record::Group(group)) => _ = self.groups.insert(group.id.clone(), group.clone()),
+            Change::Put(Record::RootVersion(root)) => _ = self.root_versions.insert(root.version, root.clone()),
+            Change::Put(Record::Archived(app)) => _ = self.archive.insert((app.id.clone(), app.version), app.clone()),
             Change::Delete(key) => self.delete(key),
         }
     }
@@ -187,6 +197,9 @@ impl Tables {
                 let before = self.users.remove(name);
                 self.count_passwords(before.as_deref(), None);
             }
+            RecordKey::Group(id) => _ = self.groups.remove(id),
+            RecordKey::RootVersion(version) => _ = self.root_versions.remove(version),
+            RecordKey::Archived(app, version) => _ = self.archive.remove(&(app.clone(), *version)),
         }
     }
 
@@ -230,6 +243,35 @@ impl Tables {
     /// True when there is anything of an app, if only instances that have not ended yet.
     pub fn has_traces_of(&self, id: &PathId) -> bool {
         self.apps.contains_key(id) || self.tallies.contains_key(id) || self.versions_of(id).next().is_some()
+    }
+
+    /// The apps that exist below a group, by whole segments.
+    pub fn apps_below<'a>(&'a self, group: &PathId) -> impl Iterator<Item = &'a PathId> + use<'a> {
+        let (first, last) = super::group::below(group);
+        self.apps.range::<_, str>((Bound::Excluded(first.as_str()), Bound::Excluded(last.as_str()))).map(|(id, _)| id)
+    }
+
+    /// The groups with a record below a group.
+    pub fn groups_below<'a>(&'a self, group: &PathId) -> impl Iterator<Item = &'a Arc<Group>> + use<'a> {
+        let (first, last) = super::group::below(group);
+        self.groups.range::<_, str>((Bound::Excluded(first.as_str()), Bound::Excluded(last.as_str()))).map(|(_, group)| group)
+    }
+
+    /// True when a group is there: the root, one that was made, one with an app below it.
+    pub fn group_exists(&self, id: &PathId) -> bool {
+        id.is_root() || self.groups.contains_key(id) || self.groups_below(id).next().is_some() || self.apps_below(id).next().is_some()
+    }
+
+    /// The version of the root, and of every group. Before there were versions of the root: that of the last definition.
+    pub fn root_version(&self) -> Timestamp {
+        let latest = self.root_versions.get_max().map(|(version, _)| *version);
+        latest.unwrap_or_else(|| self.apps.values().map(|entry| entry.version).max().unwrap_or_default())
+    }
+
+    /// One version of an app, also of one that is gone.
+    pub fn definition(&self, id: &PathId, version: Timestamp) -> Option<&Arc<App>> {
+        let key = (id.clone(), version);
+        self.definitions.get(&key).or_else(|| self.archive.get(&key))
     }
 
     /// The definition that an instance runs, or will run.

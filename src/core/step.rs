@@ -54,6 +54,9 @@ fn settle(turn: &mut Turn<'_, '_>) {
         for app in &apps {
             if let Some(deployment) = turn.state.locks.get(app).cloned() {
                 deployment::scale::hold_back(turn, app);
+                if let Some(work) = turn.state.works.get_mut(&deployment) {
+                    work.touch(app);
+                }
                 turn.state.dirty_deployments.insert(deployment);
             } else {
                 deployment::scale::keep(turn, app);

@@ -18,6 +18,8 @@ use crate::model::{
     user::{Grants, Quota, UserChange},
 };
 
+mod groups;
+
 /// The core with a cluster of nodes that do as they are told.
 struct World {
     state: State,
@@ -173,6 +175,9 @@ impl World {
         records.extend(t.ports.values().cloned().map(Record::Port));
         records.extend(t.agents.values().cloned().map(Record::Agent));
         records.extend(t.users.values().cloned().map(Record::User));
+        records.extend(t.groups.values().cloned().map(Record::Group));
+        records.extend(t.root_versions.values().cloned().map(Record::RootVersion));
+        records.extend(t.archive.values().cloned().map(Record::Archived));
         self.state = State::recover(Settings::default(), records, Instant(self.now));
         self.calls.clear();
     }

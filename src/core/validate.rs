@@ -58,6 +58,8 @@ pub struct Ctx<'a> {
     pub default_role: &'a str,
     /// The role that the app has already, before an update.
     pub existing_role: Option<&'a str>,
+    /// The role that the top-level group prescribes.
+    pub enforced_role: Option<&'a str>,
     /// Which paths of a node may be mapped.
     pub host_volumes: &'a HostVolumeRule,
 }
@@ -203,7 +205,8 @@ fn roles(app: &App, ctx: Ctx<'_>, found: &mut Found) {
     let segments: Vec<&str> = app.id.segments().take(2).collect();
     let group_role = if segments.len() > 1 { segments.first().copied() } else { None };
     let mut valid: Vec<&str> = Vec::new();
-    for role in [Some(ctx.default_role), group_role, ctx.existing_role].into_iter().flatten() {
+    let default_role = if ctx.enforced_role.is_some() { None } else { Some(ctx.default_role) };
+    for role in [default_role, group_role, ctx.existing_role].into_iter().flatten() {
         if !valid.contains(&role) {
             valid.push(role);
         }

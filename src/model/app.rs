@@ -74,6 +74,9 @@ pub struct App {
     /// Milliseconds between SIGTERM and SIGKILL; `None`: the engine's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_grace_ms: Option<u64>,
+    /// Apps and groups that come up before it when both are deployed together. Absolute, each once; what is not there is not waited for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<PathId>,
     /// Which instances go first when there are too many.
     pub kill_selection: KillSelection,
     /// How many may be missing or surplus while a new version replaces an old one.

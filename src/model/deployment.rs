@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    group::GroupChange,
     id::{DeploymentId, Owner, PathId},
     time::Timestamp,
 };
@@ -17,6 +18,9 @@ pub struct Deployment {
     pub version: Timestamp,
     /// What it changes.
     pub changes: Vec<AppChange>,
+    /// The groups that came, went or changed with it, so that it can be taken back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupChange>,
     /// Never empty while it runs.
     pub steps: Vec<Step>,
     /// Index of the step that runs, from 0.
@@ -54,7 +58,7 @@ impl Deployment {
         }
         let own = |action: &&Action| changes.iter().any(|change| change.app == action.app);
         let steps = self.steps.iter().map(|step| Step { actions: step.actions.iter().filter(own).cloned().collect() }).collect();
-        Some(Self { steps, changes, ..self.clone() })
+        Some(Self { steps, changes, groups: Vec::new(), ..self.clone() })
     }
 }
 

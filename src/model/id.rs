@@ -120,6 +120,17 @@ impl PathId {
         }
     }
 
+    /// The path of `segment` in this group; `segment` is one of another path.
+    pub fn child(&self, segment: &str) -> Self {
+        let head = if self.is_root() { "" } else { self.as_str() };
+        Self(Arc::from(format!("{head}/{segment}")))
+    }
+
+    /// The groups around it, from its parent up, without the root.
+    pub fn ancestors(&self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self.parent()), |group| Some(group.parent())).take_while(|group| !group.is_root())
+    }
+
     /// True when this path lies below `group`, by whole segments: `/prod` is not above `/production`.
     pub fn is_below(&self, group: &PathId) -> bool {
         group.is_root() && !self.is_root() || self.0.strip_prefix(group.as_str()).is_some_and(|rest| rest.starts_with('/'))

@@ -9,6 +9,7 @@ use super::{
     app::App,
     brick::Brick,
     deployment::Deployment,
+    group::{Group, RootVersion},
     id::{AgentId, BrickName, DeploymentId, InstanceId, Owner, PathId},
     instance::{Instance, TaskFailure},
     port::PortClaim,
@@ -59,6 +60,9 @@ pub enum RecordKey {
     Agent(AgentId),
     Failure(PathId),
     User(Owner),
+    Group(PathId),
+    RootVersion(Timestamp),
+    Archived(PathId, Timestamp),
 }
 
 /// The value of one record.
@@ -75,6 +79,10 @@ pub enum Record {
     Agent(Arc<Agent>),
     Failure(Arc<TaskFailure>),
     User(Arc<User>),
+    Group(Arc<Group>),
+    RootVersion(Arc<RootVersion>),
+    /// A definition of an app that is gone, as long as a version of the root names it.
+    Archived(Arc<App>),
 }
 
 impl Record {
@@ -91,6 +99,9 @@ impl Record {
             Self::Agent(agent) => RecordKey::Agent(agent.id.clone()),
             Self::Failure(failure) => RecordKey::Failure(failure.app.clone()),
             Self::User(user) => RecordKey::User(user.name.clone()),
+            Self::Group(group) => RecordKey::Group(group.id.clone()),
+            Self::RootVersion(root) => RecordKey::RootVersion(root.version),
+            Self::Archived(app) => RecordKey::Archived(app.id.clone(), app.version),
         }
     }
 }

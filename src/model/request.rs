@@ -2,6 +2,8 @@
 
 use super::{
     app::input::AppInput,
+    deployment::Step,
+    group::input::GroupInput,
     id::{BrickName, DeploymentId, Owner, PathId, TaskId},
     instance::Instance,
     time::Timestamp,
@@ -71,6 +73,33 @@ pub enum Request {
     RestartApp {
         /// The app.
         app: PathId,
+        /// Cancels what is in the way.
+        force: bool,
+    },
+    /// `POST` and `PUT` of `/v2/groups`
+    UpdateGroup {
+        /// The path of the request; the body's id is relative to it.
+        base: PathId,
+        /// What was written.
+        input: GroupInput,
+        /// True (`POST`): a group that exists is an error.
+        create: bool,
+        /// Cancels what is in the way.
+        force: bool,
+        /// Only says which steps it would take.
+        dry_run: bool,
+    },
+    /// `PATCH /v2/groups/{id}`
+    EnforceRole {
+        /// A top-level group.
+        group: PathId,
+        /// `None`: as for a new group.
+        enforce: Option<bool>,
+    },
+    /// `DELETE /v2/groups/{id}`
+    DeleteGroup {
+        /// The group; the root: everything.
+        group: PathId,
         /// Cancels what is in the way.
         force: bool,
     },
@@ -170,6 +199,8 @@ pub enum Reply {
         /// Apps that did not exist before.
         created: Vec<PathId>,
     },
+    /// What a deployment would do.
+    Planned(Vec<Step>),
     /// Tasks are being killed, without a deployment. Each as it was before.
     Killed(Vec<Instance>),
     /// Done, nothing to say.
@@ -185,6 +216,9 @@ pub enum RequestError {
     /// 404: a version of an app.
     #[error("App '{0}' does not exist in version {1}")]
     NoVersion(PathId, Timestamp),
+    /// 404
+    #[error("Group '{0}' does not exist")]
+    NoGroup(PathId),
     /// 404
     #[error("Task '{0}' does not exist")]
     NoTask(String),

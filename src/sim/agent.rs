@@ -359,6 +359,7 @@ impl World<'_> {
             }
             Phase::Starting => {
                 task.phase = Phase::Running;
+                self.rules.came_up(&task.launch);
                 self.update(id, TaskState::Running, "");
                 let fate = self.tasks[id].launch.app.labels.get("fate").cloned();
                 match fate.as_deref() {

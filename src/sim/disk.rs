@@ -94,6 +94,12 @@ impl Disk {
         }
     }
 
+    /// The versions of the root that are kept, oldest first.
+    pub fn root_versions(&self) -> Vec<Timestamp> {
+        let range = self.records.range(RecordKey::RootVersion(Timestamp(i64::MIN))..=RecordKey::RootVersion(Timestamp(i64::MAX)));
+        range.filter_map(|(key, _)| if let RecordKey::RootVersion(version) = key { Some(*version) } else { None }).collect()
+    }
+
     /// The counts of one app.
     pub fn counts(&self, app: &PathId) -> Counts {
         self.counts.get(app).copied().unwrap_or_default()

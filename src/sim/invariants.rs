@@ -17,6 +17,8 @@
 //! | `early-ack` | an acknowledged status is in the records |
 //! | `back-off` | nothing is launched while its app has to wait |
 //! | `above-maximum`, `below-minimum` | a replacement stays within its bounds by our doing |
+//! | `started-early` | within a deployment, an app is started only when what it depends on has come up |
+//! | `wrong-past` | the versions of the root that are kept say what there was |
 //! | `constraint` | placement rules hold |
 //! | `hot-loop` | time goes on |
 //! | `progress` | after healing everything becomes as wanted |
@@ -34,16 +36,17 @@ use super::{
     world::World,
 };
 use crate::{
-    core::{Frame, Input, RequestId, State, state::Tables},
+    core::{Frame, Input, RequestId, State, group, state::Tables},
     model::{
         app::{App, Network, Operator, PortNumber},
         brick::{Brick, BrickMount},
         cluster::{ClusterCall, ClusterEvent, Launch, TaskState},
         deployment::ActionKind,
-        id::{BrickName, PathId, TaskId},
+        group::input::GroupInput,
+        id::{BrickName, InstanceId, PathId, TaskId},
         instance::{Condition, Goal, Instance},
         port::{PortClaim, Position},
-        record::{Change, Record, RecordKey},
+        record::{AppEntry, Change, Record, RecordKey},
         request::{KillSelector, Reply, Request, RequestError},
         resources::Resources,
         time::Timestamp,
@@ -84,6 +87,10 @@ pub(super) struct Rules {
     /// Of these, those whose kill was acknowledged.
     doomed: BTreeSet<TaskId>,
     delays: BTreeMap<(PathId, Timestamp), Delay>,
+    /// Instances that have run, in truth, by app and configuration.
+    came_up: BTreeMap<(PathId, Timestamp), BTreeSet<InstanceId>>,
+    /// The apps, and their versions, of every version of the root.
+    roots: BTreeMap<Timestamp, BTreeMap<PathId, Timestamp>>,
     /// Apps whose last deployment was cancelled half-way: what is outdated stays, as in Marathon.
     half_way: BTreeSet<PathId>,
 }
@@ -108,6 +115,12 @@ impl Rules {
         self.asked.insert(id, wanted);
     }
 
+    /// A task runs.
+    pub(super) fn came_up(&mut self, launch: &Launch) {
+        let key = (launch.app.id.clone(), launch.app.version_info.last_config_change_at);
+        self.came_up.entry(key).or_default().insert(launch.task.instance.clone());
+    }
+
     /// Back-off and unanswered requests end with the process.
     pub(super) fn forget_process(&mut self) {
         self.asked.clear();
@@ -128,11 +141,53 @@ impl World<'_> {
         }
         self.check_minimum(one, &before);
         self.check_back_off(one);
+        self.note_root(&one.frame);
         for (id, reply) in &one.frame.replies {
             let wanted = self.rules.asked.get(id).copied().unwrap_or_default();
             if let Input::Api(_, _, request) = &one.cause {
                 self.check_written(request, reply, wanted, &one.frame);
             }
+        }
+    }
+
+    /// What there is after each change of the tree.
+    fn note_root(&mut self, frame: &Frame) {
+        for change in &frame.changes {
+            if let Change::Put(Record::RootVersion(root)) = change {
+                let apps = self.disk.apps().map(|entry| (entry.id.clone(), entry.version)).collect();
+                self.rules.roots.insert(root.version, apps);
+            }
+        }
+    }
+
+    /// Every version that is kept can be gone back to.
+    fn check_past(&mut self, tables: &Tables) {
+        for version in tables.root_versions.keys() {
+            let past = group::past(tables, &PathId::root(), *version).map(|past| past.apps).unwrap_or_default();
+            let expected = self.rules.roots.get(version).filter(|expected| **expected != past).cloned();
+            if let Some(expected) = expected {
+                return self.violate("wrong-past", || format!("{version}: there was {expected:?}, remembered is {past:?}"));
+            }
+            if let Some((app, at)) = past.iter().find(|(app, at)| tables.definition(app, **at).is_none()) {
+                return self.violate("wrong-past", || format!("{version}: the definition of {app} at {at} is gone"));
+            }
+        }
+    }
+
+    /// Within a deployment nothing is started before what it waits for. Not judged by what the records say of tasks, but by what has run.
+    fn check_dependencies(&mut self, launch: &Launch) {
+        let app = &launch.app;
+        let deployment = self.disk.deployments().find(|deployment| deployment.changes.iter().any(|change| change.app == app.id));
+        let Some(deployment) = deployment.filter(|deployment| deployment.version == app.version_info.last_config_change_at) else { return };
+        let waits_for = |id: &PathId| app.dependencies.iter().any(|one| id == one || id.is_below(one) && self.disk.app(one).is_none());
+        let late = deployment.affected_apps().filter(|id| waits_for(id)).filter_map(|id| self.disk.current(id)).find_map(|other| {
+            let key = (other.id.clone(), other.version_info.last_config_change_at);
+            let up = self.rules.came_up.get(&key).map_or(0, BTreeSet::len);
+            (up < other.instances as usize).then(|| format!("{} of {} of {} have run", up, other.instances, other.id))
+        });
+        if let Some(late) = late {
+            let id = short(&launch.task);
+            self.violate("started-early", || format!("{id} is launched, but {late}"));
         }
     }
 
@@ -330,7 +385,7 @@ impl World<'_> {
     fn check_written(&mut self, request: &Request, reply: &Result<Reply, RequestError>, wanted: Wanted, frame: &Frame) {
         if reply.is_err() {
             let written = frame.changes.iter().find(|change| {
-                matches!(change.key(), RecordKey::App(_) | RecordKey::Port(_))
+                matches!(change.key(), RecordKey::App(_) | RecordKey::Port(_) | RecordKey::Group(_) | RecordKey::RootVersion(_))
                     || matches!(change, Change::Put(Record::Definition(_)))
                     || matches!(change, Change::Put(Record::Brick(brick)) if brick.lease.is_none() && brick.condemned)
             });
@@ -349,6 +404,8 @@ impl World<'_> {
         let done = match request {
             Request::CreateApp { input, .. } => input.id().and_then(|id| id.parse().ok()).is_some_and(|id| is_written(&id)),
             Request::UpdateApps { updates, .. } => updates.iter().all(|(app, _)| is_written(app)),
+            Request::UpdateGroup { base, input, .. } => self.is_group_written(base, input, &is_written),
+            Request::DeleteGroup { group, .. } => self.disk.apps().all(|entry| !entry.id.is_below(group)),
             Request::DeleteApp { app, .. } => self.disk.app(app).is_none(),
             Request::RestartApp { app, .. } => self.disk.app(app).is_some(),
             Request::ReleasePort { port } => self.disk.port(*port).is_none(),
@@ -357,6 +414,21 @@ impl World<'_> {
         if !done {
             self.violate("wrong-write", || format!("answered {reply:?}, but the records differ from {request:?}"));
         }
+    }
+}
+
+impl World<'_> {
+    /// All that is named is there as written, and nothing else where something is named.
+    fn is_group_written(&self, id: &PathId, input: &GroupInput, is_written: &dyn Fn(&PathId) -> bool) -> bool {
+        let within = |text: Option<&str>| PathId::resolve(text.unwrap_or_default(), id).ok();
+        let apps = input.apps.as_ref().is_none_or(|apps| {
+            let named: Vec<PathId> = apps.iter().filter_map(|app| within(app.id())).collect();
+            let is_named = |entry: &AppEntry| entry.id.parent() != *id || named.contains(&entry.id);
+            named.iter().all(is_written) && self.disk.apps().all(is_named)
+        });
+        let groups = input.groups.iter().flatten();
+        let mut groups = groups.filter_map(|group| Some((within(group.id.as_deref())?, group)));
+        apps && groups.all(|(child, group)| self.is_group_written(&child, group, is_written))
     }
 }
 
@@ -381,6 +453,7 @@ fn touches(request: &Request, app: &PathId) -> bool {
                     KillSelector::Tasks(tasks) => tasks.iter().any(|task| task.instance.app() == app),
                 }
         }
+        Request::UpdateGroup { base: group, .. } | Request::DeleteGroup { group, .. } => app.is_below(group),
         Request::CancelDeployment { force, .. } => !force,
         _ => false,
     }
@@ -436,6 +509,7 @@ impl World<'_> {
             return self.violate(rule, || format!("{}: {reason}", short(id)));
         }
         self.check_constraints(launch);
+        self.check_dependencies(launch);
         self.check_maximum(&launch.app.id);
     }
 
@@ -622,7 +696,9 @@ impl World<'_> {
         if claims != self.rules.claims {
             return self.violate("lost-write", || format!("the claims on ports are {claims:?}"));
         }
-        self.check_tables(&state.view().tables);
+        let tables = state.view().tables;
+        self.check_past(&tables);
+        self.check_tables(&tables);
     }
 
     /// The tables in memory are the records on disk.
@@ -640,6 +716,9 @@ impl World<'_> {
         held.extend(tables.agents.values().cloned().map(Record::Agent));
         held.extend(tables.failures.values().cloned().map(Record::Failure));
         held.extend(tables.users.values().cloned().map(Record::User));
+        held.extend(tables.groups.values().cloned().map(Record::Group));
+        held.extend(tables.root_versions.values().cloned().map(Record::RootVersion));
+        held.extend(tables.archive.values().cloned().map(Record::Archived));
         let differs = held.iter().find(|record| self.disk.get(&record.key()) != Some(record)).map(|record| format!("{record:?}"));
         if differs.is_some() || held.len() != self.disk.len() {
             self.violate("lost-write", || format!("memory and disk differ: {differs:?}, {} records", held.len()));
@@ -743,6 +822,7 @@ impl World<'_> {
         self.bricks_consistent()?;
         let saturated = self.apps_complete()?;
         if idle {
+            self.check_past(&tables);
             self.check_tables(&tables);
         }
         if self.violation.is_some() {

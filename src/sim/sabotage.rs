@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::{rng::Rng, server::Stepped, world::World};
 use crate::model::{
-    cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer},
+    cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState},
     resources::PortRange,
 };
 
@@ -26,12 +26,21 @@ pub enum Sabotage {
     ForgottenKill,
     /// Acknowledgements leave before the commit of their frame.
     EarlyAck,
+    /// A task that is only starting is reported as running.
+    FalseStart,
 }
 
 impl Sabotage {
     /// Every one.
-    pub const ALL: [Self; 6] =
-        [Self::DoubleLaunch, Self::LostWrite, Self::TwoHolders, Self::OversubscribedPort, Self::ForgottenKill, Self::EarlyAck];
+    pub const ALL: [Self; 7] = [
+        Self::DoubleLaunch,
+        Self::LostWrite,
+        Self::TwoHolders,
+        Self::OversubscribedPort,
+        Self::ForgottenKill,
+        Self::EarlyAck,
+        Self::FalseStart,
+    ];
 
     /// The name on the command line.
     pub fn as_str(self) -> &'static str {
@@ -42,6 +51,7 @@ impl Sabotage {
             Self::OversubscribedPort => "oversubscribed-port",
             Self::ForgottenKill => "forgotten-kill",
             Self::EarlyAck => "early-ack",
+            Self::FalseStart => "false-start",
         }
     }
 
@@ -54,6 +64,7 @@ impl Sabotage {
             Self::OversubscribedPort => &["port-used-twice"],
             Self::ForgottenKill => &["progress"],
             Self::EarlyAck => &["early-ack"],
+            Self::FalseStart => &["started-early"],
         }
     }
 }
@@ -131,6 +142,12 @@ impl World<'_> {
             ClusterEvent::Offers(mut offers) if self.saboteur.what == Some(Sabotage::OversubscribedPort) => {
                 offers.iter_mut().for_each(|offer| self.offer_used_ports(offer));
                 Some(ClusterEvent::Offers(offers))
+            }
+            ClusterEvent::Status(mut status)
+                if status.state == TaskState::Starting && self.saboteur.strikes(Sabotage::FalseStart, 1000) =>
+            {
+                status.state = TaskState::Running;
+                Some(ClusterEvent::Status(status))
             }
             event => Some(event),
         }

@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 
+use serde_json::Value;
+
 use super::{
     faults::CrashPoint,
     invariants::Wanted,
     rng::Rng,
     sabotage::Sabotage,
-    workload::{Ask, Op, app_id, host_name, labels},
+    workload::{Ask, DEEP, GROUP, Op, app_id, host_name, labels},
     world::{What, World},
 };
 use crate::{
@@ -18,6 +20,7 @@ use crate::{
     model::{
         app::input::AppInput,
         cluster::{ClusterCall, ClusterEvent},
+        group::input::GroupInput,
         id::{Owner, PathId},
         request::{KillSelector, Origin, Reply, Request},
         time::Instant,
@@ -307,6 +310,24 @@ impl World<'_> {
                 let task = nth_of(&tasks, *nth)?.clone();
                 Request::KillTasks { selection: KillSelector::Task { app, task }, scale: *scale, force, wipe: false }
             }
+            Ask::Group { apps, deep } => {
+                let json =
+                    |specs: &[super::workload::AppSpec]| specs.iter().map(|spec| spec.json(op.mark, self.plan.agents)).collect::<Value>();
+                let mut body = serde_json::json!({"apps": json(apps)});
+                if let Some(deep) = deep {
+                    body["groups"] = serde_json::json!([{"id": DEEP, "apps": json(deep)}]);
+                }
+                update_group(&body, force)?
+            }
+            Ask::ScaleGroup { percent } => update_group(&serde_json::json!({"scaleBy": f64::from(*percent) / 100.0}), force)?,
+            Ask::RollBackGroup { nth } => {
+                let versions = self.disk.root_versions();
+                update_group(&serde_json::json!({ "version": nth_of(&versions, *nth)? }), force)?
+            }
+            Ask::DestroyGroup { deep } => {
+                let group = if *deep { DEEP } else { GROUP }.parse().expect("the workload's ids are valid");
+                Request::DeleteGroup { group, force }
+            }
             Ask::Cancel { nth } => {
                 let running: Vec<_> = self.disk.deployments().map(|deployment| deployment.id.clone()).collect();
                 Request::CancelDeployment { id: nth_of(&running, *nth)?.clone(), force }
@@ -356,6 +377,11 @@ impl World<'_> {
     pub(super) fn early_acknowledgements(&self) -> bool {
         self.plan.sabotage == Some(Sabotage::EarlyAck)
     }
+}
+
+fn update_group(body: &Value, force: bool) -> Option<Request> {
+    let base = GROUP.parse().expect("the workload's ids are valid");
+    Some(Request::UpdateGroup { base, input: GroupInput::read(body).ok()?, create: false, force, dry_run: false })
 }
 
 fn nth_of<T>(of: &[T], nth: u64) -> Option<&T> {

@@ -50,6 +50,21 @@ pub enum Ask {
         nth: u64,
         scale: bool,
     },
+    /// The apps of the group and, if written, those of the group in it; what is not named goes.
+    Group {
+        apps: Vec<AppSpec>,
+        deep: Option<Vec<AppSpec>>,
+    },
+    ScaleGroup {
+        percent: u32,
+    },
+    /// Goes back to one of the versions that are kept.
+    RollBackGroup {
+        nth: u64,
+    },
+    DestroyGroup {
+        deep: bool,
+    },
     Cancel {
         nth: u64,
     },
@@ -92,6 +107,10 @@ pub struct AppSpec {
     pub grace_s: Option<u32>,
     /// `unreachableStrategy`
     pub unreachable: Unreachable,
+    /// Apps that it waits for.
+    pub after: Vec<u16>,
+    /// It waits for all apps of [`DEEP`].
+    pub after_deep: bool,
     /// How its tasks fare.
     pub fate: Fate,
 }
@@ -156,9 +175,24 @@ impl Fate {
     }
 }
 
-/// The id of app number `app`; some lie in groups.
+/// A group with a third of the apps.
+pub const GROUP: &str = "/group";
+
+/// A group in it, with another third.
+pub const DEEP: &str = "/group/deep";
+
+/// The group of app number `app`; `None`: the root.
+pub fn group_of(app: u16) -> Option<&'static str> {
+    match app % 3 {
+        0 => None,
+        1 => Some(DEEP),
+        _ => Some(GROUP),
+    }
+}
+
+/// The id of app number `app`.
 pub fn app_id(app: u16) -> String {
-    if app % 3 == 2 { format!("/group/app{app}") } else { format!("/app{app}") }
+    format!("{}/app{app}", group_of(app).unwrap_or_default())
 }
 
 /// The host name of node number `agent`.
@@ -184,6 +218,11 @@ impl AppSpec {
         put("labels", labels(mark, self.fate));
         put("backoffSeconds", self.backoff_s.into());
         put("maxLaunchDelaySeconds", self.max_delay_s.into());
+        let deep = self.after_deep.then(|| DEEP.to_owned());
+        let after: Vec<String> = self.after.iter().map(|app| app_id(*app)).chain(deep).collect();
+        if !after.is_empty() {
+            put("dependencies", after.into());
+        }
         if let Some(grace) = self.grace_s {
             put("taskKillGracePeriodSeconds", grace.into());
         }
@@ -276,8 +315,12 @@ fn draw_ask(rng: &mut Rng, app: u16, kind: Kind, kinds: &[Kind], scale: Scale) -
             let second = draw_app(rng, other, kinds[usize::from(other)], scale);
             Ask::Both(draw_app(rng, app, kind, scale), second)
         }
-        28..38 => Ask::Patch { app, mem: rng.within(16, 128) as u32, fate: draw_fate(rng) },
-        38..56 => Ask::Scale { app, instances: draw_instances(rng, kind, scale) },
+        28..34 => draw_group(rng, kinds, scale),
+        34..38 => Ask::Patch { app, mem: rng.within(16, 128) as u32, fate: draw_fate(rng) },
+        38..40 => Ask::ScaleGroup { percent: rng.within(0, 200) as u32 },
+        40..42 => Ask::RollBackGroup { nth: rng.bits() },
+        42 => Ask::DestroyGroup { deep: rng.chance(500) },
+        43..56 => Ask::Scale { app, instances: draw_instances(rng, kind, scale) },
         56..63 => Ask::Restart { app },
         63..73 => Ask::Destroy { app },
         73..78 => {
@@ -291,6 +334,15 @@ fn draw_ask(rng: &mut Rng, app: u16, kind: Kind, kinds: &[Kind], scale: Scale) -
         96..98 => Ask::ReleaseBrick { nth: rng.bits(), force: rng.chance(500) },
         _ => Ask::Fence { nth: rng.bits() },
     }
+}
+
+fn draw_group(rng: &mut Rng, kinds: &[Kind], scale: Scale) -> Ask {
+    let mut some = |group: &str| -> Vec<AppSpec> {
+        let apps: Vec<u16> = (0..scale.apps).filter(|app| group_of(*app) == Some(group) && rng.chance(850)).collect();
+        apps.into_iter().map(|app| draw_app(rng, app, kinds[usize::from(app)], scale)).collect()
+    };
+    let (apps, deep) = (some(GROUP), some(DEEP));
+    Ask::Group { apps, deep: rng.chance(800).then_some(deep) }
 }
 
 fn draw_kind(rng: &mut Rng, agents: u64) -> Kind {
@@ -329,6 +381,8 @@ fn draw_app(rng: &mut Rng, app: u16, kind: Kind, scale: Scale) -> AppSpec {
             }
             _ => Unreachable::Disabled,
         },
+        after: (0..app).filter(|_| rng.chance(300)).take(3).collect(),
+        after_deep: group_of(app) != Some(DEEP) && rng.chance(200),
         fate: draw_fate(rng),
     }
 }

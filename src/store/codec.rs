@@ -56,13 +56,16 @@ enum Kind {
     Agent = 8,
     Failure = 9,
     User = 10,
+    Group = 11,
+    RootVersion = 12,
+    Archived = 13,
 }
 
 /// The latest schema of each kind, by the kind's number.
-const SCHEMAS: [u8; 11] = [1, 1, 1, 2, 1, 2, 1, 1, 1, 1, 1];
+const SCHEMAS: [u8; 14] = [1, 1, 1, 3, 1, 3, 1, 1, 1, 1, 1, 1, 1, 1];
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::Head,
         Self::Meta,
         Self::App,
@@ -74,6 +77,9 @@ impl Kind {
         Self::Agent,
         Self::Failure,
         Self::User,
+        Self::Group,
+        Self::RootVersion,
+        Self::Archived,
     ];
 
     fn from_byte(byte: u8) -> Option<Self> {
@@ -103,6 +109,9 @@ pub fn key_bytes(key: &RecordKey) -> Vec<u8> {
         RecordKey::Agent(id) => of(Kind::Agent, &[id.as_str().as_bytes()]),
         RecordKey::Failure(app) => of(Kind::Failure, &[app.as_str().as_bytes()]),
         RecordKey::User(name) => of(Kind::User, &[name.as_str().as_bytes()]),
+        RecordKey::Group(id) => of(Kind::Group, &[id.as_str().as_bytes()]),
+        RecordKey::RootVersion(version) => of(Kind::RootVersion, &[&sortable(version.0).to_be_bytes()]),
+        RecordKey::Archived(app, version) => of(Kind::Archived, &[app.as_str().as_bytes(), &[0], &sortable(version.0).to_be_bytes()]),
     }
 }
 
@@ -116,9 +125,10 @@ pub fn parse_key(bytes: &[u8]) -> Option<RecordKey> {
         Kind::Meta if rest.is_empty() => RecordKey::Meta,
         Kind::Meta => return None,
         Kind::App => RecordKey::App(path()?),
-        Kind::Definition => {
+        Kind::Definition | Kind::Archived => {
             let (app, version) = split_tail::<8>(rest)?;
-            RecordKey::Definition(canonical_path(app)?, Timestamp(unsortable(u64::from_be_bytes(version))))
+            let (app, version) = (canonical_path(app)?, Timestamp(unsortable(u64::from_be_bytes(version))));
+            if *kind == Kind::Archived as u8 { RecordKey::Archived(app, version) } else { RecordKey::Definition(app, version) }
         }
         Kind::Instance => {
             let (app, uuid) = split_tail::<16>(rest)?;
@@ -130,6 +140,8 @@ pub fn parse_key(bytes: &[u8]) -> Option<RecordKey> {
         Kind::Agent => RecordKey::Agent(AgentId::new(text()?)),
         Kind::Failure => RecordKey::Failure(path()?),
         Kind::User => RecordKey::User(Owner::new(text()?)),
+        Kind::Group => RecordKey::Group(path()?),
+        Kind::RootVersion => RecordKey::RootVersion(Timestamp(unsortable(u64::from_be_bytes(rest.try_into().ok()?)))),
     };
     Some(key)
 }
@@ -147,6 +159,9 @@ pub fn describe(key: &RecordKey) -> String {
         RecordKey::Agent(id) => format!("agent {id}"),
         RecordKey::Failure(app) => format!("failure {app}"),
         RecordKey::User(name) => format!("user {name}"),
+        RecordKey::Group(id) => format!("group {id}"),
+        RecordKey::RootVersion(version) => format!("root version {version}"),
+        RecordKey::Archived(app, version) => format!("archived definition {app} {version}"),
     }
 }
 
@@ -183,6 +198,9 @@ pub fn encode(key: &[u8], record: &Record) -> Result<Vec<u8>, StoreError> {
         Record::Agent(value) => seal(Kind::Agent, key, &**value),
         Record::Failure(value) => seal(Kind::Failure, key, &**value),
         Record::User(value) => seal(Kind::User, key, &**value),
+        Record::Group(value) => seal(Kind::Group, key, &**value),
+        Record::RootVersion(value) => seal(Kind::RootVersion, key, &**value),
+        Record::Archived(value) => seal(Kind::Archived, key, &**value),
     }
 }
 
@@ -204,6 +222,9 @@ pub fn decode(key: &[u8], envelope: &[u8]) -> Result<Record, StoreError> {
         Kind::Agent => Record::Agent(Arc::new(open(kind, key, envelope)?)),
         Kind::Failure => Record::Failure(Arc::new(open(kind, key, envelope)?)),
         Kind::User => Record::User(Arc::new(open(kind, key, envelope)?)),
+        Kind::Group => Record::Group(Arc::new(open(kind, key, envelope)?)),
+        Kind::RootVersion => Record::RootVersion(Arc::new(open(kind, key, envelope)?)),
+        Kind::Archived => Record::Archived(Arc::new(open(kind, key, envelope)?)),
     };
     if key_bytes(&record.key()) != key {
         return Err(corrupt(key, &format!("it holds the record {}", describe(&record.key()))));
@@ -270,6 +291,8 @@ fn upgrade(kind: Kind, schema: u8, value: Value) -> Result<Value, String> {
         // Owners came. Whatever there was before, an administrator had written, because there was nobody else.
         (Kind::Definition, 1) => Ok(with(value, "vouched", true.into())),
         (Kind::Deployment, 1) => Ok(value),
+        // Dependencies and groups came; nothing written before has any.
+        (Kind::Definition | Kind::Deployment, 2) => Ok(value),
         _ => Err(format!("there is no schema {schema} of {kind:?}")),
     }
 }

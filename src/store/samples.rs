@@ -15,6 +15,7 @@ use crate::model::{
     brick::{Brick, Lease},
     cluster::TaskState,
     deployment::{Action, ActionKind, AppChange, Deployment, Step},
+    group::{Group, GroupChange, RootVersion},
     id::{AgentId, BrickName, DeploymentId, InstanceId, Owner, PathId, PoolName, TaskId},
     instance::{Condition, Goal, Instance, Placement, TaskFailure},
     port::{PortClaim, Position},
@@ -46,6 +47,9 @@ pub(crate) fn full() -> Vec<(&'static str, Record)> {
         ("agent", Record::Agent(Arc::new(full_agent()))),
         ("failure", Record::Failure(Arc::new(full_failure()))),
         ("user", Record::User(Arc::new(full_user()))),
+        ("group", Record::Group(Arc::new(full_group()))),
+        ("root-version", Record::RootVersion(Arc::new(full_root_version()))),
+        ("archived", Record::Archived(Arc::new(full_app()))),
     ]
 }
 
@@ -58,6 +62,7 @@ pub(crate) fn bare() -> Vec<(&'static str, Record)> {
         ("definition-bare", Record::Definition(Arc::new(definition))),
         ("instance-bare", Record::Instance(Arc::new(bare_instance()))),
         ("brick-bare", Record::Brick(Arc::new(Brick { home: None, lease: None, last_mounted: None, app, ..full_brick() }))),
+        ("group-bare", Record::Group(Arc::new(Group::plain(path("/empty"), Owner::new("zmfsea"))))),
         ("user-bare", Record::User(Arc::new(bare_user()))),
         ("agent-bare", Record::Agent(Arc::new(Agent { attributes: vec![], region: None, zone: None, ..full_agent() }))),
     ]
@@ -124,6 +129,7 @@ pub(crate) fn bare_app() -> App {
         require_ports: false,
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
         kill_grace_ms: None,
+        dependencies: vec![],
         kill_selection: KillSelection::YoungestFirst,
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Disabled,
@@ -191,6 +197,7 @@ fn full_app() -> App {
         }],
         require_ports: true,
         kill_grace_ms: Some(30_000),
+        dependencies: vec![path("/prod/cache"), path("/prod/db/setup")],
         kill_selection: KillSelection::OldestFirst,
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 300, expunge_after_seconds: 600 },
         version_info: VersionInfo { last_scaling_at: WHEN, last_config_change_at: WHEN },
@@ -215,12 +222,27 @@ fn full_deployment() -> Deployment {
             AppChange { app: path("/prod/db/pg"), owner: Some(Owner::new("zmfsea")), from: None, to: Some(WHEN) },
             AppChange { app: path("/old"), owner: None, from: Some(WHEN), to: None },
         ],
+        groups: vec![GroupChange { id: path("/prod"), from: None, to: Some(Arc::new(full_group())) }],
         steps: vec![
             Step { actions: vec![action(ActionKind::Start), action(ActionKind::Stop)] },
             Step { actions: vec![action(ActionKind::Scale), action(ActionKind::Restart)] },
         ],
         current_step: 1,
         started_at: WHEN,
+    }
+}
+
+fn full_group() -> Group {
+    Group { id: path("/prod"), owner: Owner::new("zmfsea"), dependencies: vec![path("/infra"), path("/prod/db")], enforce_role: true }
+}
+
+fn full_root_version() -> RootVersion {
+    let plain = Group::plain(path("/prod"), Owner::new("zmfsea"));
+    RootVersion {
+        version: WHEN,
+        group: path("/prod"),
+        apps: full_deployment().changes,
+        groups: vec![GroupChange { id: path("/prod"), from: Some(Arc::new(plain)), to: Some(Arc::new(full_group())) }],
     }
 }
 
@@ -322,6 +344,9 @@ pub(crate) fn any_record() -> BoxedStrategy<Record> {
         any_agent().prop_map(|agent| Record::Agent(Arc::new(agent))),
         any_failure().prop_map(|failure| Record::Failure(Arc::new(failure))),
         any_user().prop_map(|user| Record::User(Arc::new(user))),
+        any_path().prop_map(|id| Record::Group(Arc::new(Group::plain(id, Owner::new("zmfsea"))))),
+        when().prop_map(|version| Record::RootVersion(Arc::new(RootVersion { version, ..full_root_version() }))),
+        any_app().prop_map(|app| Record::Archived(Arc::new(app))),
     ]
     .boxed()
 }
@@ -480,6 +505,7 @@ fn any_app() -> BoxedStrategy<App> {
             require_ports: wires.3,
             backoff: Backoff { initial_ms: ways.0, factor: ways.1, max_ms: ways.2 },
             kill_grace_ms: ways.3,
+            dependencies: vec![],
             kill_selection: ways.4,
             upgrade_strategy: UpgradeStrategy { minimum_health_capacity: ways.5, maximum_over_capacity: ways.6 },
             unreachable_strategy: ways.7,
@@ -527,6 +553,7 @@ fn any_deployment() -> BoxedStrategy<Deployment> {
             id: DeploymentId::new(id),
             version,
             changes,
+            groups: vec![],
             steps,
             current_step: current_step as usize,
             started_at,

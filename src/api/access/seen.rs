@@ -3,10 +3,11 @@
 //!
 //! What is not the caller's is not there: `None`, or left out. Facts about nodes are everybody's, because every task shows its node.
 
-use std::{borrow::Cow, ops::Bound, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, ops::Bound, sync::Arc};
 
 use crate::{
     core::{
+        group::{self, below},
         holdings::{Holdings, Usage},
         state::{BrickUsage, QueueEntry, Tally, View},
     },
@@ -15,6 +16,7 @@ use crate::{
         app::App,
         brick::Brick,
         deployment::Deployment,
+        group::Group,
         id::{AgentId, BrickName, InstanceId, Owner, PathId},
         instance::{Instance, TaskFailure},
         port::PortClaim,
@@ -90,10 +92,8 @@ impl Seen {
     /// As [`Seen::apps`], of those below a group, by whole segments.
     pub fn apps_below<'a>(&'a self, group: &PathId) -> Items<'a, Arc<App>> {
         let tables = &self.view.tables;
-        // '0' follows '/': the range holds exactly what begins with the group's path and a slash.
-        let prefix = if group.is_root() { String::new() } else { group.to_string() };
-        let (first, last) = (format!("{prefix}/"), format!("{prefix}0"));
-        let range = (Bound::Included(first.as_str()), Bound::Excluded(last.as_str()));
+        let (first, last) = below(group);
+        let range = (Bound::Excluded(first.as_str()), Bound::Excluded(last.as_str()));
         match &self.reach {
             Reach::All => Box::new(tables.apps.range::<_, str>(range).filter_map(|(id, _)| tables.app(id))),
             Reach::Own(user) => {
@@ -101,6 +101,64 @@ impl Seen {
                 Box::new(own.into_iter().flatten().filter_map(|id| tables.app(id)))
             }
         }
+    }
+
+    /// True when a group is there for the caller: an own one, or one with anything own in it.
+    pub fn sees_group(&self, id: &PathId) -> bool {
+        match &self.reach {
+            Reach::All => self.view.tables.group_exists(id),
+            Reach::Own(_) => id.is_root() || self.group_record(id.as_str()).is_some() || self.has_own_below(id),
+        }
+    }
+
+    fn has_own_below(&self, id: &PathId) -> bool {
+        self.apps_below(id).next().is_some() || self.groups_below(id).next().is_some()
+    }
+
+    /// The record of a group that the caller sees.
+    pub fn group_record(&self, id: &str) -> Option<&Group> {
+        let group = self.view.tables.groups.get(id)?;
+        (self.is_own(Some(&group.owner)) || self.has_own_below(&group.id)).then_some(&**group)
+    }
+
+    /// The groups below a group that have a record: all, or the caller's own.
+    pub fn groups_below<'a>(&'a self, group: &PathId) -> Items<'a, Arc<Group>> {
+        let tables = &self.view.tables;
+        let (first, last) = below(group);
+        let range = (Bound::Excluded(first.as_str()), Bound::Excluded(last.as_str()));
+        match &self.reach {
+            Reach::All => Box::new(tables.groups.range::<_, str>(range).map(|(_, group)| group)),
+            Reach::Own(user) => {
+                let own = self.holdings(user).map(|own| own.groups.range::<_, str>(range));
+                Box::new(own.into_iter().flatten().filter_map(|id| tables.groups.get(id)))
+            }
+        }
+    }
+
+    /// The version of the root, and thereby of every group.
+    pub fn root_version(&self) -> Timestamp {
+        self.view.tables.root_version()
+    }
+
+    /// The versions of the root in which a group existed, as far as they concern the caller; `None`: there is no such group.
+    pub fn group_versions(&self, id: &PathId) -> Option<Vec<Timestamp>> {
+        let own = if let Reach::Own(user) = &self.reach { Some(user) } else { None };
+        self.sees_group(id).then(|| group::versions(&self.view.tables, id, own))
+    }
+
+    /// A group in a version of the root: its apps, and its groups with a record. `None`: it was not there, or not for the caller.
+    pub fn past_group(&self, id: &PathId, version: Timestamp) -> Option<(Vec<Arc<App>>, BTreeMap<PathId, Arc<Group>>)> {
+        let tables = &self.view.tables;
+        let past = group::past(tables, id, version)?;
+        let definitions = past.apps.iter().filter_map(|(id, version)| tables.definition(id, *version));
+        // Whose it was then: the id may be another's by now.
+        let apps: Vec<Arc<App>> = definitions.filter(|app| self.is_own(app.owner.as_ref())).cloned().collect();
+        let seen = |at: &PathId, group: &Group| self.is_own(Some(&group.owner)) || apps.iter().any(|app| app.id.is_below(at));
+        let groups: BTreeMap<_, _> = match self.is_all() {
+            true => past.groups,
+            false => past.groups.into_iter().filter(|(at, group)| seen(at, group)).collect(),
+        };
+        (id.is_root() || self.is_all() || !apps.is_empty() || !groups.is_empty()).then_some((apps, groups))
     }
 
     /// The present definition of an app.

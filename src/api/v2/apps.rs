@@ -26,7 +26,7 @@ use crate::{
         error::{ApiError, ApiResult},
         query::Embed,
         selector::Selector,
-        view::{app::Context, group, task},
+        view::{app::Context, task},
         wall,
     },
     model::{
@@ -153,7 +153,7 @@ fn known(seen: &Seen, id: &[&str]) -> Result<PathId, ApiError> {
 /// A group that has something in it.
 fn group_id(seen: &Seen, id: &[&str]) -> Result<PathId, ApiError> {
     let id = path_id(id).map_err(ApiError::no_group)?;
-    if group::exists(seen, &id) { Ok(id) } else { Err(ApiError::no_group(id)) }
+    if seen.sees_group(&id) { Ok(id) } else { Err(ApiError::no_group(id)) }
 }
 
 // === Changing ===
@@ -243,7 +243,7 @@ async fn restart(api: &Api, call: Call, id: &[&str]) -> ApiResult {
 fn changed(reply: Reply) -> Response {
     match reply {
         Reply::Deployment { id, version, .. } => answer::deployment(StatusCode::OK, &id, version),
-        Reply::Killed(_) | Reply::Done => answer::ok(&json!({})),
+        Reply::Planned(_) | Reply::Killed(_) | Reply::Done => answer::ok(&json!({})),
     }
 }
 

@@ -76,7 +76,7 @@ pub fn killed(seen: &Seen, reply: Reply) -> Response {
             let tasks: Vec<_> = instances.iter().map(|instance| task::task(seen, instance)).collect();
             answer::ok(&json!({ "tasks": tasks }))
         }
-        Reply::Done => answer::ok(&json!({ "tasks": [] })),
+        Reply::Done | Reply::Planned(_) => answer::ok(&json!({ "tasks": [] })),
     }
 }
 

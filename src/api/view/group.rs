@@ -1,9 +1,9 @@
-//! Groups, derived from the ids of the apps: there are no others yet, so a group without an app does not exist.
+//! Groups, with what lies in them.
 //!
 //! Facts (Marathon 1.11): `{id, apps, pods, groups, dependencies, version, enforceRole}`; any `embed` replaces the default set of `group.groups`,
-//! `group.apps` and `group.pods`; a group's version is the root's.
+//! `group.apps` and `group.pods`; a group's version is the root's; only top-level groups have `enforceRole`; a version shows bare definitions.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ use crate::{
         access::Seen,
         query::{Embed, Query},
     },
-    model::{app::App, id::PathId, time::Timestamp},
+    model::{app::App, group::Group, id::PathId, time::Timestamp},
 };
 
 /// What is shown of a group.
@@ -34,25 +34,23 @@ impl GroupEmbed {
     }
 }
 
-/// True when something is below `group`; the root is always there.
-pub fn exists(seen: &Seen, group: &PathId) -> bool {
-    group.is_root() || seen.apps_below(group).next().is_some()
-}
-
 /// A group with everything below it; `None`: there is none.
 pub fn group(seen: &Seen, context: &Context<'_>, id: &PathId, embed: GroupEmbed) -> Option<Map<String, Value>> {
-    if !exists(seen, id) {
+    if !seen.sees_group(id) {
         return None;
     }
-    let mut tree = Node::default();
-    for app in seen.apps_below(id) {
-        let segments: Vec<&str> = app.id.segments().skip(id.segments().count()).collect();
-        let (_, groups) = segments.split_last()?;
-        let place = groups.iter().fold(&mut tree, |node, segment| node.groups.entry(segment).or_default());
-        place.apps.push(app);
-    }
-    let version = seen.apps().map(|app| app.version).max().unwrap_or_default();
-    Some(tree.show(id.as_str(), version, context, embed))
+    let groups: Vec<&PathId> = seen.groups_below(id).map(|group| &group.id).collect();
+    let tree = Node::grow(id, seen.apps_below(id), groups);
+    let show = Show { context, embed, version: seen.root_version(), bare: false, record: &|id| seen.group_record(id) };
+    Some(show.group(&tree, id.as_str()))
+}
+
+/// As [`group`], in a version of the root.
+pub fn past(seen: &Seen, context: &Context<'_>, id: &PathId, version: Timestamp, embed: GroupEmbed) -> Option<Map<String, Value>> {
+    let (apps, groups) = seen.past_group(id, version)?;
+    let tree = Node::grow(id, apps.iter(), groups.keys());
+    let record = |id: &str| groups.get(id).map(|group| &**group);
+    Some(Show { context, embed, version, bare: true, record: &record }.group(&tree, id.as_str()))
 }
 
 #[derive(Default)]
@@ -61,22 +59,59 @@ struct Node<'a> {
     groups: BTreeMap<&'a str, Node<'a>>,
 }
 
-impl Node<'_> {
-    /// As deep as a path has segments ([`MAX_PATH_SEGMENTS`](crate::model::id::MAX_PATH_SEGMENTS)).
-    fn show(&self, id: &str, version: Timestamp, context: &Context<'_>, embed: GroupEmbed) -> Map<String, Value> {
-        let mut fields = object(json!({ "id": id, "dependencies": [], "version": version, "enforceRole": false }));
-        if embed.apps {
-            let apps = self.apps.iter().map(|app| Value::Object(context.app(app, embed.app)));
-            fields.insert("apps".into(), apps.collect());
+impl<'a> Node<'a> {
+    fn grow(id: &PathId, apps: impl Iterator<Item = &'a Arc<App>>, groups: impl IntoIterator<Item = &'a PathId>) -> Self {
+        let depth = id.segments().count();
+        let mut tree = Self::default();
+        for app in apps {
+            let segments: Vec<&str> = app.id.segments().skip(depth).collect();
+            let Some((_, groups)) = segments.split_last() else { continue };
+            tree.at(groups.iter().copied()).apps.push(app);
         }
-        if embed.groups {
+        for group in groups {
+            tree.at(group.segments().skip(depth));
+        }
+        tree
+    }
+
+    fn at(&mut self, segments: impl Iterator<Item = &'a str>) -> &mut Self {
+        segments.fold(self, |node, segment| node.groups.entry(segment).or_default())
+    }
+}
+
+struct Show<'a, 'b> {
+    context: &'b Context<'a>,
+    embed: GroupEmbed,
+    version: Timestamp,
+    /// Definitions without what became of them.
+    bare: bool,
+    record: &'b dyn Fn(&str) -> Option<&'b Group>,
+}
+
+impl Show<'_, '_> {
+    /// As deep as a path has segments ([`MAX_PATH_SEGMENTS`](crate::model::id::MAX_PATH_SEGMENTS)).
+    fn group(&self, node: &Node<'_>, id: &str) -> Map<String, Value> {
+        let record = (self.record)(id);
+        let dependencies = record.map_or(&[][..], |group| &group.dependencies);
+        let mut fields = object(json!({ "id": id, "dependencies": dependencies, "version": self.version }));
+        if id != "/" && !id[1..].contains('/') {
+            fields.insert("enforceRole".into(), record.is_some_and(|group| group.enforce_role).into());
+        }
+        if self.embed.apps {
+            fields.insert("apps".into(), node.apps.iter().map(|app| Value::Object(self.app(app))).collect());
+        }
+        if self.embed.groups {
             let below = |name: &str| format!("{}/{name}", id.trim_end_matches('/'));
-            let groups = self.groups.iter().map(|(name, group)| Value::Object(group.show(&below(name), version, context, embed)));
+            let groups = node.groups.iter().map(|(name, group)| Value::Object(self.group(group, &below(name))));
             fields.insert("groups".into(), groups.collect());
         }
-        if embed.pods {
+        if self.embed.pods {
             fields.insert("pods".into(), json!([]));
         }
         fields
+    }
+
+    fn app(&self, app: &App) -> Map<String, Value> {
+        if self.bare { self.context.definition(app, self.embed.app.endpoints) } else { self.context.app(app, self.embed.app) }
     }
 }

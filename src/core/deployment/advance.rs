@@ -3,31 +3,33 @@
 
 use std::sync::Arc;
 
-use super::{arithmetic, scale};
+use super::{Doing, arithmetic, scale};
 use crate::{
     core::turn::Turn,
     model::{
         app::App,
-        deployment::{Action, ActionKind, Deployment},
+        deployment::{ActionKind, Deployment},
         event::Fact,
-        id::DeploymentId,
+        id::{DeploymentId, PathId},
         instance::Condition,
         record::{Record, RecordKey},
     },
 };
 
-/// Steps that one look may finish; a plan has four at most.
+/// Steps that one look may finish; the rest follows in the next one.
 const MAX_STEPS_AT_ONCE: usize = 8;
 
 /// Moves the deployment on as far as it gets.
 pub(in crate::core) fn advance(turn: &mut Turn<'_, '_>, id: &DeploymentId) {
     for _ in 0..MAX_STEPS_AT_ONCE {
-        let Some(deployment) = turn.state.tables.deployments.get(id).cloned() else { return };
-        let Some(step) = deployment.steps.get(deployment.current_step) else { return };
-        let unfinished = step.actions.iter().filter(|action| !is_done(turn, action)).count();
-        if unfinished > 0 {
+        let Some(work) = turn.state.works.get_mut(id) else { return };
+        for app in std::mem::take(&mut work.touched) {
+            look(turn, id, &app);
+        }
+        if turn.state.works.get(id).is_none_or(|work| work.left > 0) {
             return;
         }
+        let Some(deployment) = turn.state.tables.deployments.get(id).cloned() else { return };
         turn.event(None, Fact::DeploymentStepSuccess { deployment: deployment.clone() });
         let next = deployment.current_step + 1;
         if next < deployment.steps.len() {
@@ -42,23 +44,32 @@ pub(in crate::core) fn advance(turn: &mut Turn<'_, '_>, id: &DeploymentId) {
     }
 }
 
-/// Does what the action may do now; true when nothing of it is left.
-fn is_done(turn: &mut Turn<'_, '_>, action: &Action) -> bool {
-    match action.kind {
+/// Does what the action of an app may do now. One that is done stays done, as in Marathon, but goes on keeping its app as it should be: a step may
+/// take long, and what is lost meanwhile may be what the next ones wait for.
+fn look(turn: &mut Turn<'_, '_>, id: &DeploymentId, app: &PathId) {
+    let doing = |turn: &Turn<'_, '_>| turn.state.works.get(id).and_then(|work| work.actions.get(app).copied());
+    let Some(Doing { kind, done: was_done }) = doing(turn) else { return };
+    let done = match kind {
         ActionKind::Start => true,
-        ActionKind::Stop => stop(turn, action),
-        ActionKind::Scale => turn.state.tables.app(&action.app).cloned().is_none_or(|app| scale(turn, &app)),
-        ActionKind::Restart => turn.state.tables.app(&action.app).cloned().is_none_or(|app| restart(turn, &app)),
+        ActionKind::Stop => stop(turn, app),
+        ActionKind::Scale => turn.state.tables.app(app).cloned().is_none_or(|app| scale(turn, &app)),
+        ActionKind::Restart => turn.state.tables.app(app).cloned().is_none_or(|app| restart(turn, &app)),
+    };
+    if !done || was_done {
+        return;
+    }
+    if kind == ActionKind::Stop {
+        turn.event(Some(app), Fact::AppTerminated { app: app.clone() });
+    }
+    if let Some(work) = turn.state.works.get_mut(id) {
+        work.left -= 1;
+        work.actions.insert(app.clone(), Doing { kind, done });
     }
 }
 
-fn stop(turn: &mut Turn<'_, '_>, action: &Action) -> bool {
-    scale::end_all(turn, &action.app);
-    let done = !turn.state.tables.tallies.contains_key(&action.app);
-    if done {
-        turn.event(Some(&action.app), Fact::AppTerminated { app: action.app.clone() });
-    }
-    done
+fn stop(turn: &mut Turn<'_, '_>, app: &PathId) -> bool {
+    scale::end_all(turn, app);
+    !turn.state.tables.tallies.contains_key(app)
 }
 
 fn scale(turn: &mut Turn<'_, '_>, app: &App) -> bool {
@@ -95,7 +106,7 @@ fn restart(turn: &mut Turn<'_, '_>, app: &App) -> bool {
     false
 }
 
-/// A task that counts as serving.
+/// A task that counts as serving: the one place where that is asked.
 fn is_healthy(condition: Condition) -> bool {
     condition == Condition::Running
 }

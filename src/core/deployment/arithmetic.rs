@@ -34,18 +34,24 @@ pub struct Moves {
     pub start: u32,
 }
 
-/// At least so many stay healthy, and at most so many exist.
+/// At least so many stay healthy, and at most so many ever exist.
 pub fn bounds(target: u32, strategy: UpgradeStrategy) -> (u32, u32) {
+    bounds_now(target, u32::MAX, strategy)
+}
+
+/// The same while `healthy` are.
+fn bounds_now(target: u32, healthy: u32, strategy: UpgradeStrategy) -> (u32, u32) {
     let min_healthy = (f64::from(target) * strategy.minimum_health_capacity).ceil() as u32;
     let most = (f64::from(target) * (1.0 + strategy.maximum_over_capacity)).trunc() as u32;
     // Neither may one go nor one come: one comes first, above the limit (Marathon 1.11).
-    (min_healthy, if min_healthy == most { most + 1 } else { most })
+    let stuck = min_healthy == most && most <= healthy;
+    (min_healthy, if stuck { most + 1 } else { most })
 }
 
 /// What a replacement may do now.
 pub fn moves(counts: Counts, strategy: UpgradeStrategy) -> Moves {
     let Counts { target, old_healthy, old_other, new_healthy, new_other, new_waiting, leaving } = counts;
-    let (min_healthy, most) = bounds(target, strategy);
+    let (min_healthy, most) = bounds_now(target, old_healthy + new_healthy, strategy);
     let spare = (old_healthy + new_healthy).saturating_sub(min_healthy);
     let kill_old = old_other + old_healthy.min(spare);
     let new = new_healthy + new_other;
@@ -107,6 +113,47 @@ mod tests {
     fn old_instances_that_are_not_healthy_go_first() {
         let counts = Counts { target: 3, old_healthy: 3, old_other: 2, ..Counts::default() };
         assert_eq!(moves(counts, strategy(1.0, 1.0)), Moves { kill_old: 2, kill_new: 0, start: 1 });
+    }
+
+    /// Marathon's own examples (`RestartStrategyTest`): of `running` old ones, how many go at once, and how many may exist.
+    #[test]
+    fn marathons_examples() {
+        let check = |min: f64, over: f64, target: u32, running: u32, kill: u32, most: u32| {
+            let counts = Counts { target, old_healthy: running, ..Counts::default() };
+            let (_, found) = bounds_now(target, running, strategy(min, over));
+            assert_eq!((moves(counts, strategy(min, over)).kill_old, found), (kill, most), "{min}/{over} {counts:?}");
+        };
+        check(1.0, 0.0, 1, 1, 0, 2); // exceeded by one
+        check(1.0, 0.0, 1, 0, 0, 1); // no need to
+        check(0.5, 0.0, 2, 2, 1, 2);
+        check(1.0, 0.0, 10, 1, 0, 10);
+        check(0.1, 1.0, 10, 10, 9, 20);
+        check(1.0, 1.0, 10, 10, 0, 20);
+        check(0.5, 0.0, 5, 5, 2, 5);
+    }
+
+    /// Marathon's formula as the reference words it, for every strategy in twentieths, every size up to 20, and every number that runs.
+    #[test]
+    fn the_first_moves_are_marathons_for_every_strategy_and_size() {
+        let twentieths = || (0..=20).map(|part| f64::from(part) / 20.0);
+        for (m, o, n) in twentieths().flat_map(|m| twentieths().flat_map(move |o| (1..=20_u32).map(move |n| (m, o, n)))) {
+            for r in 0..=n + 3 {
+                let min_healthy = (f64::from(n) * m).ceil() as i64;
+                let mut max_capacity = (f64::from(n) * (1.0 + o)) as i64;
+                let (running, wanted) = (i64::from(r), i64::from(n));
+                let mut kill = (running - min_healthy).max(0);
+                if min_healthy == max_capacity && max_capacity <= running {
+                    max_capacity += 1;
+                }
+                if wanted < running {
+                    kill = kill.max(running - wanted);
+                }
+                let start = (max_capacity - running).max(0).min(wanted);
+                let counts = Counts { target: n, old_healthy: r, ..Counts::default() };
+                let found = moves(counts, strategy(m, o));
+                assert_eq!((i64::from(found.kill_old), i64::from(found.start)), (kill, start), "m {m} o {o} n {n} r {r}");
+            }
+        }
     }
 
     /// Every strategy in tenths, every size up to 12: played to the end with tasks that come up and go down one at a time.

@@ -1,5 +1,7 @@
 //! The number of an app's instances: adding, ending, and keeping it when no deployment is at work.
 
+use std::sync::Arc;
+
 use crate::{
     core::{status, turn::Turn},
     model::{
@@ -102,8 +104,14 @@ pub(in crate::core) fn end_all(turn: &mut Turn<'_, '_>, app: &PathId) {
 
 /// The last traces of an app that no longer exists. Its ports and bricks stay.
 fn forget_app(turn: &mut Turn<'_, '_>, id: &PathId) {
-    let versions: Vec<_> = turn.state.tables.versions_of(id).map(|app| app.version).collect();
-    versions.into_iter().for_each(|version| turn.delete(RecordKey::Definition(id.clone(), version)));
+    let versions: Vec<Arc<App>> = turn.state.tables.versions_of(id).cloned().collect();
+    for app in versions {
+        let key = (id.clone(), app.version);
+        if turn.state.mentions.contains_key(&key) {
+            turn.put(Record::Archived(app));
+        }
+        turn.delete(RecordKey::Definition(key.0, key.1));
+    }
     if turn.state.tables.failures.contains_key(id) {
         turn.delete(RecordKey::Failure(id.clone()));
     }

@@ -16,7 +16,14 @@ fn app_of(id: &str, json: &Value) -> App {
 
 fn violations(id: &str, json: &Value, admin: bool) -> String {
     let host_volumes = &HostVolumeRule::default();
-    let ctx = Ctx { privileged: admin, docker_parameters: admin, default_role: "*", existing_role: Some("old"), host_volumes };
+    let ctx = Ctx {
+        privileged: admin,
+        docker_parameters: admin,
+        default_role: "*",
+        existing_role: Some("old"),
+        enforced_role: None,
+        host_volumes,
+    };
     let told = app(&app_of(id, json), ctx).into_iter().map(|violation| format!("{}: {}", violation.path, violation.text));
     told.collect::<Vec<_>>().join("; ")
 }

@@ -6,7 +6,7 @@
 
 mod container;
 mod network;
-mod reader;
+pub(in crate::model) mod reader;
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -72,6 +72,9 @@ pub struct AppInput {
     kill_selection: Option<KillSelection>,
     upgrade_strategy: Option<UpgradeStrategy>,
     unreachable_strategy: Option<UnreachableStrategy>,
+    dependencies: Option<Vec<String>>,
+    /// What relative paths are relative to; `None`: the root.
+    base: Option<PathId>,
 }
 
 /// Field, operator as written, value.
@@ -102,6 +105,12 @@ impl AppInput {
         let input = read_app(&Reader::root(value, &violations), &unsupported);
         let violations = violations.into_list();
         if violations.is_empty() { Ok(Self { unsupported: unsupported.into_list(), ..input }) } else { Err(violations) }
+    }
+
+    /// The same, written in a group: relative paths are relative to it.
+    #[must_use]
+    pub fn within(&self, group: &PathId) -> Self {
+        Self { base: Some(group.clone()), ..self.clone() }
     }
 
     /// The `id` that was written, unresolved.
@@ -166,6 +175,9 @@ impl AppInput {
         if let Some(constraints) = &self.constraints {
             app.constraints = read_operators(constraints, &violations);
         }
+        if let Some(dependencies) = &self.dependencies {
+            app.dependencies = self.resolve(dependencies, &violations);
+        }
         network::connect(self, &mut app, current, defaults, &violations);
         app.upgrade_strategy = self.upgrade_strategy.unwrap_or_else(|| match current {
             None => default_upgrade_strategy(&app),
@@ -173,6 +185,19 @@ impl AppInput {
         });
         let violations = violations.into_list();
         if violations.is_empty() { Ok(app) } else { Err(violations) }
+    }
+
+    fn resolve(&self, dependencies: &[String], violations: &Violations) -> Vec<PathId> {
+        let root = PathId::root();
+        let base = self.base.as_ref().unwrap_or(&root);
+        let mut read = std::collections::BTreeSet::new();
+        for (index, text) in dependencies.iter().enumerate() {
+            match PathId::resolve(text, base) {
+                Ok(id) => _ = read.insert(id),
+                Err(error) => violations.add(format!("/dependencies({index})"), error.to_string()),
+            }
+        }
+        read.into_iter().collect()
     }
 
     fn lay_plain_fields_over(&self, app: &mut App) {
@@ -232,6 +257,7 @@ fn blank(id: &PathId, defaults: &Defaults) -> App {
         require_ports: false,
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
         kill_grace_ms: None,
+        dependencies: Vec::new(),
         kill_selection: KillSelection::YoungestFirst,
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
@@ -355,9 +381,8 @@ const CONTENT_KEYS: [&str; 39] = [
 ];
 
 /// Keys whose features do not exist yet: refused unless empty, with the text for people.
-const UNSUPPORTED_KEYS: [(&str, &str); 10] = [
+const UNSUPPORTED_KEYS: [(&str, &str); 9] = [
     ("check", "check is not supported yet"),
-    ("dependencies", "dependencies are not supported yet"),
     ("executorResources", "executorResources are not supported yet"),
     ("fetch", "fetch is not supported yet"),
     ("healthChecks", "healthChecks are not supported yet"),
@@ -406,6 +431,8 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         }),
         upgrade_strategy: app.get("upgradeStrategy").and_then(|strategy| read_upgrade_strategy(&strategy)),
         unreachable_strategy: app.get("unreachableStrategy").and_then(|strategy| read_unreachable_strategy(&strategy)),
+        dependencies: app.get("dependencies").and_then(|dependencies| dependencies.list(Reader::text)),
+        base: None,
     }
 }
 

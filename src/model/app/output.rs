@@ -7,7 +7,7 @@ use super::{
     App, Constraint, Container, ContainerKind, Env, EnvValue, KillSelection, Mode, NamedNetwork, Network, Operator, PortDefinition,
     PortMapping, UnreachableStrategy, Volume,
 };
-use crate::model::resources::Scalar;
+use crate::model::{id::PathId, resources::Scalar};
 
 /// The definition as `GET` shows it: always-present keys, keys dropped when empty, host-mode-only keys (reference: Marathon 1.11). No nulls.
 pub fn definition(app: &App) -> Map<String, Value> {
@@ -21,6 +21,8 @@ pub fn definition(app: &App) -> Map<String, Value> {
     fields.set_some("constraints", (!app.constraints.is_empty()).then(|| app.constraints.iter().map(constraint).collect::<Vec<_>>()));
     fields.set_some("container", app.container.as_ref().map(|found| container(found, &app.network)));
     fields.set("cpus", scalar(app.cpus));
+    fields
+        .set_some("dependencies", (!app.dependencies.is_empty()).then(|| app.dependencies.iter().map(PathId::as_str).collect::<Vec<_>>()));
     fields.set("disk", scalar(app.disk));
     fields.set_some("env", (!app.env.is_empty()).then(|| env(&app.env)));
     fields.set("executor", app.executor.clone());

@@ -8,15 +8,15 @@ use serde_json::Value;
 use crate::model::request::Violation;
 
 /// What is wrong is listed up to this many entries; a longer list helps nobody.
-pub(super) const MAX_VIOLATIONS: usize = 100;
+pub(in crate::model) const MAX_VIOLATIONS: usize = 100;
 
 /// Collects violations in the order in which they are found.
 #[derive(Debug, Default)]
-pub(super) struct Violations(RefCell<Vec<Violation>>);
+pub(in crate::model) struct Violations(RefCell<Vec<Violation>>);
 
 impl Violations {
     /// Notes one, unless there are too many.
-    pub(super) fn add(&self, path: impl Into<String>, text: impl Into<String>) {
+    pub(in crate::model) fn add(&self, path: impl Into<String>, text: impl Into<String>) {
         let mut list = self.0.borrow_mut();
         if list.len() < MAX_VIOLATIONS {
             list.push(Violation::new(path, text));
@@ -24,14 +24,14 @@ impl Violations {
     }
 
     /// All that were noted.
-    pub(super) fn into_list(self) -> Vec<Violation> {
+    pub(in crate::model) fn into_list(self) -> Vec<Violation> {
         self.0.into_inner()
     }
 }
 
 /// One value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Reader<'a> {
+pub(in crate::model) struct Reader<'a> {
     value: &'a Value,
     path: String,
     violations: &'a Violations,
@@ -39,27 +39,27 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// The whole input.
-    pub(super) fn root(value: &'a Value, violations: &'a Violations) -> Self {
+    pub(in crate::model) fn root(value: &'a Value, violations: &'a Violations) -> Self {
         Self { value, path: String::new(), violations }
     }
 
     /// The value itself.
-    pub(super) fn value(&self) -> &'a Value {
+    pub(in crate::model) fn value(&self) -> &'a Value {
         self.value
     }
 
     /// Where it stands, in Marathon's notation.
-    pub(super) fn path(&self) -> &str {
+    pub(in crate::model) fn path(&self) -> &str {
         if self.path.is_empty() { "/" } else { &self.path }
     }
 
     /// Notes that something is wrong here.
-    pub(super) fn reject(&self, text: impl Into<String>) {
+    pub(in crate::model) fn reject(&self, text: impl Into<String>) {
         self.violations.add(self.path(), text);
     }
 
     /// False, and noted, unless this is an object.
-    pub(super) fn is_object(&self) -> bool {
+    pub(in crate::model) fn is_object(&self) -> bool {
         let is = self.value.is_object();
         if !is {
             self.reject("error.expected.jsobject");
@@ -68,13 +68,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of `key`; `None` when it is absent or null.
-    pub(super) fn get(&self, key: &str) -> Option<Reader<'a>> {
+    pub(in crate::model) fn get(&self, key: &str) -> Option<Reader<'a>> {
         let value = self.value.get(key).filter(|value| !value.is_null())?;
         Some(Self { value, path: format!("{}/{key}", self.path), violations: self.violations })
     }
 
     /// The value of `key`; its absence is noted.
-    pub(super) fn required(&self, key: &str) -> Option<Reader<'a>> {
+    pub(in crate::model) fn required(&self, key: &str) -> Option<Reader<'a>> {
         let found = self.get(key);
         if found.is_none() {
             self.violations.add(format!("{}/{key}", self.path), "error.path.missing");
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The elements of an array.
-    pub(super) fn items(&self) -> Option<Vec<Reader<'a>>> {
+    pub(in crate::model) fn items(&self) -> Option<Vec<Reader<'a>>> {
         let Value::Array(items) = self.value else {
             self.reject("error.expected.jsarray");
             return None;
@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The keys and values of an object, in the order written.
-    pub(super) fn entries(&self) -> Option<Vec<(&'a str, Reader<'a>)>> {
+    pub(in crate::model) fn entries(&self) -> Option<Vec<(&'a str, Reader<'a>)>> {
         let Value::Object(fields) = self.value else {
             self.reject("error.expected.jsobject");
             return None;
@@ -105,12 +105,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Each element read by `read`; those that cannot be read are left out (and noted).
-    pub(super) fn list<T>(&self, read: impl Fn(&Reader<'a>) -> Option<T>) -> Option<Vec<T>> {
+    pub(in crate::model) fn list<T>(&self, read: impl Fn(&Reader<'a>) -> Option<T>) -> Option<Vec<T>> {
         Some(self.items()?.iter().filter_map(read).collect())
     }
 
     /// As [`Reader::list`], without repetitions.
-    pub(super) fn set<T: PartialEq>(&self, read: impl Fn(&Reader<'a>) -> Option<T>) -> Option<Vec<T>> {
+    pub(in crate::model) fn set<T: PartialEq>(&self, read: impl Fn(&Reader<'a>) -> Option<T>) -> Option<Vec<T>> {
         let mut unique = Vec::new();
         for item in self.list(read)? {
             // Linear, but the length of such lists is limited before anything else is done with them.
@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A text.
-    pub(super) fn text(&self) -> Option<String> {
+    pub(in crate::model) fn text(&self) -> Option<String> {
         let text = self.value.as_str().map(str::to_owned);
         if text.is_none() {
             self.reject("error.expected.jsstring");
@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A text of at least one character.
-    pub(super) fn some_text(&self) -> Option<String> {
+    pub(in crate::model) fn some_text(&self) -> Option<String> {
         let text = self.text()?;
         if text.is_empty() {
             self.reject("error.minLength");
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The name of a port or network: lower case letters, digits and, within, dashes (and underscores, if `underscore`).
-    pub(super) fn name(&self, max_length: usize, underscore: bool) -> Option<String> {
+    pub(in crate::model) fn name(&self, max_length: usize, underscore: bool) -> Option<String> {
         let text = self.some_text()?;
         let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-' || underscore && *byte == b'_';
         let outer = |byte: Option<&u8>| byte.is_none_or(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
@@ -154,13 +154,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A map of texts.
-    pub(super) fn texts(&self) -> Option<indexmap::IndexMap<String, String>> {
+    pub(in crate::model) fn texts(&self) -> Option<indexmap::IndexMap<String, String>> {
         let entries = self.entries()?;
         Some(entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.text()?))).collect())
     }
 
     /// True or false.
-    pub(super) fn boolean(&self) -> Option<bool> {
+    pub(in crate::model) fn boolean(&self) -> Option<bool> {
         let boolean = self.value.as_bool();
         if boolean.is_none() {
             self.reject("error.expected.jsboolean");
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A number of at least `min`.
-    pub(super) fn number(&self, min: f64) -> Option<f64> {
+    pub(in crate::model) fn number(&self, min: f64) -> Option<f64> {
         let Some(number) = self.value.as_f64() else {
             self.reject("error.expected.jsnumber");
             return None;
@@ -181,12 +181,12 @@ impl<'a> Reader<'a> {
     }
 
     /// A whole number from 0 to `max`. `2.0` is one, too.
-    pub(super) fn whole(&self, max: u32) -> Option<u32> {
+    pub(in crate::model) fn whole(&self, max: u32) -> Option<u32> {
         self.long(u64::from(max)).map(|number| u32::try_from(number).unwrap_or(max))
     }
 
     /// A whole number from 0 to `max` (at most 2^53).
-    pub(super) fn long(&self, max: u64) -> Option<u64> {
+    pub(in crate::model) fn long(&self, max: u64) -> Option<u64> {
         let Some(number) = self.value.as_f64() else {
             self.reject("error.expected.jsnumber");
             return None;
@@ -204,12 +204,12 @@ impl<'a> Reader<'a> {
     }
 
     /// A port; 0 means none in particular.
-    pub(super) fn port(&self) -> Option<u16> {
+    pub(in crate::model) fn port(&self) -> Option<u16> {
         self.whole(u32::from(u16::MAX)).map(|port| u16::try_from(port).unwrap_or(u16::MAX))
     }
 
     /// One of `choices`, in upper or lower case.
-    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+    pub(in crate::model) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         let text = self.value.as_str().unwrap_or_default();
         let found = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|&(_, choice)| choice);
         if found.is_none() {

@@ -254,7 +254,6 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
     check(json!({"uris": ["http://a"]}), "/uris: uris are not supported yet");
     check(json!({"secrets": {"a": {"source": "b"}}}), "/secrets: secrets are not supported yet");
     check(json!({"env": {"A": {"secret": "b"}}}), "/env/A/secret: secrets are not supported yet");
-    check(json!({"dependencies": ["/a"]}), "/dependencies: dependencies are not supported yet");
     check(json!({"gpus": 1}), "/gpus: gpus are not supported yet");
     check(json!({"tty": true}), "/tty: tty is not supported yet");
     check(json!({"resourceLimits": {"mem": "unlimited"}}), "/resourceLimits: resourceLimits are not supported yet");

@@ -109,6 +109,7 @@ pub(crate) fn bare_app() -> App {
         args: vec![],
         user: None,
         env: IndexMap::new(),
+        fetch: Vec::new(),
         instances: 1,
         cpus: Scalar::whole(1),
         mem: Scalar::whole(128),
@@ -131,6 +132,7 @@ pub(crate) fn bare_app() -> App {
         version_info: VersionInfo::default(),
         owner: None,
         vouched: false,
+        administered: false,
     }
 }
 
@@ -196,6 +198,7 @@ fn full_app() -> App {
         version_info: VersionInfo { last_scaling_at: WHEN, last_config_change_at: WHEN },
         owner: Some(Owner::new("zmfsea")),
         vouched: true,
+        administered: false,
         ..bare_app()
     }
 }
@@ -465,6 +468,7 @@ fn any_app() -> BoxedStrategy<App> {
             args: what.2,
             user: what.3,
             env: what.4.into_iter().collect(),
+            fetch: Vec::new(),
             instances: what.5,
             cpus: needs.0,
             mem: needs.1,
@@ -487,6 +491,7 @@ fn any_app() -> BoxedStrategy<App> {
             version_info: VersionInfo { last_scaling_at: times.1, last_config_change_at: times.2 },
             owner: None,
             vouched: false,
+            administered: false,
         })
         .boxed()
 }

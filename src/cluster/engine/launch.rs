@@ -19,6 +19,7 @@ use super::{
     docker::{Client, DockerError},
     images::Wanted,
     jobs::{self, Context},
+    process,
     spec::{self, Bind},
     volumes::{self, Identity, Pinned},
 };
@@ -42,13 +43,13 @@ const BRICK_PAUSE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a launch came to nothing.
-enum End {
+pub(super) enum End {
     Cancelled,
     Refused(TaskState, String),
 }
 
 impl End {
-    fn failed(words: impl Into<String>) -> Self {
+    pub(super) fn failed(words: impl Into<String>) -> Self {
         Self::Refused(TaskState::Failed, words.into())
     }
 }
@@ -64,8 +65,13 @@ struct Expected {
 pub(super) async fn run(context: Arc<Context>, launch: Box<Launch>, cancel: watch::Receiver<bool>) {
     let task = launch.task.clone();
     let _under_way = UnderWay::begin(&context);
-    let attempt = Attempt { context: &context, task: &task, launch: &launch, cancel };
-    let outcome = AssertUnwindSafe(attempt.run()).catch_unwind().await;
+    let attempt = async {
+        if process::is_meant(&launch) {
+            return process::launch(&context, &launch, &cancel).await;
+        }
+        Attempt { context: &context, task: &task, launch: &launch, cancel: cancel.clone() }.run().await
+    };
+    let outcome = AssertUnwindSafe(attempt).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(End::failed("the server made an error while launching it; see its log")));
     let report = match outcome {
         Ok(seen) => Report::Started { task, seen },

@@ -17,7 +17,7 @@ use bollard::models::{
 
 use super::{
     Settings,
-    agent::{Exit, Found, Holding, Seen},
+    agent::{Exit, Found, Holding, Runner, Seen},
     parameters,
 };
 use crate::model::{
@@ -87,7 +87,7 @@ pub fn cluster_label(cluster: &ClusterId) -> String {
 pub fn container(launch: &Launch, settings: &Settings, image_id: &str, binds: &[Bind]) -> Result<ContainerCreateBody, String> {
     let app = &launch.app;
     let docker = app.container.as_ref().and_then(|container| container.docker.as_ref());
-    let docker = docker.ok_or("it has no container.docker.image, and this engine runs Docker containers only")?;
+    let docker = docker.ok_or("it has no container.docker.image")?;
     if docker.privileged && !settings.allow_privileged {
         return Err("privileged containers are not allowed here".to_owned());
     }
@@ -222,7 +222,7 @@ pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
     let ports = serde_json::from_str(labels.get(LABEL_PORTS)?).ok()?;
     let host_network = labels.get(LABEL_NETWORK)? == "host";
     let bricks = labels.get(LABEL_BRICKS)? != "[]";
-    Some(Found { task, holding: Holding { resources, ports, host_network, bricks }, state })
+    Some(Found { task, holding: Holding { resources, ports, host_network, bricks, runner: Runner::Docker }, state })
 }
 
 /// How far an inspected container is.
@@ -237,6 +237,7 @@ pub fn seen(container: &bollard::models::ContainerInspectResponse, killed: bool)
             oom: state.and_then(|state| state.oom_killed).unwrap_or(false),
             error: state.and_then(|state| state.error.clone()).unwrap_or_default(),
             killed,
+            ..Exit::default()
         }),
     }
 }

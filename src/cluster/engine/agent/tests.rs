@@ -36,7 +36,8 @@ fn seen(text: &str) -> Seen {
 fn found(text: &str) -> Found {
     let (name, state) = text.split_once(':').unwrap();
     let launch = samples::launch(&format!("/{name}"), 1);
-    let holding = Holding { resources: launch.resources, ports: vec![], host_network: name != "w", bricks: name == "x" };
+    let holding =
+        Holding { resources: launch.resources, ports: vec![], host_network: name != "w", bricks: name == "x", runner: Runner::Docker };
     Found { task: launch.task, holding, state: seen(state) }
 }
 
@@ -57,6 +58,7 @@ impl World {
             framework_id: "F".into(),
             master: "docker@node1".into(),
             kill_grace_ms: 10_000,
+            may_have_containers: true,
         };
         Self { agent: Agent::new(node), now: 0, uuids: 0, offers: Vec::new(), statuses: BTreeMap::new() }
     }

@@ -93,7 +93,8 @@ fn labels_say_what_a_container_holds() {
     let body = container(&launch, &samples::settings("/w".into()), "id", &[]).unwrap();
     let seen = Seen::Running { addresses: Vec::new() };
     let found = found(body.labels.as_ref().unwrap(), seen.clone()).unwrap();
-    let holding = Holding { resources: launch.resources.clone(), ports: vec![1066], host_network: true, bricks: false };
+    let holding =
+        Holding { resources: launch.resources.clone(), ports: vec![1066], host_network: true, bricks: false, runner: Runner::Docker };
     assert_eq!(found, Found { task: launch.task, holding, state: seen.clone() });
     assert_eq!(super::found(&HashMap::new(), seen), None);
 }

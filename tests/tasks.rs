@@ -5,11 +5,14 @@ mod docker;
 #[path = "engine/rig.rs"]
 mod rig;
 
-use std::path::Path;
+use std::{
+    io::{BufRead, Write},
+    path::Path,
+};
 
 use docker::{Daemon, Options};
 use rig::{Rig, command, process, until_runs};
-use xtao::model::cluster::TaskState;
+use xtao::model::{app::Fetch, cluster::TaskState};
 
 /// Where a Docker daemon would be, if there were one.
 fn no_docker() -> Daemon {
@@ -250,5 +253,92 @@ async fn memory_and_processes_are_limited() {
     let many = rig.launch(process("/many", "for i in $(seq 1 50); do sleep 1000 & done; echo not reached")).await;
     rig.status(&many, TaskState::Failed).await;
     assert!(rig.output(&many, "stderr").contains("ork"), "{}", rig.output(&many, "stderr"));
+    rig.stop().await;
+}
+
+/// Answers each request by its path, and everything else with 404, until the test ends.
+fn serve(answers: Vec<(&'static str, Vec<u8>)>) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            std::io::BufReader::new(&stream).read_line(&mut line).unwrap();
+            let path = line.split(' ').nth(1).unwrap_or_default();
+            let found = answers.iter().find(|(known, _)| *known == path);
+            let head = match path {
+                "/away" => "302 Found\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0".to_owned(),
+                "/far" => "302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0".to_owned(),
+                _ => format!(
+                    "{}\r\nContent-Length: {}",
+                    if found.is_some() { "200 OK" } else { "404 Not Found" },
+                    found.map_or(0, |(_, body)| body.len())
+                ),
+            };
+            _ = stream.write_all(format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes());
+            _ = stream.write_all(found.map_or(&[][..], |(_, body)| body));
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_task_fetches_is_there_before_it_starts() {
+    let nowhere = no_docker();
+    let made = nowhere.path("made");
+    std::fs::create_dir_all(made.join("app/bin")).unwrap();
+    std::fs::write(made.join("app/bin/hello"), "#!/bin/sh\necho hello from $0\n").unwrap();
+    let tar = |from: &Path| {
+        std::process::Command::new("tar").arg("-czf").arg(made.join("a.tgz")).arg("-C").arg(from).arg("app").status().unwrap();
+        std::fs::read(made.join("a.tgz")).unwrap()
+    };
+    let archive = tar(&made);
+    let web = serve(vec![("/x/app.tgz?key=secret", archive), ("/run", b"#!/bin/sh\necho ran\n".to_vec())]);
+    let mut rig = Rig::start(&nowhere).await;
+    std::fs::create_dir_all(nowhere.path("shared")).unwrap();
+    std::fs::write(nowhere.path("shared/note"), "a note\n").unwrap();
+
+    let fetch = |uri: String| Fetch { uri, extract: true, executable: false, cache: false, dest_path: None };
+    let local = fetch(format!("file://{}", nowhere.path("shared/note").display()));
+    let run = Fetch { executable: true, dest_path: Some("bin/run".into()), ..fetch(format!("http://{web}/run")) };
+    let wanted = vec![fetch(format!("http://u:pw@{web}/x/app.tgz?key=secret")), run, local];
+    let mut all = process("/all", "sh app/bin/hello; bin/run; cat note; ls; stat -c %U . app/bin/hello bin/run");
+    all.app().user = Some("daemon".into());
+    all.app().fetch = wanted;
+    let all = rig.launch(all).await;
+    rig.status(&all, TaskState::Finished).await;
+    assert_eq!(rig.output(&all, "stdout"), "hello from app/bin/hello\nran\na note\napp\napp.tgz\nbin\nnote\ndaemon\ndaemon\ndaemon\n");
+    let told = rig.messages(&all);
+    assert!(told.contains(&format!("fetching http://{web}/x/app.tgz")), "{told:?}");
+    assert!(!told.iter().any(|message| message.contains("secret") || message.contains("pw")), "{told:?}");
+
+    let cases = [
+        (true, format!("http://{web}/none"), "the server answers 404 Not Found"),
+        (true, format!("http://{web}/away"), "169.254.169.254 is link-local or serves metadata of the machine, which is never fetched"),
+        (true, format!("http://{web}/far"), "it leads to 'file:', which is not followed"),
+        (true, "http://169.254.169.254/latest/meta-data".to_owned(), "169.254.169.254 is link-local"),
+        (true, "/etc/shadow".to_owned(), "'/etc/shadow' must not be mapped"),
+        (true, "file:///no/such/file".to_owned(), "cannot be opened: No such file or directory"),
+        (true, "hdfs://a/b".to_owned(), "'hdfs:' cannot be fetched here"),
+        (true, format!("http://{web}/a.tar.xz"), ".tar.xz cannot be unpacked here"),
+        (false, format!("http://{web}/run"), "127.0.0.1 is this node itself, which only administrators may fetch from"),
+        (false, "http://localhost:1/run".to_owned(), "which only administrators may fetch from"),
+    ];
+    for (administered, uri, expected) in cases {
+        let mut task = process("/case", "true");
+        task.app().administered = administered;
+        task.app().fetch = vec![fetch(uri.clone())];
+        let task = rig.launch(task.owner("ann")).await;
+        let message = rig.status(&task, TaskState::Failed).await.message;
+        assert!(message.starts_with(&format!("could not fetch {uri}: ")) && message.contains(expected), "{message}");
+    }
+    // An archive that is none.
+    let mut broken = process("/broken", "true");
+    broken.app().fetch = vec![Fetch { dest_path: Some("a.tgz".into()), ..fetch(format!("http://{web}/run")) }];
+    let broken = rig.launch(broken).await;
+    let message = rig.status(&broken, TaskState::Failed).await.message;
+    assert!(message.contains("it cannot be unpacked: "), "{message}");
+    rig.all_is_free().await;
     rig.stop().await;
 }

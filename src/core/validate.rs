@@ -13,6 +13,7 @@ use crate::{
             App, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, Network, Operator, PortMapping, PortNumber, Protocol,
             UnreachableStrategy, Volume, input::is_single_instance,
         },
+        artifact::{MAX_URI_BYTES, is_uri, sandbox_path},
         brick::normal_container_path,
         host_volume::HostVolumeRule,
         id::RESERVED_SEGMENTS,
@@ -33,8 +34,6 @@ pub const MAX_ITEMS: usize = 100;
 pub const MAX_ARGS: usize = 1000;
 /// Bytes of a command, an argument, or a variable with its name: what Linux takes at most.
 pub const MAX_TEXT_BYTES: usize = 128 * 1024 - 1;
-/// Bytes of a URI, and of a path.
-pub const MAX_URI_BYTES: usize = 4095;
 /// CPUs, MiB of memory, MiB of disk: far beyond any machine, and exact.
 pub const MAX_AMOUNT: Scalar = Scalar::whole(1_000_000_000_000);
 /// MiB of a brick: room for a file system.
@@ -210,33 +209,6 @@ fn fetch(app: &App, found: &mut Found) {
             found.check(format!("/fetch({index})/destPath"), sandbox_path(name).map(drop));
         }
     }
-}
-
-/// As `java.net.URI` reads it, as far as single characters go.
-fn is_uri(text: &str) -> bool {
-    let excluded = |letter: char| letter.is_control() || letter.is_whitespace() || "\"<>\\^`{|}".contains(letter);
-    let mut parts = text.split('%');
-    let plain = parts.next().is_some();
-    let escaped = |part: &str| part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
-    plain && !text.contains(excluded) && parts.all(escaped)
-}
-
-/// `path`, without what says nothing, when it names a place in the sandbox and nowhere else.
-///
-/// # Errors
-/// A sentence for the user.
-pub fn sandbox_path(path: &str) -> Result<String, String> {
-    let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty() && *word != ".").collect();
-    if path.starts_with('/') || words.contains(&"..") || words.is_empty() {
-        return Err(format!("'{}' must be a path within the sandbox: relative, and without '..'", path.escape_debug()));
-    }
-    if path.len() > MAX_URI_BYTES || words.iter().any(|word| word.len() > 255) {
-        return Err("is too long for a path".to_owned());
-    }
-    if path.chars().any(char::is_control) {
-        return Err("must not contain control characters".to_owned());
-    }
-    Ok(words.join("/"))
 }
 
 fn roles(app: &App, ctx: Ctx<'_>, found: &mut Found) {

@@ -39,6 +39,8 @@ const LABEL_RESOURCES: &str = "xtao.resources";
 const LABEL_PORTS: &str = "xtao.ports";
 const LABEL_BRICKS: &str = "xtao.bricks";
 const LABEL_NETWORK: &str = "xtao.network";
+/// Where a container sees its sandbox, as Mesos has it.
+pub const SANDBOX: &str = "/mnt/mesos/sandbox";
 /// Labels below this are ours alone.
 pub const LABEL_PREFIX: &str = "xtao.";
 
@@ -102,7 +104,7 @@ pub fn container(launch: &Launch, settings: &Settings, image_id: &str, binds: &[
         entrypoint,
         cmd,
         user: app.user.clone(),
-        env: Some(launch.environment().iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: Some(environment(launch, binds)),
         labels: Some(HashMap::new()),
         exposed_ports: Some(published.keys().cloned().collect()),
         host_config: Some(HostConfig {
@@ -122,6 +124,15 @@ pub fn container(launch: &Launch, settings: &Settings, image_id: &str, binds: &[
     parameters::apply(&docker.parameters, settings.allow_privileged, &mut body)?;
     body.labels.get_or_insert_default().extend(labels(launch, &settings.cluster_id));
     Ok(body)
+}
+
+/// Marathon's variables, and where the sandbox is; the definition's own win.
+fn environment(launch: &Launch, binds: &[Bind]) -> Vec<String> {
+    let mut variables = launch.environment();
+    if binds.iter().any(|bind| bind.target == SANDBOX) && !variables.iter().any(|(name, _)| name == "MESOS_SANDBOX") {
+        variables.push(("MESOS_SANDBOX".to_owned(), SANDBOX.to_owned()));
+    }
+    variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 fn limits(resources: &Resources, cpu_hard_limit: bool) -> HostConfig {

@@ -21,6 +21,7 @@ use super::{
     UpgradeStrategy, VersionInfo,
 };
 use crate::model::{
+    artifact::ARCHIVES,
     id::PathId,
     port::token,
     request::{RequestError, Violation},
@@ -447,9 +448,6 @@ fn is_empty(value: &Value) -> bool {
         Value::Bool(true) | Value::Number(_) => false,
     }
 }
-
-/// Ends of names by which Mesos knows that an archive is to be unpacked.
-pub const ARCHIVES: [&str; 9] = [".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".gz", ".tgz", ".tbz2", ".txz", ".zip"];
 
 /// An element of the legacy `uris`: unpacked when its name says that it can be.
 fn of_uri(uri: &str) -> Fetch {

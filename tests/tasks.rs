@@ -316,7 +316,7 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
     let cases = [
         (true, format!("http://{web}/none"), "the server answers 404 Not Found"),
         (true, format!("http://{web}/away"), "169.254.169.254 is link-local or serves metadata of the machine, which is never fetched"),
-        (true, format!("http://{web}/far"), "it leads to 'file:', which is not followed"),
+        (true, format!("http://{web}/far"), "the server answers 302 Found"),
         (true, "http://169.254.169.254/latest/meta-data".to_owned(), "169.254.169.254 is link-local"),
         (true, "/etc/shadow".to_owned(), "'/etc/shadow' must not be mapped"),
         (true, "file:///no/such/file".to_owned(), "cannot be opened: No such file or directory"),

@@ -77,10 +77,11 @@ pub struct Api {
     pub identity: Arc<Identity>,
     /// Where changes and logins are written down; by default nowhere.
     pub audit: Audit,
-    /// Filters that are tried before our own routes, once it is known who asks; a rejection of theirs means "not mine".
-    pub extra: Vec<BoxedFilter<(Response,)>>,
+    /// Filters beside our own routes: each is tried for paths that begin with its segment, once it is known who asks, and sees the rest of the path; a
+    /// rejection of theirs means "not mine".
+    pub extra: Vec<(&'static str, BoxedFilter<(Response,)>)>,
     /// As `extra`, and tried before it, but only for administrators: for others they are not there.
-    pub extra_for_administrators: Vec<BoxedFilter<(Response,)>>,
+    pub extra_for_administrators: Vec<(&'static str, BoxedFilter<(Response,)>)>,
     /// What one client, and all together, may take.
     pub limits: Limits,
     /// What is asked of nodes directly; `None`: nothing can be.
@@ -181,9 +182,12 @@ pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
         let api = api.clone();
         call::filter(api.limits.body_bytes).then(move |call| v2::answer(api.clone(), call)).boxed()
     };
-    let all = api.extra.into_iter().rev().fold(own, |rest, extra| gate.clone().and(extra).or(rest).unify().boxed());
-    let all =
-        api.extra_for_administrators.into_iter().rev().fold(all, |rest, extra| narrow_gate.clone().and(extra).or(rest).unify().boxed());
+    // The segment goes first: who asks is found out at some cost, and our own routes do it themselves.
+    let beside = |gate: &BoxedFilter<()>, (segment, extra): (&'static str, BoxedFilter<(Response,)>), rest: BoxedFilter<(Response,)>| {
+        warp::path(segment).and(gate.clone()).and(extra).or(rest).unify().boxed()
+    };
+    let all = api.extra.into_iter().rev().fold(own, |rest, extra| beside(&gate, extra, rest));
+    let all = api.extra_for_administrators.into_iter().rev().fold(all, |rest, extra| beside(&narrow_gate, extra, rest));
     all.map(move |response| answer::with_common_headers(response, &info)).boxed()
 }
 

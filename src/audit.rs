@@ -165,10 +165,11 @@ impl Audit {
 
     /// Tells of what has been done already. When there is no room it is only logged elsewhere: a login changes nothing, and guessing must not be able to
     /// stop the server.
-    pub fn tell(&self, entry: &Entry) {
+    pub fn tell(&self, entry: Entry) {
         let Some(open) = &self.open else { return };
-        if open.queue.try_send(Waiting { line: line(entry), written: None }).is_err() {
-            info!(user = %entry.user, from = %entry.from, "A login has no place in the audit log.");
+        match open.queue.try_reserve() {
+            Ok(place) => place.send(Waiting { line: line(entry), written: None }),
+            Err(_) => info!(user = %entry.user, from = %entry.from, "A login has no place in the audit log."),
         }
     }
 }
@@ -178,7 +179,7 @@ pub struct Place(Option<mpsc::OwnedPermit<Waiting>>);
 
 impl Place {
     /// Fills it, without waiting.
-    pub fn fill(self, entry: &Entry) -> Written {
+    pub fn fill(self, entry: Entry) -> Written {
         let Some(permit) = self.0 else { return Written(None) };
         let (written, told) = oneshot::channel();
         permit.send(Waiting { line: line(entry), written: Some(written) });
@@ -200,8 +201,7 @@ impl Written {
     }
 }
 
-fn line(entry: &Entry) -> Vec<u8> {
-    let mut entry = entry.clone();
+fn line(mut entry: Entry) -> Vec<u8> {
     cut(&mut entry.user);
     if let What::Change { method, path, of, .. } = &mut entry.what {
         cut(method);
@@ -261,7 +261,7 @@ impl Writer {
     fn run(mut self, mut lines: mpsc::Receiver<Waiting>, failing: &AtomicBool) {
         let mut batch = Vec::new();
         while lines.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
-            let text: Vec<u8> = batch.iter().flat_map(|waiting| waiting.line.iter().copied()).collect();
+            let text = batch.iter().map(|waiting| waiting.line.as_slice()).collect::<Vec<_>>().concat();
             while let Err(error) = self.write(&text) {
                 if !failing.swap(true, Ordering::AcqRel) {
                     error!(%error, directory = %self.directory.display(), "The audit log cannot be written: changes are refused until it can.");
@@ -330,7 +330,7 @@ mod tests {
     }
 
     async fn write(audit: &Audit, entry: &Entry) {
-        audit.reserve().await.unwrap().fill(entry).done().await;
+        audit.reserve().await.unwrap().fill(entry.clone()).done().await;
     }
 
     fn query() -> Query {
@@ -378,7 +378,7 @@ mod tests {
         // Rotation fails as long as there are directories in its way.
         let obstacles = [8, 9].map(|number| path_of(directory.path(), number));
         obstacles.iter().for_each(|obstacle| std::fs::create_dir_all(obstacle.join("x")).unwrap());
-        let held = audit.reserve().await.unwrap().fill(&change("held", "/"));
+        let held = audit.reserve().await.unwrap().fill(change("held", "/"));
         while audit.reserve().await.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn long_texts_are_cut_and_lines_stay_lines() {
         let entry = change("a\nb\u{2028}\"", &"ä".repeat(5000));
-        let line = String::from_utf8(line(&entry)).unwrap();
+        let line = String::from_utf8(line(entry.clone())).unwrap();
         assert!(line.len() < 3000 && line.ends_with('\n') && line.matches('\n').count() == 1, "{line}");
     }
 }

@@ -357,8 +357,8 @@ fn api(config: &Config, core: &core::Settings, handle: Handle, identity: Arc<Ide
     let mut api = Api::new(handle, info);
     api.identity = identity;
     // What covers all names tells who has what; the rest anybody may ask the name server.
-    api.extra.push(warp::path("mesos_dns").and(lookups(names.clone())).boxed());
-    api.extra_for_administrators.push(warp::path("mesos_dns").and(names).boxed());
+    api.extra.push(("mesos_dns", lookups(names.clone())));
+    api.extra_for_administrators.push(("mesos_dns", names));
     api
 }
 

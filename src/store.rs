@@ -8,6 +8,8 @@ pub mod memory;
 #[cfg(test)]
 mod samples;
 
+use std::pin::Pin;
+
 use async_trait::async_trait;
 
 use crate::model::record::{Change, Record};
@@ -60,14 +62,18 @@ pub enum StoreError {
 /// Rises with each process that takes the store over.
 pub type Epoch = u64;
 
-/// Where records are kept. `commit` returns only when the whole batch is on disk.
+/// A commit under way. It goes on when this is dropped.
+pub type Commit = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
+/// Where records are kept.
 #[async_trait]
 pub trait Store: Send {
     /// Every record there is, in any order.
     async fn load(&mut self) -> Result<Vec<Record>, StoreError>;
 
-    /// All of the batch or nothing, durable on return.
-    async fn commit(&mut self, epoch: Epoch, batch: &[Change]) -> Result<(), StoreError>;
+    /// Begins a commit: all of the batch or nothing, durable when the answer says so. Whoever begins the next one before that answer has it
+    /// carried out after this one.
+    fn commit(&mut self, epoch: Epoch, batch: Vec<Change>) -> Commit;
 
     /// Takes the store over; every lower epoch is refused from now on.
     async fn elect(&mut self) -> Result<Epoch, StoreError>;

@@ -102,7 +102,7 @@ impl Owed {
         let (method, path) = (std::mem::take(&mut self.method), std::mem::take(&mut self.path));
         let what = What::Change { method, path, of: self.trail.named(), status, deployment };
         let from = std::mem::take(&mut self.from);
-        Some(place.fill(&Entry { time: wall(), user: origin.user.to_string(), admin: origin.admin, from, what }))
+        Some(place.fill(Entry { time: wall(), user: origin.user.to_string(), admin: origin.admin, from, what }))
     }
 }
 
@@ -124,6 +124,6 @@ impl AuditSink for Audit {
     fn decided(&self, decision: &Decision<'_>) {
         let Decision { user, client_ip, refused } = decision;
         let from = if client_ip.is_empty() { "unix" } else { client_ip }.to_owned();
-        self.tell(&Entry { time: wall(), user: (*user).to_owned(), admin: false, from, what: What::Login { refused: refused.clone() } });
+        self.tell(Entry { time: wall(), user: (*user).to_owned(), admin: false, from, what: What::Login { refused: refused.clone() } });
     }
 }

@@ -79,30 +79,31 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
         ["ping"] => return ping(&call),
-        ["v2", "auth", "token"] => return auth::token(api, &call).await,
-        ["v2", "registry", "token"] => return images::token(api, call).await,
+        ["v2", "auth", "token"] => return Box::pin(auth::token(api, &call)).await,
+        ["v2", "registry", "token"] => return Box::pin(images::token(api, call)).await,
         _ => identity::ask(api, &mut call).await?,
     }
+    // Boxed, so that a request takes the room of its own route, not that of the largest one.
     match segments.as_slice() {
-        ["v2", "auth", rest @ ..] => auth::route(api, call, rest).await,
-        ["v2", "apps", rest @ ..] => apps::route(api, call, rest).await,
-        ["v2", "deployments", rest @ ..] => deployments::route(api, call, rest).await,
+        ["v2", "auth", rest @ ..] => Box::pin(auth::route(api, call, rest)).await,
+        ["v2", "apps", rest @ ..] => Box::pin(apps::route(api, call, rest)).await,
+        ["v2", "deployments", rest @ ..] => Box::pin(deployments::route(api, call, rest)).await,
         ["v2", "groups", rest @ ..] => groups::route(api, &call, rest),
-        ["v2", "tasks", task, "logs"] => logs::route(api, &call, task).await,
-        ["v2", "tasks", task, "exec"] => exec::route(api, call, task).await,
-        ["v2", "tasks", rest @ ..] => tasks::route(api, call, rest).await,
-        ["v2", "queue", rest @ ..] => queue::route(api, call, rest).await,
+        ["v2", "tasks", task, "logs"] => Box::pin(logs::route(api, &call, task)).await,
+        ["v2", "tasks", task, "exec"] => Box::pin(exec::route(api, call, task)).await,
+        ["v2", "tasks", rest @ ..] => Box::pin(tasks::route(api, call, rest)).await,
+        ["v2", "queue", rest @ ..] => Box::pin(queue::route(api, call, rest)).await,
         ["v2", "events"] => events::route(api, &call),
-        ["v2", "audit"] => audit::route(api, &call).await,
+        ["v2", "audit"] => Box::pin(audit::route(api, &call)).await,
         ["v2", "info"] => info::info(api, &call),
         ["v2", "leader"] => info::leader(api, &call),
         ["v2", "plugins", rest @ ..] => info::plugins(&call, rest),
-        ["v2", "ports", rest @ ..] => ports::route(api, call, rest).await,
-        ["v2", "bricks", name, "backup"] => backup::route(api, call, name).await,
-        ["v2", "images", rest @ ..] => images::images(api, &call, rest).await,
+        ["v2", "ports", rest @ ..] => Box::pin(ports::route(api, call, rest)).await,
+        ["v2", "bricks", name, "backup"] => Box::pin(backup::route(api, call, name)).await,
+        ["v2", "images", rest @ ..] => Box::pin(images::images(api, &call, rest)).await,
         ["v2", "registry", rest @ ..] => images::registry(api, &call, rest),
-        ["v2", "bricks", rest @ ..] => bricks::route(api, call, rest).await,
-        ["v2", "nodes"] => nodes::route(api, &call).await,
+        ["v2", "bricks", rest @ ..] => Box::pin(bricks::route(api, call, rest)).await,
+        ["v2", "nodes"] => Box::pin(nodes::route(api, &call)).await,
         _ => Err(ApiError::no_route()),
     }
 }
@@ -256,7 +257,7 @@ mod tests {
     async fn filters_beside_ours_come_first_and_are_guarded_too() {
         use warp::{Filter as _, Reply as _};
         let mut api = Server::new(World::default()).api;
-        let extra = |name: &'static str| warp::path(name).and(warp::path::end()).map(move || name.into_response()).boxed();
+        let extra = |name: &'static str| (name, warp::path::end().map(move || name.into_response()).boxed());
         api.extra = vec![extra("one"), extra("two")];
         let ask = async |path: &str, host: &str| {
             let service = hyper_util::service::TowerToHyperService::new(warp::service(routes(api.clone())));

@@ -87,6 +87,8 @@ pub struct State {
     pub(super) connected_to: Option<Arc<str>>,
     pub(super) connected_since: Option<Timestamp>,
     pub(super) heard_of: OrdMap<AgentId, Timestamp>,
+    /// How many definitions each app has.
+    pub(super) versions: BTreeMap<PathId, usize>,
     /// The newest version given out.
     pub(super) last_version: Timestamp,
 }
@@ -120,8 +122,10 @@ impl State {
             connected_to: None,
             connected_since: None,
             heard_of: OrdMap::new(),
+            versions: BTreeMap::new(),
             last_version: tables.definitions.keys().map(|(_, version)| *version).max().unwrap_or_default(),
         };
+        tables.definitions.keys().for_each(|(id, _)| *state.versions.entry(id.clone()).or_default() += 1);
         tables.apps.values().filter_map(|entry| tables.app(&entry.id)).for_each(|app| state.app_changed(&app.id, None, Some(app)));
         tables.instances.values().for_each(|instance| state.instance_changed(&instance.id, None, Some(instance)));
         tables.deployments.values().for_each(|deployment| state.deployment_changed(None, Some(deployment)));
@@ -192,7 +196,13 @@ impl State {
                 let after = self.tables.bricks.get(&name).cloned();
                 self.brick_changed(before.as_deref(), after.as_deref());
             }
-            RecordKey::Meta | RecordKey::Definition(..) | RecordKey::Agent(_) | RecordKey::Failure(_) | RecordKey::User(_) => {
+            RecordKey::Definition(id, version) => {
+                let key = (id, version);
+                let before = self.tables.definitions.contains_key(&key);
+                self.tables.apply(change);
+                self.versions_changed(key.0, before, matches!(change, Change::Put(_)));
+            }
+            RecordKey::Meta | RecordKey::Agent(_) | RecordKey::Failure(_) | RecordKey::User(_) => {
                 self.tables.apply(change);
             }
         }
@@ -260,6 +270,12 @@ impl State {
 
     fn app_changed(&mut self, id: &PathId, before: Option<&App>, after: Option<&Arc<App>>) {
         self.dirty.insert(id.clone());
+        if let (Some(before), Some(after)) = (before, after)
+            && has_ports(before) == has_ports(after)
+            && service_ports(before).eq(service_ports(after))
+        {
+            return;
+        }
         if let Some(app) = before {
             service_ports(app).for_each(|port| decrease(&mut self.service_ports, port));
             if has_ports(app)
@@ -276,6 +292,22 @@ impl State {
             if has_ports(app) {
                 self.labels.entry(id.dns_label()).or_default().insert(id.clone());
             }
+        }
+    }
+
+    /// One definition of `id` was, and is, there.
+    fn versions_changed(&mut self, id: PathId, before: bool, after: bool) {
+        match (before, after) {
+            (false, true) => *self.versions.entry(id).or_default() += 1,
+            (true, false) => {
+                if let Some(count) = self.versions.get_mut(&id) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.versions.remove(&id);
+                    }
+                }
+            }
+            _ => {}
         }
     }
 

@@ -347,11 +347,11 @@ fn write(turn: &mut Turn<'_, '_>, origin: &Origin, prepared: Prepared) {
 
 /// Keeps the newest versions, and older ones as long as something names them.
 fn drop_old_versions(turn: &mut Turn<'_, '_>, id: &PathId) {
-    let versions: Vec<Timestamp> = turn.state.tables.versions_of(id).map(|app| app.version).collect();
-    let surplus = versions.len().saturating_sub(turn.state.settings.max_versions);
+    let surplus = turn.state.versions.get(id).map_or(0, |count| count.saturating_sub(turn.state.settings.max_versions));
     if surplus == 0 {
         return;
     }
+    let versions: Vec<Timestamp> = turn.state.tables.versions_of(id).map(|app| app.version).take(surplus).collect();
     let running = turn.state.tables.tallies.get(id).cloned().unwrap_or_default();
     let lock = turn.state.locks.get(id).and_then(|lock| turn.state.tables.deployments.get(lock)).cloned();
     let is_named = |version: &Timestamp| {
@@ -359,7 +359,7 @@ fn drop_old_versions(turn: &mut Turn<'_, '_>, id: &PathId) {
             || lock.iter().flat_map(|lock| &lock.changes).any(|change| change.from == Some(*version) || change.to == Some(*version))
     };
     let current = turn.state.tables.apps.get(id).map(|entry| entry.version);
-    let old = versions.into_iter().take(surplus).filter(|version| !is_named(version) && Some(*version) != current);
+    let old = versions.into_iter().filter(|version| !is_named(version) && Some(*version) != current);
     old.collect::<Vec<_>>().into_iter().for_each(|version| turn.delete(RecordKey::Definition(id.clone(), version)));
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Pure, and about one definition alone. What depends on other apps, claims, bricks or groups is decided where those are known.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fmt::{Arguments, Display},
+};
 
 use regex::{Regex, RegexBuilder};
 
@@ -97,32 +100,32 @@ pub fn constraint_regex(pattern: &str) -> Result<Regex, Box<regex::Error>> {
 
 struct Found(Vec<Violation>);
 
+/// Paths and texts are put together only for what is wrong: nearly always that is nothing.
 impl Found {
-    fn add(&mut self, path: impl Into<String>, text: impl Into<String>) {
-        self.0.push(Violation::new(path, text));
+    fn add(&mut self, path: impl Display, text: impl Display) {
+        self.0.push(Violation::new(path.to_string(), text.to_string()));
     }
 
-    fn unless(&mut self, fine: bool, path: impl Into<String>, text: impl Into<String>) {
+    fn unless(&mut self, fine: bool, path: impl Display, text: impl Display) {
         if !fine {
             self.add(path, text);
         }
     }
 
-    fn check(&mut self, path: impl Into<String>, result: Result<(), String>) {
+    fn check(&mut self, path: impl Display, result: Result<(), String>) {
         if let Err(text) = result {
             self.add(path, text);
         }
     }
 
-    fn at_most(&mut self, path: impl Into<String>, count: usize, max: usize) {
-        self.unless(count <= max, path, format!("must have at most {max} entries"));
+    fn at_most(&mut self, path: impl Display, count: usize, max: usize) {
+        self.unless(count <= max, path, format_args!("must have at most {max} entries"));
     }
 
     /// Texts that reach a program's arguments or environment.
-    fn passable(&mut self, path: impl Into<String>, bytes: usize, text: &str) {
-        let path = path.into();
-        self.unless(!text.contains('\0'), path.clone(), "must not contain a NUL character");
-        self.unless(bytes <= MAX_TEXT_BYTES, path, format!("must have at most {MAX_TEXT_BYTES} bytes"));
+    fn passable(&mut self, path: impl Display, bytes: usize, text: &str) {
+        self.unless(!text.contains('\0'), &path, "must not contain a NUL character");
+        self.unless(bytes <= MAX_TEXT_BYTES, &path, format_args!("must have at most {MAX_TEXT_BYTES} bytes"));
     }
 }
 
@@ -146,7 +149,7 @@ fn what_runs(app: &App, found: &mut Found) {
         found.passable("/cmd", cmd.len(), cmd);
     }
     for (index, arg) in app.args.iter().enumerate() {
-        found.passable(format!("/args({index})"), arg.len(), arg);
+        found.passable(format_args!("/args({index})"), arg.len(), arg);
     }
     if let Some(user) = &app.user {
         found.passable("/user", user.len(), user);
@@ -156,12 +159,12 @@ fn what_runs(app: &App, found: &mut Found) {
 }
 
 fn amounts(app: &App, found: &mut Found) {
-    found.unless(app.cpus >= Scalar(1), "/cpus", format!("got {}, expected 0.001 or more", app.cpus));
+    found.unless(app.cpus >= Scalar(1), "/cpus", format_args!("got {}, expected 0.001 or more", app.cpus));
     for (path, amount) in [("/cpus", app.cpus), ("/mem", app.mem), ("/disk", app.disk)] {
-        found.unless(amount <= MAX_AMOUNT, path, format!("got {amount}, expected {MAX_AMOUNT} or less"));
+        found.unless(amount <= MAX_AMOUNT, path, format_args!("got {amount}, expected {MAX_AMOUNT} or less"));
     }
-    found.unless(app.instances <= MAX_INSTANCES, "/instances", format!("got {}, expected {MAX_INSTANCES} or less", app.instances));
-    found.unless(app.backoff.factor >= 1.0, "/backoffFactor", format!("got {:?}, expected 1.0 or more", app.backoff.factor));
+    found.unless(app.instances <= MAX_INSTANCES, "/instances", format_args!("got {}, expected {MAX_INSTANCES} or less", app.instances));
+    found.unless(app.backoff.factor >= 1.0, "/backoffFactor", format_args!("got {:?}, expected 1.0 or more", app.backoff.factor));
 }
 
 fn limits(app: &App, found: &mut Found) {
@@ -184,17 +187,17 @@ fn limits(app: &App, found: &mut Found) {
 
 fn environment(app: &App, found: &mut Found) {
     for (index, (name, value)) in app.env.iter().enumerate() {
-        let key = format!("/env/keys({index})");
-        found.unless(!name.is_empty(), key.clone(), "must not be empty");
-        found.unless(!name.contains('='), key.clone(), "must not contain '='");
+        let key = format_args!("/env/keys({index})");
+        found.unless(!name.is_empty(), key, "must not be empty");
+        found.unless(!name.contains('='), key, "must not contain '='");
         found.unless(!name.contains('\0'), key, "must not contain a NUL character");
         let EnvValue::Text(text) = value else {
-            found.add(format!("/env/{name}/secret"), "secrets are not supported yet");
+            found.add(format_args!("/env/{name}/secret"), "secrets are not supported yet");
             continue;
         };
-        found.passable(format!("/env/{name}"), name.len() + 1 + text.len(), text);
+        found.passable(format_args!("/env/{name}"), name.len() + 1 + text.len(), text);
         let highest = token::tokens(text).max().map_or(0, usize::from);
-        found.unless(highest < MAX_PORTS, format!("/env/{name}"), format!("the index of @PORT must be less than {MAX_PORTS}"));
+        found.unless(highest < MAX_PORTS, format_args!("/env/{name}"), format_args!("the index of @PORT must be less than {MAX_PORTS}"));
     }
 }
 
@@ -220,13 +223,13 @@ fn roles(app: &App, ctx: Ctx<'_>, found: &mut Found) {
             valid.push(role);
         }
     }
-    found.unless(valid.contains(&app.role.as_str()), "/role", format!("got {}, expected one of: [{}]", app.role, valid.join(", ")));
+    found.unless(valid.contains(&app.role.as_str()), "/role", format_args!("got {}, expected one of: [{}]", app.role, valid.join(", ")));
     if let Some(accepted) = &app.accepted_resource_roles {
         found.unless(!accepted.is_empty(), "/acceptedResourceRoles", "must not be empty");
         let mut names = vec!["*", app.role.as_str()];
         names.dedup();
         let known = accepted.iter().all(|role| names.contains(&role.as_str()));
-        let text = format!("acceptedResourceRoles can only contain {}", names.join(" and "));
+        let text = format_args!("acceptedResourceRoles can only contain {}", names.join(" and "));
         found.unless(known, "/acceptedResourceRoles", text);
     }
 }
@@ -261,7 +264,7 @@ fn port_definitions(app: &App, found: &mut Found) {
     let names = app.port_definitions.iter().filter_map(|definition| definition.name.as_ref());
     found.unless(are_unique(names), "/portDefinitions", "Port names must be unique.");
     for (index, definition) in app.port_definitions.iter().enumerate() {
-        found.at_most(format!("/portDefinitions({index})/labels"), definition.labels.len(), MAX_ENTRIES);
+        found.at_most(format_args!("/portDefinitions({index})/labels"), definition.labels.len(), MAX_ENTRIES);
     }
     if app.network != Network::Host {
         found.unless(app.port_definitions.is_empty(), "/", "portDefinitions are only allowed with host-networking");
@@ -289,13 +292,13 @@ fn strategies(app: &App, found: &mut Found) {
         ("/upgradeStrategy/maximumOverCapacity", strategy.maximum_over_capacity),
     ];
     for (path, capacity) in capacities {
-        found.unless((0.0..=1.0).contains(&capacity), path, format!("got {capacity:?}, expected between 0.0 and 1.0"));
+        found.unless((0.0..=1.0).contains(&capacity), path, format_args!("got {capacity:?}, expected between 0.0 and 1.0"));
         if is_single_instance(app) {
-            found.unless(capacity == 0.0, path, format!("got {capacity:?}, expected 0.0"));
+            found.unless(capacity == 0.0, path, format_args!("got {capacity:?}, expected 0.0"));
         }
     }
     if let UnreachableStrategy::Enabled { inactive_after_seconds: inactive, expunge_after_seconds: expunge } = app.unreachable_strategy {
-        let text = format!("inactiveAfterSeconds ({inactive}) must be less or equal to expungeAfterSeconds, which is {expunge}");
+        let text = format_args!("inactiveAfterSeconds ({inactive}) must be less or equal to expungeAfterSeconds, which is {expunge}");
         found.unless(inactive <= expunge, "/unreachableStrategy/inactiveAfterSeconds", text);
     }
 }
@@ -319,7 +322,7 @@ fn container(app: &App, container: &Container, ctx: Ctx<'_>, found: &mut Found) 
     }
     port_mappings(app, &container.port_mappings, found);
     for (index, volume) in container.volumes.iter().enumerate() {
-        check_volume(&format!("/container/volumes({index})"), volume, ctx, found);
+        check_volume(format_args!("/container/volumes({index})"), volume, ctx, found);
     }
     container_paths(container, found);
 }
@@ -336,8 +339,8 @@ fn check_docker(docker: &Docker, kind: ContainerKind, ctx: Ctx<'_>, found: &mut 
         found.unless(!used || allowed, path, "may be used by administrators only, unless one of them grants it");
     }
     for (index, (key, value)) in docker.parameters.iter().enumerate() {
-        found.passable(format!("/container/docker/parameters({index})/key"), key.len(), key);
-        found.passable(format!("/container/docker/parameters({index})/value"), value.len(), value);
+        found.passable(format_args!("/container/docker/parameters({index})/key"), key.len(), key);
+        found.passable(format_args!("/container/docker/parameters({index})/value"), value.len(), value);
     }
 }
 
@@ -348,14 +351,14 @@ fn port_mappings(app: &App, mappings: &[PortMapping], found: &mut Found) {
     let networks: &[_] = if let Network::Container(networks) = &app.network { networks } else { &[] };
     let names: Vec<&str> = networks.iter().map(|network| network.name.as_str()).collect();
     for (index, mapping) in mappings.iter().enumerate() {
-        found.at_most(format!("{PATH}({index})/labels"), mapping.labels.len(), MAX_ENTRIES);
-        found.at_most(format!("{PATH}({index})/networkNames"), mapping.network_names.len(), MAX_ITEMS);
+        found.at_most(format_args!("{PATH}({index})/labels"), mapping.labels.len(), MAX_ENTRIES);
+        found.at_most(format_args!("{PATH}({index})/networkNames"), mapping.network_names.len(), MAX_ITEMS);
         let ambiguous = names.len() > 1 && mapping.host_port.is_some() && mapping.network_names.len() != 1;
         let text = "networkNames must be a single item list when hostPort is specified and more than 1 container network is defined";
-        found.unless(!ambiguous, format!("{PATH}({index})"), text);
+        found.unless(!ambiguous, format_args!("{PATH}({index})"), text);
         for (at, name) in mapping.network_names.iter().enumerate() {
             let known = names.contains(&name.as_str());
-            found.unless(known, format!("{PATH}({index})/networkNames({at})"), format!("is not one of ({})", names.join(",")));
+            found.unless(known, format_args!("{PATH}({index})/networkNames({at})"), format_args!("is not one of ({})", names.join(",")));
         }
     }
 }
@@ -370,34 +373,34 @@ fn fixed_host_ports(mapping: &PortMapping) -> impl Iterator<Item = (u16, &'stati
     port.into_iter().flat_map(move |port| protocols.iter().map(move |&protocol| (port, protocol)))
 }
 
-fn check_volume(path: &str, volume: &Volume, ctx: Ctx<'_>, found: &mut Found) {
+fn check_volume(path: Arguments<'_>, volume: &Volume, ctx: Ctx<'_>, found: &mut Found) {
     let container_path = match volume {
         Volume::Host { container_path, .. } => container_path,
         Volume::Brick(brick) => &brick.container_path,
     };
     if let Err(error) = normal_container_path(container_path) {
-        found.add(format!("{path}/containerPath"), error.to_string());
+        found.add(format_args!("{path}/containerPath"), error.to_string());
     }
     match volume {
         Volume::Host { host_path, .. } => {
             if let Err(error) = ctx.host_volumes.check(host_path) {
-                found.add(format!("{path}/hostPath"), error.to_string());
+                found.add(format_args!("{path}/hostPath"), error.to_string());
             }
         }
         Volume::Brick(brick) => check_brick(path, brick, found),
     }
 }
 
-fn check_brick(path: &str, brick: &BrickVolume, found: &mut Found) {
-    let text = format!("got {}, expected {MIN_BRICK_SIZE} to {MAX_BRICK_SIZE} MiB", brick.size);
-    found.unless((MIN_BRICK_SIZE..=MAX_BRICK_SIZE).contains(&brick.size), format!("{path}/brick/size"), text);
+fn check_brick(path: Arguments<'_>, brick: &BrickVolume, found: &mut Found) {
+    let text = format_args!("got {}, expected {MIN_BRICK_SIZE} to {MAX_BRICK_SIZE} MiB", brick.size);
+    found.unless((MIN_BRICK_SIZE..=MAX_BRICK_SIZE).contains(&brick.size), format_args!("{path}/brick/size"), text);
     let pool = brick.pool.as_str().as_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
     let fine = pool.len() <= MAX_POOL_NAME_BYTES && pool.first().is_some_and(u8::is_ascii_alphanumeric) && pool.iter().all(plain);
-    let text = format!(
+    let text = format_args!(
         "must begin with a letter or digit, consist of letters, digits, '-', '_' and '.', and have at most {MAX_POOL_NAME_BYTES} characters"
     );
-    found.unless(fine, format!("{path}/brick/pool"), text);
+    found.unless(fine, format_args!("{path}/brick/pool"), text);
 }
 
 /// Each path in the container holds one volume.
@@ -409,8 +412,8 @@ fn container_paths(container: &Container, found: &mut Found) {
             Volume::Brick(brick) => &brick.container_path,
         };
         let Ok(path) = normal_container_path(text) else { continue };
-        let at = format!("/container/volumes({index})/containerPath");
-        found.unless(!earlier.contains(&path), at, format!("'{path}' is used by another volume"));
+        let at = format_args!("/container/volumes({index})/containerPath");
+        found.unless(!earlier.contains(&path), at, format_args!("'{path}' is used by another volume"));
         earlier.insert(path);
     }
 }

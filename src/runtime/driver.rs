@@ -1,26 +1,26 @@
-//! The one loop that owns the state: drain a batch of inputs, step each, one durable commit, publish, send calls, answer callers.
+//! The one loop that owns the state: drain a batch of inputs, step each, one durable commit, publish, send calls, answer callers. While a commit is
+//! under way the next batch is stepped already; what it brings waits for its own commit.
 //!
 //! A failed commit ends the loop, and with it the process: what is in memory is then ahead of what is durable, and nobody has seen it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info};
 
 use super::{
-    batch::{self, MAX_INPUTS},
+    batch::{self, MAX_INPUTS, Pipeline},
     clock::Clock,
     handle::{Handle, Published, Submission},
 };
 use crate::{
-    core::{Ctx, Input, RequestId, Settings, State},
+    core::{Ctx, Frame, Input, RequestId, Settings, State, state::View, step::step},
     model::{
         cluster::{ClusterCall, ClusterEvent},
-        event::Event,
-        record::Change,
+        record::{Change, RecordKey},
         request::{Reply, RequestError},
     },
-    store::{Epoch, Store, StoreError},
+    store::{Commit, Epoch, Store, StoreError},
 };
 
 /// Events of the cluster that may wait for the driver; who sends more waits.
@@ -30,6 +30,51 @@ pub const MAX_WAITING_EVENTS: usize = 4096;
 pub const MAX_WAITING_CALLS: usize = 65_536;
 
 type Answer = oneshot::Sender<Result<Reply, RequestError>>;
+
+/// A batch whose commit is under way, and what leaves when that is done.
+struct Flight {
+    /// `None`: nothing of it is durable.
+    commit: Option<Commit>,
+    view: View,
+    changed: Vec<RecordKey>,
+    /// Without its changes.
+    frame: Frame,
+}
+
+/// A commit waits this long at most for callers who are likely to come.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// So few callers are no crowd: nobody waits for another.
+const MIN_CROWD: usize = 8;
+
+/// How many callers there have been at once lately. Half of a crowd makes a batch worth its sync: the other half is on its way in or out meanwhile,
+/// so that neither the store nor the callers wait for each other.
+#[derive(Debug, Default)]
+struct Crowd {
+    /// In sixteenths: it fades by one of them with each batch.
+    lately: usize,
+    /// When a batch that is too small yet begins at the latest.
+    until: Option<tokio::time::Instant>,
+}
+
+impl Crowd {
+    /// May a batch of this many inputs begin, when so many callers wait in all?
+    fn is_enough(&mut self, inputs: usize, callers: usize) -> bool {
+        self.lately = self.lately.max(callers * 16);
+        let wanted = if self.lately < MIN_CROWD * 16 { 1 } else { (self.lately / 32).min(MAX_INPUTS / 2) };
+        if inputs == 0 {
+            self.until = None;
+            return false;
+        }
+        let now = tokio::time::Instant::now();
+        if inputs < wanted && *self.until.get_or_insert(now + GATHER) > now {
+            return false;
+        }
+        self.until = None;
+        self.lately -= self.lately.div_ceil(16);
+        true
+    }
+}
 
 /// Owns the state and the store.
 pub struct Driver {
@@ -41,6 +86,8 @@ pub struct Driver {
     submissions: mpsc::Receiver<Submission>,
     events: mpsc::Receiver<ClusterEvent>,
     calls: mpsc::Sender<ClusterCall>,
+    pipeline: Pipeline<Frame, Flight>,
+    crowd: Crowd,
     waiting: HashMap<RequestId, Answer>,
     next_request: RequestId,
     revision: u64,
@@ -74,6 +121,8 @@ impl Driver {
             submissions,
             events,
             calls,
+            pipeline: Pipeline::default(),
+            crowd: Crowd::default(),
             waiting: HashMap::new(),
             next_request: 0,
             revision: 0,
@@ -86,17 +135,36 @@ impl Driver {
     /// # Errors
     /// A commit failed.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
-        while !*shutdown.borrow() {
+        let mut stopping = *shutdown.borrow();
+        while !(stopping && self.pipeline.is_idle()) {
             let deadline = self.state.next_deadline().map(|at| self.clock.at(at).into());
+            let listens = !stopping && self.pipeline.room() > 0;
             let first = tokio::select! {
                 biased;
-                _ = shutdown.changed() => break,
-                Some(event) = self.events.recv() => Input::Cluster(event),
-                Some(submission) = self.submissions.recv() => self.admit(submission),
-                () = sleep_until(deadline) => Input::Tick,
+                durable = landed(self.pipeline.under_way()) => {
+                    durable.inspect_err(|error| error!(%error, "Commit failed; the process ends."))?;
+                    let flight = self.pipeline.end();
+                    // The store is given its next batch before anything else, so that it never waits for us.
+                    self.take_off();
+                    flight.into_iter().for_each(|flight| self.land(flight));
+                    continue;
+                }
+                _ = shutdown.changed(), if !stopping => {
+                    stopping = true;
+                    continue;
+                }
+                Some(event) = self.events.recv(), if listens => Input::Cluster(event),
+                Some(submission) = self.submissions.recv(), if listens => self.admit(submission),
+                () = sleep_until(deadline), if listens => Input::Tick,
+                () = sleep_until(self.crowd.until) => {
+                    self.take_off();
+                    continue;
+                }
+                // With the other ends gone only what is under way is left.
+                else => break,
             };
-            let inputs = self.drain(first);
-            self.turn(inputs).await?;
+            self.drain(first).into_iter().for_each(|input| self.step(input));
+            self.take_off();
         }
         Ok(())
     }
@@ -104,7 +172,7 @@ impl Driver {
     /// What has arrived meanwhile joins the batch: the cluster's news and callers in turn, so that neither starves the other.
     fn drain(&mut self, first: Input) -> Vec<Input> {
         let mut inputs = vec![first];
-        while inputs.len() < MAX_INPUTS {
+        while inputs.len() < self.pipeline.room() {
             let before = inputs.len();
             inputs.extend(self.events.try_recv().ok().map(Input::Cluster));
             if let Ok(submission) = self.submissions.try_recv() {
@@ -124,28 +192,35 @@ impl Driver {
         Input::Api(self.next_request, submission.origin, Box::new(submission.request))
     }
 
-    async fn turn(&mut self, inputs: Vec<Input>) -> Result<(), StoreError> {
+    fn step(&mut self, input: Input) {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let clock = &mut self.clock;
         let mut random = || clock.random();
-        let frame = batch::run(&mut self.state, inputs, &mut Ctx { now, wall, random: &mut random });
-        if !frame.changes.is_empty() {
-            self.store.commit(self.epoch, &frame.changes).await.inspect_err(|error| error!(%error, "Commit failed; the process ends."))?;
-        }
-        self.publish(frame.events, &frame.changes);
-        self.send(frame.calls);
-        self.answer(frame.replies);
-        Ok(())
+        self.pipeline.add(step(&mut self.state, input, &mut Ctx { now, wall, random: &mut random }));
     }
 
-    fn publish(&mut self, events: Vec<Event>, changes: &[Change]) {
+    /// Begins the next commit, unless one is under way. What readers will see of it is laid aside as it is now.
+    fn take_off(&mut self) {
+        if self.pipeline.is_under_way() || !self.crowd.is_enough(self.pipeline.waiting(), self.waiting.len()) {
+            return;
+        }
+        let (store, view) = (&mut self.store, || self.state.view());
+        self.pipeline.begin(|frames| {
+            let mut frame = batch::merge(frames);
+            let changes = std::mem::take(&mut frame.changes);
+            let changed = changes.iter().map(Change::key).collect();
+            let commit = (!changes.is_empty()).then(|| store.commit(self.epoch, changes));
+            Flight { commit, view: view(), changed, frame }
+        });
+    }
+
+    /// A commit is durable: its effects leave.
+    fn land(&mut self, flight: Flight) {
         self.revision += 1;
-        let published = Published {
-            revision: self.revision,
-            events: events.into_iter().map(Into::into).collect(),
-            changed: changes.iter().map(Change::key).collect(),
-        };
-        self.handle.publish(self.state.view(), published);
+        let events = flight.frame.events.into_iter().map(Into::into).collect();
+        self.handle.publish(flight.view, Published { revision: self.revision, events, changed: flight.changed });
+        self.send(flight.frame.calls);
+        self.answer(flight.frame.replies);
     }
 
     fn send(&mut self, calls: Vec<ClusterCall>) {
@@ -164,6 +239,15 @@ impl Driver {
                 _ = answer.send(reply);
             }
         }
+    }
+}
+
+/// Waits for the commit that is under way; for ever, if there is none.
+async fn landed(flight: Option<&mut Flight>) -> Result<(), StoreError> {
+    match flight {
+        Some(Flight { commit: Some(commit), .. }) => commit.await,
+        Some(Flight { commit: None, .. }) => Ok(()),
+        None => std::future::pending().await,
     }
 }
 

@@ -140,9 +140,9 @@ impl Bench {
         let wall = Timestamp(1_704_067_200_000 + now.0 as i64);
         let rng = &mut self.rng;
         let mut random = || rng.bits();
-        let frame = batch::run(&mut self.state, inputs, &mut Ctx { now, wall, random: &mut random });
+        let mut frame = batch::run(&mut self.state, inputs, &mut Ctx { now, wall, random: &mut random });
         if !frame.changes.is_empty() {
-            self.store.commit(self.epoch, &frame.changes).await?;
+            self.store.commit(self.epoch, std::mem::take(&mut frame.changes)).await?;
         }
         std::hint::black_box(self.state.view());
         Ok(frame)

@@ -1,6 +1,7 @@
 //! The server under test: the real core in a process that can die at any point, its durable store, and its clients.
 //!
-//! The order of a batch is the driver's: drain, step each, one commit, then effects. A commit takes time, and while it does more comes in.
+//! The order of a batch is the driver's: drain, step each, one commit, then effects. A commit takes time, and while it does more comes in and is
+//! stepped.
 
 use std::collections::VecDeque;
 
@@ -21,7 +22,7 @@ use crate::{
         request::{KillSelector, Origin, Reply, Request},
         time::Instant,
     },
-    runtime::batch,
+    runtime::batch::{self, Pipeline},
 };
 
 /// Ticks one after the other in the same millisecond: a deadline that a tick does not clear.
@@ -33,7 +34,7 @@ pub(super) struct Server {
     started: u64,
     pub state: State,
     inbox: VecDeque<Input>,
-    stepped: Option<Vec<Stepped>>,
+    pipeline: Pipeline<Stepped, Vec<Stepped>>,
     batch_waits: bool,
     tick_token: u64,
     ticks_at_once: (u64, u32),
@@ -51,7 +52,7 @@ pub(super) struct Stepped {
 impl Server {
     /// True when nothing waits to be stepped or committed: memory and disk must be the same.
     pub(super) fn is_idle(&self) -> bool {
-        self.inbox.is_empty() && self.stepped.is_none()
+        self.inbox.is_empty() && self.pipeline.is_idle()
     }
 }
 
@@ -75,7 +76,7 @@ impl World<'_> {
             started,
             state,
             inbox: VecDeque::new(),
-            stepped: None,
+            pipeline: Pipeline::default(),
             batch_waits: false,
             tick_token: 0,
             ticks_at_once: (0, 0),
@@ -111,7 +112,7 @@ impl World<'_> {
 
     fn wake_server(&mut self) {
         let Some(server) = &mut self.server else { return };
-        if !server.batch_waits && server.stepped.is_none() && !server.inbox.is_empty() {
+        if !server.batch_waits && server.pipeline.room() > 0 && !server.inbox.is_empty() {
             server.batch_waits = true;
             let boot = server.boot;
             self.after(0, What::Batch { boot });
@@ -136,13 +137,13 @@ impl World<'_> {
         self.after(at - self.now, What::Tick { boot, token });
     }
 
-    /// Steps what has come in; the commit is under way when this returns.
+    /// Steps what has come in. A commit is under way when this returns.
     pub(super) fn batch(&mut self, boot: u64) {
         let wall = self.wall();
         let now = self.now;
         let Some(server) = self.server.as_mut().filter(|server| server.boot == boot) else { return };
         server.batch_waits = false;
-        let inputs: Vec<Input> = server.inbox.drain(..server.inbox.len().min(batch::MAX_INPUTS)).collect();
+        let inputs: Vec<Input> = server.inbox.drain(..server.inbox.len().min(server.pipeline.room())).collect();
         let mut stepped = Vec::with_capacity(inputs.len());
         for input in inputs {
             let cause = input.clone();
@@ -151,16 +152,31 @@ impl World<'_> {
             let frame = batch::run(&mut server.state, [input], &mut ctx);
             stepped.push(Stepped { cause, at: now, frame });
         }
-        let commit_ms = server.rng.below(4);
         self.stats.frames += stepped.len() as u64;
         stepped.iter().for_each(|one| self.note_frame(one));
+        if let Some(server) = &mut self.server {
+            stepped.into_iter().for_each(|one| server.pipeline.add(one));
+        }
+        self.begin_commit();
+        self.schedule_tick();
+    }
+
+    /// Begins the next commit, unless one is under way.
+    fn begin_commit(&mut self) {
+        let Some(server) = &mut self.server else { return };
+        if server.pipeline.under_way().is_some() {
+            self.stats.stepped_ahead += 1;
+            return;
+        }
+        server.pipeline.begin(|stepped| stepped);
+        let Some(stepped) = server.pipeline.under_way().map(|stepped| stepped.clone()) else { return };
         if let Some((CrashPoint::BeforeCommit, ms)) = self.armed {
             self.armed = None;
             return self.crash(ms);
         }
         self.sabotage_before_commit(&stepped);
         if let Some(server) = &mut self.server {
-            server.stepped = Some(stepped);
+            let (boot, commit_ms) = (server.boot, server.rng.below(4));
             self.after(commit_ms, What::Committed { boot });
         }
     }
@@ -168,13 +184,18 @@ impl World<'_> {
     /// The commit is done, or has failed; after it the effects leave.
     pub(super) fn committed(&mut self, boot: u64) {
         let Some(server) = self.server.as_mut().filter(|server| server.boot == boot) else { return };
-        let Some(stepped) = server.stepped.take() else { return };
+        let Some(stepped) = server.pipeline.end() else { return };
         let strikes = stepped.iter().any(|one| !one.frame.changes.is_empty());
         let armed = if strikes { self.armed.take() } else { None };
         if let Some((CrashPoint::CommitLost, ms)) = armed {
             return self.crash(ms);
         }
         self.write(&stepped);
+        // The driver gives the store its next batch before the effects of this one leave.
+        self.begin_commit();
+        if self.server.is_none() {
+            return;
+        }
         match armed {
             Some((CrashPoint::CommitKept | CrashPoint::BeforeEffects, ms)) => return self.crash(ms),
             Some((CrashPoint::AmongEffects(effects), ms)) => {
@@ -183,7 +204,6 @@ impl World<'_> {
             }
             _ => self.effects(&stepped, u64::MAX),
         }
-        self.schedule_tick();
         self.wake_server();
     }
 

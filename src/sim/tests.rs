@@ -41,10 +41,11 @@ fn a_seed_is_worth_playing() {
         launches: sum.launches + one.launches,
         accepted: sum.accepted + one.accepted,
         boots: sum.boots + one.boots,
+        stepped_ahead: sum.stepped_ahead + one.stepped_ahead,
         ..sum
     });
     let total = total.expect("ten seeds were played");
-    assert!(total.launches > 200 && total.accepted > 50 && total.boots > 20, "{total:?}");
+    assert!(total.launches > 200 && total.accepted > 50 && total.boots > 20 && total.stepped_ahead > 100, "{total:?}");
 }
 
 #[test]

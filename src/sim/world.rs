@@ -62,6 +62,8 @@ pub struct Stats {
     pub frames: u64,
     /// Commits.
     pub commits: u64,
+    /// Times that something was stepped while a commit was under way.
+    pub stepped_ahead: u64,
     /// Containers started.
     pub launches: u64,
     /// Requests carried out.

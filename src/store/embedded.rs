@@ -31,7 +31,7 @@ use tracing::warn;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    Epoch, Store, StoreError,
+    Commit, Epoch, Store, StoreError,
     codec::{self, HEAD_KEY},
     files,
     identity::WorkDir,
@@ -87,18 +87,24 @@ impl EmbeddedStore {
     /// cut off in the middle of a commit which was never acknowledged.
     pub fn open(work_dir: &WorkDir) -> Result<Self, StoreError> {
         let owner = Owner::open(work_dir.path())?;
-        // One call at a time: the trait takes `&mut self`. The second place is for a caller that was dropped while it waited.
+        // Few calls are under way at once; one more than fits here waits in `send`.
         let (jobs, arriving) = sync_channel(2);
         let spawned = std::thread::Builder::new().name("store".into()).spawn(move || owner.run(&arriving));
         let thread = spawned.map_err(|error| files::failed("cannot start the thread of the store", &error))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job) -> Result<T, StoreError> {
+    fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + 'static {
         let gone = || StoreError::Failed { what: "the store".into(), reason: "its thread has ended; see the log".into() };
         let (answer, answered) = oneshot::channel();
-        self.jobs.as_ref().ok_or_else(gone)?.send(job(answer)).map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        let sent = self.jobs.as_ref().ok_or_else(gone).and_then(|jobs| jobs.send(job(answer)).map_err(|_| gone()));
+        async move {
+            sent?;
+            answered.await.map_err(|_| gone())?
+        }
     }
 }
 
@@ -108,9 +114,8 @@ impl Store for EmbeddedStore {
         self.ask(Job::Load).await
     }
 
-    async fn commit(&mut self, epoch: Epoch, batch: &[Change]) -> Result<(), StoreError> {
-        let batch = batch.to_vec();
-        self.ask(|answer| Job::Commit(epoch, batch, answer)).await
+    fn commit(&mut self, epoch: Epoch, batch: Vec<Change>) -> Commit {
+        Box::pin(self.ask(|answer| Job::Commit(epoch, batch, answer)))
     }
 
     async fn elect(&mut self) -> Result<Epoch, StoreError> {
@@ -238,7 +243,8 @@ impl Owner {
 
     fn try_write(&mut self, mut head: Head, changes: &[Change]) -> Result<(), StoreError> {
         self.wait_for_room()?;
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        // What is needed to read it back, its place in the file too, is synced; times are not, which would cost a second write.
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
         let mut sums = Vec::with_capacity(changes.len());
         for Entry { name, key, value } in last_of_each(changes)? {
             let (before, after) = (self.sums.get(&name).copied(), value.as_deref().map(codec::checksum_of));

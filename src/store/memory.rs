@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Epoch, Store, StoreError};
+use super::{Commit, Epoch, Store, StoreError};
 use crate::model::record::{Change, Record, RecordKey};
 
 /// How the next commit fails. Either way the process learns no more than that it failed.
@@ -129,8 +129,8 @@ impl Store for MemoryStore {
         self.load_now()
     }
 
-    async fn commit(&mut self, epoch: Epoch, batch: &[Change]) -> Result<(), StoreError> {
-        self.commit_now(epoch, batch)
+    fn commit(&mut self, epoch: Epoch, batch: Vec<Change>) -> Commit {
+        Box::pin(std::future::ready(self.commit_now(epoch, &batch)))
     }
 
     async fn elect(&mut self) -> Result<Epoch, StoreError> {

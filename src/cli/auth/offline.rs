@@ -73,6 +73,6 @@ impl Opened {
 
     async fn commit(mut self, change: Change) -> Result<(), Error> {
         let epoch = self.store.elect().await?;
-        Ok(self.store.commit(epoch, &[change]).await?)
+        Ok(self.store.commit(epoch, vec![change]).await?)
     }
 }

@@ -120,7 +120,7 @@ fn read_tail(file: &mut (impl Read + Seek), start: u64) -> io::Result<Option<Vec
         if read == 0 {
             return Ok(Some(tail));
         }
-        let used = chunk[..read].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let used = used(&chunk[..read]);
         if used > 0 {
             // Zeros are kept only when something follows them.
             if tail.len() as u64 + zeros + used as u64 > MAX_TAIL_BYTES {
@@ -132,6 +132,13 @@ fn read_tail(file: &mut (impl Read + Seek), start: u64) -> io::Result<Option<Vec
         }
         zeros += (read - used) as u64;
     }
+}
+
+/// The length of `chunk` without the zeros at its end. fjall reserves far more room for a journal than it fills, so most chunks are nothing else.
+fn used(chunk: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let pages = chunk.rchunks(ZEROS.len()).take_while(|page| **page == ZEROS[..page.len()]).map(<[u8]>::len).sum::<usize>();
+    chunk[..chunk.len() - pages].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }
 
 /// `tail` begins at byte `start` of the file, where no whole batch begins, and ends with the last byte that is not zero.

@@ -61,9 +61,9 @@ fn what_was_committed_is_there_after_a_restart() {
     with(dir.path(), async |store| {
         assert_eq!(store.load().await.unwrap(), []);
         let epoch = store.elect().await.unwrap();
-        store.commit(epoch, &puts(&samples())).await.unwrap();
-        store.commit(epoch, &[Change::Delete(RecordKey::Port(1066)), Change::Delete(RecordKey::Port(1))]).await.unwrap();
-        store.commit(epoch, &[]).await.unwrap();
+        store.commit(epoch, puts(&samples())).await.unwrap();
+        store.commit(epoch, vec![Change::Delete(RecordKey::Port(1066)), Change::Delete(RecordKey::Port(1))]).await.unwrap();
+        store.commit(epoch, vec![]).await.unwrap();
     });
     // The last of several samples of one record counts.
     let mut expected: Vec<Record> = Vec::new();
@@ -79,18 +79,18 @@ fn what_was_committed_is_there_after_a_restart() {
 fn each_election_ends_the_epochs_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let first = with(dir.path(), async |store| {
-        assert!(matches!(store.commit(0, &[]).await, Ok(())), "epoch 0 is nobody's, and still the present one");
+        assert!(matches!(store.commit(0, vec![]).await, Ok(())), "epoch 0 is nobody's, and still the present one");
         let first = store.elect().await.unwrap();
         let second = store.elect().await.unwrap();
         assert!(second > first);
-        assert!(matches!(store.commit(first, &puts(&samples())).await, Err(StoreError::Fenced)));
-        store.commit(second, &[]).await.unwrap();
+        assert!(matches!(store.commit(first, puts(&samples())).await, Err(StoreError::Fenced)));
+        store.commit(second, vec![]).await.unwrap();
         second
     });
     with(dir.path(), async |store| {
         let third = store.elect().await.unwrap();
         assert!(third > first);
-        assert!(matches!(store.commit(first, &[]).await, Err(StoreError::Fenced)));
+        assert!(matches!(store.commit(first, vec![]).await, Err(StoreError::Fenced)));
         assert_eq!(store.load().await.unwrap(), []);
     });
 }
@@ -111,7 +111,7 @@ proptest! {
                 let epoch = store.elect().await.unwrap();
                 assert_eq!(epoch, memory.elect_now().unwrap());
                 for batch in &batches {
-                    store.commit(epoch, batch).await.unwrap();
+                    store.commit(epoch, batch.clone()).await.unwrap();
                     memory.commit_now(epoch, batch).unwrap();
                 }
                 assert_eq!(sorted(store.load().await.unwrap()), memory.load_now().unwrap());
@@ -124,11 +124,11 @@ proptest! {
 fn aged_store(path: &Path) {
     with(path, async |store| {
         let epoch = store.elect().await.unwrap();
-        store.commit(epoch, &puts(&samples())).await.unwrap();
+        store.commit(epoch, puts(&samples())).await.unwrap();
         for round in 0..32 {
-            store.commit(epoch, &large_records(round)).await.unwrap();
+            store.commit(epoch, large_records(round)).await.unwrap();
         }
-        store.commit(epoch, &puts(&samples())).await.unwrap();
+        store.commit(epoch, puts(&samples())).await.unwrap();
     });
     // Without the preallocated zeros, which only make copies slow.
     for journal in files_below(path).iter().filter(|path| path.extension().is_some_and(|extension| extension == "jnl")) {
@@ -230,7 +230,7 @@ fn a_child_that_commits() {
             number += 1;
             let group = (0..GROUP).map(|n| Instance { incarnation: number, ..instance(n) });
             let group: Vec<Change> = group.map(|instance| Change::Put(Record::Instance(Arc::new(instance)))).collect();
-            store.commit(epoch, &group).await.unwrap();
+            store.commit(epoch, group).await.unwrap();
             // The test harness catches what print! writes.
             writeln!(std::io::stdout(), "acknowledged {number}").unwrap();
         }
@@ -282,7 +282,7 @@ fn a_store_that_is_gone_or_older_is_noticed() {
     let grow = || {
         with(dir.path(), async |store| {
             let epoch = store.elect().await.unwrap();
-            store.commit(epoch, &puts(&samples())).await.unwrap();
+            store.commit(epoch, puts(&samples())).await.unwrap();
         });
     };
     grow();
@@ -312,12 +312,12 @@ fn after_an_error_every_commit_is_refused_until_reopened() {
     let dir = tempfile::tempdir().unwrap();
     with(dir.path(), async |store| {
         let epoch = store.elect().await.unwrap();
-        store.commit(epoch, &instances(0, 1)).await.unwrap();
+        store.commit(epoch, instances(0, 1)).await.unwrap();
         let meta = Meta { framework_id: Some("x".repeat(codec::MAX_RECORD_BYTES + 1)), ..Meta::default() };
         let mut batch = instances(1, 1);
         batch.push(Change::Put(Record::Meta(Arc::new(meta))));
-        assert!(store.commit(epoch, &batch).await.unwrap_err().to_string().contains("the record meta cannot be written"));
-        for result in [store.commit(epoch, &instances(2, 1)).await, store.elect().await.map(drop)] {
+        assert!(store.commit(epoch, batch).await.unwrap_err().to_string().contains("the record meta cannot be written"));
+        for result in [store.commit(epoch, instances(2, 1)).await, store.elect().await.map(drop)] {
             assert!(result.unwrap_err().to_string().starts_with("the store takes no more writes, because one has failed: the record meta"));
         }
     });
@@ -335,8 +335,8 @@ fn a_child_that_fills_its_disk() {
         let epoch = store.elect().await.unwrap();
         loop {
             let batch = large_records(acknowledged + 1);
-            if let Err(error) = store.commit(epoch, &batch).await {
-                assert!(store.commit(epoch, &[]).await.is_err());
+            if let Err(error) = store.commit(epoch, batch).await {
+                assert!(store.commit(epoch, vec![]).await.is_err());
                 break error.to_string();
             }
             acknowledged += 1;
@@ -382,13 +382,13 @@ fn figures() {
     let before = resident_kib();
     with(dir.path(), async |store| {
         let epoch = store.elect().await.unwrap();
-        store.commit(epoch, &instances(0, 20)).await.unwrap();
+        store.commit(epoch, instances(0, 20)).await.unwrap();
         println!("{} KiB more with 20 records", resident_kib() - before);
         for size in [1, 16, 128, 1000] {
             let rounds = 300;
             let begun = Instant::now();
             for round in 0..rounds {
-                store.commit(epoch, &instances(round * size, size)).await.unwrap();
+                store.commit(epoch, instances(round * size, size)).await.unwrap();
             }
             let each = begun.elapsed() / rounds as u32;
             println!("{size} records a commit: {each:?}, {:.0} records/s", size as f64 / each.as_secs_f64());
@@ -401,7 +401,7 @@ fn figures() {
         with(dir.path(), async |store| {
             let epoch = store.elect().await.unwrap();
             for round in 0..100 * rounds {
-                store.commit(epoch, &instances(round % 100 * 1000, 1000)).await.unwrap();
+                store.commit(epoch, instances(round % 100 * 1000, 1000)).await.unwrap();
             }
         });
         for _ in 0..2 {

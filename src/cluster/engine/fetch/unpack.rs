@@ -83,7 +83,7 @@ fn copy(from: &mut impl Read, to: &mut impl Write, budget: &mut Budget) -> io::R
 
 /// A name of the archive, below the folder in which the archive is.
 fn within(folder: &str, name: &str) -> Result<String, String> {
-    sandbox_path(&format!("{folder}/{name}").trim_start_matches('/').to_owned())
+    sandbox_path(format!("{folder}/{name}").trim_start_matches('/'))
 }
 
 /// What cannot be skipped but by reading.

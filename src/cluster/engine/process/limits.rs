@@ -104,10 +104,7 @@ impl Groups {
         let Some(root) = &limits.root else { return Err("control groups are not to be used".to_owned()) };
         let groups = Self { directories: parents(root)?.into_iter().map(|parent| parent.join(name)).collect() };
         let version = Cgroups::detect(root).version();
-        groups.set_up(version, limits).map_err(|error| {
-            groups.remove();
-            error
-        })?;
+        groups.set_up(version, limits).inspect_err(|_| groups.remove())?;
         Ok(groups)
     }
 

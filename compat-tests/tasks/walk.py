@@ -24,9 +24,23 @@ from world import NODE_ADDRESS, Failure, World, until
 SMALL = {"cpus": 0.1, "mem": 64, "portDefinitions": [], "backoffSeconds": 0.2, "taskKillGracePeriodSeconds": 2}
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
 def equal(found, expected, what):
     if found != expected:
         raise Failure(f"{what}: {found!r}, expected {expected!r}")
+
+
+def alive(pid):
+    """False also for what has ended and waits for its parent, which is not ours to hurry."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 class Walk:
@@ -77,8 +91,7 @@ class Walk:
             entry = tarfile.TarInfo("app/run")
             entry.size, entry.mode = len(text), 0o755
             archive.addfile(entry, io.BytesIO(text))
-        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=directory)
-        handler.log_message = lambda *_: None
+        handler = functools.partial(Quiet, directory=directory)
         server = http.server.ThreadingHTTPServer((NODE_ADDRESS, 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         uri = f"http://{NODE_ADDRESS}:{server.server_address[1]}/app.tar.gz"
@@ -127,8 +140,7 @@ class Walk:
         until("no records to be left", lambda: os.listdir(os.path.join(self.world.work_dir, "processes")) == [])
         for _, process, shim in self.pids.values():
             for one in (process, shim):
-                if os.path.exists(f"/proc/{one['pid']}"):
-                    raise Failure(f"process {one['pid']} is left")
+                until(f"process {one['pid']} to end", lambda one=one: not alive(one["pid"]))
 
 
 def main():

@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod app;
+pub mod artifact;
 pub mod brick;
 pub mod cluster;
 pub mod deployment;

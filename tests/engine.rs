@@ -11,10 +11,11 @@ use std::{io::Read, time::Duration};
 
 use docker::{Daemon, Options};
 use registry::Registry;
-use rig::{Rig, bridge, command, parameter, volume, with_brick};
+use rig::{Rig, bridge, command, parameter, process, volume, with_brick};
 use xtao::{
     cluster::engine::sandbox,
     model::{
+        app::Fetch,
         cluster::{BrickReport, ClusterCall, ClusterEvent, Reason, TaskRef, TaskState},
         frame::{Channel, Frame},
         id::{AgentId, BrickName, PoolName},
@@ -60,6 +61,41 @@ async fn tasks_run_end_and_leave_their_output() {
     rig.status(&web, TaskState::Killed).await;
     rig.removed(&web).await;
     assert_eq!(daemon.containers(), Vec::<String>::new());
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_and_commands_run_side_by_side_and_have_a_sandbox() {
+    let mut daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    std::fs::create_dir_all(daemon.path("shared")).unwrap();
+    std::fs::write(daemon.path("shared/note"), "a note\n").unwrap();
+    let uri = daemon.path("shared/note").to_string_lossy().into_owned();
+    let fetch = vec![Fetch { uri, extract: true, executable: false, cache: false, dest_path: Some("in/note".into()) }];
+    let mut contained = command("/contained", "cat $MESOS_SANDBOX/in/note; pwd; echo $MESOS_SANDBOX; echo made > /mnt/mesos/sandbox/made");
+    // The container runtime of Mesos' own means Docker here.
+    contained.app().container.as_mut().unwrap().kind = xtao::model::app::ContainerKind::Mesos;
+    contained.app().user = Some("guest".into());
+    contained.app().fetch = fetch;
+    let contained = rig.launch(contained).await;
+    rig.status(&contained, TaskState::Finished).await;
+    rig.removed(&contained).await;
+    assert_eq!(rig.output(&contained, "stdout"), "a note\n/\n/mnt/mesos/sandbox\n");
+    let made = sandbox::files(&daemon.path("work"), &contained).join("made");
+    assert_eq!(std::fs::read_to_string(made).unwrap(), "made\n");
+
+    // Docker goes: a command goes on, and its end is told although nobody can say anything of the container.
+    let container = rig.launch(command("/container", "exec sleep 1000")).await;
+    let plain = rig.launch(process("/plain", "while [ ! -e go ]; do sleep 0.05; done; exit 5")).await;
+    rig.status(&container, TaskState::Running).await;
+    rig.status(&plain, TaskState::Running).await;
+    daemon.kill();
+    rig.event(|event| matches!(event, ClusterEvent::Disconnected { .. })).await;
+    std::fs::write(sandbox::files(&daemon.path("work"), &plain).join("go"), "").unwrap();
+    assert_eq!(rig.status(&plain, TaskState::Failed).await.message, "Command exited with status 5");
+    daemon.launch();
+    rig.event(|event| matches!(event, ClusterEvent::Connected { .. })).await;
+    rig.forgotten(&plain).await;
     rig.stop().await;
 }
 

@@ -6,7 +6,6 @@ mod docker;
 #[path = "images/house.rs"]
 mod house;
 #[path = "engine/rig.rs"]
-#[allow(dead_code, reason = "each test crate uses a part of it")]
 mod rig;
 
 use std::{

@@ -76,6 +76,7 @@ pub fn app(id: &str) -> AppBuilder {
         args: Vec::new(),
         user: None,
         env: IndexMap::new(),
+        fetch: Vec::new(),
         instances: 1,
         cpus: Scalar::from_f64(0.5),
         mem: Scalar::whole(128),
@@ -99,6 +100,7 @@ pub fn app(id: &str) -> AppBuilder {
         version_info: VersionInfo { last_scaling_at: at(0), last_config_change_at: at(0) },
         owner: Some(Owner::default_owner()),
         vouched: false,
+        administered: false,
     })
 }
 

@@ -4,7 +4,7 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::{error, warn};
-use xtao::{cli, cli::program::complain, config, config::Config, server, telemetry};
+use xtao::{cli, cli::program::complain, cluster::engine::process::shim, config, config::Config, server, telemetry};
 
 /// Worker threads at most: the work is waiting, and each thread has a stack.
 const MAX_WORKERS: usize = 4;
@@ -44,6 +44,11 @@ struct Unread {}
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if args.get(1).is_some_and(|command| command == shim::COMMAND) {
+        // Each task without an image has one of these: it does not even read a command line.
+        let rest: Vec<_> = std::env::args_os().skip(2).collect();
+        return shim::main(&rest);
+    }
     if args.get(1).is_some_and(|command| command == "serve") {
         return serve(&args[2..]);
     }

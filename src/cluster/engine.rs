@@ -1,4 +1,4 @@
-//! The embedded engine: the Docker daemon of this machine, behaving like one Mesos agent with its master.
+//! The embedded engine: the Docker daemon of this machine, and processes without an image, behaving like one Mesos agent with its master.
 //!
 //! [`agent`] decides (pure), everything else is its hands: [`session`] watches Docker (list, then events; ping), [`launch`] and [`jobs`] change it.
 //! Beside them, [`access`] reads tasks' output ([`output`]) and runs commands in them for the API; it shares nothing with the rest but Docker and the
@@ -9,7 +9,9 @@
 //!
 //! | what | how |
 //! | --- | --- |
+//! | a task without an image | [`process`]: a supervisor and records of its own; listed beside the containers |
 //! | Docker hangs or restarts | `Disconnected`, no verdict about any task; then a listing, what changed since, `Connected` |
+//! | Docker is not there at all | after a while a session without it: processes run, launches of containers fail and say why |
 //! | container names | derived from the task id: a repeated creation meets the first one |
 //! | an ended container | stays until its terminal status is acknowledged |
 //! | a call without an answer | its outcome is looked up before it is repeated |
@@ -48,12 +50,14 @@ pub mod agent;
 pub mod cgroup;
 pub mod docker;
 pub mod facts;
+mod fetch;
 mod images;
 mod jobs;
 mod launch;
 mod logs;
 pub mod output;
 mod parameters;
+pub mod process;
 pub mod sandbox;
 mod session;
 pub mod spec;
@@ -138,6 +142,8 @@ pub struct Settings {
     pub cpu_hard_limit: bool,
     /// Privileged containers and powerful `docker.parameters` are allowed: whoever may post an app then owns this machine.
     pub allow_privileged: bool,
+    /// The program that supervises tasks without an image, as `PROGRAM task-shim`: this one.
+    pub shim: PathBuf,
     /// The platform's registry and what it knows of images' owners; `None`: images are Docker's business alone.
     pub platform: Option<Arc<Platform>>,
 }
@@ -171,6 +177,8 @@ impl Settings {
             pids_limit: 8_192,
             cpu_hard_limit: false,
             allow_privileged: false,
+            // Also when its file has been replaced by a newer one.
+            shim: "/proc/self/exe".into(),
             platform: None,
         }
     }
@@ -209,6 +217,7 @@ pub async fn run(
     let (client, docker) = watch::channel(None);
     let (reports, incoming) = mpsc::channel(MAX_REPORTS);
     let node = prepare(&settings)?;
+    let groups = groups();
     let context = Arc::new(Context {
         images: images::Images::default(),
         bricks,
@@ -218,6 +227,7 @@ pub async fn run(
         small: Semaphore::new(SMALL_JOBS),
         reports,
         rule: host_volume_rule(&settings),
+        groups,
         docker_root: OnceLock::new(),
         settings,
     });
@@ -251,10 +261,13 @@ fn prepare(settings: &Settings) -> Result<Node, EngineError> {
     if settings.node_addresses.iter().all(IpAddr::is_unspecified) {
         return Err(EngineError::Settings("the engine needs an address of this node to publish ports on: give --node_address".to_owned()));
     }
-    let path = sandbox::root(&settings.work_dir);
-    let mut private = std::fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(&mut private, 0o700);
-    private.recursive(true).create(&path).map_err(|source| EngineError::Directory { path, source })?;
+    let may_have_containers = may_have_containers(&settings.work_dir);
+    // Sandboxes are to be passed through, not looked into: each says itself who may go in.
+    for (path, mode) in [(sandbox::root(&settings.work_dir), 0o711), (process::record::root(&settings.work_dir), 0o700)] {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        let made = std::fs::create_dir_all(&path).and_then(|()| std::fs::set_permissions(&path, permissions));
+        made.map_err(|source| EngineError::Directory { path, source })?;
+    }
     let total = facts::resources(&settings.resources, &settings.work_dir).map_err(EngineError::Settings)?;
     let cgroup = cgroup::Cgroups::detect("/sys/fs/cgroup").version();
     tracing::info!(cpus = %total.cpus, mem = %total.mem, disk = %total.disk, ports = ?total.ports, %cgroup, "This node offers its resources.");
@@ -267,7 +280,32 @@ fn prepare(settings: &Settings) -> Result<Node, EngineError> {
         framework_id: settings.cluster_id.to_string(),
         master: format!("docker@{}", settings.hostname),
         kill_grace_ms: u64::try_from(settings.kill_grace.as_millis()).unwrap_or(u64::MAX),
+        may_have_containers,
     })
+}
+
+/// Where the control groups of processes are, when they can be made.
+fn groups() -> Result<PathBuf, String> {
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let checked = process::limits::check(&root).map(|()| root);
+    if let Err(reason) = &checked {
+        tracing::warn!(%reason, "Tasks without an image run WITHOUT LIMITS of processor and memory on this node: no control groups can be made.");
+    }
+    checked
+}
+
+/// In the work directory: Docker was used here.
+const DOCKER_USED: &str = "docker-used";
+
+fn note_docker(work_dir: &std::path::Path) -> std::io::Result<()> {
+    let path = work_dir.join(DOCKER_USED);
+    if path.exists() { Ok(()) } else { std::fs::write(path, "containers of this server may be in Docker\n") }
+}
+
+/// True when Docker was used here. Servers before this was noted left nothing but sandboxes.
+fn may_have_containers(work_dir: &std::path::Path) -> bool {
+    let has_sandboxes = || std::fs::read_dir(sandbox::root(work_dir)).is_ok_and(|mut entries| entries.next().is_some());
+    work_dir.join(DOCKER_USED).exists() || !process::record::root(work_dir).exists() && has_sandboxes()
 }
 
 struct Engine {
@@ -380,17 +418,38 @@ impl Engine {
                         cancel.send_replace(true);
                     }
                 }
+                Action::Signal(task, signal) if self.is_process(&task) => self.spawn(process::signal(context, task, signal)),
                 Action::Signal(task, signal) => self.spawn(jobs::signal(context, task, signal)),
+                Action::Inspect(task) if self.is_process(&task) => self.spawn(process::inspect(context, task)),
                 Action::Inspect(task) => self.spawn(jobs::inspect(context, task)),
+                Action::Remove { task, .. } if self.is_process(&task) => self.spawn(process::remove(context, task)),
                 Action::Remove { task, at_leisure } => {
                     let follower = self.followers.remove(&task);
                     self.spawn(jobs::remove(context, task, follower, at_leisure));
                 }
+                Action::Follow(task) if self.is_process(&task) => self.watch(task),
                 Action::Follow(task) => self.follow(task),
                 Action::Release { brick, epoch, task } => self.spawn(jobs::release(context, brick, epoch, task)),
                 Action::Destroy { brick, epoch, pool } => self.spawn(jobs::destroy(context, brick, epoch, pool)),
             }
         }
+    }
+
+    /// True when a task is run by ourselves. One that is not known any more has left records if it was.
+    fn is_process(&self, task: &TaskId) -> bool {
+        match self.agent.runner(task) {
+            Some(runner) => runner == agent::Runner::Process,
+            None => process::is_one(&self.context.settings.work_dir, task),
+        }
+    }
+
+    fn watch(&mut self, task: TaskId) {
+        if self.followers.get(&task).is_some_and(|follower| !follower.is_finished()) {
+            return;
+        }
+        let watching = process::watch(self.context.clone(), task.clone(), self.stopped.clone());
+        self.followers.retain(|_, follower| !follower.is_finished());
+        self.followers.insert(task, tokio::spawn(watching));
     }
 
     fn tell(&mut self, event: ClusterEvent) {

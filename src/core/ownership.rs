@@ -74,24 +74,35 @@ pub(super) struct Rights {
     pub(super) docker_parameters: bool,
     /// An administrator answers for the host volumes.
     pub(super) vouched: bool,
+    /// Nobody but administrators wrote it: see [`App::administered`].
+    pub(super) administered: bool,
 }
 
 /// The rights with which `app` is to take the place of `current`. Whoever changes nothing but the number of instances needs none. An administrator
 /// answers for host volumes written in the request at hand, not for those that a user wrote and that only stay, or come back with an old version.
 pub(super) fn rights(turn: &Turn<'_, '_>, origin: &Origin, app: &App, current: Option<&App>, source: Source) -> Rights {
-    let as_it_is =
-        |current: &App| App { instances: current.instances, owner: current.owner.clone(), vouched: current.vouched, ..app.clone() };
+    let as_it_is = |current: &App| App {
+        instances: current.instances,
+        owner: current.owner.clone(),
+        vouched: current.vouched,
+        administered: current.administered,
+        ..app.clone()
+    };
+    let kept_administered = current.is_some_and(|current| current.administered);
     let kept_vouched = current.is_some_and(|current| current.vouched);
     if origin.admin {
         let wrote = source == Source::Written && current.is_none_or(|current| !host_volumes(current).eq(host_volumes(app)));
         let vouched = wrote || if source == Source::Stored { app.vouched } else { kept_vouched };
-        return Rights { privileged: true, docker_parameters: true, vouched };
+        // What is written anew as a whole is an administrator's; what is laid over a user's definition is not, unless it says as whom that shall run.
+        let wrote_user = source == Source::Written && current.is_none_or(|current| app.user.is_some() && current.user != app.user);
+        let administered = wrote_user || if source == Source::Stored { app.administered } else { kept_administered };
+        return Rights { privileged: true, docker_parameters: true, vouched, administered };
     }
     if current.is_some_and(|current| as_it_is(current) == *current) {
-        return Rights { privileged: true, docker_parameters: true, vouched: kept_vouched };
+        return Rights { privileged: true, docker_parameters: true, vouched: kept_vouched, administered: kept_administered };
     }
     let grants = turn.state.tables.users.get(&origin.user).map(|user| user.grants).unwrap_or_default();
-    Rights { privileged: grants.privileged, docker_parameters: grants.docker_parameters, vouched: false }
+    Rights { privileged: grants.privileged, docker_parameters: grants.docker_parameters, vouched: false, administered: false }
 }
 
 /// The user whose account on the node must be allowed what the host volumes of `app` ask for. `None`: nobody is asked, because an administrator wrote

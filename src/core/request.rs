@@ -250,6 +250,7 @@ pub(super) fn prepare(
     app.owner = Some(ownership::owner(turn, origin, &app.id));
     let rights = ownership::rights(turn, origin, &app, current.as_deref(), source);
     app.vouched = rights.vouched;
+    app.administered = rights.administered;
     let settings = &turn.state.settings;
     let violations = validate::app(
         &app,
@@ -317,8 +318,8 @@ fn date(turn: &Turn<'_, '_>, app: &mut App, current: Option<&App>, version: Time
     };
     let scaled = app.instances != current.instances;
     // Who asks, and whose it is, are no change of what runs.
-    let (owner, vouched) = (app.owner.clone(), app.vouched);
-    let same_but_size = App { instances: app.instances, owner, vouched, ..current.clone() };
+    let (owner, vouched, administered) = (app.owner.clone(), app.vouched, app.administered);
+    let same_but_size = App { instances: app.instances, owner, vouched, administered, ..current.clone() };
     app.version = current.version;
     app.version_info = current.version_info;
     let reconfigured = *app != same_but_size;

@@ -659,6 +659,31 @@ fn the_owners_account_is_asked_unless_an_administrator_wrote_the_volumes() {
 }
 
 #[test]
+fn a_definition_is_administered_while_nobody_but_administrators_wrote_it() {
+    let mut world = World::new();
+    let administered = |world: &World, app: &str| world.tables().app(&path(app)).unwrap().administered;
+    world.create_by("ann", json!({"id": "/a", "cmd": "x"})).unwrap();
+    assert!(!administered(&world, "/a"));
+    // Laid over what a user wrote; unless it says as whom that shall run.
+    world.update("/a", json!({"env": {"A": "b"}}), true).unwrap();
+    assert!(!administered(&world, "/a"));
+    let users = world.tables().app(&path("/a")).unwrap().version;
+    world.update("/a", json!({"user": "postgres"}), true).unwrap();
+    assert!(administered(&world, "/a"));
+    world.update("/a", json!({"cmd": "y"}), true).unwrap();
+    assert!(administered(&world, "/a"));
+    // The user may resize it, and takes it back with anything else; an old version is what it was.
+    world.update_by("ann", "/a", json!({"instances": 2})).unwrap();
+    assert!(administered(&world, "/a"));
+    world.update_by("ann", "/a", json!({"cmd": "z"})).unwrap();
+    assert!(!administered(&world, "/a"));
+    world.update("/a", json!({"version": users.to_string()}), true).unwrap();
+    assert!(!administered(&world, "/a"));
+    world.create(json!({"id": "/b", "cmd": "x"})).unwrap();
+    assert!(administered(&world, "/b"));
+}
+
+#[test]
 fn a_number_that_an_administrator_requires_is_claimed() {
     let mut world = World::new();
     let app = |id: &str, port: u16| {

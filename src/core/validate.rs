@@ -16,6 +16,7 @@ use crate::{
             App, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, Network, Operator, PortMapping, PortNumber, Protocol,
             UnreachableStrategy, Volume, input::is_single_instance,
         },
+        artifact::{MAX_URI_BYTES, is_uri, sandbox_path},
         brick::normal_container_path,
         host_volume::HostVolumeRule,
         id::RESERVED_SEGMENTS,
@@ -72,6 +73,7 @@ pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
     amounts(app, &mut found);
     limits(app, &mut found);
     environment(app, &mut found);
+    fetch(app, &mut found);
     roles(app, ctx, &mut found);
     for (index, constraint) in app.constraints.iter().enumerate() {
         found.check(format!("/constraints({index})"), check_constraint(constraint));
@@ -198,6 +200,19 @@ fn environment(app: &App, found: &mut Found) {
         found.passable(format_args!("/env/{name}"), name.len() + 1 + text.len(), text);
         let highest = token::tokens(text).max().map_or(0, usize::from);
         found.unless(highest < MAX_PORTS, format_args!("/env/{name}"), format_args!("the index of @PORT must be less than {MAX_PORTS}"));
+    }
+}
+
+/// Marathon asks no more of a URI than that it is one. Where it leads in the sandbox is ours.
+fn fetch(app: &App, found: &mut Found) {
+    found.at_most("/fetch", app.fetch.len(), MAX_ITEMS);
+    for (index, fetch) in app.fetch.iter().enumerate() {
+        let path = format!("/fetch({index})/uri");
+        found.unless(is_uri(&fetch.uri), path.clone(), "URI has invalid syntax.");
+        found.unless(fetch.uri.len() <= MAX_URI_BYTES, path, format!("must have at most {MAX_URI_BYTES} bytes"));
+        if let Some(name) = &fetch.dest_path {
+            found.check(format!("/fetch({index})/destPath"), sandbox_path(name).map(drop));
+        }
     }
 }
 

@@ -27,15 +27,18 @@ pub struct App {
     /// A shell command; exclusive with `args`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmd: Option<String>,
-    /// Arguments for the image's entry point.
+    /// Arguments for the image's entry point; without an image the program and its arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// The user to run as; `None`: the image's own.
+    /// The user to run as; `None`: the image's own, or without an image whoever the node's rule says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// `@PORT` tokens stay in the values; they are replaced at launch.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub env: Env,
+    /// What is put into the sandbox before the start, in the order written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fetch: Vec<Fetch>,
     /// How many instances are wanted.
     pub instances: u32,
     /// CPUs.
@@ -94,6 +97,29 @@ pub struct App {
     /// True: an administrator wrote the host volumes, so that no account of the node is asked whether it may use what they name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub vouched: bool,
+    /// True: nobody but administrators wrote any of this (the number of instances aside), so that a command without an image may run as `user` says, or
+    /// as the server. False also for what was written before this was kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub administered: bool,
+}
+
+/// Something that is put into a task's sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    /// Where it comes from, as the user wrote it: `http:`, `https:`, `file:`, or a path.
+    pub uri: String,
+    /// An archive is unpacked.
+    pub extract: bool,
+    /// It may be run; nothing is unpacked then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
+    /// It may be kept for others. No difference here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cache: bool,
+    /// Its name in the sandbox; `None`: the last part of the URI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dest_path: Option<String>,
 }
 
 impl App {

@@ -109,6 +109,7 @@ fn plain_app(path: &str) -> App {
         args: vec![],
         user: None,
         env: IndexMap::new(),
+        fetch: Vec::new(),
         instances: 1,
         cpus: Scalar::whole(1),
         mem: Scalar::whole(128),
@@ -132,6 +133,7 @@ fn plain_app(path: &str) -> App {
         version_info: VersionInfo::default(),
         owner: None,
         vouched: false,
+        administered: false,
     }
 }
 

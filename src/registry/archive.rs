@@ -347,13 +347,13 @@ impl Contents {
         let mut contents = Self::default();
         let mut held = 0;
         while let Some(entry) = reader.entry()? {
-            let Entry { name, kind, offset, size } = &entry;
+            let Entry { name, kind, offset, size, .. } = &entry;
             if *kind != Kind::Directory && (contents.files.contains_key(name) || contents.links.contains_key(name)) {
                 return bad(format!("it has {name} twice"));
             }
             match kind {
                 Kind::Directory => {}
-                Kind::Link(target) => _ = contents.links.insert(name.clone(), target.clone()),
+                Kind::Link(target) | Kind::Symbolic { leads_to: target, .. } => _ = contents.links.insert(name.clone(), target.clone()),
                 Kind::File => {
                     let mut bytes = reader.beginning(&entry)?;
                     contents.files.insert(name.clone(), Found { offset: *offset, size: *size, compressed: is_gzip(&bytes) });

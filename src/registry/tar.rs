@@ -1,4 +1,4 @@
-//! Tar archives, read for their table of contents and written for `docker load`. Nothing is ever unpacked to a disk.
+//! Tar archives, read one entry after the other and written for `docker load`. Who unpacks one to a disk has to look after the links in it.
 //!
 //! Read are POSIX (ustar, pax) and GNU archives. Every number comes from somebody else: names, extensions, entries and sizes have limits, sums are
 //! checked, and a name that could lead out of the archive is an error. What is sparse has no place in an image's archive and is refused.
@@ -13,6 +13,8 @@ const MAX_ENTRIES: usize = 50_000;
 const MAX_NAME_BYTES: usize = 1024;
 /// Bytes of one extension header.
 const MAX_EXTENSION_BYTES: u64 = 64 * 1024;
+/// Bytes that are copied at once.
+const PIECE_BYTES: u64 = 64 * 1024;
 /// Bytes of one entry: no layer comes near.
 const MAX_ENTRY_BYTES: u64 = 1 << 40;
 
@@ -47,6 +49,13 @@ pub enum Kind {
     File,
     /// Another entry's contents are meant: the target, as a name in the archive.
     Link(String),
+    /// The same, by a symbolic link.
+    Symbolic {
+        /// As it is written; relative.
+        target: String,
+        /// As a name in the archive.
+        leads_to: String,
+    },
     /// A directory.
     Directory,
 }
@@ -58,6 +67,8 @@ pub struct Entry {
     pub name: String,
     /// What it is.
     pub kind: Kind,
+    /// Who may read, write and run it; nothing else.
+    pub mode: u32,
     /// Where its contents begin, in bytes from the beginning of the (unpacked) archive.
     pub offset: u64,
     /// Bytes of its contents.
@@ -118,7 +129,7 @@ impl<S: Source> Reader<S> {
                 b'L' => extension.name = Some(self.long_name(size)?),
                 b'K' => extension.link = Some(self.long_name(size)?),
                 b'g' => {}
-                b'S' => return bad("it has a sparse entry, which no image has"),
+                b'S' => return bad("it has a sparse entry, which is not read here"),
                 _ => return entry(&header, extension, offset, size).map(Some),
             }
         }
@@ -138,6 +149,21 @@ impl<S: Source> Reader<S> {
     /// It cannot be read. The caller has looked at its size.
     pub fn rest(&mut self, entry: &Entry) -> Result<Vec<u8>, TarError> {
         self.read(entry.offset + entry.size - self.at)
+    }
+
+    /// Writes the contents of the entry that was read last to `sink`, piece by piece; before each it asks `go_on`.
+    ///
+    /// # Errors
+    /// It cannot be read, or the sink does not take it, or `go_on` says why not.
+    pub fn copy(&mut self, entry: &Entry, sink: &mut impl io::Write, mut go_on: impl FnMut() -> io::Result<()>) -> Result<(), TarError> {
+        let mut left = entry.size;
+        while left > 0 {
+            go_on()?;
+            let piece = self.read(left.min(PIECE_BYTES))?;
+            sink.write_all(&piece)?;
+            left -= piece.len() as u64;
+        }
+        Ok(())
     }
 
     fn read(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
@@ -201,7 +227,7 @@ impl<S: Source> Reader<S> {
                     let size = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
                     extension.size = Some(size.map_or_else(|| bad("an extension header has no number as size"), Ok)?);
                 }
-                _ if key.starts_with(b"GNU.sparse") => return bad("it has a sparse entry, which no image has"),
+                _ if key.starts_with(b"GNU.sparse") => return bad("it has a sparse entry, which is not read here"),
                 _ => {}
             }
             rest = &rest[length..];
@@ -233,9 +259,10 @@ fn entry(header: &[u8; BLOCK as usize], extension: Extension, offset: u64, size:
         b'1' => Kind::Link(clean("", &target()?)?),
         b'2' => {
             let folder = clean_name.rsplit_once('/').map_or("", |(folder, _)| folder);
-            Kind::Link(clean(folder, &target()?)?)
+            let target = target()?;
+            Kind::Symbolic { leads_to: clean(folder, &target)?, target }
         }
-        b'3' | b'4' | b'6' => return bad(format!("'{}' is a device, which no image's archive has", shown(&name))),
+        b'3' | b'4' | b'6' => return bad(format!("'{}' is a device, which is not taken from an archive", shown(&name))),
         b'5' => Kind::Directory,
         _ if name.ends_with('/') => Kind::Directory,
         _ => Kind::File,
@@ -243,7 +270,8 @@ fn entry(header: &[u8; BLOCK as usize], extension: Extension, offset: u64, size:
     if clean_name.is_empty() && kind != Kind::Directory {
         return bad("it has an entry without a name");
     }
-    Ok(Entry { name: clean_name, kind, offset, size })
+    let mode = number(&header[100..108]).map_or(0o644, |mode| u32::try_from(mode & 0o777).unwrap_or(0));
+    Ok(Entry { name: clean_name, kind, mode, offset, size })
 }
 
 /// `path`, which stands in `folder`, as a name in the archive.

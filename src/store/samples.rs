@@ -114,6 +114,7 @@ pub(crate) fn bare_app() -> App {
         args: vec![],
         user: None,
         env: IndexMap::new(),
+        fetch: Vec::new(),
         instances: 1,
         cpus: Scalar::whole(1),
         mem: Scalar::whole(128),
@@ -137,6 +138,7 @@ pub(crate) fn bare_app() -> App {
         version_info: VersionInfo::default(),
         owner: None,
         vouched: false,
+        administered: false,
     }
 }
 
@@ -203,6 +205,7 @@ fn full_app() -> App {
         version_info: VersionInfo { last_scaling_at: WHEN, last_config_change_at: WHEN },
         owner: Some(Owner::new("zmfsea")),
         vouched: true,
+        administered: false,
         ..bare_app()
     }
 }
@@ -490,6 +493,7 @@ fn any_app() -> BoxedStrategy<App> {
             args: what.2,
             user: what.3,
             env: what.4.into_iter().collect(),
+            fetch: Vec::new(),
             instances: what.5,
             cpus: needs.0,
             mem: needs.1,
@@ -513,6 +517,7 @@ fn any_app() -> BoxedStrategy<App> {
             version_info: VersionInfo { last_scaling_at: times.1, last_config_change_at: times.2 },
             owner: None,
             vouched: false,
+            administered: false,
         })
         .boxed()
 }

@@ -1,5 +1,7 @@
 //! A core's side of the seam, for tests: it launches on the offers that come, acknowledges every status, and remembers what was told.
 
+#![allow(dead_code, reason = "each test crate uses a part of it")]
+
 use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
@@ -9,7 +11,12 @@ use tokio::{
 };
 use xtao::{
     brick::Bricks,
-    cluster::engine::{self, EngineError, Settings, access::Access, sandbox, spec},
+    cluster::engine::{
+        self, EngineError, Settings,
+        access::Access,
+        process::record::{Order, Records},
+        sandbox, spec,
+    },
     model::{
         app::{
             App, Backoff, Container, ContainerKind, Docker, EnvValue, FileSystem, KillSelection, Mode, Network, PortMapping, PortNumber,
@@ -57,6 +64,14 @@ pub fn command(app: &str, cmd: &str) -> Wanted {
         bricks: Vec::new(),
     };
     Wanted { launch }
+}
+
+/// The same without an image, written by an administrator.
+pub fn process(app: &str, cmd: &str) -> Wanted {
+    let mut wanted = command(app, cmd);
+    wanted.app().container = None;
+    wanted.app().administered = true;
+    wanted
 }
 
 /// The same with a bridge and one published port.
@@ -125,7 +140,6 @@ impl Wanted {
         self
     }
 
-    #[allow(dead_code, reason = "each test crate uses a part of it")]
     pub fn owner(mut self, owner: &str) -> Self {
         self.launch.owner = Owner::new(owner);
         self
@@ -145,6 +159,7 @@ fn definition(id: &str, cmd: &str) -> App {
         args: Vec::new(),
         user: None,
         env: Default::default(),
+        fetch: Vec::new(),
         instances: 1,
         cpus: Scalar(100),
         mem: Scalar::whole(64),
@@ -173,6 +188,7 @@ fn definition(id: &str, cmd: &str) -> App {
         version_info: VersionInfo::default(),
         owner: None,
         vouched: true,
+        administered: false,
     }
 }
 
@@ -210,6 +226,7 @@ impl Rig {
         let (cluster, agent) = (ClusterId::new("test"), AgentId::new("node"));
         let mut settings = Settings::new(daemon.host(), work_dir.clone(), cluster, agent, "node1".to_owned(), vec![address]);
         settings.resources.cpus = Some(Scalar::whole(10));
+        settings.shim = env!("CARGO_BIN_EXE_xtao").into();
         settings.host_volume_allow = vec![daemon.path("shared"), daemon.path("link")];
         let bricks = xtao::brick::Settings { work_dir, overcommit: 1.0, reserve: 0 };
         let bricks = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(Bricks::open(bricks))).unwrap();
@@ -217,7 +234,6 @@ impl Rig {
     }
 
     /// With a registry of the platform's own.
-    #[allow(dead_code, reason = "each test crate uses a part of it")]
     pub fn platform(&mut self, platform: Arc<xtao::registry::platform::Platform>) {
         self.settings.platform = Some(platform);
     }
@@ -308,6 +324,13 @@ impl Rig {
             if cpus >= total - 0.1 {
                 return cpus;
             }
+            self.event(|event| matches!(event, ClusterEvent::Offers(_))).await;
+        }
+    }
+
+    /// Waits until nothing is held any more.
+    pub async fn all_is_free(&mut self) {
+        while self.offered().await.resources.cpus.as_f64() < self.total_cpus() {
             self.event(|event| matches!(event, ClusterEvent::Offers(_))).await;
         }
     }
@@ -414,8 +437,51 @@ impl Rig {
         self.until(async || docker.inspect_container(&name, None).await.is_err()).await;
     }
 
+    /// Waits until nothing is left of an ended task that was a process.
+    pub async fn forgotten(&mut self, task: &TaskId) {
+        let path = self.records(task);
+        self.until(async || !path.exists()).await;
+    }
+
+    /// Where it is written down what a process is.
+    pub fn records(&self, task: &TaskId) -> PathBuf {
+        self.settings.work_dir.join("processes").join(spec::file_name(task))
+    }
+
+    /// A number in those records: `"process"` or `"shim"`.
+    pub fn pid(&self, task: &TaskId, whose: &str) -> i32 {
+        let text = std::fs::read_to_string(self.records(task).join("started.json")).unwrap();
+        let started: serde_json::Value = serde_json::from_str(&text).unwrap();
+        i32::try_from(started[whose]["pid"].as_i64().unwrap()).unwrap()
+    }
+
+    /// Writes down what is to run without starting it, as a server that dies in between leaves it.
+    pub fn order_only(&self, wanted: &Wanted) {
+        let launch = &wanted.launch;
+        let order = Order {
+            task: launch.task.clone(),
+            cluster: self.settings.cluster_id.clone(),
+            resources: launch.resources.clone(),
+            ports: Vec::new(),
+            command: vec!["true".to_owned()],
+            environment: Vec::new(),
+            account: None,
+            no_new_privileges: false,
+            directory: "/".into(),
+            work_dir: self.settings.work_dir.clone(),
+            log_file_bytes: 1000,
+            limits: Default::default(),
+        };
+        Records::of(&self.settings.work_dir, &launch.task).put_order(&order).unwrap();
+    }
+
+    /// Before [`Rig::begin`].
+    pub fn settings(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
     /// Waits for a condition while events go on being taken.
-    async fn until(&mut self, mut condition: impl AsyncFnMut() -> bool) {
+    pub async fn until(&mut self, mut condition: impl AsyncFnMut() -> bool) {
         let began = std::time::Instant::now();
         while !condition().await {
             assert!(began.elapsed() < LIMIT, "it did not come to pass; told: {:#?}", self.told);
@@ -477,6 +543,15 @@ pub async fn conversation(mut output: mpsc::Receiver<Frame>) -> [String; 3] {
         texts[at] += std::str::from_utf8(&payload).unwrap();
     }
     texts
+}
+
+/// Waits for something that no event tells.
+pub async fn eventually(mut condition: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < LIMIT, "it did not come to pass");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Waits until a process with this command line runs on the machine, or none does any more.

@@ -27,7 +27,8 @@ use super::{
     docker::{Client, DockerError},
     facts,
     output::OutputReader,
-    sandbox::Output,
+    process::{self, record::Records},
+    sandbox::{self, Output},
     spec,
 };
 use crate::model::{
@@ -58,6 +59,9 @@ pub enum ExecError {
     /// The task has no container that runs.
     #[error("task '{0}' does not run")]
     NotRunning(TaskId),
+    /// The task has no container at all.
+    #[error("task '{0}' is a command without an image: it has no container that another command could run in")]
+    NoContainer(TaskId),
     /// Too many commands.
     #[error("{MAX_EXECS} commands run on this node; end one of them first")]
     TooMany,
@@ -133,6 +137,15 @@ impl Access {
 
     /// True when the container of a task that has ended is gone: that is when all of its output is kept.
     pub async fn is_gone(&self, task: &TaskId) -> bool {
+        let (work_dir, wanted) = (self.work_dir.clone(), task.clone());
+        let process = tokio::task::spawn_blocking(move || {
+            let ended = || Records::of(&work_dir, &wanted).ended();
+            sandbox::is_of_process(&work_dir, &wanted)
+                .then(|| !process::is_one(&work_dir, &wanted) || ended().is_ok_and(|ended| ended.is_some()))
+        });
+        if let Some(gone) = process.await.ok().flatten() {
+            return gone;
+        }
         let Ok(client) = Client::new(&self.docker_host) else { return false };
         match client.inspect(&spec::container_name(task)).await {
             Ok(container) => !self.is_ours(&container),
@@ -146,6 +159,9 @@ impl Access {
     /// # Errors
     /// See [`ExecError`].
     pub async fn exec(&self, task: &TaskId, command: Vec<String>, terminal: Option<(u16, u16)>) -> Result<Conversation, ExecError> {
+        if sandbox::is_of_process(&self.work_dir, task) {
+            return Err(ExecError::NoContainer(task.clone()));
+        }
         let permit = self.execs.clone().try_acquire_owned().map_err(|_| ExecError::TooMany)?;
         let client = Client::new(&self.docker_host)?;
         let not_running = || ExecError::NotRunning(task.clone());

@@ -11,6 +11,7 @@ use rustix::{
     fs::{Access, AtFlags, CWD, FileType},
     thread::{Gid, Uid},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::model::id::Owner;
 
@@ -27,7 +28,7 @@ pub enum Whom {
 }
 
 /// An account of the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// For messages.
     pub name: String,
@@ -39,18 +40,25 @@ pub struct Account {
     pub groups: Vec<u32>,
 }
 
+impl Account {
+    /// The account of this name; `None`: there is none. May block while the system's databases are asked.
+    pub fn of(name: &str) -> Option<Self> {
+        let found = User::from_name(name).ok().flatten()?;
+        let c_name = std::ffi::CString::new(name).unwrap_or_default();
+        // Without its list of groups it has the primary one.
+        let groups = getgrouplist(&c_name, found.gid).unwrap_or_else(|_| vec![found.gid]);
+        let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
+        Some(Self { name: name.to_owned(), uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups })
+    }
+}
+
 impl Whom {
     /// The account of a user. May block while the system's databases are asked.
     pub fn of(user: Option<&Owner>) -> Self {
         let Some(user) = user else { return Self::Server };
         let name = user.to_string();
         let nobody = |name| Account { name, uid: NO_ACCOUNT, gid: NO_ACCOUNT, groups: Vec::new() };
-        let Ok(Some(found)) = User::from_name(&name) else { return Self::Account(nobody(name)) };
-        let c_name = std::ffi::CString::new(name.as_str()).unwrap_or_default();
-        // Without its list of groups it has the primary one.
-        let groups = getgrouplist(&c_name, found.gid).unwrap_or_else(|_| vec![found.gid]);
-        let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
-        Self::Account(Account { name, uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups })
+        Self::Account(Account::of(&name).unwrap_or_else(|| nobody(name)))
     }
 
     /// Does `work` as this one. Blocks.

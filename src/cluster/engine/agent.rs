@@ -12,6 +12,7 @@ use std::{
 
 use uuid::Uuid;
 
+use super::process;
 use crate::model::{
     agent::Attribute,
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskRef, TaskState, TaskStatus},
@@ -81,9 +82,21 @@ pub struct Node {
     pub master: String,
     /// Milliseconds between SIGTERM and SIGKILL when a kill names none.
     pub kill_grace_ms: u64,
+    /// There may be containers of ours although Docker has not been listed yet.
+    pub may_have_containers: bool,
 }
 
-/// What a container of ours says of itself, by its labels.
+/// Who runs a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Runner {
+    /// Docker, as a container.
+    #[default]
+    Docker,
+    /// We, as a process with a supervisor.
+    Process,
+}
+
+/// What a task of ours holds, by its container's labels or its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     /// What it takes.
@@ -94,6 +107,8 @@ pub struct Holding {
     pub host_network: bool,
     /// It has a brick.
     pub bricks: bool,
+    /// Who runs it.
+    pub runner: Runner,
 }
 
 impl Holding {
@@ -140,6 +155,10 @@ pub struct Exit {
     pub error: String,
     /// We had asked for its end, before a restart of ours too.
     pub killed: bool,
+    /// The signal that ended it, where that is known.
+    pub signal: Option<i32>,
+    /// What it was.
+    pub runner: Runner,
 }
 
 /// A signal for a container.
@@ -154,8 +173,15 @@ pub enum Signal {
 /// What the world around reports.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
-    /// Docker was listed: every container of ours. The first one after a (re)connection opens the session.
+    /// Everything of ours was listed, containers and processes. The first one after a (re)connection opens the session.
     Listed(Vec<Found>),
+    /// Docker has been out of reach for a while: every process of ours. A session without Docker is opened, if there is none.
+    ListedWithoutDocker {
+        /// The processes.
+        found: Vec<Found>,
+        /// Why Docker cannot be reached; for people.
+        reason: String,
+    },
     /// Docker is out of reach.
     Lost {
         /// For people.
@@ -291,6 +317,10 @@ pub struct Agent {
     ledger: Ledger,
     tasks: BTreeMap<TaskId, Task>,
     connected: bool,
+    /// Why there is no Docker in this session.
+    without_docker: Option<String>,
+    /// Containers of ours may be there that were never listed: then nobody knows whether an unknown task is one of them.
+    unlisted: bool,
     offer: Option<(OfferId, Resources)>,
     replaced: VecDeque<OfferId>,
     refusal: Option<(Instant, Resources)>,
@@ -356,6 +386,8 @@ impl Agent {
     pub fn new(node: Node) -> Self {
         Self {
             ledger: Ledger::new(node.total.clone()),
+            without_docker: None,
+            unlisted: node.may_have_containers,
             node,
             tasks: BTreeMap::new(),
             connected: false,
@@ -397,12 +429,14 @@ impl Agent {
     pub fn report(&mut self, report: Report, ctx: &mut Ctx) -> Vec<Action> {
         let mut out = Vec::new();
         match report {
-            Report::Listed(found) => self.listed(found, ctx, &mut out),
+            Report::Listed(found) => self.listed(found, None, ctx, &mut out),
+            Report::ListedWithoutDocker { found, reason } => self.listed(found, Some(reason), ctx, &mut out),
             Report::Lost { reason } => self.lost(reason, &mut out),
             Report::Progress { task, message } => self.progress(&task, message, ctx, &mut out),
             Report::Starting { task } => {
                 if self.is_launching(&task) {
-                    self.tell_durably(&task, TaskState::Starting, "the container is being started".to_owned(), ctx, &mut out);
+                    let what = if self.runner(&task) == Some(Runner::Process) { "command" } else { "container" };
+                    self.tell_durably(&task, TaskState::Starting, format!("the {what} is being started"), ctx, &mut out);
                 }
             }
             Report::Started { task, seen } => self.started(&task, seen, ctx, &mut out),
@@ -491,6 +525,11 @@ impl Agent {
         self.timers.first().map(|(at, _)| *at)
     }
 
+    /// Who runs a task that is known.
+    pub fn runner(&self, task: &TaskId) -> Option<Runner> {
+        self.tasks.get(task).map(|known| known.holding.runner)
+    }
+
     /// The tasks whose sandboxes are in use.
     pub fn tasks(&self) -> impl Iterator<Item = &TaskId> {
         self.tasks.keys()
@@ -533,10 +572,18 @@ impl Agent {
             ports: launch.ports.clone(),
             host_network: launch.app.network == crate::model::app::Network::Host,
             bricks: !launch.bricks.is_empty(),
+            runner: if process::is_meant(&launch) { Runner::Process } else { Runner::Docker },
         };
+        let runner = holding.runner;
         self.removed.retain(|task| *task != launch.task);
         self.insert(launch.task.clone(), holding, Phase::Launching, TaskState::Staging, ctx);
-        out.push(Action::Launch(Box::new(launch)));
+        match &self.without_docker {
+            Some(reason) if runner == Runner::Docker => {
+                let message = format!("Docker cannot be reached on this node: {reason}");
+                self.ended(&launch.task, false, TaskState::Failed, message, ctx, out);
+            }
+            _ => out.push(Action::Launch(Box::new(launch))),
+        }
     }
 
     fn drop_launch(&self, task: &TaskId, reason: &str, ctx: &Ctx) -> Action {
@@ -665,7 +712,8 @@ impl Agent {
         if !self.connected {
             return; // The next session begins with a reconciliation of its own; until then nothing is known for certain.
         }
-        for task in asked.iter().filter(|asked| !self.tasks.contains_key(&asked.task)) {
+        // While containers may be there that nobody has listed, an unknown task may be one of them.
+        for task in asked.iter().filter(|asked| !self.unlisted && !self.tasks.contains_key(&asked.task)) {
             let elsewhere = task.agent.as_ref().is_some_and(|agent| *agent != self.node.id);
             let state = if elsewhere { TaskState::Unknown } else { TaskState::Gone };
             let mut status = self.status(&task.task, state, "the task is not known on this node".to_owned(), ctx.wall);
@@ -737,7 +785,8 @@ impl Agent {
             None => {
                 let killed = self.tasks.get(task).is_some_and(|known| known.stop.is_some());
                 let state = if killed { TaskState::Killed } else { TaskState::Failed };
-                let message = "its container is gone; someone else removed it".to_owned();
+                let what = if self.runner(task) == Some(Runner::Process) { "records are" } else { "container is" };
+                let message = format!("its {what} gone; someone else removed what there was");
                 self.ended(task, false, state, message, ctx, out);
             }
         }
@@ -776,8 +825,14 @@ fn verdict(exit: &Exit, mem: Scalar) -> (TaskState, String) {
         Exit { code: 0, .. } => TaskState::Finished,
         _ => TaskState::Failed,
     };
-    let mut message = format!("Container exited with status {}", exit.code);
-    if let 129..=192 = exit.code {
+    let mut message = match (exit.runner, exit.signal) {
+        (Runner::Docker, _) => format!("Container exited with status {}", exit.code),
+        // In the words of Mesos' command executor.
+        (Runner::Process, Some(signal)) => format!("Command terminated with signal {}", signal_words(signal)),
+        (Runner::Process, None) if exit.code < 0 => "The end of the command was not seen".to_owned(),
+        (Runner::Process, None) => format!("Command exited with status {}", exit.code),
+    };
+    if let (Runner::Docker, 129..=192) = (exit.runner, exit.code) {
         message.push_str(&format!(" (signal {}{})", exit.code - 128, signal_name(exit.code - 128)));
     }
     if exit.oom {
@@ -788,6 +843,32 @@ fn verdict(exit: &Exit, mem: Scalar) -> (TaskState, String) {
         message.push_str(&exit.error);
     }
     (state, message)
+}
+
+/// As the C library calls it (`strsignal`).
+fn signal_words(number: i32) -> String {
+    let words = match number {
+        1 => "Hangup",
+        2 => "Interrupt",
+        3 => "Quit",
+        4 => "Illegal instruction",
+        5 => "Trace/breakpoint trap",
+        6 => "Aborted",
+        7 => "Bus error",
+        8 => "Floating point exception",
+        9 => "Killed",
+        10 => "User defined signal 1",
+        11 => "Segmentation fault",
+        12 => "User defined signal 2",
+        13 => "Broken pipe",
+        14 => "Alarm clock",
+        15 => "Terminated",
+        24 => "CPU time limit exceeded",
+        25 => "File size limit exceeded",
+        31 => "Bad system call",
+        other => return format!("Unknown signal {other}"),
+    };
+    words.to_owned()
 }
 
 fn signal_name(number: i64) -> &'static str {
@@ -813,7 +894,7 @@ impl Agent {
     fn kill(&mut self, task: &TaskId, grace_ms: Option<u64>, ctx: &mut Ctx, out: &mut Vec<Action>) {
         let grace_ms = grace_ms.unwrap_or(self.node.kill_grace_ms);
         let Some(known) = self.tasks.get_mut(task) else {
-            if self.connected {
+            if self.connected && !self.unlisted {
                 let message = "nothing to kill: the task is not known on this node".to_owned();
                 out.push(Action::Tell(ClusterEvent::Status(self.status(task, TaskState::Killed, message, ctx.wall))));
             }
@@ -890,7 +971,17 @@ impl Agent {
 // === Docker comes and goes ===
 
 impl Agent {
-    fn listed(&mut self, found: Vec<Found>, ctx: &mut Ctx, out: &mut Vec<Action>) {
+    /// `without_docker`: why only processes were listed.
+    fn listed(&mut self, found: Vec<Found>, without_docker: Option<String>, ctx: &mut Ctx, out: &mut Vec<Action>) {
+        let is_complete = without_docker.is_none();
+        if is_complete {
+            self.unlisted = false;
+            // What Docker has is looked at as at the beginning of a session: so this is one.
+            if self.without_docker.take().is_some() {
+                self.lost("Docker is back".to_owned(), out);
+            }
+        }
+        self.without_docker = without_docker;
         let first = !self.connected;
         if first {
             self.connected = true;
@@ -902,10 +993,15 @@ impl Agent {
         let listed: BTreeSet<TaskId> = found.iter().map(|found| found.task.clone()).collect();
         found.into_iter().for_each(|found| self.found(found, ctx, out));
         // A listing may be older than a start that was reported meanwhile: absence is only a reason to look.
-        let absent = self.tasks.iter().filter(|(task, known)| known.phase == Phase::Up && !listed.contains(*task));
+        let was_listed = |known: &Task| is_complete || known.holding.runner == Runner::Process;
+        let absent = self.tasks.iter().filter(|(task, known)| known.phase == Phase::Up && was_listed(known) && !listed.contains(*task));
         out.extend(absent.map(|(task, _)| Action::Inspect(task.clone())));
-        let gone: Vec<TaskId> =
-            self.tasks.iter().filter(|(_, known)| known.phase == Phase::Removing).map(|(task, _)| task.clone()).collect();
+        let gone: Vec<TaskId> = self
+            .tasks
+            .iter()
+            .filter(|(_, known)| known.phase == Phase::Removing && was_listed(known))
+            .map(|(task, _)| task.clone())
+            .collect();
         gone.iter().filter(|task| !listed.contains(*task)).for_each(|task| self.forget(task));
         let waiting: Vec<_> = self.releases.keys().cloned().collect();
         waiting.iter().for_each(|key| self.pursue_release(key, ctx, out));
@@ -946,7 +1042,7 @@ impl Agent {
             Seen::Created => {
                 self.insert(task.clone(), holding, Phase::Launching, TaskState::Staging, ctx);
                 out.push(Action::Remove { task: task.clone(), at_leisure: false });
-                let message = "the server was stopped before the container was started".to_owned();
+                let message = "the server was stopped before the task was started".to_owned();
                 self.ended(&task, true, TaskState::Dropped, message, ctx, out);
             }
         }

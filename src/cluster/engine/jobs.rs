@@ -1,6 +1,7 @@
 //! Single acts on Docker and on bricks: look, signal, remove, release. Each tells its outcome in a report and decides nothing.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -52,6 +53,8 @@ pub(super) struct Context {
     pub(super) small: Semaphore,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) rule: HostVolumeRule,
+    /// Where control groups of processes can be made, or why they cannot.
+    pub(super) groups: Result<PathBuf, String>,
     /// Docker's data directory, as soon as it is known: closed to host volumes.
     pub(super) docker_root: OnceLock<String>,
 }

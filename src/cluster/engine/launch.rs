@@ -18,9 +18,10 @@ use super::{
     account::Whom,
     agent::{Report, Seen},
     docker::{Client, DockerError},
+    fetch,
     images::Wanted,
     jobs::{self, Context},
-    sandbox,
+    process, sandbox,
     spec::{self, Bind},
     volumes::{self, Identity, Pinned},
 };
@@ -44,13 +45,13 @@ const BRICK_PAUSE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a launch came to nothing.
-enum End {
+pub(super) enum End {
     Cancelled,
     Refused(TaskState, String),
 }
 
 impl End {
-    fn failed(words: impl Into<String>) -> Self {
+    pub(super) fn failed(words: impl Into<String>) -> Self {
         Self::Refused(TaskState::Failed, words.into())
     }
 }
@@ -66,8 +67,13 @@ struct Expected {
 pub(super) async fn run(context: Arc<Context>, launch: Box<Launch>, cancel: watch::Receiver<bool>) {
     let task = launch.task.clone();
     let _under_way = UnderWay::begin(&context);
-    let attempt = Attempt { context: &context, task: &task, launch: &launch, cancel };
-    let outcome = AssertUnwindSafe(attempt.run()).catch_unwind().await;
+    let attempt = async {
+        if process::is_meant(&launch) {
+            return process::launch(&context, &launch, &cancel).await;
+        }
+        Attempt { context: &context, task: &task, launch: &launch, cancel: cancel.clone() }.run().await
+    };
+    let outcome = AssertUnwindSafe(attempt).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(End::failed("the server made an error while launching it; see its log")));
     let report = match outcome {
         Ok(seen) => Report::Started { task, seen },
@@ -110,6 +116,7 @@ impl<'a> Attempt<'a> {
         let image_id = self.image().await?;
         let pinned = self.host_volumes().await?;
         let mut binds: Vec<Bind> = pinned.iter().map(|pinned| pinned.bind.clone()).collect();
+        binds.extend(self.sandbox().await?);
         let mut expected: Vec<Expected> = pinned.iter().map(expect_host_volume).collect();
         self.bricks(&mut binds, &mut expected).await?;
         let body = spec::container(self.launch, &self.context.settings, &image_id, &binds).map_err(End::failed)?;
@@ -213,6 +220,27 @@ impl Attempt<'_> {
                 .collect::<Result<Vec<_>, _>>()
         });
         pin.await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
+    }
+
+    /// The task's own files, with what it wants to have in them, where Mesos has them. Only a daemon of this machine can see them.
+    async fn sandbox(&mut self) -> Result<Option<Bind>, End> {
+        let docker_host = &self.context.settings.docker_host;
+        if !docker_host.starts_with("unix://") {
+            let hint = "Docker is on another machine, which does not see what is fetched here";
+            return if self.launch.app.fetch.is_empty() { Ok(None) } else { Err(End::failed(hint)) };
+        }
+        let (work_dir, task) = (self.context.settings.work_dir.clone(), self.task.clone());
+        let failed = |error: std::io::Error| End::failed(format!("its sandbox cannot be made: {error}"));
+        let made = tokio::task::spawn_blocking(move || sandbox::make_files(&work_dir, &task, false)).await;
+        let files = made.map_err(std::io::Error::other).flatten().map_err(failed)?;
+        fetch::run(self.context, self.launch, &files, &self.cancel).await?;
+        sandbox::open_to_all(&files).map_err(failed)?;
+        let taken = |volume: &Volume| match volume {
+            Volume::Host { container_path, .. } => container_path == spec::SANDBOX,
+            Volume::Brick(brick) => brick.container_path == spec::SANDBOX,
+        };
+        let is_taken = self.launch.app.container.iter().flat_map(|container| &container.volumes).any(taken);
+        Ok((!is_taken).then(|| Bind { source: files, target: spec::SANDBOX.to_owned(), read_only: false }))
     }
 
     async fn bricks(&mut self, binds: &mut Vec<Bind>, expected: &mut Vec<Expected>) -> Result<(), End> {

@@ -40,6 +40,7 @@ fn definition(id: PathId) -> App {
         args: Vec::new(),
         user: None,
         env: Default::default(),
+        fetch: Vec::new(),
         instances: 1,
         cpus: Scalar::from_f64(0.5),
         mem: Scalar::whole(64),
@@ -68,6 +69,7 @@ fn definition(id: PathId) -> App {
         version_info: VersionInfo::default(),
         owner: None,
         vouched: true,
+        administered: false,
     }
 }
 

@@ -1,8 +1,11 @@
 //! The directory of a task: what it wrote to stdout and stderr, kept within limits, whose it was, and the mark that we asked for its end.
 //!
 //! ```text
-//! <work_dir>/sandboxes/<task>/stdout  stdout.1  stderr  stderr.1  .position  .killed  .owner
+//! <work_dir>/sandboxes/<task>/stdout  stdout.1  stderr  stderr.1  .position  .killed  .owner  .process  files/
 //! ```
+//!
+//! `files` is the task's own, and the only thing here that it can change: it works there, and there is put what it wants to have fetched.
+//! `.process` says that the task was a process and no container.
 //!
 //! `.position` says how much of Docker's own copy of the output is in the files. It is written after the files; on opening, a file is cut back to the
 //! length that it names, so that nothing is kept twice. Files are opened without following symbolic links.
@@ -35,6 +38,8 @@ const DISORDER_SECONDS: i32 = 2;
 const POSITION: &str = ".position";
 const KILLED: &str = ".killed";
 const OWNER: &str = ".owner";
+const PROCESS: &str = ".process";
+const FILES: &str = "files";
 
 /// One of the two outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +100,58 @@ pub fn owner(directory: &OwnedFd) -> Option<Owner> {
     let mut name = String::new();
     file.take(MAX_NAME_BYTES as u64 + 1).read_to_string(&mut name).ok()?;
     user_name(&name).ok()
+}
+
+/// The directory of the task's own files.
+pub fn files(work_dir: &Path, task: &TaskId) -> PathBuf {
+    path(work_dir, task).join(FILES)
+}
+
+/// Makes the directory of the task's own files, closed to everybody. The way to those of a process (`is_process`) is open to whoever knows it.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_files(work_dir: &Path, task: &TaskId, is_process: bool) -> io::Result<PathBuf> {
+    let directory = open_directory(&path(work_dir, task))?;
+    if is_process {
+        open_file(&directory, PROCESS, OFlags::CREATE)?;
+        rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o711))?;
+    }
+    let files = files(work_dir, task);
+    open_directory(&files)?;
+    Ok(files)
+}
+
+/// Gives the files below `files`, and last it itself, to a user and group. Until then nobody but the server can reach them. Links are not followed.
+///
+/// # Errors
+/// Something cannot be given.
+pub fn hand_over(files: &Path, to: Option<(u32, u32)>) -> io::Result<()> {
+    let Some((user, group)) = to else { return Ok(()) };
+    if rustix::process::geteuid().is_root() {
+        give(files, user, group)?;
+    }
+    Ok(())
+}
+
+fn give(path: &Path, user: u32, group: u32) -> io::Result<()> {
+    if std::fs::symlink_metadata(path)?.is_dir() {
+        std::fs::read_dir(path)?.try_for_each(|entry| give(&entry?.path(), user, group))?;
+    }
+    std::os::unix::fs::lchown(path, Some(user), Some(group))
+}
+
+/// Opens the files to everybody who can reach them: to whoever a container's process is.
+///
+/// # Errors
+/// The rights cannot be changed.
+pub fn open_to_all(files: &Path) -> io::Result<()> {
+    std::fs::set_permissions(files, std::os::unix::fs::PermissionsExt::from_mode(0o777))
+}
+
+/// True when the task was, or is, a process.
+pub fn is_of_process(work_dir: &Path, task: &TaskId) -> bool {
+    std::fs::symlink_metadata(path(work_dir, task).join(PROCESS)).is_ok()
 }
 
 /// How much of one output is kept: everything before `time`, and `count` pieces of exactly that time.

@@ -14,7 +14,7 @@ use super::{
     agent::{Exit, Found, Report, Seen},
     docker::{Client, DockerError},
     jobs::{self, Context},
-    sandbox, spec,
+    process, sandbox, spec,
 };
 use crate::model::id::TaskId;
 
@@ -27,6 +27,9 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// While Docker stays away the log says so this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// So long Docker is waited for before there is a session without it: at the beginning, and when it has gone.
+const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Events are asked for from this many seconds before the listing.
 const OVERLAP_SECONDS: i64 = 2;
 /// Ended containers that are looked at at once.
@@ -36,27 +39,74 @@ const MAX_LOOKS: usize = 8;
 pub(super) async fn run(context: Arc<Context>, client: watch::Sender<Option<Client>>) {
     let mut pause = RETRY_MIN;
     let mut complained: Option<Instant> = None;
+    let mut away = Away::new(FIRST_PATIENCE);
     loop {
         match open(&context).await {
             Ok((docker, found)) => {
                 pause = RETRY_MIN;
                 complained = None;
+                note_docker(&context).await;
                 client.send_replace(Some(docker.clone()));
                 context.report(Report::Listed(found)).await;
                 let reason = follow(&context, &docker).await;
                 client.send_replace(None);
                 tracing::warn!(%reason, "The session with Docker is over; trying to open a new one.");
                 context.report(Report::Lost { reason }).await;
+                away = Away::new(PATIENCE);
             }
-            Err(error) if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) => {
-                complained = Some(Instant::now());
-                let docker_host = &context.settings.docker_host;
-                tracing::warn!(%docker_host, %error, "Docker cannot be reached; still trying. Is the daemon running, and may this server use it?");
+            Err(error) => {
+                if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+                    complained = Some(Instant::now());
+                    let docker_host = &context.settings.docker_host;
+                    tracing::warn!(%docker_host, %error, "Docker cannot be reached; still trying. Is the daemon running, and may this server use it?");
+                }
+                if away.is_due() {
+                    list_without(&context, error.to_string()).await;
+                }
             }
-            Err(_) => {}
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+/// How long Docker has been away, and when to list without it.
+struct Away {
+    due: Instant,
+}
+
+impl Away {
+    fn new(patience: Duration) -> Self {
+        Self { due: Instant::now() + patience }
+    }
+
+    fn is_due(&mut self) -> bool {
+        let is_due = self.due <= Instant::now();
+        if is_due {
+            self.due = Instant::now() + LIST_EVERY;
+        }
+        is_due
+    }
+}
+
+/// Processes need no Docker: what there is of them, when it stays away.
+async fn list_without(context: &Context, reason: String) {
+    match processes(context).await {
+        Ok(found) => context.report(Report::ListedWithoutDocker { found, reason }).await,
+        Err(error) => tracing::warn!(%error, "The tasks without an image could not be listed; trying again later."),
+    }
+}
+
+async fn processes(context: &Context) -> std::io::Result<Vec<Found>> {
+    let (work_dir, cluster) = (context.settings.work_dir.clone(), context.settings.cluster_id.clone());
+    tokio::task::spawn_blocking(move || process::list(&work_dir, &cluster)).await.map_err(std::io::Error::other)?
+}
+
+/// From now on there may be containers.
+async fn note_docker(context: &Context) {
+    let work_dir = context.settings.work_dir.clone();
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || super::note_docker(&work_dir)).await {
+        tracing::warn!(%error, "It could not be noted that Docker was used here.");
     }
 }
 
@@ -83,7 +133,13 @@ async fn list(context: &Context, client: &Client) -> Result<Vec<Found>, DockerEr
     let summaries = client.list(&spec::cluster_label(&context.settings.cluster_id)).await?;
     let looks = futures_util::stream::iter(summaries).map(|summary| complete(context, client, summary)).buffer_unordered(MAX_LOOKS);
     let found: Vec<Result<Option<Found>, DockerError>> = looks.collect().await;
-    found.into_iter().filter_map(Result::transpose).collect()
+    let mut found = found.into_iter().filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
+    match processes(context).await {
+        Ok(processes) => found.extend(processes),
+        // Without them the list would say that they are gone.
+        Err(error) => return Err(DockerError::Unreachable(format!("the tasks without an image cannot be listed: {error}"))),
+    }
+    Ok(found)
 }
 
 async fn complete(context: &Context, client: &Client, summary: ContainerSummary) -> Result<Option<Found>, DockerError> {

@@ -17,7 +17,7 @@ use bollard::models::{
 
 use super::{
     Settings,
-    agent::{Exit, Found, Holding, Seen},
+    agent::{Exit, Found, Holding, Runner, Seen},
     parameters,
 };
 use crate::model::{
@@ -39,6 +39,8 @@ const LABEL_RESOURCES: &str = "xtao.resources";
 const LABEL_PORTS: &str = "xtao.ports";
 const LABEL_BRICKS: &str = "xtao.bricks";
 const LABEL_NETWORK: &str = "xtao.network";
+/// Where a container sees its sandbox, as Mesos has it.
+pub const SANDBOX: &str = "/mnt/mesos/sandbox";
 /// Labels below this are ours alone.
 pub const LABEL_PREFIX: &str = "xtao.";
 
@@ -87,7 +89,7 @@ pub fn cluster_label(cluster: &ClusterId) -> String {
 pub fn container(launch: &Launch, settings: &Settings, image_id: &str, binds: &[Bind]) -> Result<ContainerCreateBody, String> {
     let app = &launch.app;
     let docker = app.container.as_ref().and_then(|container| container.docker.as_ref());
-    let docker = docker.ok_or("it has no container.docker.image, and this engine runs Docker containers only")?;
+    let docker = docker.ok_or("it has no container.docker.image")?;
     if docker.privileged && !settings.allow_privileged {
         return Err("privileged containers are not allowed here".to_owned());
     }
@@ -102,7 +104,7 @@ pub fn container(launch: &Launch, settings: &Settings, image_id: &str, binds: &[
         entrypoint,
         cmd,
         user: app.user.clone(),
-        env: Some(launch.environment().iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: Some(environment(launch, binds)),
         labels: Some(HashMap::new()),
         exposed_ports: Some(published.keys().cloned().collect()),
         host_config: Some(HostConfig {
@@ -122,6 +124,15 @@ pub fn container(launch: &Launch, settings: &Settings, image_id: &str, binds: &[
     parameters::apply(&docker.parameters, settings.allow_privileged, &mut body)?;
     body.labels.get_or_insert_default().extend(labels(launch, &settings.cluster_id));
     Ok(body)
+}
+
+/// Marathon's variables, and where the sandbox is; the definition's own win.
+fn environment(launch: &Launch, binds: &[Bind]) -> Vec<String> {
+    let mut variables = launch.environment();
+    if binds.iter().any(|bind| bind.target == SANDBOX) && !variables.iter().any(|(name, _)| name == "MESOS_SANDBOX") {
+        variables.push(("MESOS_SANDBOX".to_owned(), SANDBOX.to_owned()));
+    }
+    variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 fn limits(resources: &Resources, cpu_hard_limit: bool) -> HostConfig {
@@ -222,7 +233,7 @@ pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
     let ports = serde_json::from_str(labels.get(LABEL_PORTS)?).ok()?;
     let host_network = labels.get(LABEL_NETWORK)? == "host";
     let bricks = labels.get(LABEL_BRICKS)? != "[]";
-    Some(Found { task, holding: Holding { resources, ports, host_network, bricks }, state })
+    Some(Found { task, holding: Holding { resources, ports, host_network, bricks, runner: Runner::Docker }, state })
 }
 
 /// How far an inspected container is.
@@ -237,6 +248,7 @@ pub fn seen(container: &bollard::models::ContainerInspectResponse, killed: bool)
             oom: state.and_then(|state| state.oom_killed).unwrap_or(false),
             error: state.and_then(|state| state.error.clone()).unwrap_or_default(),
             killed,
+            ..Exit::default()
         }),
     }
 }

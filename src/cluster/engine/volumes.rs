@@ -59,6 +59,23 @@ pub fn pin(host_path: &str, target: &str, read_only: bool, rule: &HostVolumeRule
     Ok(Pinned { bind: Bind { source: real, target: target.to_owned(), read_only }, identity: (stat.st_dev, stat.st_ino), _open: open })
 }
 
+/// Opens what `host_path` leads to (without access: `O_PATH`) when the rule allows it and `whom` may read it. Nothing is made.
+///
+/// # Errors
+/// The rule forbids it, or it cannot be used: a sentence for the user.
+pub fn find(host_path: &str, rule: &HostVolumeRule, whom: &Whom) -> Result<OwnedFd, String> {
+    let path = Path::new(host_path);
+    let allowed = |path: &Path| refused(path, rule).map_or(Ok(()), Err);
+    allowed(path)?;
+    let open = whom.run(|| {
+        let open = open_path(path).map_err(|error| format!("cannot be opened: {}", io::Error::from(error)))?;
+        whom.check(&open, true).map(|()| open)
+    })?;
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd())).map_err(|error| error.to_string())?;
+    allowed(&real)?;
+    Ok(open)
+}
+
 /// What a process sees at `target`, in its own mount namespace and below its own root.
 ///
 /// # Errors

@@ -308,3 +308,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_fetched_stays_in_the_sandbox() {
+    let uri = |uri: &str, expected: &str| check(json!({"fetch": [{"uri": uri}]}), expected);
+    uri("http://example.com/a.tgz?x=%20y#z", "");
+    uri("/opt/a.tgz", "");
+    uri("hdfs://a:9000/b", "");
+    for wrong in ["d://\\not-a-uri", "http://a b", "http://a/%2", "http://a/%zz", "a\nb", "<a>"] {
+        uri(wrong, "/fetch(0)/uri: URI has invalid syntax.");
+    }
+    let dest = |path: &str, expected: &str| check(json!({"fetch": [{"uri": "http://a/b", "destPath": path}]}), expected);
+    dest("a", "");
+    dest("./a//b/", "");
+    for wrong in ["/etc/passwd", "..", "a/../../b", "a/..", ".", "./"] {
+        dest(wrong, &format!("/fetch(0)/destPath: '{wrong}' must be a path within the sandbox: relative, and without '..'"));
+    }
+    dest("a\0b", "/fetch(0)/destPath: must not contain control characters");
+    dest(&"a".repeat(256), "/fetch(0)/destPath: is too long for a path");
+    let many: Vec<Value> = (0..101).map(|_| json!({"uri": "http://a/b"})).collect();
+    check(json!({"fetch": many}), "/fetch: must have at most 100 entries");
+}

@@ -17,10 +17,11 @@ use self::{
     reader::{Reader, Violations},
 };
 use super::{
-    App, Backoff, Constraint, Env, EnvValue, KillSelection, Network, Operator, PortDefinition, PortNumber, UnreachableStrategy,
+    App, Backoff, Constraint, Env, EnvValue, Fetch, KillSelection, Network, Operator, PortDefinition, PortNumber, UnreachableStrategy,
     UpgradeStrategy, VersionInfo,
 };
 use crate::model::{
+    artifact::ARCHIVES,
     id::PathId,
     port::token,
     request::{RequestError, Violation},
@@ -50,6 +51,8 @@ pub struct AppInput {
     args: Option<Vec<String>>,
     user: Option<String>,
     env: Option<Env>,
+    fetch: Option<Vec<Fetch>>,
+    uris: Option<Vec<String>>,
     instances: Option<u32>,
     cpus: Option<Scalar>,
     mem: Option<Scalar>,
@@ -162,6 +165,7 @@ impl AppInput {
         app.version_info = current.version_info;
         app.owner.clone_from(&current.owner);
         app.vouched = current.vouched;
+        app.administered = current.administered;
         Ok(app)
     }
 
@@ -172,6 +176,14 @@ impl AppInput {
             violations.add(&violation.path, &violation.text);
         }
         self.lay_plain_fields_over(&mut app);
+        match (&self.fetch, &self.uris) {
+            (Some(fetch), Some(uris)) if !fetch.is_empty() && !uris.is_empty() => {
+                violations.add("/", "cannot specify both uris and fetch fields");
+            }
+            (_, Some(uris)) if !uris.is_empty() => app.fetch = uris.iter().map(|uri| of_uri(uri)).collect(),
+            (Some(fetch), _) => app.fetch.clone_from(fetch),
+            (None, _) => {}
+        }
         if let Some(constraints) = &self.constraints {
             app.constraints = read_operators(constraints, &violations);
         }
@@ -242,6 +254,7 @@ fn blank(id: &PathId, defaults: &Defaults) -> App {
         args: Vec::new(),
         user: None,
         env: Env::new(),
+        fetch: Vec::new(),
         instances: 1,
         cpus: Scalar::whole(1),
         mem: Scalar::whole(128),
@@ -265,6 +278,7 @@ fn blank(id: &PathId, defaults: &Defaults) -> App {
         version_info: VersionInfo::default(),
         owner: None,
         vouched: false,
+        administered: false,
     }
 }
 
@@ -381,16 +395,14 @@ const CONTENT_KEYS: [&str; 39] = [
 ];
 
 /// Keys whose features do not exist yet: refused unless empty, with the text for people.
-const UNSUPPORTED_KEYS: [(&str, &str); 9] = [
+const UNSUPPORTED_KEYS: [(&str, &str); 7] = [
     ("check", "check is not supported yet"),
     ("executorResources", "executorResources are not supported yet"),
-    ("fetch", "fetch is not supported yet"),
     ("healthChecks", "healthChecks are not supported yet"),
     ("readinessChecks", "readinessChecks are not supported yet"),
     ("resourceLimits", "resourceLimits are not supported yet"),
     ("secrets", "secrets are not supported yet"),
     ("tty", "tty is not supported yet"),
-    ("uris", "uris are not supported yet"),
 ];
 
 fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
@@ -406,6 +418,8 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         cmd: app.get("cmd").and_then(|cmd| cmd.some_text()),
         args: app.get("args").and_then(|args| args.list(Reader::text)),
         user: app.get("user").and_then(|user| user.text()),
+        fetch: app.get("fetch").and_then(|fetch| fetch.list(read_fetch)),
+        uris: app.get("uris").and_then(|uris| uris.list(Reader::text)),
         env: app.get("env").and_then(|env| read_env(&env, unsupported)),
         instances: app.get("instances").and_then(|instances| instances.whole(i32::MAX as u32)),
         cpus: app.get("cpus").and_then(|cpus| cpus.number(0.001)).map(Scalar::from_f64),
@@ -460,6 +474,23 @@ fn is_empty(value: &Value) -> bool {
         Value::String(text) => text.is_empty(),
         Value::Bool(true) | Value::Number(_) => false,
     }
+}
+
+/// An element of the legacy `uris`: unpacked when its name says that it can be.
+fn of_uri(uri: &str) -> Fetch {
+    let extract = ARCHIVES.iter().any(|end| uri.ends_with(end));
+    Fetch { uri: uri.to_owned(), extract, executable: false, cache: false, dest_path: None }
+}
+
+fn read_fetch(fetch: &Reader<'_>) -> Option<Fetch> {
+    if !fetch.is_object() {
+        return None;
+    }
+    let flag = |key: &str, default| fetch.get(key).map_or(Some(default), |flag| flag.boolean());
+    let uri = fetch.required("uri").and_then(|uri| uri.text());
+    let (extract, executable, cache) = (flag("extract", true), flag("executable", false), flag("cache", false));
+    let dest_path = fetch.get("destPath").or_else(|| fetch.get("outputFile")).and_then(|path| path.some_text());
+    Some(Fetch { uri: uri?, extract: extract?, executable: executable?, cache: cache?, dest_path })
 }
 
 fn read_timestamp(version: &Reader<'_>) -> Option<Timestamp> {

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    App, Constraint, Container, ContainerKind, Env, EnvValue, KillSelection, Mode, NamedNetwork, Network, Operator, PortDefinition,
+    App, Constraint, Container, ContainerKind, Env, EnvValue, Fetch, KillSelection, Mode, NamedNetwork, Network, Operator, PortDefinition,
     PortMapping, UnreachableStrategy, Volume,
 };
 use crate::model::{id::PathId, resources::Scalar};
@@ -26,6 +26,7 @@ pub fn definition(app: &App) -> Map<String, Value> {
     fields.set("disk", scalar(app.disk));
     fields.set_some("env", (!app.env.is_empty()).then(|| env(&app.env)));
     fields.set("executor", app.executor.clone());
+    fields.set_some("fetch", (!app.fetch.is_empty()).then(|| app.fetch.iter().map(fetch).collect::<Vec<_>>()));
     fields.set("instances", app.instances);
     fields.set("labels", texts(&app.labels));
     fields.set("maxLaunchDelaySeconds", seconds(app.backoff.max_ms));
@@ -105,6 +106,16 @@ fn env(env: &Env) -> Value {
         EnvValue::Secret { secret } => json!({ "secret": secret }),
     };
     Value::Object(env.iter().map(|(name, found)| (name.clone(), value(found))).collect())
+}
+
+fn fetch(fetch: &Fetch) -> Value {
+    let mut fields = Fields::default();
+    fields.set("uri", fetch.uri.clone());
+    fields.set("extract", fetch.extract);
+    fields.set("executable", fetch.executable);
+    fields.set("cache", fetch.cache);
+    fields.set_some("destPath", fetch.dest_path.clone());
+    Value::Object(fields.0)
 }
 
 fn constraint(constraint: &Constraint) -> Value {

@@ -1,5 +1,5 @@
 //! One line a step, `input -> what comes out`, in the words of [`World::step`] and [`World::show`]. Tasks are single letters of half a CPU each, on a node
-//! of two; `w` has a network of its own, `x` a brick; `!` marks a status that is repeated until it is acknowledged.
+//! of two; `w` has a network of its own, `x` a brick, `p` is a process; `!` marks a status that is repeated until it is acknowledged.
 
 use super::*;
 use crate::cluster::engine::samples;
@@ -36,7 +36,8 @@ fn seen(text: &str) -> Seen {
 fn found(text: &str) -> Found {
     let (name, state) = text.split_once(':').unwrap();
     let launch = samples::launch(&format!("/{name}"), 1);
-    let holding = Holding { resources: launch.resources, ports: vec![], host_network: name != "w", bricks: name == "x" };
+    let runner = if name == "p" { Runner::Process } else { Runner::Docker };
+    let holding = Holding { resources: launch.resources, ports: vec![], host_network: name != "w", bricks: name == "x", runner };
     Found { task: launch.task, holding, state: seen(state) }
 }
 
@@ -57,6 +58,7 @@ impl World {
             framework_id: "F".into(),
             master: "docker@node1".into(),
             kill_grace_ms: 10_000,
+            may_have_containers: true,
         };
         Self { agent: Agent::new(node), now: 0, uuids: 0, offers: Vec::new(), statuses: BTreeMap::new() }
     }
@@ -79,11 +81,22 @@ impl World {
     }
 
     fn step(&mut self, words: &[&str]) -> Vec<Action> {
-        let launches = |names: &[&str]| names.iter().map(|name| samples::launch(&format!("/{name}"), 1)).collect::<Vec<_>>();
+        let launch = |name: &&str| {
+            let mut launch = samples::launch(&format!("/{name}"), 1);
+            if *name == "p" {
+                Arc::make_mut(&mut launch.app).container = None;
+            }
+            launch
+        };
+        let launches = |names: &[&str]| names.iter().map(launch).collect::<Vec<_>>();
         let last = || self.offers.last().cloned().unwrap_or_else(|| OfferId::new("none"));
         let brick = || BrickName::new("brick");
         match words {
             ["list", items @ ..] => self.report(Report::Listed(items.iter().map(|item| found(item)).collect())),
+            ["list-processes", items @ ..] => {
+                let found = items.iter().map(|item| found(item)).collect();
+                self.report(Report::ListedWithoutDocker { found, reason: "no socket".into() })
+            }
             ["lost"] => self.report(Report::Lost { reason: "gone".into() }),
             ["accept", names @ ..] => self.call(ClusterCall::Accept { offer: last(), launches: launches(names) }),
             ["accept-first", names @ ..] => self.call(ClusterCall::Accept { offer: self.offers[0].clone(), launches: launches(names) }),
@@ -517,4 +530,45 @@ fn a_kernel_that_kills_for_memory_is_named() {
     let Some(Action::Tell(ClusterEvent::Status(status))) = actions.first() else { panic!("{actions:?}") };
     assert!(status.message.contains("out of memory, the limit is 64 MiB"), "{}", status.message);
     assert_eq!(status.addresses, ["10.0.0.5".parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
+fn without_docker_processes_run_and_nothing_is_said_of_containers() {
+    check(
+        "
+        list-processes      -> connected, offer 2
+        accept a p          -> FAILED! a, launch p, offer 1
+        ack a               -> rescind, offer 1.5
+        started p running   -> follow p, RUNNING! p
+        ack p               ->
+        reconcile b p       -> RUNNING? p
+        kill b              ->
+        list-processes p:running ->
+        list p:running b:running -> disconnected, connected, follow b, offer 1
+        reconcile c         -> GONE? c, RUNNING? b, RUNNING? p
+        lost                -> disconnected
+        list-processes p:running -> connected, offer 1
+        list-processes      -> look p
+        reconcile b         -> RUNNING? b, RUNNING? p
+    ",
+    );
+}
+
+#[test]
+fn the_end_of_a_command_is_told_in_mesos_words() {
+    let check = |exit: Exit, expected: &str| {
+        let (state, message) = verdict(&Exit { runner: Runner::Process, ..exit }, Scalar::whole(64));
+        assert_eq!(format!("{} {message}", state.as_str()), expected);
+    };
+    check(Exit::default(), "TASK_FINISHED Command exited with status 0");
+    check(Exit { code: 3, ..Exit::default() }, "TASK_FAILED Command exited with status 3");
+    check(Exit { code: 137, ..Exit::default() }, "TASK_FAILED Command exited with status 137");
+    check(Exit { code: 137, signal: Some(9), ..Exit::default() }, "TASK_FAILED Command terminated with signal Killed");
+    check(Exit { code: 143, signal: Some(15), killed: true, ..Exit::default() }, "TASK_KILLED Command terminated with signal Terminated");
+    check(Exit { code: 0, killed: true, ..Exit::default() }, "TASK_KILLED Command exited with status 0");
+    check(Exit { code: 172, signal: Some(44), ..Exit::default() }, "TASK_FAILED Command terminated with signal Unknown signal 44");
+    let oom = Exit { code: 137, signal: Some(9), oom: true, ..Exit::default() };
+    check(oom, "TASK_FAILED Command terminated with signal Killed: out of memory, the limit is 64 MiB; give it more memory");
+    let unseen = Exit { code: -1, error: "the node was restarted".into(), ..Exit::default() };
+    check(unseen, "TASK_FAILED The end of the command was not seen: the node was restarted");
 }

@@ -62,10 +62,10 @@ fn what_this_engine_does_not_do_is_refused_in_words() {
         change(Arc::make_mut(&mut launch.app));
         assert_eq!(container(&launch, &samples::settings("/w".into()), "id", &[]).unwrap_err(), expected);
     };
-    check(|app| app.container = None, "it has no container.docker.image, and this engine runs Docker containers only");
+    check(|app| app.container = None, "it has no container.docker.image");
     check(
         |app| app.container = Some(Container { kind: ContainerKind::Mesos, docker: None, port_mappings: vec![], volumes: vec![] }),
-        "it has no container.docker.image, and this engine runs Docker containers only",
+        "it has no container.docker.image",
     );
     check(|app| docker(app).privileged = true, "privileged containers are not allowed here");
     check(
@@ -93,7 +93,8 @@ fn labels_say_what_a_container_holds() {
     let body = container(&launch, &samples::settings("/w".into()), "id", &[]).unwrap();
     let seen = Seen::Running { addresses: Vec::new() };
     let found = found(body.labels.as_ref().unwrap(), seen.clone()).unwrap();
-    let holding = Holding { resources: launch.resources.clone(), ports: vec![1066], host_network: true, bricks: false };
+    let holding =
+        Holding { resources: launch.resources.clone(), ports: vec![1066], host_network: true, bricks: false, runner: Runner::Docker };
     assert_eq!(found, Found { task: launch.task, holding, state: seen.clone() });
     assert_eq!(super::found(&HashMap::new(), seen), None);
 }

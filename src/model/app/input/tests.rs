@@ -250,8 +250,8 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
     check(json!({"healthChecks": [{"protocol": "TCP"}]}), "/healthChecks: healthChecks are not supported yet");
     check(json!({"readinessChecks": [{}]}), "/readinessChecks: readinessChecks are not supported yet");
     check(json!({"check": {"tcp": {}}}), "/check: check is not supported yet");
-    check(json!({"fetch": [{"uri": "http://a"}]}), "/fetch: fetch is not supported yet");
-    check(json!({"uris": ["http://a"]}), "/uris: uris are not supported yet");
+    check(json!({"fetch": [{"uri": "http://a"}], "uris": []}), "fine");
+    check(json!({"fetch": [{"uri": "http://a"}], "uris": ["http://a"]}), "/: cannot specify both uris and fetch fields");
     check(json!({"secrets": {"a": {"source": "b"}}}), "/secrets: secrets are not supported yet");
     check(json!({"env": {"A": {"secret": "b"}}}), "/env/A/secret: secrets are not supported yet");
     check(json!({"gpus": 1}), "/gpus: gpus are not supported yet");
@@ -693,5 +693,44 @@ proptest! {
         app.port_definitions.iter_mut().for_each(|definition| fix(&mut definition.port));
         app.container.iter_mut().flat_map(|container| &mut container.port_mappings).filter_map(|mapping| mapping.host_port.as_mut()).for_each(fix);
         prop_assert_eq!(shown.create(&id(), &defaults()).map_err(|violations| told(&violations)), Ok(app));
+    }
+}
+
+#[test]
+fn what_is_fetched_has_defaults_and_a_legacy_form() {
+    let shown = |json: Value| {
+        let app = create(&json);
+        serde_json::to_string(&super::super::output::definition(&app).get("fetch").cloned().unwrap_or_default()).unwrap()
+    };
+    let check = |fetch: Value, expected: &str| {
+        let mut json = json!({"cmd": "x"});
+        json.as_object_mut().unwrap().extend(fetch.as_object().unwrap().clone());
+        assert_eq!(shown(json), expected, "{fetch}");
+    };
+    let element = |uri: &str, extract: bool| format!(r#"{{"uri":"{uri}","extract":{extract},"executable":false,"cache":false}}"#);
+    check(json!({"fetch": [{"uri": "http://a/b"}]}), &format!("[{}]", element("http://a/b", true)));
+    check(
+        json!({"fetch": [{"uri": "http://a/b", "extract": false, "executable": true, "cache": true, "destPath": "c/d"}]}),
+        r#"[{"uri":"http://a/b","extract":false,"executable":true,"cache":true,"destPath":"c/d"}]"#,
+    );
+    for (uri, extract) in
+        [("http://a/b.tgz", true), ("a.tar.bz2", true), ("b.gz", true), ("c.zip", true), ("d.TGZ", false), ("e.jar", false)]
+    {
+        check(json!({"uris": [uri]}), &format!("[{}]", element(uri, extract)));
+        check(json!({"uris": [uri], "fetch": []}), &format!("[{}]", element(uri, extract)));
+    }
+    check(json!({"uris": []}), "null");
+    // An empty legacy list says nothing, an empty list empties.
+    let current = create(&json!({"cmd": "x", "fetch": [{"uri": "http://a/b"}]}));
+    let left = |json: Value| read(&json).update(&current, &defaults()).unwrap().fetch.len();
+    assert_eq!((left(json!({"uris": []})), left(json!({"fetch": []})), left(json!({"uris": ["c", "d"]}))), (1, 0, 2));
+    for (wrong, expected) in [
+        (json!({"cmd": "x", "fetch": [{}]}), "/fetch(0)/uri: error.path.missing"),
+        (json!({"cmd": "x", "fetch": ["a"]}), "/fetch(0): error.expected.jsobject"),
+        (json!({"cmd": "x", "fetch": [{"uri": "a", "extract": 1}]}), "/fetch(0)/extract: error.expected.jsboolean"),
+        (json!({"cmd": "x", "fetch": [{"uri": "a", "destPath": ""}]}), "/fetch(0)/destPath: error.minLength"),
+        (json!({"cmd": "x", "uris": [1]}), "/uris(0): error.expected.jsstring"),
+    ] {
+        assert_eq!(told(&AppInput::read(&wrong).unwrap_err()), expected);
     }
 }

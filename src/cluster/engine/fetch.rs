@@ -1,0 +1,221 @@
+//! What a task wants to have in its sandbox before it starts: by HTTP or from the node, unpacked, made executable.
+//!
+//! | what could go wrong | what is done |
+//! | --- | --- |
+//! | a URL leads to what only this node reaches | [`address`]: refused, also after a redirect or a change of the name's address |
+//! | a path leads to what its owner may not read | the rule of host volumes, and the owner's account is asked |
+//! | a name, or a link in an archive, leads out of the sandbox | [`tree`]: the kernel resolves names below the sandbox and follows no link |
+//! | somebody changes the sandbox meanwhile | it is the server's alone until all is there |
+//! | it never ends, or is a bomb | limits of size, of entries and of time |
+//!
+//! Facts: Mesos' fetcher (what is executable is not unpacked; the archive stays beside what was in it).
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::AsRawFd,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::{account::Whom, agent::Report, jobs::Context, launch::End, volumes};
+use crate::model::{
+    app::Fetch,
+    artifact::{self, Origin, Packing},
+    cluster::Launch,
+    host_volume::HostVolumeRule,
+};
+
+mod address;
+mod tree;
+mod unpack;
+
+use tree::Tree;
+
+/// Bytes of everything that one task fetches, and of everything that is unpacked from it.
+pub const MAX_BYTES: u64 = 16 << 30;
+/// All of it has to be there after so long.
+const LIMIT: Duration = Duration::from_secs(1200);
+/// Until a connection stands, and between two pieces of an answer.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+/// One server that sends us to another, to another, ...
+const MAX_REDIRECTS: usize = 5;
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Puts everything that the definition asks for below `directory`, which nobody else may write meanwhile.
+pub(super) async fn run(context: &Arc<Context>, launch: &Launch, directory: &Path, cancel: &watch::Receiver<bool>) -> Result<(), End> {
+    if launch.app.fetch.is_empty() {
+        return Ok(());
+    }
+    let mut rule = context.rule.clone();
+    rule.own.extend(context.docker_root.get().cloned());
+    let abandoned = Abandoned::default();
+    let fetcher = Fetcher {
+        tree: Tree::open(directory).map_err(|error| End::failed(format!("its sandbox cannot be opened: {error}")))?,
+        rule,
+        account: launch.account.clone(),
+        trusted: launch.app.administered,
+        abandoned: abandoned.0.clone(),
+    };
+    let work = async {
+        let mut left = MAX_BYTES;
+        for fetch in &launch.app.fetch {
+            let uri = artifact::shown(&fetch.uri);
+            context.report_if_room(Report::Progress { task: launch.task.clone(), message: format!("fetching {uri}") });
+            let used = fetcher.fetch(fetch, left).await.map_err(|why| End::failed(format!("could not fetch {uri}: {why}")))?;
+            left = left.saturating_sub(used);
+        }
+        Ok(())
+    };
+    let mut cancel = cancel.clone();
+    tokio::select! {
+        biased;
+        Ok(_) = cancel.wait_for(|cancelled| *cancelled) => Err(End::Cancelled),
+        done = tokio::time::timeout(LIMIT, work) => {
+            done.unwrap_or_else(|_| Err(End::failed(format!("could not fetch everything within {} s", LIMIT.as_secs()))))
+        }
+    }
+}
+
+/// Becomes true when whoever waits has gone away: then threads that write stop.
+#[derive(Default)]
+struct Abandoned(Arc<AtomicBool>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Fetcher {
+    tree: Tree,
+    rule: HostVolumeRule,
+    account: Option<crate::model::id::Owner>,
+    /// Administrators wrote the definition.
+    trusted: bool,
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Fetcher {
+    /// Fetches one thing. Returns how many bytes it wrote.
+    async fn fetch(&self, fetch: &Fetch, left: u64) -> Result<u64, String> {
+        let (origin, place) = (artifact::origin(fetch)?, artifact::place(fetch)?);
+        let packing = artifact::packing(fetch, &place)?;
+        let mode = if fetch.executable { 0o755 } else { 0o644 };
+        let file = self.tree.create(&place, mode).map_err(|error| format!("{place} cannot be made in the sandbox: {error}"))?;
+        let got = match origin {
+            Origin::Web(url) => self.download(&url, file, left).await?,
+            Origin::Node(path) => self.copy(path, file, left).await?,
+        };
+        if packing == Packing::None {
+            return Ok(got);
+        }
+        let (tree, abandoned) = (self.tree.clone(), self.abandoned.clone());
+        let budget = unpack::Budget { bytes: left.saturating_sub(got), abandoned };
+        let work = move || unpack::unpack(&tree, &place, packing, budget);
+        let unpacked = tokio::task::spawn_blocking(work).await.map_err(|error| format!("the server made an error: {error}"))?;
+        Ok(got + unpacked.map_err(|why| format!("it cannot be unpacked: {why}"))?)
+    }
+
+    async fn download(&self, url: &str, file: File, left: u64) -> Result<u64, String> {
+        let client = client(self.trusted)?;
+        let url: reqwest::Url = url.parse().map_err(|error| format!("it is no URL: {error}"))?;
+        address::check_url(&url, self.trusted)?;
+        let answer = tokio::time::timeout(STALL_LIMIT, client.get(url).send()).await.map_err(|_| "no answer in time")?;
+        let mut answer = answer.map_err(|error| innermost(&error))?;
+        if !answer.status().is_success() {
+            return Err(format!("the server answers {}", answer.status()));
+        }
+        too_large(answer.content_length().unwrap_or(0), left)?;
+        let mut written = 0;
+        let mut file = tokio::fs::File::from_std(file);
+        loop {
+            let piece = tokio::time::timeout(STALL_LIMIT, answer.chunk()).await;
+            let piece = piece.map_err(|_| "the answer stood still")?.map_err(|error| format!("it broke off: {}", innermost(&error)))?;
+            let Some(piece) = piece else { break };
+            written += piece.len() as u64;
+            too_large(written, left)?;
+            tokio::io::AsyncWriteExt::write_all(&mut file, &piece).await.map_err(|error| in_sandbox(&error))?;
+        }
+        tokio::io::AsyncWriteExt::flush(&mut file).await.map_err(|error| in_sandbox(&error))?;
+        Ok(written)
+    }
+
+    async fn copy(&self, path: String, mut file: File, left: u64) -> Result<u64, String> {
+        let (rule, account, abandoned) = (self.rule.clone(), self.account.clone(), self.abandoned.clone());
+        let work = move || {
+            let mut from = open(&path, &rule, &Whom::of(account.as_ref()))?;
+            too_large(from.metadata().map_or(0, |meta| meta.len()), left)?;
+            let mut piece = vec![0; PIECE_BYTES];
+            let mut written = 0;
+            while !abandoned.load(Ordering::Relaxed) {
+                let length = io::Read::read(&mut from, &mut piece).map_err(|error| format!("it cannot be read: {error}"))?;
+                if length == 0 {
+                    break;
+                }
+                written += length as u64;
+                too_large(written, left)?;
+                file.write_all(&piece[..length]).map_err(|error| in_sandbox(&error))?;
+            }
+            Ok(written)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| format!("the server made an error: {error}"))?
+    }
+}
+
+fn in_sandbox(error: &io::Error) -> String {
+    format!("the sandbox cannot be written: {error}")
+}
+
+fn too_large(bytes: u64, left: u64) -> Result<(), String> {
+    if bytes <= left { Ok(()) } else { Err(format!("it is too large: a task may fetch and unpack {} GiB in all", MAX_BYTES >> 30)) }
+}
+
+/// A plain file of the node, as the rule of host volumes and the account allow it.
+fn open(path: &str, rule: &HostVolumeRule, whom: &Whom) -> Result<File, String> {
+    let pinned = volumes::find(path, rule, whom)?;
+    let meta = rustix::fs::fstat(&pinned).map_err(|error| error.to_string())?;
+    if rustix::fs::FileType::from_raw_mode(meta.st_mode) != rustix::fs::FileType::RegularFile {
+        return Err("it is no plain file".to_owned());
+    }
+    File::open(format!("/proc/self/fd/{}", pinned.as_raw_fd())).map_err(|error| format!("it cannot be opened: {error}"))
+}
+
+/// A client that goes nowhere where `trusted` may not go, whoever sends it there.
+fn client(trusted: bool) -> Result<reqwest::Client, String> {
+    // The first one wins; it does not matter whose.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let redirects = reqwest::redirect::Policy::custom(move |attempt| {
+        if attempt.previous().len() > MAX_REDIRECTS {
+            return attempt.error(format!("it redirects more than {MAX_REDIRECTS} times"));
+        }
+        match address::check_url(attempt.url(), trusted) {
+            Ok(()) => attempt.follow(),
+            Err(why) => attempt.error(why),
+        }
+    });
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(redirects)
+        .dns_resolver(address::Resolver { trusted })
+        .connect_timeout(CONNECT_LIMIT)
+        .user_agent(concat!("xtao/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| innermost(&error))
+}
+
+/// What it comes down to; reqwest's own words name the whole URL.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,283 @@
+//! Control groups of tasks that are processes: one directory a task (v2), or one in each controller's tree (v1), below `xtao`.
+//!
+//! As for containers: processors are shares, memory is a hard limit without swap, and the number of processes is limited. File names and units: the
+//! kernel's `cgroup-v1/memory.rst`, `sched-bwc.rst`, `pids.rst` and `cgroup-v2.rst`; the weight for shares is what runc makes of them.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cluster::engine::cgroup::{Cgroups, Version},
+    model::resources::{Resources, Scalar},
+};
+
+/// All groups of ours are below this one.
+const PARENT: &str = "xtao";
+/// The controllers that are used, and by what name v1 and v2 know them.
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+/// The period of a hard limit, microseconds.
+const PERIOD: u64 = 100_000;
+/// Mesos' smallest memory limit.
+const MIN_MEM: Scalar = Scalar::whole(32);
+
+/// What a task may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The control groups' file system; `None`: there are no limits.
+    #[serde(default)]
+    pub root: Option<PathBuf>,
+    /// Shares of the processors, 1024 for each.
+    pub cpu_shares: u64,
+    /// Microseconds of processor time in each tenth of a second at most.
+    #[serde(default)]
+    pub cpu_quota: Option<u64>,
+    /// Bytes.
+    #[serde(default)]
+    pub memory: Option<u64>,
+    /// Processes and threads.
+    pub pids: u64,
+}
+
+impl Limits {
+    /// For what a task takes.
+    pub fn of(resources: &Resources, cpu_hard_limit: bool, pids: i64, root: Option<PathBuf>) -> Self {
+        let (cpus, mem) = (resources.cpus.0, resources.mem);
+        Self {
+            root,
+            cpu_shares: (cpus * 1024 / 1000).clamp(2, 262_144),
+            cpu_quota: (cpu_hard_limit && cpus > 0).then(|| (cpus * PERIOD / 1000).max(1000)),
+            memory: (mem > Scalar::ZERO).then(|| mem.max(MIN_MEM).0 * 1_048_576 / 1000),
+            pids: u64::try_from(pids).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// That groups can be made below `root`, for whoever asks before the first task.
+///
+/// # Errors
+/// Why not, for people.
+pub fn check(root: &Path) -> Result<(), String> {
+    parents(root).map(drop)
+}
+
+/// Ours in each tree, made if they are missing.
+fn parents(root: &Path) -> Result<Vec<PathBuf>, String> {
+    let failed = |path: &Path, error: io::Error| format!("{} cannot be written: {error}", path.display());
+    let make = |path: PathBuf| match std::fs::create_dir(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(&path, error)),
+        _ => Ok(path),
+    };
+    if Cgroups::detect(root).version() == Version::V1 {
+        let made = CONTROLLERS.map(|controller| make(root.join(controller).join(PARENT)));
+        return made.into_iter().collect();
+    }
+    let enable = |path: &Path| -> Result<(), String> {
+        let file = path.join("cgroup.subtree_control");
+        let words = std::fs::read_to_string(&file).map_err(|error| failed(&file, error))?;
+        for controller in CONTROLLERS.iter().filter(|wanted| !words.split_whitespace().any(|word| word == **wanted)) {
+            std::fs::write(&file, format!("+{controller}")).map_err(|error| failed(&file, error))?;
+        }
+        Ok(())
+    };
+    enable(root)?;
+    let parent = make(root.join(PARENT))?;
+    enable(&parent)?;
+    Ok(vec![parent])
+}
+
+/// The control groups of one task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Groups {
+    directories: Vec<PathBuf>,
+}
+
+impl Groups {
+    /// Makes the groups named `name`, with limits and without processes.
+    ///
+    /// # Errors
+    /// Why they cannot be made, for people; what was made is removed.
+    pub fn make(limits: &Limits, name: &str) -> Result<Self, String> {
+        let Some(root) = &limits.root else { return Err("control groups are not to be used".to_owned()) };
+        let groups = Self { directories: parents(root)?.into_iter().map(|parent| parent.join(name)).collect() };
+        let version = Cgroups::detect(root).version();
+        groups.set_up(version, limits).inspect_err(|_| groups.remove())?;
+        Ok(groups)
+    }
+
+    /// Those that were made before.
+    pub fn known(directories: Vec<PathBuf>) -> Self {
+        Self { directories }
+    }
+
+    /// Where they are.
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.directories
+    }
+
+    fn set_up(&self, version: Version, limits: &Limits) -> Result<(), String> {
+        for directory in &self.directories {
+            match std::fs::create_dir(directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(format!("{}: {error}", directory.display())),
+                _ => {}
+            }
+        }
+        let settings = match version {
+            Version::V1 => v1(limits),
+            Version::V2 => v2(limits),
+        };
+        for (name, value, needed) in settings {
+            // In v1 each controller's files are in its own tree; where swap is not counted its file is missing.
+            let Some(path) = self.file(name) else {
+                if needed {
+                    return Err(format!("this kernel has no {name}"));
+                }
+                continue;
+            };
+            std::fs::write(&path, &value).map_err(|error| format!("{} does not take {value}: {error}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        self.directories.iter().map(|directory| directory.join(name)).find(|path| path.exists())
+    }
+
+    /// Takes the calling process in, with all threads that it has.
+    ///
+    /// # Errors
+    /// A group does not take it.
+    pub fn join(&self) -> io::Result<()> {
+        self.directories.iter().try_for_each(|directory| std::fs::write(directory.join("cgroup.procs"), "0"))
+    }
+
+    /// The processes in it.
+    pub fn members(&self) -> Vec<i32> {
+        let lists = self.directories.iter().filter_map(|directory| std::fs::read_to_string(directory.join("cgroup.procs")).ok());
+        let mut pids: Vec<i32> = lists.flat_map(|list| list.lines().filter_map(|line| line.parse().ok()).collect::<Vec<_>>()).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// How often the kernel killed one of its processes for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        let field = |file: &str| {
+            let text = std::fs::read_to_string(self.file(file)?).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        };
+        field("memory.events").or_else(|| field("memory.oom_control")).unwrap_or(0)
+    }
+
+    /// Removes groups that nobody is in any more.
+    pub fn remove(&self) {
+        for directory in &self.directories {
+            _ = std::fs::remove_dir(directory);
+        }
+    }
+}
+
+/// File, value, and whether there is no limit without it.
+type Setting = (&'static str, String, bool);
+
+fn v1(limits: &Limits) -> Vec<Setting> {
+    let mut settings = vec![("cpu.shares", limits.cpu_shares.to_string(), true), ("pids.max", limits.pids.to_string(), true)];
+    if let Some(quota) = limits.cpu_quota {
+        settings.push(("cpu.cfs_period_us", PERIOD.to_string(), true));
+        settings.push(("cpu.cfs_quota_us", quota.to_string(), true));
+    }
+    if let Some(memory) = limits.memory {
+        settings.push(("memory.limit_in_bytes", memory.to_string(), true));
+        settings.push(("memory.memsw.limit_in_bytes", memory.to_string(), false));
+    }
+    settings
+}
+
+fn v2(limits: &Limits) -> Vec<Setting> {
+    let weight = 1 + (limits.cpu_shares - 2) * 9999 / 262_142;
+    let mut settings = vec![("cpu.weight", weight.to_string(), true), ("pids.max", limits.pids.to_string(), true)];
+    if let Some(quota) = limits.cpu_quota {
+        settings.push(("cpu.max", format!("{quota} {PERIOD}"), true));
+    }
+    if let Some(memory) = limits.memory {
+        settings.push(("memory.max", memory.to_string(), true));
+        settings.push(("memory.swap.max", "0".to_owned(), false));
+    }
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(root: &Path) -> Limits {
+        let resources = Resources { cpus: Scalar(500), mem: Scalar::whole(64), ..Resources::default() };
+        Limits::of(&resources, true, 100, Some(root.to_owned()))
+    }
+
+    /// A tree like the kernel's, in which the files of a group are there as soon as it is made by the test.
+    fn shown(directory: &Path, names: &[&str]) -> String {
+        let read = |name: &&str| format!("{name}={}", std::fs::read_to_string(directory.join(name)).unwrap_or_else(|_| "-".into()));
+        names.iter().map(read).collect::<Vec<_>>().join(" ")
+    }
+
+    fn files(root: &Path, paths: &[&str]) {
+        for path in paths {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+    }
+
+    #[test]
+    fn v1_has_a_group_in_each_tree() {
+        let root = tempfile::tempdir().unwrap();
+        files(
+            root.path(),
+            &[
+                "cpu/xtao/t/cpu.shares",
+                "cpu/xtao/t/cpu.cfs_period_us",
+                "cpu/xtao/t/cpu.cfs_quota_us",
+                "memory/xtao/t/memory.limit_in_bytes",
+                "pids/xtao/t/pids.max",
+            ],
+        );
+        let groups = Groups::make(&limits(root.path()), "t").unwrap();
+        assert_eq!(groups.directories().len(), 3);
+        assert_eq!(shown(&root.path().join("cpu/xtao/t"), &["cpu.shares", "cpu.cfs_quota_us"]), "cpu.shares=512 cpu.cfs_quota_us=50000");
+        assert_eq!(shown(&root.path().join("memory/xtao/t"), &["memory.limit_in_bytes"]), "memory.limit_in_bytes=67108864");
+        assert_eq!(shown(&root.path().join("pids/xtao/t"), &["pids.max"]), "pids.max=100");
+        files(root.path(), &["memory/xtao/t/memory.oom_control", "cpu/xtao/t/cgroup.procs", "memory/xtao/t/cgroup.procs"]);
+        std::fs::write(root.path().join("memory/xtao/t/memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n").unwrap();
+        std::fs::write(root.path().join("cpu/xtao/t/cgroup.procs"), "7\n8\n").unwrap();
+        std::fs::write(root.path().join("memory/xtao/t/cgroup.procs"), "8\n9\n").unwrap();
+        assert_eq!((groups.oom_kills(), groups.members()), (2, vec![7, 8, 9]));
+    }
+
+    #[test]
+    fn v2_has_one_group_and_enables_its_controllers() {
+        let root = tempfile::tempdir().unwrap();
+        let group = ["cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "pids.max"].map(|name| format!("xtao/t/{name}"));
+        files(root.path(), &group.iter().map(String::as_str).collect::<Vec<_>>());
+        files(root.path(), &["cgroup.subtree_control", "xtao/cgroup.subtree_control"]);
+        std::fs::write(root.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+        let groups = Groups::make(&limits(root.path()), "t").unwrap();
+        let found = shown(&groups.directories()[0], &["cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "pids.max"]);
+        assert_eq!(found, "cpu.weight=20 cpu.max=50000 100000 memory.max=67108864 memory.swap.max=0 pids.max=100");
+        assert_eq!(shown(root.path(), &["cgroup.subtree_control"]), "cgroup.subtree_control=+pids");
+    }
+
+    #[test]
+    fn what_cannot_be_limited_is_said() {
+        let root = tempfile::tempdir().unwrap();
+        let error = Groups::make(&limits(root.path()), "t").unwrap_err();
+        assert!(error.contains("cpu/xtao cannot be written: No such file or directory"), "{error}");
+        files(root.path(), &["cpu/x", "memory/x", "pids/x"]);
+        assert_eq!(Groups::make(&limits(root.path()), "t").unwrap_err(), "this kernel has no cpu.shares");
+        assert!(!root.path().join("cpu/xtao/t").exists());
+        assert!(Groups::make(&Limits::default(), "t").is_err());
+    }
+}

@@ -1,0 +1,344 @@
+//! Tasks without an image, on an engine that has no Docker at all: real processes, real supervisors. Needs root.
+
+#[path = "support/docker.rs"]
+mod docker;
+#[path = "engine/rig.rs"]
+mod rig;
+
+use std::{
+    io::{BufRead, Write},
+    path::Path,
+};
+
+use docker::{Daemon, Options};
+use rig::{Rig, command, process, until_runs};
+use xtao::model::{app::Fetch, cluster::TaskState};
+
+/// Where a Docker daemon would be, if there were one.
+fn no_docker() -> Daemon {
+    Daemon::prepare(Options::default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_run_and_end_as_mesos_says_it() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let hello = rig.launch(process("/hello", "echo out $NAME; echo err >&2; exit 3").env("NAME", "value")).await;
+    let ended = rig.status(&hello, TaskState::Failed).await;
+    assert_eq!(ended.message, "Command exited with status 3");
+    assert_eq!(ended.addresses, rig.addresses());
+    assert_eq!(rig.history(&hello), [TaskState::Starting, TaskState::Running, TaskState::Failed]);
+    assert_eq!((rig.output(&hello, "stdout").as_str(), rig.output(&hello, "stderr").as_str()), ("out value\n", "err\n"));
+    rig.forgotten(&hello).await;
+
+    let cases = [
+        ("exit 0", TaskState::Finished, "Command exited with status 0"),
+        ("kill -9 $$", TaskState::Failed, "Command terminated with signal Killed"),
+        ("kill -11 $$", TaskState::Failed, "Command terminated with signal Segmentation fault"),
+        ("exit 137", TaskState::Failed, "Command exited with status 137"),
+        ("no-such-command", TaskState::Failed, "Command exited with status 127"),
+    ];
+    for (cmd, state, message) in cases {
+        let task = rig.launch(process("/case", cmd)).await;
+        assert_eq!(rig.status(&task, state).await.message, message, "{cmd}");
+    }
+    let args = rig.launch(process("/args", "").args(&["/bin/echo", "a  b", "$HOME"])).await;
+    rig.status(&args, TaskState::Finished).await;
+    assert_eq!(rig.output(&args, "stdout"), "a  b $HOME\n");
+    let missing = rig.launch(process("/missing", "").args(&["/no/such/program"])).await;
+    let message = rig.status(&missing, TaskState::Failed).await.message;
+    assert_eq!(message, "cannot run /no/such/program: No such file or directory (os error 2) (this node has no such program)");
+    assert_eq!(rig.history(&missing), [TaskState::Starting, TaskState::Failed]);
+    rig.all_is_free().await;
+
+    // What needs Docker says so, and holds nothing.
+    let image = rig.launch(command("/image", "sleep 1000")).await;
+    let message = rig.status(&image, TaskState::Failed).await.message;
+    assert!(message.starts_with("Docker cannot be reached on this node: Docker does not answer: the socket "), "{message}");
+    rig.all_is_free().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_sees_its_sandbox_and_nothing_of_the_server() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let shown = rig
+        .launch(
+            process("/shown", "pwd; id -u; env | sort; echo x > made; cat /proc/self/oom_score_adj; ls -l /proc/self/fd | wc -l")
+                .env("A", "1 2"),
+        )
+        .await;
+    rig.status(&shown, TaskState::Finished).await;
+    let text = rig.output(&shown, "stdout");
+    let files = nowhere.path("work").join(format!("sandboxes/{shown}/files"));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(&lines[..2], [files.to_str().unwrap(), "0"]);
+    let names: Vec<&str> = lines.iter().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    let expected = [
+        "A",
+        "HOST",
+        "MARATHON_APP_ENFORCE_GROUP_ROLE",
+        "MARATHON_APP_ID",
+        "MARATHON_APP_LABELS",
+        "MARATHON_APP_RESOURCE_CPUS",
+        "MARATHON_APP_RESOURCE_DISK",
+        "MARATHON_APP_RESOURCE_GPUS",
+        "MARATHON_APP_RESOURCE_MEM",
+        "MARATHON_APP_VERSION",
+        "MESOS_DIRECTORY",
+        "MESOS_SANDBOX",
+        "MESOS_TASK_ID",
+        "PATH",
+        "PWD",
+    ];
+    assert_eq!(names, expected);
+    // Three descriptors, the one of the directory that is listed, and a line above them.
+    assert_eq!(&lines[lines.len() - 2..], ["0", "5"]);
+    assert_eq!(std::fs::read_to_string(files.join("made")).unwrap(), "x\n");
+
+    // Whoever is no administrator is nobody here, and cannot become more.
+    let mut guest =
+        process("/guest", "id -u; id -G; grep NoNewPrivs /proc/self/status; touch made && ls -ld . made; ls .. ; cat ../stdout");
+    guest.app().administered = false;
+    let guest = rig.launch(guest.owner("no-such-account-here")).await;
+    rig.status(&guest, TaskState::Failed).await;
+    let text = rig.output(&guest, "stdout");
+    assert!(text.starts_with("65534\n65534\nNoNewPrivs:\t1\ndrwx------ 2 nobody nogroup"), "{text}");
+    let errors = rig.output(&guest, "stderr");
+    assert_eq!(errors.matches("Permission denied").count(), 2, "{errors}");
+    let mut proud = process("/proud", "id");
+    proud.app().administered = false;
+    proud.app().user = Some("root".into());
+    let proud = rig.launch(proud.owner("ann")).await;
+    let message = rig.status(&proud, TaskState::Error).await.message;
+    assert_eq!(message, "user 'root': only what administrators wrote runs as another account; leave it out, or say 'ann'");
+    let mut daemon = process("/daemon", "id -un");
+    daemon.app().user = Some("daemon".into());
+    let daemon = rig.launch(daemon).await;
+    rig.status(&daemon, TaskState::Finished).await;
+    assert_eq!(rig.output(&daemon, "stdout"), "daemon\n");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_keep_their_grace_and_leave_nobody() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let polite = rig.launch(process("/polite", "trap 'echo bye; exit 0' TERM; echo ready; while true; do sleep 0.1; done")).await;
+    let stubborn = rig.launch(process("/stubborn", "trap '' TERM; echo ready; while true; do sleep 0.1; done")).await;
+    // Children get the signal, too, and one that ignores it does not stay.
+    let parent = rig.launch(process("/parent", "(trap '' TERM; exec sleep 654321) & echo ready; wait")).await;
+    // A daemon: forked twice, in a session of its own, with the output closed.
+    let daemon = "setsid sh -c 'sleep 765432 >/dev/null 2>&1 &' ; echo ready; exec sleep 1000";
+    let daemon = rig.launch(process("/daemon", daemon)).await;
+    for task in [&polite, &stubborn, &parent, &daemon] {
+        rig.status(task, TaskState::Running).await;
+        rig.await_output(task, "ready\n").await;
+    }
+    until_runs("sleep 654321", true).await;
+    until_runs("sleep 765432", true).await;
+    rig.kill(&polite, Some(60_000)).await;
+    rig.kill(&stubborn, Some(500)).await;
+    rig.kill(&parent, Some(60_000)).await;
+    rig.kill(&daemon, Some(60_000)).await;
+    assert_eq!(rig.status(&polite, TaskState::Killed).await.message, "Command exited with status 0");
+    assert_eq!(rig.status(&stubborn, TaskState::Killed).await.message, "Command terminated with signal Killed");
+    assert_eq!(rig.status(&parent, TaskState::Killed).await.message, "Command terminated with signal Terminated");
+    assert_eq!(rig.status(&daemon, TaskState::Killed).await.message, "Command terminated with signal Terminated");
+    until_runs("sleep 654321", false).await;
+    until_runs("sleep 765432", false).await;
+    assert_eq!(rig.output(&polite, "stdout"), "ready\nbye\n");
+
+    // What ends by itself leaves nobody either.
+    let leaves = rig.launch(process("/leaves", "setsid sh -c 'sleep 876543 &' ; sleep 876542 & echo done")).await;
+    rig.status(&leaves, TaskState::Finished).await;
+    until_runs("sleep 876543", false).await;
+    until_runs("sleep 876542", false).await;
+    assert_eq!(rig.output(&leaves, "stdout"), "done\n");
+    for task in [&polite, &stubborn, &parent, &daemon, &leaves] {
+        rig.forgotten(task).await;
+        for tree in ["cpu", "memory", "pids", ""] {
+            assert!(!Path::new("/sys/fs/cgroup").join(tree).join("xtao").join(task.to_string()).exists());
+        }
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_dies_and_its_tasks_do_not() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let lives = rig.launch(process("/lives", "echo begun; trap 'echo bye; exit 0' TERM; while true; do sleep 0.1; done")).await;
+    let ends = rig.launch(process("/ends", "while [ ! -e go ]; do sleep 0.02; done; echo last words; exit 7")).await;
+    let orphan = rig.launch(process("/orphan", "sleep 987654 & exec sleep 987655")).await;
+    let stopping = rig.launch(process("/stopping", "trap '' TERM; echo ready; while true; do sleep 0.1; done")).await;
+    for task in [&lives, &ends, &orphan, &stopping] {
+        rig.status(task, TaskState::Running).await;
+    }
+    rig.await_output(&lives, "begun\n").await;
+    rig.await_output(&stopping, "ready\n").await;
+    rig.kill(&stopping, Some(600_000)).await;
+    rig.await_file(&stopping, ".killed").await;
+    let pid = rig.pid(&lives, "process");
+    rig.crash().await;
+
+    // While nobody looks one ends, one loses its supervisor, and one that was asked to end is killed.
+    std::fs::write(nowhere.path("work").join(format!("sandboxes/{ends}/files/go")), "").unwrap();
+    let signal =
+        |pid: i32| rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    signal(rig.pid(&orphan, "shim"));
+    signal(rig.pid(&stopping, "process"));
+    let ended = rig.records(&ends).join("ended.json");
+    rig::eventually(|| ended.exists() && rig.records(&stopping).join("ended.json").exists()).await;
+
+    rig.begin(&nowhere).await;
+    let told = rig.status(&ends, TaskState::Failed).await;
+    assert_eq!(told.message, "Command exited with status 7");
+    assert_eq!(rig.output(&ends, "stdout"), "last words\n");
+    let message = rig.status(&orphan, TaskState::Failed).await.message;
+    assert_eq!(message, "The end of the command was not seen: its supervisor was killed");
+    until_runs("sleep 987654", false).await;
+    until_runs("sleep 987655", false).await;
+    assert_eq!(rig.status(&stopping, TaskState::Killed).await.message, "Command terminated with signal Killed");
+    // The same process as before, which ends as if nothing had happened.
+    assert_eq!(rig.pid(&lives, "process"), pid);
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+    rig.kill(&lives, None).await;
+    assert_eq!(rig.status(&lives, TaskState::Killed).await.message, "Command exited with status 0");
+    assert_eq!(rig.output(&lives, "stdout"), "begun\nbye\n");
+    rig.all_is_free().await;
+
+    // What was ordered and never begun is given up.
+    let wanted = process("/never", "echo never");
+    rig.stop().await;
+    rig.order_only(&wanted);
+    rig.begin(&nowhere).await;
+    let message = rig.status(wanted.task(), TaskState::Dropped).await.message;
+    assert_eq!(message, "the server was stopped before the task was started");
+    rig.forgotten(wanted.task()).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_is_kept_within_limits_and_read_to_its_end() {
+    let nowhere = no_docker();
+    let mut rig = Rig::idle(&nowhere);
+    rig.keep_log_bytes(400);
+    rig.begin(&nowhere).await;
+    let task = rig.launch(process("/counts", "for i in $(seq 1 300); do echo $i; sleep 0.01; done")).await;
+    rig.await_output(&task, "1\n").await;
+    let expected: Vec<String> = (1..=300).map(|number| number.to_string()).collect();
+    assert_eq!(rig.read_to_the_end(&task).await.lines().collect::<Vec<_>>(), expected);
+    assert!(rig.output(&task, "stdout").len() <= 400 && rig.output(&task, "stdout.1").len() <= 400);
+    // The last of them; and more than a pipe holds at once, in one piece.
+    let mut much = process("/much", "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo end >&2");
+    much.app().mem = xtao::model::resources::Scalar::whole(64);
+    let much = rig.launch(much).await;
+    rig.status(&much, TaskState::Finished).await;
+    assert_eq!(rig.output(&much, "stderr"), "end\n");
+    assert!(rig.output(&much, "stdout").ends_with('\n'));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_and_processes_are_limited() {
+    let nowhere = no_docker();
+    let mut rig = Rig::idle(&nowhere);
+    rig.settings().pids_limit = 20;
+    rig.begin(&nowhere).await;
+    let greedy = rig.launch(process("/greedy", "exec dd if=/dev/zero of=/dev/null bs=200M count=1")).await;
+    let message = rig.status(&greedy, TaskState::Failed).await.message;
+    assert_eq!(message, "Command terminated with signal Killed: out of memory, the limit is 64 MiB; give it more memory");
+    let many = rig.launch(process("/many", "for i in $(seq 1 50); do sleep 1000 & done; echo not reached")).await;
+    rig.status(&many, TaskState::Failed).await;
+    assert!(rig.output(&many, "stderr").contains("ork"), "{}", rig.output(&many, "stderr"));
+    rig.stop().await;
+}
+
+/// Answers each request by its path, and everything else with 404, until the test ends.
+fn serve(answers: Vec<(&'static str, Vec<u8>)>) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            std::io::BufReader::new(&stream).read_line(&mut line).unwrap();
+            let path = line.split(' ').nth(1).unwrap_or_default();
+            let found = answers.iter().find(|(known, _)| *known == path);
+            let head = match path {
+                "/away" => "302 Found\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0".to_owned(),
+                "/far" => "302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0".to_owned(),
+                _ => format!(
+                    "{}\r\nContent-Length: {}",
+                    if found.is_some() { "200 OK" } else { "404 Not Found" },
+                    found.map_or(0, |(_, body)| body.len())
+                ),
+            };
+            _ = stream.write_all(format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes());
+            _ = stream.write_all(found.map_or(&[][..], |(_, body)| body));
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_task_fetches_is_there_before_it_starts() {
+    let nowhere = no_docker();
+    let made = nowhere.path("made");
+    std::fs::create_dir_all(made.join("app/bin")).unwrap();
+    std::fs::write(made.join("app/bin/hello"), "#!/bin/sh\necho hello from $0\n").unwrap();
+    let tar = |from: &Path| {
+        std::process::Command::new("tar").arg("-czf").arg(made.join("a.tgz")).arg("-C").arg(from).arg("app").status().unwrap();
+        std::fs::read(made.join("a.tgz")).unwrap()
+    };
+    let archive = tar(&made);
+    let web = serve(vec![("/x/app.tgz?key=secret", archive), ("/run", b"#!/bin/sh\necho ran\n".to_vec())]);
+    let mut rig = Rig::start(&nowhere).await;
+    std::fs::create_dir_all(nowhere.path("shared")).unwrap();
+    std::fs::write(nowhere.path("shared/note"), "a note\n").unwrap();
+
+    let fetch = |uri: String| Fetch { uri, extract: true, executable: false, cache: false, dest_path: None };
+    let local = fetch(format!("file://{}", nowhere.path("shared/note").display()));
+    let run = Fetch { executable: true, dest_path: Some("bin/run".into()), ..fetch(format!("http://{web}/run")) };
+    let wanted = vec![fetch(format!("http://u:pw@{web}/x/app.tgz?key=secret")), run, local];
+    let mut all = process("/all", "sh app/bin/hello; bin/run; cat note; ls; stat -c %U . app/bin/hello bin/run");
+    all.app().user = Some("daemon".into());
+    all.app().fetch = wanted;
+    let all = rig.launch(all).await;
+    rig.status(&all, TaskState::Finished).await;
+    assert_eq!(rig.output(&all, "stdout"), "hello from app/bin/hello\nran\na note\napp\napp.tgz\nbin\nnote\ndaemon\ndaemon\ndaemon\n");
+    let told = rig.messages(&all);
+    assert!(told.contains(&format!("fetching http://{web}/x/app.tgz")), "{told:?}");
+    assert!(!told.iter().any(|message| message.contains("secret") || message.contains("pw")), "{told:?}");
+
+    let cases = [
+        (true, format!("http://{web}/none"), "the server answers 404 Not Found"),
+        (true, format!("http://{web}/away"), "169.254.169.254 is link-local or serves metadata of the machine, which is never fetched"),
+        (true, format!("http://{web}/far"), "the server answers 302 Found"),
+        (true, "http://169.254.169.254/latest/meta-data".to_owned(), "169.254.169.254 is link-local"),
+        (true, "/etc/shadow".to_owned(), "'/etc/shadow' must not be mapped"),
+        (true, "file:///no/such/file".to_owned(), "cannot be opened: No such file or directory"),
+        (true, "hdfs://a/b".to_owned(), "'hdfs:' cannot be fetched here"),
+        (true, format!("http://{web}/a.tar.xz"), ".tar.xz cannot be unpacked here"),
+        (false, format!("http://{web}/run"), "127.0.0.1 is this node itself, which only administrators may fetch from"),
+        (false, "http://localhost:1/run".to_owned(), "which only administrators may fetch from"),
+    ];
+    for (administered, uri, expected) in cases {
+        let mut task = process("/case", "true");
+        task.app().administered = administered;
+        task.app().fetch = vec![fetch(uri.clone())];
+        let task = rig.launch(task.owner("ann")).await;
+        let message = rig.status(&task, TaskState::Failed).await.message;
+        assert!(message.starts_with(&format!("could not fetch {uri}: ")) && message.contains(expected), "{message}");
+    }
+    // An archive that is none.
+    let mut broken = process("/broken", "true");
+    broken.app().fetch = vec![Fetch { dest_path: Some("a.tgz".into()), ..fetch(format!("http://{web}/run")) }];
+    let broken = rig.launch(broken).await;
+    let message = rig.status(&broken, TaskState::Failed).await.message;
+    assert!(message.contains("it cannot be unpacked: "), "{message}");
+    rig.all_is_free().await;
+    rig.stop().await;
+}

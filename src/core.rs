@@ -5,6 +5,7 @@
 
 pub mod allotment;
 mod deployment;
+mod health;
 pub mod holdings;
 mod index;
 pub mod instance;

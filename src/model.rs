@@ -10,6 +10,7 @@ pub mod deployment;
 pub mod environment;
 pub mod event;
 pub mod frame;
+pub mod health;
 pub mod host_volume;
 pub mod id;
 pub mod image;

@@ -10,6 +10,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    health::{HealthCheck, ReadinessCheck},
     id::{Owner, PathId, PoolName},
     resources::Scalar,
     time::Timestamp,
@@ -74,6 +75,12 @@ pub struct App {
     /// Milliseconds between SIGTERM and SIGKILL; `None`: the engine's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_grace_ms: Option<u64>,
+    /// How it is found out whether a task is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health_checks: Vec<HealthCheck>,
+    /// How it is found out whether a new task may take over; one at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readiness_checks: Vec<ReadinessCheck>,
     /// Which instances go first when there are too many.
     pub kill_selection: KillSelection,
     /// How many may be missing or surplus while a new version replaces an old one.

@@ -2,14 +2,18 @@
 
 use serde_json::{Value, json};
 
-use crate::model::deployment::{Action, Deployment};
+use super::health;
+use crate::{
+    api::access::Seen,
+    model::deployment::{Action, Deployment},
+};
 
-/// One running deployment.
-pub fn deployment(deployment: &Deployment) -> Value {
+/// One running deployment, with what its present actions know of readiness.
+pub fn deployment(seen: &Seen, deployment: &Deployment) -> Value {
     let action = |action: &Action| json!({ "action": action.kind.as_str(), "app": action.app });
     let steps = deployment.steps.iter().map(|step| json!({ "actions": step.actions.iter().map(action).collect::<Value>() }));
     let current = deployment.steps.get(deployment.current_step).map_or([].as_slice(), |step| &step.actions);
-    let current = current.iter().map(|action| json!({ "action": action.kind.as_str(), "app": action.app, "readinessCheckResults": [] }));
+    let current = current.iter().map(|action| json!({ "action": action.kind.as_str(), "app": action.app, "readinessCheckResults": health::readiness(seen, &action.app) }));
     json!({
         "id": deployment.id,
         "version": deployment.version,

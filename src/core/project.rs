@@ -49,7 +49,10 @@ pub(super) fn events(before: &Tables, change: &Change, wall: Timestamp, events: 
         }
         Change::Delete(RecordKey::Deployment(id)) => {
             let old = before.deployments.get(id);
-            let replaced = old.iter().flat_map(|old| old.steps.iter().flat_map(|step| &step.actions)).filter(|action| action.kind == ActionKind::Restart);
+            let replaced = old
+                .iter()
+                .flat_map(|old| old.steps.iter().flat_map(|step| &step.actions))
+                .filter(|action| action.kind == ActionKind::Restart);
             for change in replaced.filter_map(|action| old?.changes.iter().find(|change| change.app == action.app)) {
                 removed_checks(before, change, &mut tell);
             }

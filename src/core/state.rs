@@ -182,7 +182,8 @@ impl Tally {
             Some(false) => Some(unhealthy),
             None => None,
         };
-        let cells = [Some(&mut half[instance.condition as usize]), (runs && wanted).then_some(&mut serving[place]), health.filter(|_| runs)];
+        let cells =
+            [Some(&mut half[instance.condition as usize]), (runs && wanted).then_some(&mut serving[place]), health.filter(|_| runs)];
         cells.into_iter().flatten()
     }
 }
@@ -290,7 +291,8 @@ impl Tables {
     /// What a running instance of this version of an app needs in order to serve.
     pub fn needs(&self, app: &PathId, version: Timestamp) -> Needs {
         let definition = self.definitions.get(&(app.clone(), version));
-        definition.map_or_else(Needs::default, |app| Needs { healthy: !app.health_checks.is_empty(), ready: !app.readiness_checks.is_empty() })
+        definition
+            .map_or_else(Needs::default, |app| Needs { healthy: !app.health_checks.is_empty(), ready: !app.readiness_checks.is_empty() })
     }
 
     /// The instances of one app, also of one that is being removed.

@@ -545,11 +545,19 @@ fn any_instance() -> BoxedStrategy<Instance> {
         ports,
     });
     let goal = prop::sample::select(vec![Goal::Running, Goal::Stopped, Goal::Decommissioned]);
-    let state = (prop::sample::select(Condition::ALL.to_vec()), goal, any::<u32>(), option::of(placement), option::of(any::<bool>()), any::<bool>());
+    let state = (
+        prop::sample::select(Condition::ALL.to_vec()),
+        goal,
+        any::<u32>(),
+        option::of(placement),
+        option::of(any::<bool>()),
+        any::<bool>(),
+    );
     let times = (when(), when(), option::of(when()), option::of(when()));
-    let check = (option::of(when()), any::<u32>(), option::of(when()), text()).prop_map(|(first_success, failures, last_failure, cause)| {
-        CheckState { first_success, failures, last_failure, last_failure_cause: cause }
-    });
+    let check =
+        (option::of(when()), any::<u32>(), option::of(when()), text()).prop_map(|(first_success, failures, last_failure, cause)| {
+            CheckState { first_success, failures, last_failure, last_failure_cause: cause }
+        });
     (instance_id(), state, times, vec(any::<std::net::IpAddr>(), 0..3), vec(check, 0..3))
         .prop_map(|(id, state, times, addresses, checks)| Instance {
             id,

@@ -4,17 +4,12 @@
 
 use serde_json::{Value, json};
 
+use super::object;
 use crate::{
     api::access::Seen,
     core::state::Reading,
-    model::{
-        health::CheckState,
-        id::PathId,
-        instance::Instance,
-    },
+    model::{health::CheckState, id::PathId, instance::Instance},
 };
-
-use super::object;
 
 /// `healthCheckResults` of a task.
 pub fn results(seen: &Seen, instance: &Instance) -> Value {
@@ -60,4 +55,73 @@ pub fn readiness(seen: &Seen, app: &PathId) -> Value {
         Value::Object(fields)
     });
     results.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        api::testing::{Server, World, app, at},
+        core::state::Readings,
+        model::{
+            health::{CheckProtocol, HealthCheck, ReadinessAnswer, ReadinessCheck},
+            instance::Condition,
+            record::Record,
+            time::Instant,
+        },
+        store::samples::health_check,
+    };
+
+    /// `/web` with two checks and a readiness check, three instances that run: well, unwell, and not asked yet.
+    fn world() -> World {
+        let mut world = World::default();
+        let mut web = app("/web");
+        web.0.health_checks = vec![
+            HealthCheck { path: Some("/ping".into()), port_index: Some(0), ..health_check(CheckProtocol::Http) },
+            HealthCheck { port: Some(99), ..health_check(CheckProtocol::Tcp) },
+        ];
+        web.0.readiness_checks = vec![ReadinessCheck {
+            name: "ready".into(),
+            https: false,
+            path: "/".into(),
+            port_name: "default".into(),
+            interval_seconds: 30,
+            timeout_seconds: 10,
+            ready_codes: vec![200],
+            preserve_last_response: true,
+        }];
+        world.app(web);
+        let alive = CheckState { first_success: Some(at(20)), ..CheckState::default() };
+        let dead = CheckState { failures: 2, last_failure: Some(at(40)), last_failure_cause: "connection refused".into(), ..alive.clone() };
+        for (number, checks) in [(1, vec![alive.clone(), alive.clone()]), (2, vec![alive.clone(), dead]), (3, Vec::new())] {
+            world.instance("/web", number, Condition::Running, &[31_000 + number as u16]);
+            let id = crate::model::id::InstanceId::new("/web".parse().unwrap(), uuid::Uuid::from_u128(number));
+            let instance = Instance::clone(&world.view.tables.instances[&id]);
+            let healthy = crate::model::health::overall(&checks, 2);
+            world.put(Record::Instance(Instance { checks, healthy, ..instance }.into()));
+            let first = Reading { last_success: Some(at(50)), ..Reading::default() };
+            let second =
+                Reading { uncertain: Some((at(60), "this machine could not ask: too many open files".into())), ..Reading::default() };
+            let answer = ReadinessAnswer { ready: number == 1, status: 200, content_type: "text/plain".into(), body: "yes".into() };
+            let readings = Readings { since: Instant(0), checks: vec![first, second], readiness: (number < 3).then_some(answer) };
+            world.view.readings.insert(id, Arc::new(readings));
+        }
+        world
+    }
+
+    #[tokio::test]
+    async fn bodies_are_marathons() {
+        let mut deploying = world();
+        deploying.deployment("deployment-1", "/web");
+        for (name, world, line) in [
+            ("tasks", world(), "GET /v2/apps/web/tasks"),
+            ("app", world(), "GET /v2/apps/web?embed=app.taskStats&embed=app.counts&embed=app.readiness"),
+            ("app_in_deployment", deploying.clone(), "GET /v2/apps/web?embed=app.readiness"),
+            ("deployments", deploying, "GET /v2/deployments"),
+        ] {
+            insta::assert_snapshot!(name, Server::new(world).ask(line, "").await.show());
+        }
+    }
 }

@@ -47,10 +47,7 @@ impl World {
 fn a_deployment_waits_for_health_and_a_result_that_changes_nothing_costs_no_commit() {
     let mut world = World::new();
     world.create(checked(2)).unwrap();
-    assert_eq!(
-        world.health_events(),
-        ["deployment_info", "deployment_step_success", "deployment_info", "add_health_check_event"]
-    );
+    assert_eq!(world.health_events(), ["deployment_info", "deployment_step_success", "deployment_info", "add_health_check_event"]);
     let launches = world.offer("a", 9, 1000);
     run(&mut world, &launches);
     assert_eq!((world.health(), world.tables().deployments.len()), ((2, 0, 0), 1));
@@ -272,10 +269,7 @@ fn checks_that_contradict_themselves_are_refused() {
     check(json!([{"port": 80, "portIndex": 0}]), &["/healthChecks(0) HealthCheck must specify either a port or a portIndex"]);
     check(json!([{"command": {"value": "true"}}]), &["/healthChecks(0) illegal protocol HTTP specified with command"]);
     check(json!([{"protocol": "COMMAND"}]), &["/healthChecks(0) illegal protocol COMMAND for non-command health check"]);
-    check(
-        json!([{"protocol": "MESOS_HTTP"}, {"protocol": "MESOS_TCP"}]),
-        &["/ AppDefinition can contain at most one Mesos health check"],
-    );
+    check(json!([{"protocol": "MESOS_HTTP"}, {"protocol": "MESOS_TCP"}]), &["/ AppDefinition can contain at most one Mesos health check"]);
     let ipv6 = "/healthChecks(0) IPv6 can only be used for container type DOCKER and Mesos http/https/tcp health checks";
     check(json!([{"ipProtocol": "IPv6"}]), &[ipv6]);
     check(json!([{"path": "/a b"}]), &["/healthChecks(0)/path must not contain blanks or control characters"]);

@@ -10,11 +10,9 @@ pub(super) fn read_health_check(check: &Reader<'_>) -> Option<HealthCheck> {
     let protocols = CheckProtocol::ALL.map(|protocol| (protocol.as_str(), protocol));
     let protocol = check.get("protocol").map_or(Some(CheckProtocol::Http), |protocol| protocol.choice(&protocols));
     let ipv6 = check.get("ipProtocol").map_or(Some(false), |ip| ip.choice(&[("IPv4", false), ("IPv6", true)]));
-    let command = match check.get("command") {
-        Some(command) if command.is_object() => Some(command.required("value").and_then(|value| value.text())),
-        Some(_) => Some(None),
-        None => None,
-    };
+    // `Some(None)`: there is one that cannot be read.
+    let value = |command: Reader<'_>| command.required("value").and_then(|value| value.text());
+    let command = check.get("command").map(|command| if command.is_object() { value(command) } else { None });
     let path = check.get("path").and_then(|path| path.text());
     let port = |key: &str| check.get(key).and_then(|port| port.port());
     let (port, port_index) = (port("port"), port("portIndex"));

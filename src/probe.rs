@@ -23,7 +23,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, broadcast, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch},
     task::JoinSet,
     time::{sleep_until, timeout},
 };
@@ -39,7 +39,7 @@ use crate::{
     core::state::View,
     model::{
         cluster::ClusterEvent,
-        health::{CheckReport, Finding, Outcome},
+        health::{CheckProtocol, CheckReport, Finding, Outcome},
         id::{DeploymentId, InstanceId, PathId},
         instance::{Condition, Instance},
         record::RecordKey,
@@ -123,6 +123,8 @@ struct Slot {
     instance: InstanceId,
     incarnation: u32,
     which: Which,
+    /// Run in the container.
+    is_command: bool,
     interval_ms: u64,
     phase_ms: u64,
     last_success_ms: Option<u64>,
@@ -148,6 +150,9 @@ struct Prober {
     watched: HashMap<InstanceId, (u32, Vec<u64>)>,
     deployments: HashMap<DeploymentId, HashSet<PathId>>,
     schedule: Schedule,
+    /// Of commands: they have room of their own, so that slow ones hold up nothing else.
+    commands: Schedule,
+    room_for_commands: Arc<Semaphore>,
     doubt: Doubt,
     running: JoinSet<Done>,
     next_slot: u64,
@@ -161,13 +166,15 @@ impl Prober {
         Self {
             handle,
             results,
-            attempts: Arc::new(Attempts::new(settings.nodes, Semaphore::new(MAX_COMMANDS))),
+            attempts: Arc::new(Attempts::new(settings.nodes)),
             max_concurrent: settings.max_concurrent.max(1),
             began: Instant::now(),
             slots: HashMap::new(),
             watched: HashMap::new(),
             deployments: HashMap::new(),
             schedule: Schedule::default(),
+            commands: Schedule::default(),
+            room_for_commands: Arc::new(Semaphore::new(MAX_COMMANDS)),
             doubt: Doubt::default(),
             running: JoinSet::new(),
             next_slot: 0,
@@ -193,7 +200,7 @@ impl Prober {
         let mut beat = Instant::now() + BEAT;
         while !*stopping.borrow() {
             self.begin_due();
-            let due = if self.running.len() < self.max_concurrent { self.schedule.next() } else { None };
+            let due = self.next_due();
             let wake = due.map_or_else(|| self.at(u64::MAX >> 20), |due| self.at(due));
             let gathered = self.gathering_since.map(|since| since + GATHER);
             let hand_on = self.gathered.len() >= MAX_GATHERED || gathered.is_some_and(|at| at <= Instant::now());
@@ -222,6 +229,15 @@ impl Prober {
                 () = sleep_until(gathered), if !hand_on => {}
             }
         }
+    }
+
+    /// When the next check is due for which there is room.
+    fn next_due(&self) -> Option<u64> {
+        if self.running.len() >= self.max_concurrent {
+            return None;
+        }
+        let command = self.commands.next().filter(|_| self.room_for_commands.available_permits() > 0);
+        self.schedule.next().into_iter().chain(command).min()
     }
 
     fn take_gathered(&mut self) -> Vec<CheckReport> {
@@ -294,13 +310,14 @@ impl Prober {
             for (at, check) in app.health_checks.iter().enumerate() {
                 let alive = instance.checks.get(at).is_some_and(|state| state.is_alive());
                 let delay_ms = if check.protocol.is_mesos() { u64::from(check.delay_seconds) * 1000 } else { 0 };
-                self.add(instance, Which::Health(at), check.interval_seconds, alive, delay_ms);
+                let is_command = check.protocol == CheckProtocol::Command;
+                self.add(instance, Which::Health(at), is_command, check.interval_seconds, alive, delay_ms);
             }
         }
         let (_, slots) = self.watched.entry(instance.id.clone()).or_insert_with(|| (instance.incarnation, Vec::new()));
         let asked = slots.iter().any(|slot| self.slots.get(slot).is_some_and(|slot| slot.which == Which::Readiness));
         if let Some(check) = app.readiness_checks.first().filter(|_| !asked && self.wants_readiness(instance)) {
-            self.add(instance, Which::Readiness, check.interval_seconds, false, 0);
+            self.add(instance, Which::Readiness, false, check.interval_seconds, false, 0);
         }
     }
 
@@ -308,7 +325,7 @@ impl Prober {
         !instance.ready && self.deployments.values().any(|apps| apps.contains(instance.app()))
     }
 
-    fn add(&mut self, instance: &Instance, which: Which, interval_seconds: u32, known_alive: bool, delay_ms: u64) {
+    fn add(&mut self, instance: &Instance, which: Which, is_command: bool, interval_seconds: u32, known_alive: bool, delay_ms: u64) {
         let now = self.now_ms();
         let interval_ms = u64::from(interval_seconds.max(1)) * 1000;
         let phase_ms = schedule::phase(&format!("{} {which:?}", instance.task()), interval_ms);
@@ -322,10 +339,14 @@ impl Prober {
         let id = self.next_slot;
         self.next_slot += 1;
         let last_success_ms = known_alive.then_some(now);
-        let slot = Slot { instance: instance.id.clone(), incarnation: instance.incarnation, which, interval_ms, phase_ms, last_success_ms };
-        self.slots.insert(id, slot);
+        let (instance_id, incarnation) = (instance.id.clone(), instance.incarnation);
+        self.slots.insert(id, Slot { instance: instance_id, incarnation, which, is_command, interval_ms, phase_ms, last_success_ms });
         self.watched.entry(instance.id.clone()).or_insert_with(|| (instance.incarnation, Vec::new())).1.push(id);
-        self.schedule.add(Due { at_ms: due, slot: id });
+        self.set_due(Due { at_ms: due, slot: id }, is_command);
+    }
+
+    fn set_due(&mut self, due: Due, is_command: bool) {
+        if is_command { self.commands.add(due) } else { self.schedule.add(due) }
     }
 
     // === running ===
@@ -335,11 +356,18 @@ impl Prober {
         while self.running.len() < self.max_concurrent
             && let Some(due) = self.schedule.pop(now)
         {
-            self.begin(due, now);
+            self.begin(due, now, None);
+        }
+        while self.running.len() < self.max_concurrent
+            && let Ok(permit) = self.room_for_commands.clone().try_acquire_owned()
+            && let Some(due) = self.commands.pop(now)
+        {
+            self.begin(due, now, Some(permit));
         }
     }
 
-    fn begin(&mut self, due: Due, now: u64) {
+    /// `permit` is given back when the run is over, however that comes.
+    fn begin(&mut self, due: Due, now: u64, permit: Option<OwnedSemaphorePermit>) {
         let Some(slot) = self.slots.get(&due.slot) else { return };
         let view = self.handle.view();
         let instance = view.tables.instances.get(&slot.instance);
@@ -356,7 +384,9 @@ impl Prober {
                 // A place that is not known yet (or never) says nothing about the task.
                 let finding = target::no_finding(slot.which, &why);
                 let task = instance.task();
-                self.schedule.add(Due { at_ms: schedule::next_place(now, slot.phase_ms, slot.interval_ms), slot: due.slot });
+                let next = schedule::next_place(now, slot.phase_ms, slot.interval_ms);
+                let is_command = slot.is_command;
+                self.set_due(Due { at_ms: next, slot: due.slot }, is_command);
                 self.report(CheckReport { task, at: wall(), finding });
                 return;
             }
@@ -364,7 +394,7 @@ impl Prober {
         self.punctuality.begun(now.saturating_sub(due.at_ms));
         let (attempts, limit) = (self.attempts.clone(), Duration::from_secs(u64::from(target.timeout_seconds.max(1))));
         self.running.spawn(async move {
-            let _permit = attempts.room(&target.action).await;
+            let _permit = permit;
             let raw = timeout(limit, attempts.run(&target)).await.unwrap_or_else(|_| Raw::silent(limit));
             Done { slot: due.slot, target, due_ms: due.at_ms, began_ms: now, raw }
         });
@@ -374,13 +404,14 @@ impl Prober {
         let now = self.now_ms();
         let Some(slot) = self.slots.get_mut(&done.slot) else { return };
         let (which, instance, interval, phase) = (slot.which, slot.instance.clone(), slot.interval_ms, slot.phase_ms);
+        let is_command = slot.is_command;
         let recently = slot.last_success_ms;
         let next = match which {
             // Counted from the answer, as Marathon does: it is over when the answer is "ready".
             Which::Readiness => now + interval,
             Which::Health(_) => schedule::next_place((done.due_ms + interval / 2).max(now), phase, interval),
         };
-        self.schedule.add(Due { at_ms: next, slot: done.slot });
+        self.set_due(Due { at_ms: next, slot: done.slot }, is_command);
         let finding = match (which, &done.target.action) {
             (Which::Health(check), action) => {
                 let Some(result) = attempt::outcome(&done.raw, action) else { return };

@@ -24,7 +24,6 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::{Semaphore, SemaphorePermit},
 };
 use tokio_rustls::TlsConnector;
 
@@ -82,24 +81,14 @@ impl Raw {
 /// What makes attempts.
 pub struct Attempts {
     nodes: Option<Arc<dyn NodeAccess>>,
-    commands: Semaphore,
     /// `None`: TLS cannot be set up, which no task can help.
     tls: Option<TlsConnector>,
 }
 
 impl Attempts {
-    /// Commands run on `nodes`, as many at once as there are permits.
-    pub fn new(nodes: Option<Arc<dyn NodeAccess>>, commands: Semaphore) -> Self {
-        Self { nodes, commands, tls: connector() }
-    }
-
-    /// Waits until a command may be run; what is none need not wait.
-    pub async fn room(&self, action: &Action) -> Option<SemaphorePermit<'_>> {
-        match action {
-            // It is never closed.
-            Action::Command { .. } => self.commands.acquire().await.ok(),
-            Action::Http(_) | Action::Tcp(_) => None,
-        }
+    /// Commands run on `nodes`.
+    pub fn new(nodes: Option<Arc<dyn NodeAccess>>) -> Self {
+        Self { nodes, tls: connector() }
     }
 
     /// Makes one. Has no limit of time of its own.

@@ -285,7 +285,8 @@ mod tests {
         };
         let (one, four) = (["a"], ["a", "b", "c", "d"]);
         check(&four, 8, 8, "uncertain");
-        check(&four, 8, 5, "passed uncertain");
+        check(&four, 8, 6, "passed uncertain");
+        check(&four, 8, 5, "counted passed"); // most of one node, half of the others
         check(&four, 8, 4, "counted passed"); // half is no mass
         check(&four, 2, 2, "counted"); // too few
         check(&one, 8, 8, "counted"); // nothing lies between

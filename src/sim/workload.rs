@@ -94,6 +94,8 @@ pub struct AppSpec {
     pub unreachable: Unreachable,
     /// How its tasks fare.
     pub fate: Fate,
+    /// With a health check.
+    pub checked: bool,
 }
 
 /// Which of the interesting shapes an app has.
@@ -166,6 +168,17 @@ pub fn host_name(agent: u64) -> String {
     format!("node{agent}")
 }
 
+/// `gracePeriodSeconds` of every check.
+pub const GRACE_S: u64 = 30;
+
+/// `maxConsecutiveFailures` of every check.
+pub const MAX_FAILURES: u32 = 2;
+
+fn health_checks() -> Value {
+    json!([{"protocol": "COMMAND", "command": {"value": "true"}, "gracePeriodSeconds": GRACE_S, "intervalSeconds": 5,
+        "maxConsecutiveFailures": MAX_FAILURES}])
+}
+
 /// The labels that carry the mark and the fate.
 pub fn labels(mark: u32, fate: Fate) -> Value {
     json!({"mark": mark.to_string(), "fate": fate.as_str()})
@@ -197,6 +210,9 @@ impl AppSpec {
             Unreachable::After(inactive, expunge) => {
                 put("unreachableStrategy", json!({"inactiveAfterSeconds": inactive, "expungeAfterSeconds": expunge}));
             }
+        }
+        if self.checked {
+            put("healthChecks", health_checks());
         }
         self.put_shape(agents, &mut put);
         Value::Object(body)
@@ -330,6 +346,7 @@ fn draw_app(rng: &mut Rng, app: u16, kind: Kind, scale: Scale) -> AppSpec {
             _ => Unreachable::Disabled,
         },
         fate: draw_fate(rng),
+        checked: rng.chance(400),
     }
 }
 

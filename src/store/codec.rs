@@ -59,7 +59,7 @@ enum Kind {
 }
 
 /// The latest schema of each kind, by the kind's number.
-const SCHEMAS: [u8; 11] = [1, 1, 1, 3, 2, 2, 1, 1, 1, 1, 1];
+const SCHEMAS: [u8; 11] = [1, 1, 1, 4, 2, 2, 1, 1, 1, 1, 1];
 
 impl Kind {
     const ALL: [Self; 11] = [
@@ -271,7 +271,7 @@ fn upgrade(kind: Kind, schema: u8, value: Value) -> Result<Value, String> {
         (Kind::Definition, 1) => Ok(with(value, "vouched", true.into())),
         (Kind::Deployment, 1) => Ok(value),
         // Checks came; nothing written before has any.
-        (Kind::Definition, 2) | (Kind::Instance, 1) => Ok(value),
+        (Kind::Definition, 2 | 3) | (Kind::Instance, 1) => Ok(value),
         _ => Err(format!("there is no schema {schema} of {kind:?}")),
     }
 }

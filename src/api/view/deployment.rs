@@ -13,7 +13,10 @@ pub fn deployment(seen: &Seen, deployment: &Deployment) -> Value {
     let action = |action: &Action| json!({ "action": action.kind.as_str(), "app": action.app });
     let steps = deployment.steps.iter().map(|step| json!({ "actions": step.actions.iter().map(action).collect::<Value>() }));
     let current = deployment.steps.get(deployment.current_step).map_or([].as_slice(), |step| &step.actions);
-    let current = current.iter().map(|action| json!({ "action": action.kind.as_str(), "app": action.app, "readinessCheckResults": health::readiness(seen, &action.app) }));
+    let current = current.iter().map(|action| {
+        let readiness = health::readiness(seen, &action.app);
+        json!({ "action": action.kind.as_str(), "app": action.app, "readinessCheckResults": readiness })
+    });
     json!({
         "id": deployment.id,
         "version": deployment.version,

@@ -1,5 +1,7 @@
 //! The prober against real sockets on the loopback interface.
 
+mod whole;
+
 use std::sync::Mutex;
 
 use async_trait::async_trait;

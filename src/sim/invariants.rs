@@ -360,20 +360,21 @@ impl World<'_> {
             let Change::Put(Record::Instance(new)) = change else { return None };
             let old = self.disk.instance(&new.id)?;
             let ended = old.goal == Goal::Running && new.goal != Goal::Running && old.condition == Condition::Running;
-            (ended && new.condition == Condition::Running).then(|| new.app().clone())
+            (ended && self.serves(new)).then(|| new.app().clone())
         });
         let apps: BTreeSet<PathId> = ends.collect();
         apps.into_iter().map(|app| (app.clone(), self.serving(&app))).collect()
     }
 
-    /// Wanted instances that run, and are healthy where their version has a check.
+    /// It runs, and is healthy if its version has a check.
+    fn serves(&self, instance: &Instance) -> bool {
+        let has_check = self.disk.definition(instance.app(), instance.version).is_some_and(|app| !app.health_checks.is_empty());
+        instance.condition == Condition::Running && (!has_check || instance.healthy == Some(true))
+    }
+
+    /// Wanted instances that serve.
     fn serving(&self, app: &PathId) -> u32 {
-        let serves = |instance: &&Instance| {
-            let has_check = self.disk.definition(app, instance.version).is_some_and(|app| !app.health_checks.is_empty());
-            let runs = instance.goal == Goal::Running && instance.condition == Condition::Running;
-            runs && (!has_check || instance.healthy == Some(true))
-        };
-        self.disk.instances_of(app).filter(serves).count() as u32
+        self.disk.instances_of(app).filter(|instance| instance.goal == Goal::Running && self.serves(instance)).count() as u32
     }
 
     /// Ending a running instance must leave the minimum.

@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use super::{arithmetic, scale};
 use crate::{
-    core::{
-        state::{Needs, Tally},
-        turn::Turn,
-    },
+    core::{state::Tally, turn::Turn},
     model::{
         app::App,
         deployment::{Action, ActionKind, Deployment},
@@ -70,16 +67,17 @@ fn scale(turn: &mut Turn<'_, '_>, app: &App) -> bool {
     let tally = turn.state.tables.tallies.get(&app.id).cloned().unwrap_or_default();
     let adds = tally.wanted_since(app.version, |_| true) > 0;
     // Where nothing is added nobody is waited for: what was not well before must not hold up its own removal.
-    let up = if adds { serving(turn, &tally, app, |_| true, true) } else { tally.wanted_since(Timestamp(i64::MIN), runs) };
+    let up = if adds { serving(turn, &tally, app, |_| true) } else { tally.wanted_since(Timestamp(i64::MIN), runs) };
     right && up >= app.instances && tally.leaving(|_| true) == 0
 }
 
 fn restart(turn: &mut Turn<'_, '_>, app: &App) -> bool {
     let changed = app.version_info.last_config_change_at;
     let tally = turn.state.tables.tallies.get(&app.id).cloned().unwrap_or_default();
-    // An old one was ready when it took over; only its health is asked for.
-    let old_healthy = serving(turn, &tally, app, |version| version < changed, false);
-    let new_healthy = serving(turn, &tally, app, |version| version >= changed, true);
+    // As in Marathon: whatever runs of the old counts, because what failed a check may be well again; the unhealthy go first, so that none that
+    // serves goes below the minimum.
+    let old_healthy = tally.wanted_before(changed, runs);
+    let new_healthy = serving(turn, &tally, app, |version| version >= changed);
     let counts = arithmetic::Counts {
         target: app.instances,
         old_healthy,
@@ -104,13 +102,10 @@ fn restart(turn: &mut Turn<'_, '_>, app: &App) -> bool {
     false
 }
 
-/// How many wanted instances of these versions serve: they run, are healthy if their version has health checks, and (if `ready` matters) said that
-/// they are ready if it has a readiness check. The one place where that is asked.
-fn serving(turn: &Turn<'_, '_>, tally: &Tally, app: &App, version: impl Fn(Timestamp) -> bool, ready: bool) -> u32 {
-    tally.serving(version, |at| {
-        let needs = turn.state.tables.needs(&app.id, at);
-        Needs { ready: needs.ready && ready, ..needs }
-    })
+/// How many wanted instances of these versions serve: they run, are healthy if their version has health checks, and said that they are ready if it
+/// has a readiness check. The one place where that is asked.
+fn serving(turn: &Turn<'_, '_>, tally: &Tally, app: &App, version: impl Fn(Timestamp) -> bool) -> u32 {
+    tally.serving(version, |at| turn.state.tables.needs(&app.id, at))
 }
 
 fn runs(condition: Condition) -> bool {

@@ -111,13 +111,22 @@ mod tests {
         world
     }
 
+    #[test]
+    fn statistics_count_the_well_and_the_unwell() {
+        let view = world().view;
+        let seen = Seen::all_of(&view);
+        let app = seen.app(&"/web".parse().unwrap()).unwrap();
+        let stats = super::super::task::stats(&seen, app, at(100));
+        assert_eq!(stats["totalSummary"]["stats"]["counts"], json!({"staged": 0, "running": 3, "healthy": 1, "unhealthy": 1}));
+    }
+
     #[tokio::test]
     async fn bodies_are_marathons() {
         let mut deploying = world();
         deploying.deployment("deployment-1", "/web");
         for (name, world, line) in [
             ("tasks", world(), "GET /v2/apps/web/tasks"),
-            ("app", world(), "GET /v2/apps/web?embed=app.taskStats&embed=app.counts&embed=app.readiness"),
+            ("app", world(), "GET /v2/apps/web?embed=app.counts&embed=app.readiness"),
             ("app_in_deployment", deploying.clone(), "GET /v2/apps/web?embed=app.readiness"),
             ("deployments", deploying, "GET /v2/deployments"),
         ] {

@@ -9,6 +9,7 @@
 //! | [`client`] | a connection to a server, by socket or URL |
 //! | [`connect`] | which server, and as whom; [`tokens`] keeps what a log-in gave |
 //! | [`terminal`] | questions and answers |
+//! | [`program`] | what the programs have in common: exit codes, completions, manual pages |
 //! | [`words`], [`table`] | what is typed, and what is shown |
 
 pub mod audit;
@@ -18,6 +19,7 @@ pub mod client;
 pub mod compute;
 pub mod connect;
 pub mod image;
+pub mod program;
 pub mod registry;
 pub mod table;
 pub mod terminal;

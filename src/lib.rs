@@ -18,11 +18,12 @@
 //! | --- | --- | --- |
 //! | [`model`] | plain data: ids, definitions, records, the seam's two enums, Marathon's app JSON | nothing |
 //! | [`core`] | PURE: `step(state, input, ctx) -> frame`; instance table, launch queue, matcher, deployments, allotment | `model` |
-//! | [`runtime`] | the driver loop, snapshot, fan-out to readers | `model`, `core`, `store` (its trait) |
+//! | [`runtime`] | the driver loop, snapshot, fan-out to readers | `model`, `core`, `store` (its trait), `metrics` |
 //! | [`store`] | durable records: fjall in the work directory, memory for tests, versioned codec | `model` |
 //! | [`cluster`] | who runs the tasks: the embedded Docker engine | `model`, `brick`, `registry` |
 //! | [`brick`] | storage on this machine: pools, mounts, fences | `model` |
 //! | [`registry`] | images: archives, the platform's registry, who may do what there, the way in for Docker | `model` |
+//! | [`metrics`] | what is counted about this process | `model` |
 //! | [`audit`] | who changed what, and who logged in: an append-only log | `model` |
 //! | [`auth`] | passwords, tokens, limits on guessing, accounts of the system | `model` |
 //! | [`naming`] | the name server and its HTTP API, from snapshots | `model`, `core` (state, read only), `runtime` |
@@ -52,6 +53,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod core;
+pub mod metrics;
 pub mod model;
 pub mod naming;
 pub mod probe;
@@ -62,5 +64,7 @@ pub mod sim;
 pub mod store;
 pub mod telemetry;
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tidy;

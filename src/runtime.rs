@@ -4,4 +4,5 @@ pub mod batch;
 pub mod clock;
 pub mod driver;
 pub mod handle;
+mod metering;
 pub mod node;

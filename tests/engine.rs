@@ -193,6 +193,7 @@ async fn output_is_read_over_replacements_to_its_end_and_after_it() {
     assert_eq!(rig.read_to_the_end(&task).await.lines().collect::<Vec<_>>(), expected);
     // It has ended, and its container is gone; two files are kept.
     let mut reader = rig.access().open_output(&task, sandbox::Output::Stdout).unwrap();
+    assert_eq!(reader.owner().map(|owner| owner.to_string()), Some("admin".to_owned()), "whose it was is noted before it starts");
     reader.skip_to_last(100).unwrap();
     let mut last = String::new();
     while let Some(piece) = reader.read().unwrap() {

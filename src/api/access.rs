@@ -5,13 +5,14 @@
 
 mod seen;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 pub use seen::Seen;
 
 use crate::{
+    metrics::Metrics,
     model::{
         event::Event,
         id::Owner,
@@ -47,11 +48,16 @@ impl Access {
         self.handle.submit(origin, request).await
     }
 
-    /// What is committed from now on, as far as `origin` may be told. `named`: someone who said who that is, and not everybody.
-    pub fn follow(&self, origin: &Origin, named: bool) -> Feed {
+    /// Begins an answer that goes on for long. `named`: someone who said who that is, and not everybody. `until`: when what was presented ends.
+    pub fn session(&self, origin: &Origin, named: bool, until: Option<Instant>) -> Session {
         let commits = self.handle.follow();
-        let standing = self.standing(&origin.user);
-        Feed { access: self.clone(), commits, user: origin.user.clone(), admin: origin.admin, named, standing }
+        let standing = self.standing(&origin.user, named);
+        Session { access: self.clone(), commits, user: origin.user.clone(), admin: origin.admin, named, standing, until }
+    }
+
+    /// What is counted about this process.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.handle.metrics()
     }
 
     /// The record of a user, for finding out who asks.
@@ -64,47 +70,69 @@ impl Access {
         self.handle.view().tables.passwords > 0
     }
 
-    fn standing(&self, name: &Owner) -> Option<Standing> {
-        self.handle.view().tables.users.get(name).map(|user| (user.generation, user.admin, user.locked))
+    fn standing(&self, name: &Owner, named: bool) -> Standing {
+        let view = self.handle.view();
+        match view.tables.users.get(name).filter(|_| named) {
+            Some(user) => Standing::User(user.generation, user.admin, user.locked),
+            None if named => Standing::NoRecord,
+            None => Standing::Nobody { passwords: view.tables.passwords > 0 },
+        }
     }
 }
 
-/// What must stay as it was for a stream to go on: password and lock (by the record's generation), being an administrator, being locked.
-type Standing = (u64, bool, bool);
+/// What must stay as it was for a long answer to go on.
+#[derive(PartialEq, Eq)]
+enum Standing {
+    /// Password and lock (by the record's generation), being an administrator, being locked.
+    User(u64, bool, bool),
+    /// Somebody with an account of the system, and no record.
+    NoRecord,
+    /// Who did not say who that is: as long as nobody has to.
+    Nobody { passwords: bool },
+}
 
-/// The events that one caller may be told.
-pub struct Feed {
+/// One caller's long answer: what is committed meanwhile, and whether the caller may go on: as the same person, with the same rights, as long as what
+/// was presented is good.
+pub struct Session {
     access: Access,
     commits: Receiver<Arc<Published>>,
     user: Owner,
     admin: bool,
     named: bool,
-    standing: Option<Standing>,
+    standing: Standing,
+    until: Option<Instant>,
 }
 
-/// Why a feed is over.
+/// Why a session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FeedEnd {
+pub enum End {
     /// The follower missed this many commits.
     Lagged(u64),
     /// Who follows is not the same any more: locked, removed, with another password, or no administrator any more. A new call shows what it is now.
     Changed,
+    /// The token that was presented has ended.
+    Expired,
     /// The process goes down.
     Closed,
 }
 
-impl Feed {
-    /// The next commit: its number, and its events; none, when it has none for this follower.
+impl Session {
+    /// The next commit: its number, and its events; none, when it has none that this caller may be told.
     ///
     /// # Errors
     /// There will be no more.
-    pub async fn next(&mut self) -> Result<(u64, Vec<Arc<Event>>), FeedEnd> {
-        let commit = self.commits.recv().await.map_err(|error| match error {
-            RecvError::Lagged(missed) => FeedEnd::Lagged(missed),
-            RecvError::Closed => FeedEnd::Closed,
+    pub async fn next(&mut self) -> Result<(u64, Vec<Arc<Event>>), End> {
+        let commit = tokio::select! {
+            biased;
+            () = expiry(self.until) => return Err(End::Expired),
+            commit = self.commits.recv() => commit,
+        };
+        let commit = commit.map_err(|error| match error {
+            RecvError::Lagged(missed) => End::Lagged(missed),
+            RecvError::Closed => End::Closed,
         })?;
-        if commit.changed.iter().any(|key| self.is_over(key)) {
-            return Err(FeedEnd::Changed);
+        if commit.changed.iter().any(|key| self.concerns(key)) && self.has_changed() {
+            return Err(End::Changed);
         }
         let told = commit.events.iter().filter_map(|event| match event.told_to(&self.user, self.admin)? {
             std::borrow::Cow::Borrowed(_) => Some(event.clone()),
@@ -113,12 +141,39 @@ impl Feed {
         Ok((commit.revision, told.collect()))
     }
 
-    /// True when a changed record means that the follower must say anew who that is. The snapshot has the change already.
-    fn is_over(&self, changed: &RecordKey) -> bool {
-        match changed {
-            RecordKey::User(_) if !self.named => self.access.has_passwords(),
-            RecordKey::User(name) => *name == self.user && self.access.standing(name) != self.standing,
-            _ => false,
+    /// Waits until the caller may not go on: [`End::Changed`] or [`End::Expired`]. For who is not interested in commits, and may miss some.
+    pub async fn over(mut self) -> End {
+        loop {
+            let commit = tokio::select! {
+                biased;
+                () = expiry(self.until) => return End::Expired,
+                commit = self.commits.recv() => commit,
+            };
+            let may_concern = match commit {
+                Ok(commit) => commit.changed.iter().any(|key| self.concerns(key)),
+                Err(RecvError::Lagged(_)) => true,
+                // The server stops, which is told in another way.
+                Err(RecvError::Closed) => std::future::pending().await,
+            };
+            if may_concern && self.has_changed() {
+                return End::Changed;
+            }
         }
+    }
+
+    fn concerns(&self, changed: &RecordKey) -> bool {
+        matches!(changed, RecordKey::User(name) if !self.named || *name == self.user)
+    }
+
+    /// The snapshot has every change that was told.
+    fn has_changed(&self) -> bool {
+        self.access.standing(&self.user, self.named) != self.standing
+    }
+}
+
+async fn expiry(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,7 +1,7 @@
 //! Responses: JSON, nothing, and the headers that every one of them has.
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use warp::{
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -28,6 +28,24 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
 /// JSON with 200.
 pub fn ok(body: &impl Serialize) -> Response {
     json(StatusCode::OK, body)
+}
+
+/// JSON with 200: `{"name": [...]}`. Each item is written as it comes, so that of a long list only the text is ever held.
+pub fn list(name: &str, items: impl Iterator<Item = Map<String, Value>>) -> Response {
+    // What is written to memory, out of maps of values, cannot fail.
+    let mut text = Vec::from(b"{");
+    _ = serde_json::to_writer(&mut text, name);
+    text.extend_from_slice(b":[");
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            text.push(b',');
+        }
+        _ = serde_json::to_writer(&mut text, &item);
+    }
+    text.extend_from_slice(b"]}");
+    let mut response = text.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// A status without a body.

@@ -1,6 +1,6 @@
 //! A request taken apart: the path without its decorations, the query, and a body that is read only when a route wants it, up to a limit.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
@@ -11,7 +11,7 @@ use warp::{
     Filter, Rejection,
     http::{
         HeaderMap, Method, StatusCode,
-        header::{CONTENT_LENGTH, CONTENT_TYPE, HOST},
+        header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING},
     },
 };
 
@@ -69,7 +69,55 @@ pub struct Call {
     body_bytes_max: usize,
 }
 
-type Body = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>;
+type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>;
+
+/// Of a body that nobody wants so many bytes are taken all the same, for so long. A client that is still sending would otherwise see a broken connection in
+/// place of the answer that says why.
+const MAX_UNWANTED_BYTES: usize = 64 << 20;
+const UNWANTED_TIME: Duration = Duration::from_secs(10);
+
+/// A body on its way.
+struct Body {
+    /// `None`: it is over.
+    pieces: Option<Pieces>,
+    /// The headers say that there is one.
+    announced: bool,
+}
+
+impl Body {
+    fn new(pieces: Pieces, headers: &HeaderMap) -> Self {
+        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        Self { pieces: Some(pieces), announced: length.is_some_and(|length| length > 0) || headers.contains_key(TRANSFER_ENCODING) }
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, warp::Error>> {
+        let piece = self.pieces.as_mut()?.next().await;
+        if !matches!(piece, Some(Ok(_))) {
+            self.pieces = None;
+        }
+        piece
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(pieces) = self.pieces.take().filter(|_| self.announced)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(tokio::time::timeout(UNWANTED_TIME, drain(pieces)));
+        }
+    }
+}
+
+async fn drain(mut pieces: Pieces) {
+    let mut taken = 0;
+    while let Some(Ok(piece)) = pieces.next().await {
+        taken += piece.len();
+        if taken > MAX_UNWANTED_BYTES {
+            return;
+        }
+    }
+}
 
 /// Takes every request apart; bodies of more than `body_bytes_max` are refused when they are read.
 pub fn filter(body_bytes_max: usize) -> impl Filter<Extract = (Call,), Error = Rejection> + Clone {
@@ -81,22 +129,22 @@ pub fn filter(body_bytes_max: usize) -> impl Filter<Extract = (Call,), Error = R
         .and(warp::ext::optional::<Peer>())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::body::stream().map(boxed))
-        .map(move |method, path: warp::path::FullPath, query: String, headers, peer, upgrade, body| Call {
+        .map(move |method, path: warp::path::FullPath, query: String, headers: HeaderMap, peer, upgrade, pieces| Call {
             method,
             segments: segments(path.as_str()),
             query: Query::read(&query),
+            body: Body::new(pieces, &headers),
             headers,
             peer,
             who: None,
             upgrade,
             trail: Arc::default(),
             path: path.as_str().to_owned(),
-            body,
             body_bytes_max,
         })
 }
 
-fn boxed(body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static) -> Body {
+fn boxed(body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static) -> Pieces {
     Box::pin(body.map(|part| part.map(|mut part| part.copy_to_bytes(part.remaining()))))
 }
 

@@ -13,6 +13,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Instant,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -26,7 +27,7 @@ use warp::{
 
 use super::{
     Api,
-    access::Access,
+    access::{Access, Session},
     call::{Call, Peer},
     error::ApiError,
 };
@@ -101,6 +102,8 @@ pub struct Who {
     pub admin: bool,
     /// How that is known.
     pub by: By,
+    /// When a token that was presented ends; `None`: nothing ends by itself.
+    pub until: Option<Instant>,
 }
 
 /// What was decided about somebody who tried to log in, for the audit log. Requests of who is known already are not told.
@@ -219,7 +222,7 @@ impl Identity {
         let user = find(access, &who.user).ok_or_else(|| {
             forbidden(format!("'{0}' is not a user with a password; an administrator makes one: xtao auth password {0}", who.user))
         })?;
-        Ok(Known { admin: user.admin, generation: user.generation, user: user.name, fresh: true })
+        Ok(Known { admin: user.admin, generation: user.generation, user: user.name, fresh: true, until: None })
     }
 
     async fn presented(&self, source: Option<&Source>, headers: &HeaderMap, access: &Access) -> Result<(Who, Known), ApiError> {
@@ -241,7 +244,7 @@ impl Identity {
                 if known.fresh {
                     tell(None);
                 }
-                Ok((Who { user: known.user.clone(), admin: known.admin, by }, known))
+                Ok((Who { user: known.user.clone(), admin: known.admin, by, until: known.until }, known))
             }
             Err(refusal) => {
                 tell(Some(refusal.to_string()));
@@ -259,7 +262,7 @@ impl Identity {
             return Err(forbidden(format!("user '{name}' is locked")));
         }
         let admin = uid == 0 || door == Door::Administrators || user.is_some_and(|user| user.admin);
-        Ok(Who { user: name, admin, by: By::Account })
+        Ok(Who { user: name, admin, by: By::Account, until: None })
     }
 
     /// [`Identity::who`], once for each request however often it is asked.
@@ -286,8 +289,14 @@ pub async fn ask(api: &Api, call: &mut Call) -> Result<(), ApiError> {
 
 /// Who asks; nobody without any right before [`ask`] was called.
 pub fn origin(call: &Call) -> Origin {
-    let who = call.who.clone().unwrap_or_else(|| Who { user: Owner::new(""), admin: false, by: By::Nothing });
-    Origin { user: who.user, admin: who.admin, client_ip: call.client_ip(), uri: call.path().to_owned() }
+    let (user, admin) = call.who.as_ref().map_or_else(|| (Owner::new(""), false), |who| (who.user.clone(), who.admin));
+    Origin { user, admin, client_ip: call.client_ip(), uri: call.path().to_owned() }
+}
+
+/// What an answer to `call` goes on for, when it goes on for long.
+pub fn session(api: &Api, call: &Call) -> Session {
+    let who = call.who.as_ref();
+    api.access.session(&origin(call), who.is_some_and(|who| who.by != By::Nothing), who.and_then(|who| who.until))
 }
 
 /// For what is mounted beside our own routes: who asks. Rejects what [`ask`] refuses; our own routes then say so.
@@ -308,7 +317,7 @@ pub fn filter(api: &Api) -> BoxedFilter<(Origin,)> {
 }
 
 fn everybody() -> Who {
-    Who { user: Owner::default_owner(), admin: true, by: By::Nothing }
+    Who { user: Owner::default_owner(), admin: true, by: By::Nothing, until: None }
 }
 
 fn find(access: &Access, name: &Owner) -> Option<User> {

@@ -34,6 +34,10 @@ pub struct Info {
     pub zookeeper_config: Map<String, Value>,
     /// `http_config` of `/v2/info`.
     pub http_config: Map<String, Value>,
+    /// What the name of every metric begins with.
+    pub metrics_prefix: String,
+    /// Metrics are served for Prometheus too.
+    pub metrics_prometheus: bool,
 }
 
 impl Info {
@@ -52,6 +56,8 @@ impl Info {
             marathon_config: marathon_config(hostname, settings),
             zookeeper_config: zookeeper_config(settings),
             http_config: fields(json!({ "http_port": http_port, "https_port": null })),
+            metrics_prefix: "marathon".into(),
+            metrics_prometheus: true,
         }
     }
 

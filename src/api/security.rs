@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    access::FeedEnd,
+    access::End,
     testing::{Answer, Server, who},
 };
 use crate::{
+    cli::client::testing::{Fake, answer},
     core::Settings,
     model::{
         cluster::{ClusterCall, ClusterEvent, Offer, Reason, TaskState, TaskStatus},
@@ -21,6 +22,10 @@ use crate::{
         request::Origin,
         resources::{PortRange, Resources, Scalar},
         time::Timestamp,
+    },
+    registry::{
+        platform::{self, Directory, Platform as Images, Whereabouts},
+        token::Authority,
     },
     runtime::driver::Driver,
     store::memory::{Disk, MemoryStore},
@@ -416,6 +421,93 @@ async fn what_is_anothers_is_answered_as_what_is_not_there() {
     }
 }
 
+/// The platform's registry with an image of ann's, one of bob's and one for all.
+fn platforms_registry(directory: &std::path::Path) -> std::sync::Arc<Images> {
+    let registry = Fake::start(|asked| match asked.line.split('?').next().unwrap() {
+        "GET /v2/_catalog" => answer(200, json!({ "repositories": ["ann/db", "bob/web", "library/anna"] })),
+        "GET /v2/ann/db/tags/list" | "GET /v2/bob/web/tags/list" | "GET /v2/library/anna/tags/list" => {
+            answer(200, json!({ "tags": ["s3cret-tag"] }))
+        }
+        _ => answer(404, json!({ "errors": [{ "code": "NAME_UNKNOWN" }] })),
+    });
+    struct Here(std::net::SocketAddr);
+    impl Directory for Here {
+        fn registry(&self) -> Whereabouts {
+            Whereabouts::At(self.0)
+        }
+        fn is_user(&self, _: &str) -> bool {
+            true
+        }
+        fn is_administrator(&self, name: &str) -> bool {
+            name == "root"
+        }
+    }
+    let settings = platform::Settings {
+        name: "registry.marathon.mesos:5000".into(),
+        realm: "http://127.0.0.1:8080/v2/registry/token".into(),
+        proxy: "127.0.0.1:5001".parse().unwrap(),
+        password: "not to be shown".into(),
+    };
+    let here = Here(registry.url.strip_prefix("http://").unwrap().parse().unwrap());
+    std::sync::Arc::new(Images::new(Authority::open(directory).unwrap(), Box::new(here), settings))
+}
+
+/// The registry's own catalog and tokens obey the same rule as everything else (CVE-2019-16097: a push under another's name).
+#[tokio::test]
+async fn images_are_their_owners_and_the_platforms_are_everybodys() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut platform = Platform::new().await;
+    platform.server.set_images(platforms_registry(directory.path()));
+    for (user, expected) in [("ann", "ann/db anna"), ("bob", "bob/web anna"), ("carl", "anna"), ("root", "ann/db bob/web anna")] {
+        let listed = platform.fine(user, "GET /v2/images", &Value::Null).await;
+        let names: Vec<&str> = listed["images"].as_array().unwrap().iter().map(|image| image["name"].as_str().unwrap()).collect();
+        assert_eq!(names.join(" "), expected, "{user}");
+    }
+    for line in
+        ["GET /v2/images/ann/NAME", "GET /v2/images/ann%2FNAME", "DELETE /v2/images/ann/NAME", "DELETE /v2/images/ann/NAME:s3cret-tag"]
+    {
+        let ask = async |name: &str| platform.said("bob", &line.replace("NAME", name), &Value::Null).await.replace(name, "NAME");
+        let (hers, nothing) = (ask("db").await, ask("dx").await);
+        assert_eq!(hers, nothing, "{line}");
+        assert!(hers.starts_with("404"), "{line}: {hers}");
+    }
+    for (user, line, status) in [
+        ("bob", "DELETE /v2/images/anna", 403),
+        ("bob", "DELETE /v2/images/library/anna", 403),
+        ("bob", "PUT /v2/images/bob/web", 405),
+        ("bob", "POST /v2/registry", 405),
+    ] {
+        assert_eq!(platform.ask(user, line, &Value::Null).await.status, status, "{user} {line}");
+    }
+    let scope = "scope=repository:ann/db:pull,push&scope=repository:bob/web:pull,push&scope=repository:library/anna:pull,push&scope=registry:catalog:*";
+    for (user, expected) in [
+        ("bob", "bob/web pull push, library/anna pull"),
+        ("carl", "library/anna pull"),
+        ("root", "ann/db pull push, bob/web pull push, library/anna pull push, catalog *"),
+    ] {
+        let token = platform.fine(user, &format!("GET /v2/registry/token?service=x&{scope}"), &Value::Null).await;
+        let granted = token["access"].as_array().unwrap().iter().map(|access| {
+            let actions = access["actions"].as_array().unwrap().iter().map(|action| action.as_str().unwrap());
+            std::iter::once(access["name"].as_str().unwrap()).chain(actions).collect::<Vec<_>>().join(" ")
+        });
+        assert_eq!(granted.collect::<Vec<_>>().join(", "), expected, "{user}");
+    }
+    let about = platform.fine("bob", "GET /v2/registry", &Value::Null).await.to_string();
+    assert!(!about.contains("not to be shown") && !about.contains("PRIVATE KEY"), "{about}");
+}
+
+/// A name that would own what is the platform's.
+#[tokio::test]
+async fn nobody_is_called_as_the_platforms_images_are() {
+    let platform = Platform::new().await;
+    for name in ["library", "localhost"] {
+        let said = platform.said("root", &format!("PUT /v2/auth/users/{name}"), &json!({ "password": "long enough" })).await;
+        assert!(said.starts_with("422") && said.contains("cannot be a user"), "{said}");
+        let said = platform.said("root", "PUT /v2/bricks/x", &json!({ "owner": name })).await;
+        assert!(said.starts_with("422") && said.contains("cannot be a user"), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn an_id_that_is_taken_is_said_to_be_taken_and_no_more() {
     let platform = Platform::inhabited().await;
@@ -465,7 +557,7 @@ async fn one_groups_name_is_not_the_beginning_of_anothers() {
 async fn events_are_told_to_their_owners_and_to_administrators() {
     let mut platform = Platform::new().await;
     let origin = |user: &str| Origin { user: who(user).user, admin: who(user).admin, client_ip: String::new(), uri: String::new() };
-    let mut feeds = ["ann", "bob", "root"].map(|user| platform.server.api.access.follow(&origin(user), true));
+    let mut feeds = ["ann", "bob", "root"].map(|user| platform.server.api.access.session(&origin(user), true, None));
     let app = |cmd: &str| json!({ "id": "/prod/db", "cmd": cmd, "cpus": 0.1, "mem": 32, "env": { "PASSWORD": "s3cret" } });
     platform.fine("ann", "POST /v2/apps", &app("one")).await;
     platform.launch().await;
@@ -508,7 +600,8 @@ async fn a_stream_ends_when_its_reader_is_not_the_same_any_more() {
     let platform = Platform::new().await;
     let follow = |user: &str, named: bool| {
         let who = who(user);
-        platform.server.api.access.follow(&Origin { user: who.user, admin: who.admin, client_ip: String::new(), uri: String::new() }, named)
+        let origin = Origin { user: who.user, admin: who.admin, client_ip: String::new(), uri: String::new() };
+        platform.server.api.access.session(&origin, named, None)
     };
     let put = async |user: &str, body: Value| platform.fine("root", &format!("PUT /v2/auth/users/{user}"), &body).await;
     put("ann", json!({ "quota": { "cpus": 2 } })).await;
@@ -516,11 +609,11 @@ async fn a_stream_ends_when_its_reader_is_not_the_same_any_more() {
     put("ann", json!({ "quota": { "cpus": 3 } })).await;
     assert!(ann.next().await.is_ok(), "another quota is no other person");
     put("ann", json!({ "locked": true })).await;
-    assert_eq!(ann.next().await.err(), Some(FeedEnd::Changed));
+    assert_eq!(ann.next().await.err(), Some(End::Changed));
     assert!(bob.next().await.is_ok() && bob.next().await.is_ok());
     assert!(nobody.next().await.is_ok() && nobody.next().await.is_ok());
     put("carl", json!({ "password": "a long enough password" })).await;
-    assert_eq!(nobody.next().await.err(), Some(FeedEnd::Changed), "from the first password on, nobody is everybody");
+    assert_eq!(nobody.next().await.err(), Some(End::Changed), "from the first password on, nobody is everybody");
 }
 
 /// CVE-2025-1296 and the like: what is secret is not in any output, nor in what is logged of a request.

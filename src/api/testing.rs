@@ -2,6 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use hyper::body::Body as _;
 use hyper_util::service::TowerToHyperService;
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -36,6 +41,7 @@ use crate::{
         request::{KillSelector, Reply, Request, RequestError},
         resources::Scalar,
         time::Timestamp,
+        user::{Grants, Quota, User},
     },
     registry::platform::Platform,
     runtime::{
@@ -165,6 +171,20 @@ impl World {
         self.put(Record::Definition(Arc::new(app)))
     }
 
+    /// An administrator.
+    pub fn user(&mut self, name: &str, locked: bool) -> &mut Self {
+        self.put(Record::User(Arc::new(User {
+            name: Owner::new(name),
+            password: None,
+            admin: true,
+            locked,
+            generation: 1,
+            quota: Quota::default(),
+            grants: Grants::default(),
+            created_at: at(0),
+        })))
+    }
+
     pub fn claim(&mut self, port: u16, app: &str, position: Position) -> &mut Self {
         let (app, owner, created_at) = (app.parse().unwrap(), self.owner(), at(0));
         self.put(Record::Port(Arc::new(PortClaim { port, app, position, owner, created_at })))
@@ -251,13 +271,17 @@ pub struct Server {
 
 /// Who somebody is: `root` an administrator, anybody else an ordinary user.
 pub fn who(user: &str) -> Who {
-    Who { user: Owner::new(user), admin: user == "root", by: By::Password }
+    Who { user: Owner::new(user), admin: user == "root", by: By::Password, until: None }
 }
 
 /// A connection on which it is known already who asks.
 fn peer(user: &str) -> Peer {
+    peer_of(who(user))
+}
+
+fn peer_of(who: Who) -> Peer {
     let source = Source::Tcp("127.0.0.1:4711".parse().unwrap());
-    let asked = Arc::new(tokio::sync::OnceCell::new_with(Some(Ok(who(user)))));
+    let asked = Arc::new(tokio::sync::OnceCell::new_with(Some(Ok(who))));
     Peer { source, asked, closing: tokio::sync::watch::channel(false).1, patience: Patience::default() }
 }
 
@@ -320,6 +344,23 @@ impl Server {
             request = request.header(*name, *value);
         }
         self.send(request.body(body.to_owned()).unwrap()).await
+    }
+
+    /// The body of an answer that goes on for long, piece by piece.
+    pub async fn open(&self, who: &Who, line: &str) -> BoxStream<'static, Result<bytes::Bytes, warp::Error>> {
+        let (method, uri) = line.split_once(' ').unwrap();
+        let request = HttpRequest::builder().method(method).uri(uri).header("host", "localhost").header("accept", "text/event-stream");
+        let mut request = request.body(String::new()).unwrap();
+        request.extensions_mut().insert(peer_of(who.clone()));
+        let service = TowerToHyperService::new(warp::service(self.routes.clone()));
+        let response = hyper::service::Service::call(&service, request).await.unwrap();
+        assert_eq!(response.status(), 200, "{line}");
+        let body = Box::pin(response.into_body());
+        stream::unfold(body, |mut body| async {
+            let frame = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await?;
+            Some((frame.map(|frame| frame.into_data().unwrap_or_default()), body))
+        })
+        .boxed()
     }
 
     pub async fn send(&self, request: HttpRequest<String>) -> Answer {

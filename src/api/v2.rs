@@ -4,8 +4,9 @@
 //! answers `{"version", "deploymentId"}` and repeats the id in `Marathon-Deployment-Id`. What has been answered is visible to the same client's next
 //! read, because a request is answered only after its commit and its snapshot.
 
+use hyper::body::Body as _;
 use serde_json::Value;
-use warp::http::Method;
+use warp::http::{Method, header::CONTENT_LENGTH};
 
 use super::{
     Api, Response, accept,
@@ -16,10 +17,13 @@ use super::{
     guard, identity,
     trail::Owed,
 };
-use crate::model::{
-    id::{Owner, PathId},
-    request::{Origin, Reply, Request, Violation},
-    user::user_name,
+use crate::{
+    metrics::Counter,
+    model::{
+        id::{Owner, PathId},
+        request::{Origin, Reply, Request, Violation},
+        user::user_name,
+    },
 };
 
 mod apps;
@@ -35,14 +39,28 @@ mod images;
 mod info;
 mod known;
 mod logs;
+mod metrics;
 mod nodes;
 mod ports;
 mod queue;
 mod quota;
 mod tasks;
 
-/// Answers any request. One that may change something has its place in the audit log before, and its line there when it is answered.
+/// Answers any request, and counts it.
 pub async fn answer(api: Api, call: Call) -> Response {
+    let metrics = api.access.metrics().clone();
+    let request = metrics.request();
+    let method = call.method.clone();
+    let announced = call.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    metrics.add(Counter::RequestBytes, announced.unwrap_or(0));
+    let response = answer_and_tell(api, call).await;
+    metrics.add(Counter::ResponseBytes, response.body().size_hint().exact().unwrap_or(0));
+    request.end(method.as_str(), response.status().as_u16());
+    response
+}
+
+/// One that may change something has its place in the audit log before, and its line there when it is answered.
+async fn answer_and_tell(api: Api, call: Call) -> Response {
     if call.is_read() || call.method == Method::OPTIONS {
         return answer_in_time(&api, call).await;
     }
@@ -103,6 +121,7 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
         ["v2", "images", rest @ ..] => Box::pin(images::images(api, &call, rest)).await,
         ["v2", "registry", rest @ ..] => images::registry(api, &call, rest),
         ["v2", "bricks", rest @ ..] => Box::pin(bricks::route(api, call, rest)).await,
+        ["metrics", rest @ ..] => metrics::route(api, &call, rest),
         ["v2", "nodes"] => Box::pin(nodes::route(api, &call)).await,
         _ => Err(ApiError::no_route()),
     }
@@ -199,7 +218,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_served_is_404_and_wrong_methods_are_405() {
         let server = Server::new(World::default());
-        for line in ["GET /", "GET /v2", "GET /v2/pods", "HEAD /v2/pods", "GET /v2/eventSubscriptions", "GET /v2/info/x", "GET /metrics"] {
+        for line in ["GET /", "GET /v2", "GET /v2/pods", "HEAD /v2/pods", "GET /v2/eventSubscriptions", "GET /v2/info/x", "GET /metrics/x"]
+        {
             assert_eq!(
                 server.ask(line, "").await.show(),
                 "404 Not Found\ncontent-type: application/json\n\n{\n  \"message\": \"URI not found\"\n}"

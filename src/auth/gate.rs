@@ -68,6 +68,8 @@ pub struct Known {
     pub generation: u64,
     /// True when the password was compared just now: a login, not one of many requests.
     pub fresh: bool,
+    /// When what was presented ends: a token's end; `None`: it has none.
+    pub until: Option<Instant>,
 }
 
 /// Why someone is not let in.
@@ -194,7 +196,7 @@ impl Gate {
         match found.filter(|_| right) {
             None => Err(Refusal::Wrong),
             Some(user) if user.locked => Err(Refusal::Locked),
-            Some(user) => Ok(Known { admin: user.admin, generation: user.generation, user: user.name, fresh: true }),
+            Some(user) => Ok(Known { admin: user.admin, generation: user.generation, user: user.name, fresh: true, until: None }),
         }
     }
 
@@ -203,7 +205,8 @@ impl Gate {
         let ours = self.credentials.as_ref()?;
         let (name, secret) =
             (same(ours.user.as_str().as_bytes(), user.as_str().as_bytes()), same(ours.password.as_bytes(), password.as_bytes()));
-        (name && secret).then(|| Known { user: user.clone(), admin: true, generation: self.configured_generation(ours), fresh: true })
+        let generation = self.configured_generation(ours);
+        (name && secret).then(|| Known { user: user.clone(), admin: true, generation, fresh: true, until: None })
     }
 
     /// Follows from the credentials alone, so that tokens survive a restart but not another password.
@@ -248,10 +251,10 @@ impl Gate {
         if let Some(ours) = self.credentials.as_ref().filter(|ours| ours.user == *name)
             && self.configured_generation(ours) == generation
         {
-            return Some(Known { user: name.clone(), admin: true, generation, fresh: false });
+            return Some(Known { user: name.clone(), admin: true, generation, fresh: false, until: None });
         }
         let user = find(name).filter(|user| user.generation == generation && !user.locked)?;
-        Some(Known { user: user.name, admin: user.admin, generation, fresh: false })
+        Some(Known { user: user.name, admin: user.admin, generation, fresh: false, until: None })
     }
 
     /// A token for someone who has just been let in by password, and when it ends, in seconds since 1970.
@@ -267,17 +270,23 @@ impl Gate {
     /// [`Refusal::Token`], whatever is wrong with it.
     pub fn token(&self, text: &str, find: impl Fn(&Owner) -> Option<User>) -> Result<Known, Refusal> {
         let claims = self.tokens.open(text).map_err(|BadToken| Refusal::Token)?;
-        if claims.expires <= unix_seconds() {
+        let ends = Duration::from_secs(u64::try_from(claims.expires).unwrap_or(0));
+        let left = ends.saturating_sub(unix_time());
+        if left.is_zero() {
             return Err(Refusal::Token);
         }
-        self.present(&claims.user, claims.generation, find).ok_or(Refusal::Token)
+        let known = self.present(&claims.user, claims.generation, find).ok_or(Refusal::Token)?;
+        Ok(Known { until: Instant::now().checked_add(left), ..known })
     }
 }
 
 /// The wall clock: tokens outlive the process, so no other clock can tell their end.
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 fn unix_seconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(unix_time().as_secs()).unwrap_or(i64::MAX)
 }
 
 fn stripe(user: &Owner) -> usize {
@@ -325,6 +334,22 @@ mod tests {
 
     async fn ask(gate: &Gate, user: &User, name: &str, password: &str) -> Result<Known, Refusal> {
         gate.password(name, password, None, found(user)).await
+    }
+
+    #[tokio::test]
+    async fn who_comes_with_a_token_is_known_until_it_ends() {
+        let gate = Gate::new(
+            TokenKey::random(),
+            Duration::from_secs(100),
+            Some(Credentials { user: Owner::new("boss"), password: "secret".into() }),
+        );
+        let known = gate.password("boss", "secret", None, |_| None).await.unwrap();
+        assert_eq!(known.until, None);
+        let before = Instant::now();
+        let (token, _) = gate.grant(&known);
+        let until = gate.token(&token, |_| None).unwrap().until.unwrap();
+        // Its text has whole seconds.
+        assert!(before < until && until <= Instant::now() + Duration::from_secs(100), "{:?}", until - before);
     }
 
     #[tokio::test]

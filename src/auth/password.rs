@@ -3,12 +3,15 @@
 //! Parameters: OWASP's recommendation for argon2id (19 MiB, 2 passes, 1 lane), about 20 ms. A hash says which ones it was made with, so that they can
 //! rise later.
 
-use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError,
-    mpsc::{Receiver, SyncSender, sync_channel},
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    time::Duration,
 };
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use ring::{
     hmac,
@@ -40,6 +43,10 @@ const MAX_PASSES: u32 = 16;
 /// How much nicer than the rest the threads are: they get what is left over.
 const NICENESS: i32 = 10;
 
+/// A thread keeps its memory this long for the next hash. Getting and giving back 19 MiB each time is work for the system in which other threads of the
+/// process have to wait.
+const KEEP_MEMORY: Duration = Duration::from_secs(10);
+
 /// Why a password cannot be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the texts say it")]
@@ -70,22 +77,12 @@ pub fn check(password: &str) -> Result<(), PasswordError> {
 
 /// Hashes `password` with a new salt. Takes about 20 ms and 19 MiB: a server does it through a [`Hasher`].
 pub fn hash(password: &str) -> PasswordHash {
-    let mut salt = [0; SALT_BYTES];
-    fill_random(&mut salt);
-    with_salt(password, &salt)
+    Memory::default().hash(password)
 }
 
 /// True when `hash` was made of `password`. A hash that is damaged fits nothing, but takes as long. As costly as [`hash`].
 pub fn verify(hash: &PasswordHash, password: &str) -> bool {
-    let Some(parts) = Parts::read(hash.reveal()) else {
-        _ = with_salt(password, &[0; SALT_BYTES]);
-        return false;
-    };
-    let mut found = vec![0; parts.hash.len()];
-    let computed = Argon2::new(Algorithm::Argon2id, Version::V0x13, parts.params)
-        .hash_password_into(password.as_bytes(), &parts.salt, &mut found)
-        .is_ok();
-    computed && same(&found, &parts.hash)
+    Memory::default().verify(hash, password)
 }
 
 /// Compares without telling by its time how much is equal.
@@ -102,14 +99,45 @@ pub(super) fn fill_random(bytes: &mut [u8]) {
     SystemRandom::new().fill(bytes).expect("the operating system gives random numbers");
 }
 
-fn with_salt(password: &str, salt: &[u8]) -> PasswordHash {
-    let mut hash = [0; HASH_BYTES];
-    let outcome = Params::new(MEMORY_KIB, PASSES, LANES, Some(HASH_BYTES)).and_then(|params| {
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password_into(password.as_bytes(), salt, &mut hash)
-    });
-    outcome.expect("the parameters are valid");
-    let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
-    PasswordHash::new(format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${salt}${hash}"))
+/// What argon2 works in; grows to what is needed.
+#[derive(Default)]
+struct Memory(Vec<Block>);
+
+impl Memory {
+    fn hash(&mut self, password: &str) -> PasswordHash {
+        let mut salt = [0; SALT_BYTES];
+        fill_random(&mut salt);
+        self.with_salt(password, &salt)
+    }
+
+    fn verify(&mut self, hash: &PasswordHash, password: &str) -> bool {
+        let Some(parts) = Parts::read(hash.reveal()) else {
+            _ = self.with_salt(password, &[0; SALT_BYTES]);
+            return false;
+        };
+        let mut found = vec![0; parts.hash.len()];
+        self.compute(parts.params, password, &parts.salt, &mut found).is_ok() && same(&found, &parts.hash)
+    }
+
+    fn with_salt(&mut self, password: &str, salt: &[u8]) -> PasswordHash {
+        let mut hash = [0; HASH_BYTES];
+        let outcome =
+            Params::new(MEMORY_KIB, PASSES, LANES, Some(HASH_BYTES)).and_then(|params| self.compute(params, password, salt, &mut hash));
+        outcome.expect("the parameters are valid");
+        let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
+        PasswordHash::new(format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${salt}${hash}"))
+    }
+
+    fn compute(&mut self, params: Params, password: &str, salt: &[u8], out: &mut [u8]) -> argon2::Result<()> {
+        // Never longer than the parameters say: argon2 takes all it gets for its own.
+        self.0.resize(params.block_count(), Block::default());
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password_into_with_memory(
+            password.as_bytes(),
+            salt,
+            out,
+            &mut self.0[..],
+        )
+    }
 }
 
 /// A hash in PHC form, taken apart.
@@ -205,14 +233,16 @@ fn start() -> SyncSender<Job> {
 fn work(waiting: &Mutex<Receiver<Job>>) {
     // On Linux this is the priority of the calling thread. Without it logins are only less considerate.
     _ = rustix::process::setpriority_process(None, NICENESS);
+    let mut memory = Memory::default();
     loop {
-        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(KEEP_MEMORY);
         // Who asked may be gone, then nobody wants to know.
         match job {
-            Ok(Job::Hash(password, answer)) if !answer.is_closed() => _ = answer.send(hash(&password)),
-            Ok(Job::Verify(hash, password, answer)) if !answer.is_closed() => _ = answer.send(verify(&hash, &password)),
+            Ok(Job::Hash(password, answer)) if !answer.is_closed() => _ = answer.send(memory.hash(&password)),
+            Ok(Job::Verify(hash, password, answer)) if !answer.is_closed() => _ = answer.send(memory.verify(&hash, &password)),
             Ok(_) => {}
-            Err(_) => return,
+            Err(RecvTimeoutError::Timeout) => memory = Memory::default(),
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }
@@ -254,7 +284,10 @@ mod tests {
     #[test]
     fn yesterdays_hash_is_still_understood() {
         let known = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$";
-        let now = with_salt("password", b"somesaltsomesalt");
+        let mut memory = Memory::default();
+        // What a hash before left in the memory makes no difference.
+        assert!(memory.verify(&hash("x"), "x"));
+        let now = memory.with_salt("password", b"somesaltsomesalt");
         assert!(now.reveal().starts_with(known));
         insta::assert_snapshot!(now.reveal());
     }

@@ -187,17 +187,45 @@ mod tests {
         }
     }
 
+    /// Noise, noise in a token's clothes, and a good token with some bytes of it changed, taken away and put in.
+    fn presented() -> impl Strategy<Value = Vec<u8>> {
+        let dress = |bytes: Vec<u8>| format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)).into_bytes();
+        let byte = || any::<u8>();
+        let edits = || prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, byte()), 1..6);
+        let edit = |mut bytes: Vec<u8>, edits: Vec<(prop::sample::Index, u8, u8)>| {
+            for (at, what, byte) in edits {
+                let at = at.index(bytes.len().max(1));
+                match what {
+                    0 if at < bytes.len() => bytes[at] = byte,
+                    1 => bytes.insert(at.min(bytes.len()), byte),
+                    _ => bytes.truncate(at),
+                }
+            }
+            bytes
+        };
+        let good = || TokenKey::new(&[1; 32]).sign(&claims()).into_bytes();
+        let inside = move || URL_SAFE_NO_PAD.decode(&good()[PREFIX.len()..]).unwrap();
+        prop_oneof![
+            prop::collection::vec(byte(), 0..300),
+            prop::collection::vec(byte(), 0..140).prop_map(dress),
+            edits().prop_map(move |edits| edit(good(), edits)),
+            edits().prop_map(move |edits| dress(edit(inside(), edits))),
+        ]
+    }
+
+    #[test]
+    fn whatever_is_thrown_at_tokens_is_refused() {
+        let key = TokenKey::new(&[1; 32]);
+        let good = key.sign(&claims());
+        crate::fuzz::check("tokens", 2000, &presented(), |bytes| {
+            let text = String::from_utf8_lossy(&bytes);
+            // A change may change nothing.
+            prop_assert!(key.open(&text) == Err(BadToken) || text == good);
+            Ok(())
+        });
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn whatever_is_presented_is_refused_without_a_panic(noise in ".{0,200}", bytes in prop::collection::vec(any::<u8>(), 0..140)) {
-            let key = TokenKey::new(&[1; 32]);
-            prop_assert_eq!(key.open(&noise), Err(BadToken));
-            let dressed = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(&bytes));
-            prop_assert_eq!(key.open(&dressed), Err(BadToken));
-        }
-
         #[test]
         fn tokens_read_back(name in "[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,63}", expires in any::<i64>(), generation in any::<u64>()) {
             let key = TokenKey::new(&[1; 32]);

@@ -1,13 +1,10 @@
 //! `xtao`: the server and its administration.
 
-use std::{
-    io::{IsTerminal, Write},
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::{error, warn};
-use xtao::{cli, config, config::Config, server, telemetry};
+use xtao::{cli, cli::program::complain, config, config::Config, server, telemetry};
 
 /// Worker threads at most: the work is waiting, and each thread has a stack.
 const MAX_WORKERS: usize = 4;
@@ -145,10 +142,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
-}
-
-fn complain(text: &str) {
-    let (red, plain) = if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    // Without a standard error there is nobody to tell.
-    _ = writeln!(std::io::stderr(), "{red}error:{plain} {text}");
 }

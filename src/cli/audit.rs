@@ -1,10 +1,6 @@
 //! `xtao audit`: who changed what, and who logged in, as a table. Through the administrators' socket of the server in `--work_dir`.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use reqwest::Method;
@@ -12,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     client::{Client, ClientError, Role, encode},
-    table,
+    program, table, terminal,
 };
 use crate::model::time::Timestamp;
 
@@ -35,9 +31,8 @@ pub struct Arguments {
     /// Print JSON, as the API answers it
     #[arg(short, long)]
     json: bool,
-    /// The server's directory on this machine
-    #[arg(long = "work_dir", alias = "work-dir", env = "XTAO_WORK_DIR", default_value = "/var/lib/xtao")]
-    work_dir: PathBuf,
+    #[command(flatten)]
+    place: program::Place,
 }
 
 /// Since when.
@@ -53,13 +48,11 @@ enum Since {
 /// # Errors
 /// No server answers, or it says no.
 pub async fn run(arguments: Arguments) -> Result<(), ClientError> {
-    let server = Client::on_node(&arguments.work_dir, Role::Admin)?;
+    let server = Client::on_node(&arguments.place.work_dir, Role::Admin)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
     let answer = server.call(Method::GET, &path(&arguments, now), None).await?;
-    let text = if arguments.json { format!("{answer:#}") } else { screen(&answer) };
-    // Who reads it may have seen enough.
-    _ = writeln!(io::stdout(), "{text}");
+    terminal::say(&if arguments.json { format!("{answer:#}") } else { screen(&answer) });
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::{Client, ClientError, Role, encode},
+    program,
     table::{self, cell},
     terminal::{self, AskError, say},
 };
@@ -32,9 +33,8 @@ use crate::{
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// The server's directory on this machine
-    #[arg(long = "work_dir", alias = "work-dir", env = "XTAO_WORK_DIR", default_value = "/var/lib/xtao", global = true)]
-    work_dir: PathBuf,
+    #[command(flatten)]
+    place: program::Place,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -121,7 +121,7 @@ impl From<IdError> for Error {
 /// # Errors
 /// See [`Error`].
 pub async fn run(arguments: Arguments) -> Result<(), Error> {
-    let place = Place { work_dir: arguments.work_dir };
+    let place = Place { work_dir: arguments.place.work_dir };
     match arguments.command {
         Command::Password { user, pass, admin } => {
             let outcome = set_password(&place, &user, pass, admin).await;

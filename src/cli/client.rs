@@ -510,7 +510,7 @@ fn os_text(error: &io::Error) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod testing;
+pub(crate) mod testing;
 
 #[cfg(test)]
 mod tests;

@@ -7,17 +7,14 @@
 //! who has a password, asks `User:` and `Password:`, because checking the password is what it is for; without `-c` the shell opens at once. Elsewhere,
 //! and with `--user`, a password is asked unless a token is there.
 
-use std::{
-    io::{self, IsTerminal, Write},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use serde_json::Value;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::{
     client::{Client, ClientError, Role},
     connect::{ConnectError, LogIn, Reach},
+    program::{self, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LATE, EXIT_USAGE, complain, json},
     terminal::{self, AskError},
     tokens::Tokens,
 };
@@ -36,21 +33,6 @@ pub use shell::PROMPT;
 
 /// The name of the program.
 pub const NAME: &str = "xtcli-compute";
-
-/// Done.
-pub const EXIT_OK: u8 = 0;
-/// The server said no, or it did not work.
-pub const EXIT_FAILED: u8 = 1;
-/// The words mean nothing.
-pub const EXIT_USAGE: u8 = 2;
-/// No server answers.
-pub const EXIT_SILENCE: u8 = 3;
-/// Not logged in, or not allowed.
-pub const EXIT_DENIED: u8 = 4;
-/// Accepted, but not done within `--timeout`.
-pub const EXIT_LATE: u8 = 5;
-/// Ctrl-C.
-pub const EXIT_INTERRUPTED: u8 = 130;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -161,29 +143,15 @@ pub enum Error {
     Exit(u8),
 }
 
-impl Error {
-    /// What the program ends with.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Client(error) | Self::Connect(ConnectError::Client(error)) => match error.status() {
-                Some(401 | 403) => EXIT_DENIED,
-                _ if error.is_silence() => EXIT_SILENCE,
-                _ => EXIT_FAILED,
-            },
-            Self::Connect(ConnectError::Ask(AskError::Interrupted)) | Self::Ask(AskError::Interrupted) | Self::Interrupted(_) => {
-                EXIT_INTERRUPTED
-            }
-            Self::Connect(ConnectError::Nowhere { .. }) => EXIT_SILENCE,
-            Self::Connect(ConnectError::Bad(_)) | Self::Spec(_) | Self::Words(_) | Self::Word(_) => EXIT_USAGE,
-            Self::Connect(ConnectError::Ask(_)) => EXIT_DENIED,
-            Self::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE),
-            Self::Ask(_) | Self::Failed(_) => EXIT_FAILED,
-            Self::Late(_) => EXIT_LATE,
-            Self::Exit(code) => *code,
-        }
+impl program::Failure for Error {
+    fn usage(error: clap::Error) -> Self {
+        Self::Usage(error)
     }
 
-    /// Tells the person.
+    fn failed(text: String) -> Self {
+        Self::Failed(text)
+    }
+
     fn tell(&self) {
         match self {
             // It knows where it belongs, and in which colours.
@@ -192,6 +160,20 @@ impl Error {
             // Whoever pressed Ctrl-C knows.
             Self::Interrupted(text) if text.is_empty() => {}
             other => complain(&other.to_string()),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Client(error) => program::code_of_client(error),
+            Self::Connect(error) => program::code_of_connect(error),
+            Self::Ask(error) => program::code_of_ask(error),
+            Self::Usage(error) => program::code_of_usage(error),
+            Self::Spec(_) | Self::Words(_) | Self::Word(_) => EXIT_USAGE,
+            Self::Failed(_) => EXIT_FAILED,
+            Self::Late(_) => EXIT_LATE,
+            Self::Interrupted(_) => EXIT_INTERRUPTED,
+            Self::Exit(code) => *code,
         }
     }
 }
@@ -204,21 +186,7 @@ struct Context<'a> {
 
 /// Runs the program with these words, its own name first, and gives its exit code.
 pub fn main(words: impl IntoIterator<Item = String>) -> u8 {
-    let outcome = parse(words).and_then(|cli| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let runtime = runtime.map_err(|error| Error::Failed(format!("cannot start: {error}")))?;
-        let outcome = start(cli, &runtime);
-        // Nothing that still waits for input may keep the program.
-        runtime.shutdown_background();
-        outcome
-    });
-    match outcome {
-        Ok(()) => EXIT_OK,
-        Err(error) => {
-            error.tell();
-            error.exit_code()
-        }
-    }
+    program::run(words, start)
 }
 
 /// The whole command line, for completions and manual pages.
@@ -226,9 +194,9 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+#[cfg(test)]
 fn parse(words: impl IntoIterator<Item = String>) -> Result<Cli, Error> {
-    let matches = command().try_get_matches_from(words).map_err(Error::Usage)?;
-    Cli::from_arg_matches(&matches).map_err(Error::Usage)
+    program::parse(words)
 }
 
 fn start(cli: Cli, runtime: &tokio::runtime::Runtime) -> Result<(), Error> {
@@ -257,11 +225,8 @@ fn start(cli: Cli, runtime: &tokio::runtime::Runtime) -> Result<(), Error> {
 fn without_server(command: Command, reach: &Reach, tokens: &Tokens) -> Result<Option<Mgmt>, Error> {
     match command {
         Command::Mgmt(mgmt) => return Ok(Some(*mgmt)),
-        Command::Completion { shell } => clap_complete::generate(shell, &mut self::command(), NAME, &mut io::stdout()),
-        Command::Man { directory } => {
-            let written = clap_mangen::generate_to(self::command(), &directory);
-            written.map_err(|error| Error::Failed(format!("cannot write manual pages to {}: {error}", directory.display())))?;
-        }
+        Command::Completion { shell } => program::complete::<Cli>(NAME, shell),
+        Command::Man { directory } => program::write_manual::<Cli, Error>(&directory)?,
         Command::Logout => {
             let url = super::connect::address(reach.node.as_deref().unwrap_or("127.0.0.1"))?;
             let forgotten = tokens.forget(&url).map_err(|error| Error::Failed(format!("cannot forget the log-in: {error}")))?;
@@ -281,29 +246,9 @@ async fn run(command: Mgmt, context: &Context<'_>) -> Result<(), Error> {
     }
 }
 
-/// Ctrl-C ends the work. Work that has more to say about that listens itself, and comes first.
+/// Ctrl-C ends the work.
 async fn interruptible(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
-    tokio::select! {
-        biased;
-        outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Error::Interrupted(String::new())),
-    }
-}
-
-/// JSON as the manual prints it, with four blanks.
-fn json(value: &Value) -> String {
-    let mut text = Vec::new();
-    let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut text, format);
-    // A value in memory has nothing that cannot be written.
-    _ = serde::Serialize::serialize(value, &mut serializer);
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-fn complain(text: &str) {
-    let (red, plain) = if io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    // Without a standard error there is nobody to tell.
-    _ = writeln!(io::stderr(), "{red}error:{plain} {text}");
+    program::interruptible(work, Error::Interrupted(String::new())).await
 }
 
 #[cfg(test)]

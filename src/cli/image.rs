@@ -3,12 +3,9 @@
 //!
 //! On a node the account says who one is. Ownership is looked at here, so that a mistake costs no upload, and enforced by the registry.
 
-use std::{
-    io::{self, IsTerminal, Write},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     client::{Client, ClientError, Role, encode_path},
     connect::{ConnectError, LogIn, Reach},
+    program::{self, EXIT_DENIED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SILENCE, EXIT_USAGE, complain},
     table,
     terminal::{self, AskError},
     tokens::Tokens,
@@ -33,19 +31,6 @@ mod tokens;
 
 /// The name of the program.
 pub const NAME: &str = "imgcli";
-
-/// Done.
-pub const EXIT_OK: u8 = 0;
-/// It did not work.
-pub const EXIT_FAILED: u8 = 1;
-/// The words mean nothing.
-pub const EXIT_USAGE: u8 = 2;
-/// No server or registry answers.
-pub const EXIT_SILENCE: u8 = 3;
-/// Not logged in, or not allowed.
-pub const EXIT_DENIED: u8 = 4;
-/// Ctrl-C.
-pub const EXIT_INTERRUPTED: u8 = 130;
 
 const EXAMPLES: &str = "\
 An image's name begins with its user's: zmfsea/cmp-postgresql is zmfsea's, and anna, without a user, is the platform's. Everybody pushes and \
@@ -188,29 +173,39 @@ pub enum Error {
     Interrupted,
 }
 
-impl Error {
-    /// What the program ends with.
-    pub fn exit_code(&self) -> u8 {
+impl program::Failure for Error {
+    fn usage(error: clap::Error) -> Self {
+        Self::Usage(error)
+    }
+
+    fn failed(text: String) -> Self {
+        Self::Failed(text)
+    }
+
+    fn tell(&self) {
         match self {
-            Self::Client(error) | Self::Connect(ConnectError::Client(error)) => match error.status() {
-                Some(401 | 403) => EXIT_DENIED,
-                _ if error.is_silence() => EXIT_SILENCE,
-                _ => EXIT_FAILED,
-            },
-            Self::Connect(ConnectError::Ask(AskError::Interrupted)) | Self::Ask(AskError::Interrupted) | Self::Interrupted => {
-                EXIT_INTERRUPTED
-            }
-            Self::Connect(ConnectError::Nowhere { .. }) | Self::NoRegistry(_) => EXIT_SILENCE,
-            Self::Connect(ConnectError::Bad(_)) | Self::Name(_) | Self::Word(_) => EXIT_USAGE,
-            Self::Connect(ConnectError::Ask(_)) | Self::NotYours(_) => EXIT_DENIED,
+            // It knows where it belongs, and in which colours.
+            Self::Usage(error) => _ = error.print(),
+            other => complain(&table::printable(&other.to_string())),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Client(error) => program::code_of_client(error),
+            Self::Connect(error) => program::code_of_connect(error),
+            Self::Ask(error) => program::code_of_ask(error),
+            Self::Usage(error) => program::code_of_usage(error),
+            Self::Interrupted => EXIT_INTERRUPTED,
+            Self::NoRegistry(_) => EXIT_SILENCE,
+            Self::Name(_) | Self::Word(_) => EXIT_USAGE,
+            Self::NotYours(_) | Self::Push(PushError::Token(_)) => EXIT_DENIED,
             Self::Registry(error) | Self::Push(PushError::Registry(error)) | Self::Pull(PullError::Registry(error)) => match error {
                 RegistryError::Denied(_) => EXIT_DENIED,
                 RegistryError::Unreachable { .. } => EXIT_SILENCE,
                 _ => EXIT_FAILED,
             },
-            Self::Push(PushError::Token(_)) => EXIT_DENIED,
-            Self::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE),
-            _ => EXIT_FAILED,
+            Self::Archive { .. } | Self::Push(_) | Self::Pull(_) | Self::Failed(_) => EXIT_FAILED,
         }
     }
 }
@@ -280,24 +275,7 @@ struct Context {
 
 /// Runs the program with these words, its own name first, and gives its exit code.
 pub fn main(words: impl IntoIterator<Item = String>) -> u8 {
-    let outcome = parse(words).and_then(|cli| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let runtime = runtime.map_err(|error| Error::Failed(format!("cannot start: {error}")))?;
-        let outcome = runtime.block_on(interruptible(start(cli)));
-        runtime.shutdown_background();
-        outcome
-    });
-    match outcome {
-        Ok(()) => EXIT_OK,
-        Err(error) => {
-            match &error {
-                // It knows where it belongs, and in which colours.
-                Error::Usage(error) => _ = error.print(),
-                other => complain(&other.to_string()),
-            }
-            error.exit_code()
-        }
-    }
+    program::run(words, |cli, runtime| runtime.block_on(program::interruptible(start(cli), Error::Interrupted)))
 }
 
 /// The whole command line, for completions and manual pages.
@@ -305,22 +283,14 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-fn parse(words: impl IntoIterator<Item = String>) -> Result<Cli, Error> {
-    let matches = command().try_get_matches_from(words).map_err(Error::Usage)?;
-    Cli::from_arg_matches(&matches).map_err(Error::Usage)
-}
-
 async fn start(cli: Cli) -> Result<(), Error> {
     let Cli { reach, json, yes, command } = cli;
     match &command {
         Command::Completion { shell } => {
-            clap_complete::generate(*shell, &mut self::command(), NAME, &mut io::stdout());
+            program::complete::<Cli>(NAME, *shell);
             return Ok(());
         }
-        Command::Man { directory } => {
-            let written = clap_mangen::generate_to(self::command(), directory);
-            return written.map_err(|error| Error::Failed(format!("cannot write manual pages to {}: {error}", directory.display())));
-        }
+        Command::Man { directory } => return program::write_manual::<Cli, Error>(directory),
         _ => {}
     }
     // What is wrong with the archive is said before anybody is asked for anything.
@@ -375,23 +345,8 @@ fn path(name: &ImageName, with_version: bool) -> String {
 
 impl Context {
     fn show(&self, answer: &Value, text: impl FnOnce(&Value) -> String) {
-        terminal::say(&if self.json { show::json(answer) } else { text(answer) });
+        terminal::say(&if self.json { program::json(answer) } else { text(answer) });
     }
-}
-
-/// Ctrl-C ends the work.
-async fn interruptible(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
-    tokio::select! {
-        biased;
-        outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Error::Interrupted),
-    }
-}
-
-fn complain(text: &str) {
-    let (red, plain) = if io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    // Without a standard error there is nobody to tell.
-    _ = writeln!(io::stderr(), "{red}error:{plain} {}", table::printable(text));
 }
 
 #[cfg(test)]

@@ -1,9 +1,6 @@
 //! `xtao registry`: makes the platform's registry a service of the platform, and tells how it is.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -11,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::{Client, ClientError, Role},
-    terminal,
+    program, terminal,
 };
 
 /// Between two looks at a service that is starting.
@@ -27,9 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// The server's directory on this machine
-    #[arg(long = "work_dir", alias = "work-dir", env = "XTAO_WORK_DIR", default_value = "/var/lib/xtao", global = true)]
-    work_dir: PathBuf,
+    #[command(flatten)]
+    place: program::Place,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -79,7 +75,7 @@ pub enum Error {
 /// # Errors
 /// See [`Error`].
 pub async fn run(arguments: Arguments) -> Result<(), Error> {
-    let client = Client::on_node(&arguments.work_dir, Role::Admin)?;
+    let client = Client::on_node(&arguments.place.work_dir, Role::Admin)?;
     match arguments.command {
         Command::Status => {
             terminal::say(&shown(&about(&client).await?));

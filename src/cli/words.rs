@@ -187,14 +187,18 @@ mod tests {
         assert_eq!(shown(list("'/a,b':/x:ro", ':')), "/a,b:/x:ro");
     }
 
-    proptest! {
-        #[test]
-        fn nothing_that_is_typed_makes_it_fail(text in "[ ,=:'\"\\\\“”‘’a-zé\t]{0,40}") {
+    #[test]
+    fn whatever_is_thrown_at_words_and_lists_is_taken_apart_or_refused() {
+        let text = prop_oneof!["[ ,=:'\"\\\\“”‘’a-zé\t]{0,40}", "\\PC{0,40}"];
+        crate::fuzz::check("words", 400, &text, |text| {
             _ = split(&text);
             _ = list(&text, '=');
             _ = list(&text, ':');
-        }
+            Ok(())
+        });
+    }
 
+    proptest! {
         #[test]
         fn a_quoted_word_is_one_word_again(words in prop::collection::vec("\\PC{0,12}", 0..5)) {
             let line = words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");

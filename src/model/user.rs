@@ -7,12 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     id::{IdError, Owner},
+    image::LIBRARY,
     resources::Scalar,
     time::Timestamp,
 };
 
 /// Longest name of a user, in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
+
+/// Nobody's names. As the first word of an image's name, `library` is the platform's, and `localhost` a registry.
+pub const RESERVED_NAMES: [&str; 2] = [LIBRARY, "localhost"];
 
 /// The durable record of a user. It carries a secret: it is never serialised for the API, which has a view of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,7 +137,8 @@ impl UserChange {
 /// The name of a user as it may be: what accounts on Linux look like, and what neither Basic authentication (`:`) nor paths (`/`) can mistake.
 ///
 /// # Errors
-/// An empty or too long name, or one with other characters than letters, digits, `_`, `.` and `-`, or one that begins with `.` or `-`.
+/// An empty or too long name, or one with other characters than letters, digits, `_`, `.` and `-`, or one that begins with `.` or `-`, or one of
+/// [`RESERVED_NAMES`].
 pub fn user_name(text: &str) -> Result<Owner, IdError> {
     if text.is_empty() || text.len() > MAX_NAME_BYTES {
         return Err(IdError::new(format!("a user's name has 1 to {MAX_NAME_BYTES} characters")));
@@ -144,6 +149,9 @@ pub fn user_name(text: &str) -> Result<Owner, IdError> {
             "'{}' is no name of a user: it is made of a-z A-Z 0-9 _ . - and begins with none of . -",
             text.escape_debug()
         )));
+    }
+    if RESERVED_NAMES.contains(&text) {
+        return Err(IdError::new(format!("'{text}' cannot be a user: images named {text}/... are not a user's")));
     }
     Ok(Owner::new(text))
 }
@@ -168,7 +176,7 @@ mod tests {
             assert_eq!(user_name(good).unwrap().as_str(), good);
         }
         let long = "a".repeat(MAX_NAME_BYTES + 1);
-        for bad in ["", ".", "..", "-a", "a/b", "a:b", "a b", "ä", "a\n", "a@b", long.as_str()] {
+        for bad in ["", ".", "..", "-a", "a/b", "a:b", "a b", "ä", "a\n", "a@b", long.as_str(), "library", "localhost"] {
             assert!(user_name(bad).is_err(), "{bad:?}");
         }
         assert_eq!(

@@ -97,6 +97,8 @@ pub fn repository_actions(who: &Who, repository: &str) -> &'static [&'static str
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -148,5 +150,40 @@ mod tests {
     #[test]
     fn scopes_have_a_limit() {
         assert_eq!(scopes(&["repository:a/b:pull ".repeat(100)]).len(), MAX_SCOPES);
+    }
+
+    #[test]
+    fn whatever_is_thrown_at_scopes_grants_nothing_of_others() {
+        let word = prop_oneof![prop::sample::select(vec![
+            "repository",
+            "registry",
+            "catalog",
+            "ann",
+            "bob",
+            "library",
+            "pull",
+            "push",
+            "delete",
+            "*",
+            "..",
+            "",
+            "x",
+            "%2f"
+        ]),];
+        let text = prop::collection::vec((word, prop::sample::select(vec![":", "/", ",", " ", ""])), 0..14)
+            .prop_map(|words| words.into_iter().map(|(word, separator)| format!("{word}{separator}")).collect::<String>());
+        crate::fuzz::check("scopes", 400, &prop_oneof![3 => text, 1 => "\\PC{0,60}"], |text| {
+            let wanted = scopes(&[text]);
+            for access in granted(&Who::User("ann".into()), &wanted) {
+                prop_assert!(wanted.iter().any(|wanted| wanted.kind == access.kind && wanted.name == access.name));
+                prop_assert_eq!(&access.kind, "repository");
+                let own = access.name.starts_with("ann/");
+                let platforms = access.name.starts_with("library/") || !access.name.contains('/');
+                prop_assert!(own || platforms && access.actions.iter().all(|action| action == "pull"), "{:?}", access);
+                prop_assert!(!access.name.split('/').any(|word| matches!(word, "" | "." | "..")), "{:?}", access);
+            }
+            prop_assert!(granted(&Who::Nobody, &wanted).iter().all(|access| !access.name.starts_with("ann/")));
+            Ok(())
+        });
     }
 }

@@ -43,6 +43,16 @@ impl<S, C> Pipeline<S, C> {
         }
     }
 
+    /// How many inputs have been stepped and wait.
+    pub fn waiting(&self) -> usize {
+        self.ahead.len()
+    }
+
+    /// True while a commit is under way.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// The commit that is under way.
     pub fn under_way(&mut self) -> Option<&mut C> {
         self.under_way.as_mut()

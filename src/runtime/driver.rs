@@ -3,18 +3,20 @@
 //!
 //! A failed commit ends the loop, and with it the process: what is in memory is then ahead of what is durable, and nobody has seen it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info};
 
 use super::{
-    batch::{self, Pipeline},
+    batch::{self, MAX_INPUTS, Pipeline},
     clock::Clock,
     handle::{Handle, Published, Submission},
+    metering,
 };
 use crate::{
     core::{Ctx, Frame, Input, RequestId, Settings, State, state::View, step::step},
+    metrics::Counter,
     model::{
         cluster::{ClusterCall, ClusterEvent},
         record::{Change, RecordKey},
@@ -41,6 +43,41 @@ struct Flight {
     frame: Frame,
 }
 
+/// A commit waits this long at most for callers who are likely to come.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// So few callers are no crowd: nobody waits for another.
+const MIN_CROWD: usize = 8;
+
+/// How many callers there have been at once lately. Half of a crowd makes a batch worth its sync: the other half is on its way in or out meanwhile,
+/// so that neither the store nor the callers wait for each other.
+#[derive(Debug, Default)]
+struct Crowd {
+    /// In sixteenths: it fades by one of them with each batch.
+    lately: usize,
+    /// When a batch that is too small yet begins at the latest.
+    until: Option<tokio::time::Instant>,
+}
+
+impl Crowd {
+    /// May a batch of this many inputs begin, when so many callers wait in all?
+    fn is_enough(&mut self, inputs: usize, callers: usize) -> bool {
+        self.lately = self.lately.max(callers * 16);
+        let wanted = if self.lately < MIN_CROWD * 16 { 1 } else { (self.lately / 32).min(MAX_INPUTS / 2) };
+        if inputs == 0 {
+            self.until = None;
+            return false;
+        }
+        let now = tokio::time::Instant::now();
+        if inputs < wanted && *self.until.get_or_insert(now + GATHER) > now {
+            return false;
+        }
+        self.until = None;
+        self.lately -= self.lately.div_ceil(16);
+        true
+    }
+}
+
 /// Owns the state and the store.
 pub struct Driver {
     state: State,
@@ -52,6 +89,7 @@ pub struct Driver {
     events: mpsc::Receiver<ClusterEvent>,
     calls: mpsc::Sender<ClusterCall>,
     pipeline: Pipeline<Frame, Flight>,
+    crowd: Crowd,
     waiting: HashMap<RequestId, Answer>,
     next_request: RequestId,
     revision: u64,
@@ -86,6 +124,7 @@ impl Driver {
             events,
             calls,
             pipeline: Pipeline::default(),
+            crowd: Crowd::default(),
             waiting: HashMap::new(),
             next_request: 0,
             revision: 0,
@@ -119,6 +158,10 @@ impl Driver {
                 Some(event) = self.events.recv(), if listens => Input::Cluster(event),
                 Some(submission) = self.submissions.recv(), if listens => self.admit(submission),
                 () = sleep_until(deadline), if listens => Input::Tick,
+                () = sleep_until(self.crowd.until) => {
+                    self.take_off();
+                    continue;
+                }
                 // With the other ends gone only what is under way is left.
                 else => break,
             };
@@ -152,6 +195,9 @@ impl Driver {
     }
 
     fn step(&mut self, input: Input) {
+        if let Input::Cluster(event) = &input {
+            metering::event(self.handle.metrics(), event);
+        }
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let clock = &mut self.clock;
         let mut random = || clock.random();
@@ -160,6 +206,9 @@ impl Driver {
 
     /// Begins the next commit, unless one is under way. What readers will see of it is laid aside as it is now.
     fn take_off(&mut self) {
+        if self.pipeline.is_under_way() || !self.crowd.is_enough(self.pipeline.waiting(), self.waiting.len()) {
+            return;
+        }
         let (store, view) = (&mut self.store, || self.state.view());
         self.pipeline.begin(|frames| {
             let mut frame = batch::merge(frames);
@@ -173,6 +222,9 @@ impl Driver {
     /// A commit is durable: its effects leave.
     fn land(&mut self, flight: Flight) {
         self.revision += 1;
+        if flight.commit.is_some() {
+            self.handle.metrics().add(Counter::Commits, 1);
+        }
         let events = flight.frame.events.into_iter().map(Into::into).collect();
         self.handle.publish(flight.view, Published { revision: self.revision, events, changed: flight.changed });
         self.send(flight.frame.calls);
@@ -182,6 +234,7 @@ impl Driver {
     fn send(&mut self, calls: Vec<ClusterCall>) {
         for call in calls {
             debug!(?call, "Call.");
+            metering::call(self.handle.metrics(), &call);
             if let Err(error) = self.calls.try_send(call) {
                 error!(%error, "The cluster does not take a call; it is sent again later.");
             }
@@ -190,6 +243,7 @@ impl Driver {
 
     fn answer(&mut self, replies: Vec<(RequestId, Result<Reply, RequestError>)>) {
         for (id, reply) in replies {
+            metering::reply(self.handle.metrics(), &reply);
             if let Some(answer) = self.waiting.remove(&id) {
                 // A caller that has gone away does not want to know.
                 _ = answer.send(reply);

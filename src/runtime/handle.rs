@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     core::state::View,
+    metrics::Metrics,
     model::{
         event::Event,
         record::RecordKey,
@@ -61,6 +62,7 @@ pub struct Handle {
     view: Arc<ArcSwap<View>>,
     submissions: mpsc::Sender<Submission>,
     published: broadcast::Sender<Arc<Published>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Handle {
@@ -68,7 +70,7 @@ impl Handle {
     pub fn new(view: View) -> (Self, mpsc::Receiver<Submission>) {
         let (submissions, arriving) = mpsc::channel(MAX_WAITING_REQUESTS);
         let (published, _) = broadcast::channel(MAX_OUTSTANDING_COMMITS);
-        (Self { view: Arc::new(ArcSwap::from_pointee(view)), submissions, published }, arriving)
+        (Self { view: Arc::new(ArcSwap::from_pointee(view)), submissions, published, metrics: Arc::default() }, arriving)
     }
 
     /// The present snapshot: immutable, as of the last commit.
@@ -79,6 +81,11 @@ impl Handle {
     /// The present snapshot, to keep.
     pub fn view_full(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// What is counted about this process.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Asks for a change and waits until it is durable and visible.

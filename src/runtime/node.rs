@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::model::{
     frame::Frame,
-    id::{AgentId, BrickName, TaskId},
+    id::{AgentId, BrickName, Owner, TaskId},
     resources::Resources,
     time::Timestamp,
 };
@@ -74,6 +74,9 @@ pub trait LogReader: Send {
 
     /// True when nothing will be added any more: the task's container is gone and its output kept.
     async fn is_complete(&self) -> bool;
+
+    /// Whose the task was when it was launched; `None`: that is not known.
+    fn owner(&self) -> Option<Owner>;
 }
 
 /// A command to run inside a task's container.

@@ -24,7 +24,7 @@ use crate::{
         output::OutputReader,
         sandbox,
     },
-    model::id::{AgentId, BrickName, TaskId},
+    model::id::{AgentId, BrickName, Owner, TaskId},
     runtime::node::{Exec, ExecRequest, LogRange, LogReader, MAX_WAITING_PIECES, NodeAccess, NodeError, NodeFacts, Output, Pieces},
 };
 
@@ -47,6 +47,7 @@ pub struct ThisNode {
 struct Log {
     access: Arc<Access>,
     task: TaskId,
+    owner: Option<Owner>,
     /// `None` only while it is read.
     reader: Option<OutputReader>,
 }
@@ -67,6 +68,10 @@ impl LogReader for Log {
 
     async fn is_complete(&self) -> bool {
         self.access.is_gone(&self.task).await
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        self.owner.clone()
     }
 }
 
@@ -96,13 +101,13 @@ impl NodeAccess for ThisNode {
             let mut reader = access.open_output(&wanted, output)?;
             range.since.map_or(Ok(()), |moment| reader.skip_before(moment))?;
             range.tail.map_or(Ok(()), |lines| reader.skip_to_last(lines))?;
-            Ok(reader)
+            Ok((reader.owner(), reader))
         };
-        let reader = blocking(open).await?.map_err(|error: io::Error| match error.kind() {
+        let (owner, reader) = blocking(open).await?.map_err(|error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => NodeError::Missing(format!("nothing is kept of task '{task}'")),
             _ => NodeError::Failed(format!("the output of task '{task}' cannot be read: {error}")),
         })?;
-        Ok(Box::new(Log { access: self.access.clone(), task: task.clone(), reader: Some(reader) }))
+        Ok(Box::new(Log { access: self.access.clone(), task: task.clone(), owner, reader: Some(reader) }))
     }
 
     async fn exec(&self, _agent: Option<&AgentId>, task: &TaskId, request: ExecRequest) -> Result<Exec, NodeError> {

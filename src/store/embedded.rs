@@ -243,7 +243,8 @@ impl Owner {
 
     fn try_write(&mut self, mut head: Head, changes: &[Change]) -> Result<(), StoreError> {
         self.wait_for_room()?;
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        // What is needed to read it back, its place in the file too, is synced; times are not, which would cost a second write.
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
         let mut sums = Vec::with_capacity(changes.len());
         for Entry { name, key, value } in last_of_each(changes)? {
             let (before, after) = (self.sums.get(&name).copied(), value.as_deref().map(codec::checksum_of));

@@ -65,6 +65,11 @@ impl Seen {
         self.is_all() || self.is_own(self.view.tables.owner_of(id))
     }
 
+    /// True when the app, or what is left of it, is somebody else's: not when there is nothing of it.
+    pub fn is_anothers(&self, id: &PathId) -> bool {
+        self.view.tables.owner_of(id).is_some_and(|owner| !self.is_own(Some(owner)))
+    }
+
     fn holdings(&self, owner: &Owner) -> Option<&Holdings> {
         self.view.tables.holdings.get(owner).map(|holdings| &**holdings)
     }

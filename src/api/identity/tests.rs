@@ -3,6 +3,8 @@
 use std::sync::{LazyLock, Mutex};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use proptest::prelude::*;
+use warp::http::HeaderValue;
 
 use super::*;
 use crate::{
@@ -278,4 +280,30 @@ fn secrets_are_in_no_debug_text() {
     let credentials = gate::Credentials { user: Owner::new("boss"), password: "secret".into() };
     assert_eq!(format!("{credentials:?}"), "boss:(hidden)");
     assert!(!format!("{:?}", user("zm password")).contains("argon2"));
+}
+
+#[test]
+fn whatever_is_thrown_at_the_authorization_header_lets_nobody_in() {
+    let gate = Gate::new(TokenKey::random(), DEFAULT_TOKEN_LIFETIME, None);
+    let scheme = prop::sample::select(vec!["Basic ", "bearer ", "Bearer", "token=", "token=\"", "Digest ", "Basic\t", ""]);
+    let rest = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..80),
+        prop::collection::vec(any::<u8>(), 0..60).prop_map(|bytes| STANDARD.encode(bytes).into_bytes()),
+    ];
+    crate::fuzz::check("authorization headers", 400, &(scheme, rest, any::<bool>()), |(scheme, rest, twice)| {
+        let bytes = [scheme.as_bytes(), &rest].concat();
+        let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, value.clone());
+        if twice {
+            headers.append(AUTHORIZATION, value);
+        }
+        match Credentials::read(&headers) {
+            Some(_) if twice => prop_assert!(false, "two headers are one too many"),
+            Some(Credentials::Token(token)) => prop_assert!(gate.token(&token, |_| Some(user("zm admin"))).is_err()),
+            Some(Credentials::Password(name, _)) => prop_assert!(!name.contains(':')),
+            None => {}
+        }
+        Ok(())
+    });
 }

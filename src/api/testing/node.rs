@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::{
     model::{
         frame::{Channel, Frame},
-        id::{AgentId, BrickName, TaskId},
+        id::{AgentId, BrickName, Owner, TaskId},
         resources::{PortRange, Resources, Scalar},
     },
     runtime::node::{Exec, ExecRequest, LogRange, LogReader, NodeAccess, NodeError, NodeFacts, Pieces},
@@ -33,6 +33,8 @@ pub struct Node {
     /// The client of a command has gone away.
     pub left: Arc<Notify>,
     pub restored: Mutex<Vec<String>>,
+    /// Whose the tasks were when they were launched.
+    pub owner: Option<Owner>,
 }
 
 impl Node {
@@ -57,6 +59,7 @@ struct NodeLog {
     complete: Arc<AtomicBool>,
     asked: Arc<Notify>,
     asked_whether_complete: Arc<Notify>,
+    owner: Option<Owner>,
     next: usize,
 }
 
@@ -79,6 +82,10 @@ impl LogReader for NodeLog {
     async fn is_complete(&self) -> bool {
         self.asked_whether_complete.notify_one();
         self.complete.load(Ordering::SeqCst)
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        self.owner.clone()
     }
 }
 
@@ -107,6 +114,7 @@ impl NodeAccess for Node {
             complete,
             asked: self.asked.clone(),
             asked_whether_complete: self.asked_whether_complete.clone(),
+            owner: self.owner.clone(),
             next: 0,
         }))
     }

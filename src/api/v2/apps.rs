@@ -83,7 +83,7 @@ fn list(api: &Api, call: &Call) -> ApiResult {
     let context = Context::new(&seen, &api.info, wall());
     let embed = Embed::LIST.and(&call.query);
     let apps = seen.apps().filter(|app| filter.picks(app));
-    Ok(answer::ok(&json!({ "apps": apps.map(|app| context.app(app, embed)).collect::<Vec<_>>() })))
+    Ok(answer::list("apps", apps.map(|app| context.app(app, embed))))
 }
 
 /// What the query of a list asks for; all of it must hold.
@@ -114,8 +114,7 @@ fn below(api: &Api, call: &Call, id: &[&str]) -> ApiResult {
     let id = group_id(&seen, id)?;
     let context = Context::new(&seen, &api.info, wall());
     let embed = Embed::LIST.and(&call.query);
-    let apps: Vec<_> = seen.apps_below(&id).map(|app| context.app(app, embed)).collect();
-    Ok(answer::ok(&json!({ "*": apps })))
+    Ok(answer::list("*", seen.apps_below(&id).map(|app| context.app(app, embed))))
 }
 
 fn show(api: &Api, call: &Call, id: &[&str]) -> ApiResult {

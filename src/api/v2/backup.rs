@@ -97,12 +97,16 @@ fn is_at_rest(seen: &Seen, brick: &Brick) -> Result<(), ApiError> {
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::stream;
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::{
         api::{
-            Limits,
+            Limits, serve,
             testing::{Node, Server, World, app, at},
         },
+        cli::client::{Client, Credentials},
         model::{
             app::FileSystem,
             brick::{Lease, brick_name},
@@ -175,6 +179,26 @@ mod tests {
         assert_eq!(*node.restored.lock().unwrap(), ["good data", "more good data"]);
         assert_eq!(server.ask("PUT /v2/bricks/none/backup", "x").await.status, 404);
         assert_eq!(server.ask("DELETE /v2/bricks/none/backup", "").await.status, 405);
+    }
+
+    /// With the client that `mgmt brick restore` uses, and more than the buffers of a connection hold.
+    #[tokio::test]
+    async fn a_refusal_reaches_a_client_that_is_still_sending() {
+        let node = Arc::new(Node::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(serve(listener, server(Limits::default(), &node).api, std::future::pending()));
+        let client = Client::at(&url, Credentials::None, None).unwrap();
+        let check = async |path: String, status: u16, message: &str| {
+            let piece = Bytes::from(vec![7; 1 << 20]);
+            let body = stream::iter((0..48).map(move |_| Ok(piece.clone())));
+            let error = client.upload(Method::PUT, &path, "application/octet-stream", Some(48 << 20), body).await.unwrap_err();
+            assert_eq!((error.status(), error.to_string()), (Some(status), message.to_owned()), "{path}");
+        };
+        let busy = "app '/busy' has 1 instances: scale it to 0 first";
+        check(format!("/v2/bricks/{}/backup", name("/busy")), 409, busy).await;
+        check("/v2/bricks/none/backup".to_owned(), 404, "Brick 'none' does not exist").await;
+        check("/v2/apps".to_owned(), 415, "Unsupported Media Type").await;
     }
 
     #[tokio::test]

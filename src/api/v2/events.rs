@@ -27,11 +27,10 @@ use super::reads_only;
 use crate::{
     api::{
         Api,
-        access::{Feed, FeedEnd},
+        access::{End, Session},
         call::Call,
         error::{ApiError, ApiResult},
-        identity::By,
-        wall,
+        identity, wall,
     },
     model::event::{Audience, Event, Fact},
 };
@@ -51,7 +50,7 @@ pub fn route(api: &Api, call: &Call) -> ApiResult {
     let stream = Stream {
         remote_address: call.client_ip(),
         wanted: call.query.all("event_type").map(str::to_owned).collect(),
-        feed: api.access.follow(&super::origin(call), call.who.as_ref().is_some_and(|who| who.by != By::Nothing)),
+        session: identity::session(api, call),
         frames,
         heartbeat: api.limits.heartbeat,
         _permit: permit,
@@ -71,7 +70,7 @@ struct Stream {
     remote_address: String,
     /// Empty: every type.
     wanted: Vec<String>,
-    feed: Feed,
+    session: Session,
     frames: mpsc::Sender<Result<Bytes, Infallible>>,
     heartbeat: std::time::Duration,
     _permit: OwnedSemaphorePermit,
@@ -95,7 +94,7 @@ impl Stream {
             let alive = tokio::select! {
                 told = &mut closed, if waiting_for_end => { waiting_for_end = false; !told }
                 () = self.frames.closed() => false,
-                commit = self.feed.next() => self.deliver(commit).await,
+                commit = self.session.next() => self.deliver(commit).await,
                 _ = heartbeat.tick() => self.frames.send(Ok(Bytes::from_static(b"\r\n"))).await.is_ok(),
             };
             if !alive {
@@ -105,7 +104,7 @@ impl Stream {
     }
 
     /// False when the stream is to end.
-    async fn deliver(&mut self, commit: Result<(u64, Vec<Arc<Event>>), FeedEnd>) -> bool {
+    async fn deliver(&mut self, commit: Result<(u64, Vec<Arc<Event>>), End>) -> bool {
         match commit {
             Ok((revision, events)) => {
                 for event in &events {
@@ -115,15 +114,15 @@ impl Stream {
                 }
                 true
             }
-            Err(FeedEnd::Lagged(missed)) => {
+            Err(End::Lagged(missed)) => {
                 info!(client = %self.remote_address, missed, "Event stream closed: its reader is too slow.");
                 false
             }
-            Err(FeedEnd::Changed) => {
+            Err(End::Changed | End::Expired) => {
                 info!(client = %self.remote_address, "Event stream closed: its reader must say anew who it is.");
                 false
             }
-            Err(FeedEnd::Closed) => false,
+            Err(End::Closed) => false,
         }
     }
 
@@ -289,7 +288,7 @@ mod tests {
         let stream = Stream {
             remote_address: "192.0.2.7".into(),
             wanted: Vec::new(),
-            feed: server.api.access.follow(&origin("root"), true),
+            session: server.api.access.session(&origin("root"), true, None),
             frames,
             heartbeat: Duration::from_secs(1000),
             _permit: server.api.streams.clone().try_acquire_owned().unwrap(),
@@ -304,6 +303,18 @@ mod tests {
         }
         stream.await.unwrap();
         assert!(received < commits, "{received}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_the_token_that_opened_it() {
+        let server = Server::new(World::default());
+        let soon = std::time::Instant::now() + Duration::from_millis(20);
+        let mut response = server.open(&Who { until: Some(soon), ..who("ann") }, "GET /v2/events").await;
+        let mut text = String::new();
+        while let Some(piece) = response.next().await {
+            text += std::str::from_utf8(&piece.unwrap()).unwrap();
+        }
+        assert!(text.starts_with("event: event_stream_attached"), "{text}");
     }
 
     #[tokio::test]

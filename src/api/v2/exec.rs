@@ -22,9 +22,12 @@ use warp::http::{
 use super::known;
 use crate::{
     api::{
-        Api, answer,
+        Api,
+        access::Session,
+        answer,
         call::Call,
         error::{ApiError, ApiResult},
+        identity,
         patience::Hold,
     },
     model::{
@@ -57,7 +60,7 @@ pub async fn route(api: &Api, mut call: Call, task: &str) -> ApiResult {
     })?;
     let request = request(&call.json().await?)?;
     let exec = known::nodes(api)?.exec(task.agent.as_ref(), &task.id, request).await?;
-    tokio::spawn(converse(upgrade, exec, call.closing(), call.hold()));
+    tokio::spawn(converse(upgrade, exec, identity::session(api, &call), call.closing(), call.hold()));
     let mut response = answer::empty(StatusCode::SWITCHING_PROTOCOLS);
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
@@ -99,8 +102,8 @@ fn request(body: &Value) -> Result<ExecRequest, ApiError> {
     Ok(ExecRequest { command, terminal: tty.then_some(size) })
 }
 
-/// Until the command has ended, the client has gone away, or the server stops. Dropping its ends ends the command.
-async fn converse(upgrade: OnUpgrade, exec: Exec, mut closing: watch::Receiver<bool>, hold: Option<Hold>) {
+/// Until the command has ended, the client has gone away or may not go on, or the server stops. Dropping its ends ends the command.
+async fn converse(upgrade: OnUpgrade, exec: Exec, session: Session, mut closing: watch::Receiver<bool>, hold: Option<Hold>) {
     let connection = match upgrade.await {
         Ok(connection) => TokioIo::new(connection),
         Err(error) => return debug!(%error, "A conversation with a command did not begin."),
@@ -116,6 +119,7 @@ async fn converse(upgrade: OnUpgrade, exec: Exec, mut closing: watch::Receiver<b
         () = send(output, to_client) => {}
         () = receive(from_client, input) => {}
         () = stopped => {}
+        end = session.over() => debug!(?end, "A conversation with a command ends: its client must say anew who it is."),
     }
     drop(hold);
 }

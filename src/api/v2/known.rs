@@ -22,10 +22,12 @@ pub struct KnownTask {
     pub id: TaskId,
     /// Its node, as long as it is in the records.
     pub agent: Option<AgentId>,
+    /// True when it is in the records, which say whose it is. Of others the node knows whose they were, and whether anything is left of them.
+    pub recorded: bool,
 }
 
-/// The task with this id. One that has ended is known as long as its app is, and to administrators for ever: whether anything is left of it, its node
-/// knows.
+/// The task with this id. One that has ended is known as long as its app is, and to administrators for ever. That does not make it the caller's: the
+/// app's id may have been somebody else's before.
 ///
 /// # Errors
 /// 404.
@@ -37,8 +39,9 @@ pub fn task(api: &Api, call: &Call, text: &str) -> Result<KnownTask, ApiError> {
     if id.container.is_some() || !seen.sees_app(id.instance.app()) {
         return Err(unknown());
     }
-    let agent = current(&seen, &id).and_then(|instance| instance.placement.as_ref()).map(|placement| placement.agent.clone());
-    Ok(KnownTask { id, agent })
+    let current = current(&seen, &id);
+    let agent = current.and_then(|instance| instance.placement.as_ref()).map(|placement| placement.agent.clone());
+    Ok(KnownTask { agent, recorded: current.is_some(), id })
 }
 
 /// The brick with this name.

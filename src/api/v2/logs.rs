@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::debug;
 use warp::{
     http::{HeaderName, HeaderValue, Method, header::CONTENT_TYPE},
     reply::Reply as _,
@@ -22,7 +23,7 @@ use super::{known, reads_only};
 use crate::{
     api::{
         Api,
-        access::Access,
+        access::{Access, Session},
         call::Call,
         error::{ApiError, ApiResult},
         identity,
@@ -42,11 +43,15 @@ pub async fn route(api: &Api, call: &Call, task: &str) -> ApiResult {
     let range = range(&call.query)?;
     let place = api.log_streams.clone().try_acquire_owned();
     let place = place.map_err(|_| ApiError::unavailable("too many outputs are being read"))?;
+    let origin = identity::origin(call);
     let log = known::nodes(api)?.open_log(task.agent.as_ref(), &task.id, range).await?;
+    if !(task.recorded || origin.admin || log.owner().as_ref() == Some(&origin.user)) {
+        return Err(NodeError::Missing(format!("nothing is kept of task '{}'", task.id)).into());
+    }
     let (pieces, receiver) = mpsc::channel(MAX_WAITING_PIECES);
     let reading = Reading {
         access: api.access.clone(),
-        origin: identity::origin(call),
+        origin,
         task: task.id,
         log,
         follow: call.flag("follow", false),
@@ -56,7 +61,7 @@ pub async fn route(api: &Api, call: &Call, task: &str) -> ApiResult {
         _place: place,
     };
     if call.method != Method::HEAD {
-        tokio::spawn(reading.run());
+        tokio::spawn(reading.run(identity::session(api, call)));
     }
     let mut response = warp::reply::stream(ReceiverStream::new(receiver)).into_response();
     let headers = response.headers_mut();
@@ -95,10 +100,26 @@ struct Reading {
 }
 
 impl Reading {
-    /// Until all is sent, the client is gone, or the server stops.
-    async fn run(mut self) {
+    /// Until all is sent, the client is gone or may not go on, or the server stops.
+    async fn run(mut self, session: Session) {
+        tokio::select! {
+            () = self.send_all() => {}
+            end = session.over() => {
+                debug!(?end, task = %self.task, "An output is broken off: its reader must say anew who it is.");
+                let Self { pieces, .. } = self;
+                // Not taken for the end of the output.
+                _ = pieces.send(Err(NodeError::Unavailable("whoever reads must log in again".to_owned()))).await;
+            }
+        }
+    }
+
+    async fn send_all(&mut self) {
         let mut is_complete = !self.follow;
         while !*self.closing.borrow() {
+            if self.access.seen(&self.origin).is_anothers(self.task.instance.app()) {
+                _ = self.pieces.send(Err(NodeError::Missing("the app is somebody else's now".to_owned()))).await;
+                return;
+            }
             match self.log.read().await {
                 Ok(Some(piece)) => {
                     if self.pieces.send(Ok(piece)).await.is_err() {
@@ -143,15 +164,18 @@ impl Reading {
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::StreamExt;
+
     use super::*;
-    use crate::api::access::Seen;
     use crate::{
         api::{
             Limits,
-            testing::{Node, Server, World, app},
+            access::Seen,
+            identity::Who,
+            testing::{Node, Server, World, app, who},
         },
         model::{
-            id::InstanceId,
+            id::{InstanceId, Owner},
             instance::{Condition, Goal},
             record::{Change, Record, RecordKey},
         },
@@ -230,6 +254,83 @@ mod tests {
         node.push("three\n");
         node.complete();
         assert_eq!(followed.await.unwrap().body, "one\ntwo\nthree\n");
+    }
+
+    /// All that comes, and whether it was broken off.
+    async fn read_all(mut body: futures_util::stream::BoxStream<'static, Result<Bytes, warp::Error>>) -> (String, bool) {
+        let mut text = String::new();
+        while let Some(piece) = body.next().await {
+            match piece {
+                Ok(piece) => text += std::str::from_utf8(&piece).unwrap(),
+                Err(_) => return (text, true),
+            }
+        }
+        (text, false)
+    }
+
+    #[tokio::test]
+    async fn a_followed_output_is_broken_off_when_its_reader_may_not_go_on() {
+        let line = format!("GET /v2/tasks/{TASK}/logs?follow=true");
+        // The token has ended.
+        let soon = std::time::Instant::now() + Duration::from_millis(20);
+        let body = server(&Arc::new(Node::with_output(&["one\n"]))).open(&Who { until: Some(soon), ..who("root") }, &line).await;
+        assert!(read_all(body).await.1);
+        // The user is locked.
+        let node = Arc::new(Node::with_output(&["one\n"]));
+        let server = server(&node);
+        let body = server.open(&who("root"), &line).await;
+        node.asked.notified().await;
+        let mut locked = world();
+        locked.user("root", true);
+        let changed = vec![RecordKey::User(Owner::new("root"))];
+        server.handle.publish(locked.view, Published { revision: 1, events: Vec::new(), changed });
+        assert_eq!(read_all(body).await, ("one\n".to_owned(), true));
+    }
+
+    #[tokio::test]
+    async fn an_output_is_broken_off_when_its_app_is_handed_over() {
+        let node = Arc::new(Node::with_output(&["one\n"]));
+        let server = server_of_ann(node.clone());
+        let body = server.open(&who("ann"), &format!("GET /v2/tasks/{TASK}/logs?follow=true")).await;
+        node.asked.notified().await;
+        let published = Published { revision: 1, events: Vec::new(), changed: Vec::new() };
+        server.handle.publish(world_of("bob").view, published);
+        node.push("bob's\n");
+        assert_eq!(read_all(body).await, ("one\n".to_owned(), true));
+    }
+
+    fn world_of(owner: &str) -> World {
+        let mut world = World::default();
+        world.of(owner).agent().app(app("/web")).instance("/web", 1, Condition::Running, &[31_001]);
+        world
+    }
+
+    fn server_of_ann(node: Arc<Node>) -> Server {
+        let mut server = Server::new(world_of("ann"));
+        server.set_nodes(node);
+        server
+    }
+
+    /// Of an app that had the same id once, wholly released since.
+    #[tokio::test]
+    async fn what_is_kept_of_a_former_owners_tasks_is_not_read_by_the_ids_next_owner() {
+        let old = TASK.replace("000001.", "000009.");
+        let check = async |owner: Option<&str>, user: &str, task: &str, expected: &str| {
+            let mut node = Node::with_output(&["secret\n"]);
+            node.owner = owner.map(Owner::new);
+            let node = Arc::new(node);
+            let answer = server_of_ann(node).ask_as(user, &format!("GET /v2/tasks/{task}/logs"), "").await;
+            let said = if answer.status == 200 { answer.body.clone() } else { answer.message() };
+            assert_eq!(said, expected, "{owner:?} {user} {task}");
+        };
+        let nothing = format!("nothing is kept of task '{old}'");
+        check(Some("bob"), "ann", &old, &nothing).await;
+        check(None, "ann", &old, &nothing).await;
+        check(Some("ann"), "ann", &old, "secret\n").await;
+        check(Some("bob"), "root", &old, "secret\n").await;
+        check(Some("ann"), "bob", &old, &format!("Task '{old}' does not exist")).await;
+        // The records say whose a task that runs is, also after the app was handed over.
+        check(Some("bob"), "ann", TASK, "secret\n").await;
     }
 
     #[tokio::test]

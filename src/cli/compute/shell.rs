@@ -28,6 +28,7 @@ use super::{
     interruptible, node, run as run_command, service, without_server,
 };
 use crate::cli::{
+    program::{EXIT_OK, Failure as _},
     tokens::{state_directory, write_private},
     words::{self, quote},
 };
@@ -96,7 +97,7 @@ pub(super) fn run(session: Session, runtime: &Runtime) -> Result<(), Error> {
             Ok(Turn::Stay) => last = Ok(()),
             Err(error) => {
                 error.tell();
-                last = if error.exit_code() == super::EXIT_OK { Ok(()) } else { Err(Error::Exit(error.exit_code())) };
+                last = if error.exit_code() == EXIT_OK { Ok(()) } else { Err(Error::Exit(error.exit_code())) };
             }
         }
     }

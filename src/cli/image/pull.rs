@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{About, Context, Error, show, tokens::OfServer};
 use crate::{
-    cli::terminal,
+    cli::{program, terminal},
     model::image::{ImageName, Version, short},
     registry::{
         client::Registry,
@@ -66,7 +66,7 @@ pub(super) async fn run(text: &str, file: &Path, context: &Context) -> Result<()
     let digest = digest?;
     match (to_stdout, context.json) {
         (true, _) => terminal::note(&format!("pulled {name} ({digest})")),
-        (false, true) => terminal::say(&show::json(&json!({ "name": name.to_string(), "digest": digest, "file": file }))),
+        (false, true) => terminal::say(&program::json(&json!({ "name": name.to_string(), "digest": digest, "file": file }))),
         (false, false) => terminal::say(&format!("pulled {name} ({digest}) into {}", file.display())),
     }
     Ok(())

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{About, Context, Error, known, show, tokens::OfServer};
 use crate::{
-    cli::terminal,
+    cli::{program, terminal},
     model::image::{ImageName, Version},
     registry::{
         archive::{self, Archive, Image},
@@ -61,7 +61,7 @@ pub(super) async fn run(file: &Path, archive: Archive, given: &[String], context
     outcome?;
     if context.json {
         let pushed: Vec<_> = pushed.iter().map(|(name, digest)| json!({ "name": name, "digest": digest })).collect();
-        terminal::say(&show::json(&json!({ "pushed": pushed })));
+        terminal::say(&program::json(&json!({ "pushed": pushed })));
     } else {
         pushed.iter().for_each(|(name, digest)| terminal::say(&format!("pushed {name} ({digest})")));
     }
@@ -218,7 +218,7 @@ mod tests {
             Ok(targets) => {
                 targets.iter().map(|(_, repository, tags)| format!("{repository}:{}", tags.join(","))).collect::<Vec<_>>().join(" ")
             }
-            Err(error) => format!("{} ({})", error, error.exit_code()),
+            Err(error) => format!("{} ({})", error, program::Failure::exit_code(&error)),
         };
         assert_eq!(found, expected);
     }

@@ -6,16 +6,6 @@ use crate::cli::table::{cell, table};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// JSON as the manual prints it, with four blanks.
-pub(super) fn json(value: &Value) -> String {
-    let mut text = Vec::new();
-    let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut text, format);
-    // A value in memory has nothing that cannot be written.
-    _ = serde::Serialize::serialize(value, &mut serializer);
-    String::from_utf8_lossy(&text).into_owned()
-}
-
 /// `GET /v2/images`
 pub(super) fn list(answer: &Value) -> String {
     let images = answer["images"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::cli::program::Failure as _;
 
 #[test]
 fn the_command_line_is_sound_and_its_help_teaches() {
@@ -39,7 +40,7 @@ fn words_that_mean_nothing_are_refused() {
     let check = |line: &str, expected: u8| {
         let words = line.split(' ').map(str::to_owned);
         assert_eq!(
-            parse(words).map(|_| ()).map_err(|error| error.exit_code()),
+            program::parse::<Cli, Error>(words).map(|_| ()).map_err(|error| error.exit_code()),
             if expected == 0 { Ok(()) } else { Err(expected) },
             "{line}"
         );

@@ -4,6 +4,7 @@
 //! Whatever fails leaves no container behind. Bricks stay mounted: the lease is the core's, and ends by its release.
 
 use std::{
+    io,
     panic::AssertUnwindSafe,
     path::PathBuf,
     sync::Arc,
@@ -19,6 +20,7 @@ use super::{
     docker::{Client, DockerError},
     images::Wanted,
     jobs::{self, Context},
+    sandbox,
     spec::{self, Bind},
     volumes::{self, Identity, Pinned},
 };
@@ -113,6 +115,7 @@ impl<'a> Attempt<'a> {
         let body = spec::container(self.launch, &self.context.settings, &image_id, &binds).map_err(End::failed)?;
 
         let context = self.context;
+        self.note_owner().await;
         let _turn = self.turn().await?;
         context.report(Report::Starting { task: self.task.clone() }).await;
         let outcome = match self.create(&body).await {
@@ -177,6 +180,15 @@ impl Attempt<'_> {
             }
         };
         self.unless_cancelled(resolve).await?.map_err(|error| End::failed(error.to_string()))
+    }
+
+    /// Before there is any output. Where it cannot be noted, only administrators read what is kept after the end.
+    async fn note_owner(&self) {
+        let (work_dir, task, owner) = (self.context.settings.work_dir.clone(), self.task.clone(), self.launch.owner.clone());
+        let noted = tokio::task::spawn_blocking(move || sandbox::note_owner(&work_dir, &task, &owner)).await;
+        if let Err(error) = noted.map_err(io::Error::other).flatten() {
+            tracing::warn!(task = %self.task, %error, "Whose the task is could not be written into its sandbox.");
+        }
     }
 
     async fn host_volumes(&mut self) -> Result<Vec<Pinned>, End> {

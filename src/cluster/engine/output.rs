@@ -17,7 +17,10 @@ use std::{
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::sandbox::{self, Output};
-use crate::model::{id::TaskId, time::Timestamp};
+use crate::model::{
+    id::{Owner, TaskId},
+    time::Timestamp,
+};
 
 /// Read at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -45,6 +48,11 @@ impl OutputReader {
             None => reader.file(reader.name)?,
         };
         Ok(reader)
+    }
+
+    /// Whose the task was when it was launched; `None`: that is not known.
+    pub fn owner(&self) -> Option<Owner> {
+        sandbox::owner(&self.directory)
     }
 
     /// Leaves out files that were last written before `moment`.

@@ -1,7 +1,7 @@
-//! The directory of a task: what it wrote to stdout and stderr, kept within limits, and the mark that we asked for its end.
+//! The directory of a task: what it wrote to stdout and stderr, kept within limits, whose it was, and the mark that we asked for its end.
 //!
 //! ```text
-//! <work_dir>/sandboxes/<task>/stdout  stdout.1  stderr  stderr.1  .position  .killed
+//! <work_dir>/sandboxes/<task>/stdout  stdout.1  stderr  stderr.1  .position  .killed  .owner
 //! ```
 //!
 //! `.position` says how much of Docker's own copy of the output is in the files. It is written after the files; on opening, a file is cut back to the
@@ -10,7 +10,7 @@
 use std::{
     collections::HashSet,
     fs::File,
-    io::{self, Write},
+    io::{self, Read, Write},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -23,7 +23,10 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::spec::file_name;
-use crate::model::id::TaskId;
+use crate::model::{
+    id::{Owner, TaskId},
+    user::{MAX_NAME_BYTES, user_name},
+};
 
 /// The position is written at most this often while output comes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -31,6 +34,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const DISORDER_SECONDS: i32 = 2;
 const POSITION: &str = ".position";
 const KILLED: &str = ".killed";
+const OWNER: &str = ".owner";
 
 /// One of the two outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,24 @@ pub fn mark_killed(work_dir: &Path, task: &TaskId) -> io::Result<()> {
 /// True when [`mark_killed`] was called for it.
 pub fn is_marked_killed(work_dir: &Path, task: &TaskId) -> bool {
     std::fs::symlink_metadata(path(work_dir, task).join(KILLED)).is_ok()
+}
+
+/// Writes down whose the task is: its output is kept when its app may be gone, and the app's id somebody else's.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn note_owner(work_dir: &Path, task: &TaskId, owner: &Owner) -> io::Result<()> {
+    let directory = open_directory(&path(work_dir, task))?;
+    open_file(&directory, OWNER, OFlags::CREATE | OFlags::TRUNC)?.write_all(owner.as_str().as_bytes())
+}
+
+/// What [`note_owner`] wrote into this sandbox; `None`: nothing that can be read.
+pub fn owner(directory: &OwnedFd) -> Option<Owner> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(directory, OWNER, flags, Mode::empty()).ok()?);
+    let mut name = String::new();
+    file.take(MAX_NAME_BYTES as u64 + 1).read_to_string(&mut name).ok()?;
+    user_name(&name).ok()
 }
 
 /// How much of one output is kept: everything before `time`, and `count` pieces of exactly that time.

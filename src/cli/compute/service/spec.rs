@@ -146,6 +146,9 @@ impl Spec {
             }
         }
         if let Some(command) = &self.cmd {
+            if command.is_empty() {
+                return Err(error("cmd", "is empty: leave it out to run the image's own command"));
+            }
             app.insert("cmd".into(), command.as_str().into());
         }
         if !self.env.is_empty() {

@@ -12,6 +12,7 @@ use crate::cli::{
         testing::{Answer, Asked, Fake, answer},
     },
     compute::{self, Manner},
+    program::Failure as _,
     words,
 };
 
@@ -78,7 +79,7 @@ async fn each_command_asks_the_server_the_right_thing() {
     check("brick release db --force", &["DELETE /v2/bricks/db?force=true"]).await;
     check("brick show a/b", &["GET /v2/bricks/a%2Fb"]).await;
     check("port release 1066", &["DELETE /v2/ports/1066"]).await;
-    check("user quota zmfsea", &["GET /v2/auth/whoami", "GET /v2/auth/users/zmfsea"]).await;
+    check("user quota zmfsea", &["GET /v2/auth/users/zmfsea/quota"]).await;
 }
 
 #[tokio::test]

@@ -101,3 +101,23 @@ fn old_and_surplus_sandboxes_are_removed_unless_they_are_in_use() {
     check(&[], 1000, 1, &["c"]);
     check(&["a"], 150, 0, &["a"]);
 }
+
+#[test]
+fn whose_it_was_is_kept() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let found = || owner(&open_directory(&path(work_dir.path(), &task())).unwrap());
+    assert_eq!(found(), None);
+    for name in ["someone-with-a-long-name", "ann"] {
+        note_owner(work_dir.path(), &task(), &Owner::new(name)).unwrap();
+        assert_eq!(found(), Some(Owner::new(name)));
+    }
+    let file = path(work_dir.path(), &task()).join(OWNER);
+    for damaged in [String::new(), "a b".into(), "x".repeat(MAX_NAME_BYTES + 1)] {
+        std::fs::write(&file, &damaged).unwrap();
+        assert_eq!(found(), None, "{damaged}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", &file).unwrap();
+    assert_eq!(found(), None);
+    note_owner(work_dir.path(), &task(), &Owner::new("ann")).unwrap_err();
+}

@@ -4,6 +4,7 @@ use clap::Parser;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::app::input::AppInput;
 
 #[derive(Parser)]
 #[command(no_binary_name = true)]
@@ -97,6 +98,7 @@ fn what_is_wrong_is_named_with_its_option() {
         "--host 'a b'",
         "--host ''",
         "--host a,b",
+        "--cmd ''",
     ] {
         check(options);
     }
@@ -133,24 +135,83 @@ fn an_update_keeps_what_is_not_said() {
     assert_eq!(error, "--id: nothing is to be changed: give what is to be different, such as --image or --mem");
 }
 
-proptest! {
-    #[test]
-    fn no_words_make_it_fail(texts in prop::collection::vec("[@PORT0-9a-z=:,'\"\\\\/. é-]{0,24}", 10)) {
+/// Lines of the manual, and what options may look like, with letters put in, taken away and exchanged.
+fn lines() -> impl Strategy<Value = String> {
+    let good = [
+        r#"--id testdb --image zmfsea/cmp-postgresql --cpu 0.5 --mem 512 --env "DBUSER=zmfsea,DBPORT=@PORT" --volume "/var/crash:/var/crash" --brick "10:/d/""#,
+        r#"--id shop/web --image web:1 --env "A='1, 2', B = x=y" --port "@PORT:8080, @PORT:9090:udp, 0:80, 8081:81:TCP" --pool fast --host h --cmd "sleep 1""#,
+    ];
+    let letter = prop_oneof![3 => prop::sample::select("@PORT0:,='\" \\/-.1e9\n".chars().collect::<Vec<_>>()), 1 => any::<char>()];
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, letter), 0..10);
+    (prop::sample::select(good.to_vec()), edits).prop_map(|(line, edits)| {
+        let mut letters: Vec<char> = line.chars().collect();
+        for (at, what, letter) in edits {
+            let at = at.index(letters.len());
+            match what {
+                0 => letters[at] = letter,
+                1 => letters.insert(at, letter),
+                _ if letters.len() > 1 => _ = letters.remove(at),
+                _ => {}
+            }
+        }
+        letters.into_iter().collect()
+    })
+}
+
+/// What is accepted can be read by the server.
+fn accepted(spec: &Spec) -> Result<(), TestCaseError> {
+    if let Ok(app) = spec.app() {
+        let read = AppInput::read(&app);
+        prop_assert!(read.is_ok(), "{}: {:?}", app, read.err());
+    }
+    _ = spec.update(&json!(null));
+    Ok(())
+}
+
+#[test]
+fn whatever_is_thrown_at_the_command_line_is_an_app_or_refused() {
+    crate::fuzz::check("command lines", 400, &lines(), |line| match words::split(&line).map(Line::try_parse_from) {
+        Ok(Ok(Line { spec })) => accepted(&spec),
+        _ => Ok(()),
+    });
+}
+
+#[test]
+fn whatever_is_thrown_at_the_options_is_an_app_or_refused() {
+    let text = prop_oneof![3 => "[@PORT0-9a-z=:,'\"\\\\/. é-]{0,24}", 1 => "\\PC{0,24}", 1 => "(@PORT|0|[0-9]{1,6})?:[0-9]{0,6}(:[a-zA-Z]{0,4})?(,| )?"];
+    crate::fuzz::check("options", 400, &prop::collection::vec(text, 12), |texts| {
         let mut texts = texts.into_iter();
         let mut next = || texts.next();
         let spec = Spec {
-            id: next(), image: next(), cpu: next(), mem: next(), env: next().into_iter().collect(), brick: next().into_iter().collect(),
-            volume: next().into_iter().collect(), port: next().into_iter().collect(), pool: next(), host: next(), instances: None, cmd: None,
+            id: next(),
+            image: next(),
+            cpu: next(),
+            mem: next(),
+            env: next().into_iter().collect(),
+            brick: next().into_iter().collect(),
+            volume: next().into_iter().collect(),
+            port: next().into_iter().collect(),
+            pool: next(),
+            host: next(),
+            instances: next(),
+            cmd: next(),
         };
-        _ = spec.app();
-        _ = spec.update(&json!(null));
+        accepted(&spec)?;
         // Each by itself, because the first wrong word hides the rest.
         let good = Spec { id: Some("x".into()), image: Some("i".into()), ..Spec::default() };
         for one in [
-            Spec { env: spec.env, ..good.clone() }, Spec { brick: spec.brick, ..good.clone() }, Spec { volume: spec.volume, ..good.clone() },
-            Spec { port: spec.port, ..good.clone() }, Spec { cpu: spec.cpu, ..good.clone() }, Spec { host: spec.host, ..good.clone() },
+            Spec { env: spec.env, ..good.clone() },
+            Spec { brick: spec.brick, ..good.clone() },
+            Spec { volume: spec.volume, ..good.clone() },
+            Spec { port: spec.port, ..good.clone() },
+            Spec { cpu: spec.cpu, ..good.clone() },
+            Spec { mem: spec.mem, ..good.clone() },
+            Spec { host: spec.host, ..good.clone() },
+            Spec { instances: spec.instances, ..good.clone() },
+            Spec { cmd: spec.cmd, ..good.clone() },
         ] {
-            _ = one.app();
+            accepted(&one)?;
         }
-    }
+        Ok(())
+    });
 }

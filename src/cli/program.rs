@@ -1,0 +1,155 @@
+//! What the programs have in common: words in, an exit code out, and what lies between.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, CommandFactory, FromArgMatches};
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+
+use super::{
+    client::ClientError,
+    connect::{ConnectError, WORK_DIR},
+    terminal::AskError,
+};
+
+/// Done.
+pub const EXIT_OK: u8 = 0;
+/// The server said no, or it did not work.
+pub const EXIT_FAILED: u8 = 1;
+/// The words mean nothing.
+pub const EXIT_USAGE: u8 = 2;
+/// No server answers.
+pub const EXIT_SILENCE: u8 = 3;
+/// Not logged in, or not allowed.
+pub const EXIT_DENIED: u8 = 4;
+/// Accepted, but not done within `--timeout`.
+pub const EXIT_LATE: u8 = 5;
+/// Ctrl-C.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// Where an administrator's command finds the server of this machine.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// The server's directory on this machine
+    #[arg(long = "work_dir", alias = "work-dir", env = "XTAO_WORK_DIR", default_value = WORK_DIR, global = true)]
+    pub work_dir: PathBuf,
+}
+
+/// Why a program ends otherwise than well.
+pub trait Failure: Sized {
+    /// Wrong words; or help, which was asked for.
+    fn usage(error: clap::Error) -> Self;
+
+    /// The program could not even begin, or could not write what was asked for.
+    fn failed(text: String) -> Self;
+
+    /// Tells the person.
+    fn tell(&self);
+
+    /// What the program ends with.
+    fn exit_code(&self) -> u8;
+}
+
+/// Reads the words, the program's own name first, does the work on threads of its own, and gives the exit code.
+pub fn run<C: CommandFactory + FromArgMatches, E: Failure>(
+    words: impl IntoIterator<Item = String>,
+    work: impl FnOnce(C, &Runtime) -> Result<(), E>,
+) -> u8 {
+    let outcome = parse(words).and_then(|cli| {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.map_err(|error| E::failed(format!("cannot start: {error}")))?;
+        let outcome = work(cli, &runtime);
+        // Nothing that still waits for input may keep the program.
+        runtime.shutdown_background();
+        outcome
+    });
+    match outcome {
+        Ok(()) => EXIT_OK,
+        Err(error) => {
+            error.tell();
+            error.exit_code()
+        }
+    }
+}
+
+/// # Errors
+/// [`Failure::usage`]
+pub fn parse<C: CommandFactory + FromArgMatches, E: Failure>(words: impl IntoIterator<Item = String>) -> Result<C, E> {
+    let matches = C::command().try_get_matches_from(words).map_err(E::usage)?;
+    C::from_arg_matches(&matches).map_err(E::usage)
+}
+
+/// Prints the completions for a shell.
+pub fn complete<C: CommandFactory>(name: &str, shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut C::command(), name, &mut io::stdout());
+}
+
+/// Writes the manual pages.
+///
+/// # Errors
+/// The directory cannot be written to.
+pub fn write_manual<C: CommandFactory, E: Failure>(directory: &Path) -> Result<(), E> {
+    let written = clap_mangen::generate_to(C::command(), directory);
+    written.map_err(|error| E::failed(format!("cannot write manual pages to {}: {error}", directory.display())))
+}
+
+/// Ctrl-C ends the work. Work that has more to say about that listens itself, and comes first.
+///
+/// # Errors
+/// The work's, or `interrupted`.
+pub async fn interruptible<E>(work: impl Future<Output = Result<(), E>>, interrupted: E) -> Result<(), E> {
+    tokio::select! {
+        biased;
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => Err(interrupted),
+    }
+}
+
+/// The exit code for what a server said, or did not say.
+pub fn code_of_client(error: &ClientError) -> u8 {
+    match error.status() {
+        Some(401 | 403) => EXIT_DENIED,
+        _ if error.is_silence() => EXIT_SILENCE,
+        _ => EXIT_FAILED,
+    }
+}
+
+/// The exit code when there is no connection.
+pub fn code_of_connect(error: &ConnectError) -> u8 {
+    match error {
+        ConnectError::Client(error) => code_of_client(error),
+        ConnectError::Nowhere { .. } => EXIT_SILENCE,
+        ConnectError::Bad(_) => EXIT_USAGE,
+        ConnectError::Ask(AskError::Interrupted) => EXIT_INTERRUPTED,
+        ConnectError::Ask(_) => EXIT_DENIED,
+    }
+}
+
+/// The exit code when a question had no answer.
+pub fn code_of_ask(error: &AskError) -> u8 {
+    if matches!(error, AskError::Interrupted) { EXIT_INTERRUPTED } else { EXIT_FAILED }
+}
+
+/// The exit code for wrong words; 0 for help.
+pub fn code_of_usage(error: &clap::Error) -> u8 {
+    u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE)
+}
+
+/// JSON as the manual prints it, with four blanks.
+pub fn json(value: &Value) -> String {
+    let mut text = Vec::new();
+    let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, format);
+    // A value in memory has nothing that cannot be written.
+    _ = serde::Serialize::serialize(value, &mut serializer);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// An error, in colour for a person. Without a standard error there is nobody to tell.
+pub fn complain(text: &str) {
+    let (red, plain) = if io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    _ = writeln!(io::stderr(), "{red}error:{plain} {text}");
+}

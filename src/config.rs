@@ -127,6 +127,8 @@ pub struct Core {
     pub reserved_ports: Vec<u16>,
     /// Deployments that may run at once.
     pub max_running_deployments: usize,
+    /// Health and readiness checks under way at once.
+    pub max_concurrent_health_checks: usize,
     /// Versions kept of each app.
     pub max_versions: usize,
     /// Until a launch without any status is given up.
@@ -317,6 +319,7 @@ fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>)
             bridge_mode_ports: flags.bridge_mode_ports,
             reserved_ports: reserved_ports(&flags.reserved_ports, &listeners),
             max_running_deployments: flags.max_running_deployments,
+            max_concurrent_health_checks: flags.max_concurrent_marathon_health_checks,
             max_versions: flags.zk_max_versions,
             task_launch_confirm_timeout: ms(flags.task_launch_confirm_timeout),
             task_launch_timeout: ms(flags.task_launch_timeout),

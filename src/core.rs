@@ -6,6 +6,7 @@
 pub mod allotment;
 mod deployment;
 pub mod group;
+mod health;
 pub mod holdings;
 mod index;
 pub mod instance;

@@ -11,7 +11,7 @@
 //!                   └───────────────────────────────────────────────────────────────┘
 //!                                  │ snapshot, events
 //!                                  ▼
-//!                         api (reads), naming
+//!                         api (reads), naming, probe (checks the tasks, and sends what it finds as events)
 //! ```
 //!
 //! | room | what it is | may import |
@@ -27,12 +27,13 @@
 //! | [`audit`] | who changed what, and who logged in: an append-only log | `model` |
 //! | [`auth`] | passwords, tokens, limits on guessing, accounts of the system | `model` |
 //! | [`naming`] | the name server and its HTTP API, from snapshots | `model`, `core` (state, read only), `runtime` |
-//! | [`api`] | HTTP: routes, errors, views, event streams | `model`, `core` (validation and state, read only), `runtime`, `naming`, `auth`, `audit`, `registry` |
+//! | [`probe`] | runs health and readiness checks, tells the core what they found | `model`, `core` (state, read only), `runtime` |
+//! | [`api`] | HTTP: routes, errors, views, event streams | `model`, `core` (validation and state, read only), `runtime`, `naming`, `auth`, `audit`, `registry`, `metrics` |
 //! | [`cli`] | the command lines, as clients of the API; backup and restore of bricks; users of a stopped server; push and pull of images | `model`, `brick`, `auth`, `core` (users and state), `store`, `registry` |
 //! | [`config`] | flags over environment over file, validated once | nothing |
 //! | [`telemetry`] | logging | nothing |
 //! | [`server`] | puts the rooms together for `xtao serve` | all of the above |
-//! | [`sim`] | the deterministic world in which core and driver are tested | `model`, `core`, `runtime` (its synchronous half), `store` |
+//! | [`sim`] | the deterministic world in which core and driver are tested | `model`, `core`, `runtime` (its synchronous half), `store`, `probe` (to measure it) |
 //!
 //! # What always holds
 //!
@@ -55,6 +56,7 @@ pub mod core;
 pub mod metrics;
 pub mod model;
 pub mod naming;
+pub mod probe;
 pub mod registry;
 pub mod runtime;
 pub mod server;

@@ -12,6 +12,7 @@ pub mod environment;
 pub mod event;
 pub mod frame;
 pub mod group;
+pub mod health;
 pub mod host_volume;
 pub mod id;
 pub mod image;

@@ -14,7 +14,7 @@ pub mod wire;
 pub mod zone;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -50,10 +50,12 @@ use crate::{
         self, NamingError,
         clients::{Clients, Network},
     },
+    probe,
     registry::token::AuthorityError,
     runtime::{
         driver::{Driver, MAX_WAITING_CALLS, MAX_WAITING_EVENTS},
         handle::Handle,
+        node::NodeAccess,
     },
     store::{StoreError, embedded::EmbeddedStore, identity::WorkDir},
 };
@@ -168,6 +170,10 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let mut engine_settings = engine_settings(&config, &core_settings, &work_dir);
     engine_settings.platform = Some(images.clone());
     let node = this_node(&config, &engine_settings)?;
+    let node: Arc<dyn NodeAccess> = Arc::new(node);
+    let checks = probe::Settings { max_concurrent: config.core.max_concurrent_health_checks, nodes: Some(node.clone()) };
+    let threads = |source| ServerError::System { what: "the thread of the checks", source };
+    probe::start(checks, handle.clone(), event_sender.clone(), stopping.clone()).map_err(threads)?;
     let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
     let dns_routes = naming::http::routes(&names);
     let audit = open_audit(&config)?;
@@ -175,7 +181,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let proxy_routes = registry::routes(images.clone())?;
     let mut api = api(&config, &core_settings, handle.clone(), identity.clone(), dns_routes.clone());
     api.audit = audit;
-    api.nodes = Some(Arc::new(node));
+    api.nodes = Some(node);
     api.images = Some(images);
     let (admin_socket, _admin_file) = unix_socket(&config, Door::Administrators)?;
     let (users_socket, _users_file) = unix_socket(&config, Door::Users)?;

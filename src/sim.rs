@@ -7,6 +7,7 @@
 //! | [`workload`], [`faults`] | what is asked, and what goes wrong: data, drawn from the seed |
 //! | [`world`] | the heap, the links, one run |
 //! | `master`, `agent` | a cluster as Mesos 1.11 is one: offers, statuses repeated until acknowledged, partitions, bricks |
+//! | `probe` | checks of the tasks, some of them sick |
 //! | `server` | the process under test: core, batch, commit, crash, restart, clients |
 //! | [`disk`] | the durable store |
 //! | [`invariants`] | what must always hold, and what must hold once the world has healed |
@@ -20,6 +21,7 @@ pub mod disk;
 pub mod faults;
 pub mod invariants;
 pub mod master;
+mod probe;
 pub mod rng;
 pub mod sabotage;
 mod server;

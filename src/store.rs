@@ -6,7 +6,7 @@ mod files;
 pub mod identity;
 pub mod memory;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 
 use std::pin::Pin;
 

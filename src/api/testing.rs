@@ -93,6 +93,8 @@ pub fn app(id: &str) -> AppBuilder {
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
         kill_grace_ms: None,
         dependencies: Vec::new(),
+        health_checks: Vec::new(),
+        readiness_checks: Vec::new(),
         kill_selection: KillSelection::YoungestFirst,
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
@@ -214,6 +216,8 @@ impl World {
             started_at: started.then(|| at(12)),
             addresses: if started { vec!["192.0.2.1".parse().unwrap()] } else { Vec::new() },
             healthy: None,
+            checks: Vec::new(),
+            ready: false,
         })))
     }
 

@@ -218,7 +218,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_served_is_404_and_wrong_methods_are_405() {
         let server = Server::new(World::default());
-        for line in ["GET /", "GET /v2", "GET /v2/pods", "HEAD /v2/pods", "GET /v2/eventSubscriptions", "GET /v2/info/x", "GET /metrics/x"] {
+        for line in ["GET /", "GET /v2", "GET /v2/pods", "HEAD /v2/pods", "GET /v2/eventSubscriptions", "GET /v2/info/x", "GET /metrics/x"]
+        {
             assert_eq!(
                 server.ask(line, "").await.show(),
                 "404 Not Found\ncontent-type: application/json\n\n{\n  \"message\": \"URI not found\"\n}"

@@ -6,6 +6,7 @@ pub mod app;
 pub mod deployment;
 pub mod endpoints;
 pub mod group;
+pub mod health;
 pub mod node;
 pub mod queue;
 pub mod storage;

@@ -19,6 +19,8 @@ struct Cli {
 enum Command {
     /// Measures launches a second, memory an instance and the restart, with the real store.
     Bench(Bench),
+    /// Measures how punctual health checks are, how evenly they are spread, and what they cost.
+    BenchChecks(BenchChecks),
 }
 
 #[derive(Args)]
@@ -68,10 +70,21 @@ struct Bench {
     work_dir: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct BenchChecks {
+    /// Checks, one every 10 seconds each.
+    #[arg(long, default_value_t = 25_000)]
+    checks: usize,
+    /// For so many seconds; the first 10 are not measured.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Bench(bench)) => measure(&bench),
+        Some(Command::BenchChecks(bench)) => measure_checks(&bench),
         None => play_seeds(&cli.play),
     }
 }
@@ -107,6 +120,32 @@ fn play_seeds(asked: &Play) -> ExitCode {
         began.elapsed().as_secs_f64()
     );
     if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn measure_checks(asked: &BenchChecks) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let report = match runtime {
+        Ok(runtime) => runtime.block_on(bench::checks::run(asked.checks.max(1), asked.seconds.max(12))).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("bench-checks: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{} checks, one every 10 s each: {} runs", asked.checks, report.runs);
+    println!(
+        "more than 0.1 s late:   {} ({:.2} %), the latest by {} ms",
+        report.late,
+        report.late as f64 * 100.0 / report.runs.max(1) as f64,
+        report.worst_ms
+    );
+    println!("connections a second:   {} to {}", report.a_second.0, report.a_second.1);
+    println!("processor time:         {:.2} for the checks, {:.3} for the core", report.probe_cpu, report.core_cpu);
+    println!("results not passed:     {}", report.not_passed);
+    if report.not_passed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn measure(asked: &Bench) -> ExitCode {

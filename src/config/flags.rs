@@ -180,6 +180,10 @@ pub struct Flags {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive, help_heading = CORE)]
     pub max_running_deployments: usize,
 
+    /// Health and readiness checks under way at once.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive, help_heading = CORE)]
+    pub max_concurrent_marathon_health_checks: usize,
+
     /// Versions kept of each app.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = positive, help_heading = CORE)]
     pub zk_max_versions: usize,

@@ -52,13 +52,12 @@ const MESOS: &str = "there is no Mesos: the embedded engine runs the tasks";
 const DERIVED: &str = "what it paces happens at once, when there is cause for it";
 const FIXED: &str = "the limit is fixed";
 const METRICS: &str = "there are no metrics yet";
-const HEALTH: &str = "there are no health checks yet";
 const LOGS: &str = "logs go to standard error only";
 const GONE: &str = "Marathon itself knows it no longer";
 const LATER: &str = "this version does not have it yet";
 
 /// Everything else.
-pub(super) const NO_MEANING: [Known; 102] = [
+pub(super) const NO_MEANING: [Known; 101] = [
     value("zk_timeout", ZK),
     value("zk_session_timeout", ZK),
     value("zk_connection_timeout", ZK),
@@ -116,7 +115,6 @@ pub(super) const NO_MEANING: [Known; 102] = [
     switch("suppress_offers", DERIVED),
     value("max_queued_root_group_updates", FIXED),
     value("max_apps", "it has no effect in Marathon 1.11 either"),
-    value("max_concurrent_marathon_health_checks", HEALTH),
     value("event_stream_max_outstanding_messages", FIXED),
     value("enable_features", LATER),
     value("deprecated_features", LATER),

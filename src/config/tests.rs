@@ -102,6 +102,7 @@ fn every_setting_arrives_where_it_belongs() {
         fence_command = "/usr/local/bin/fence"
         fence_after = 5
         max_running_deployments = 1
+        max_concurrent_marathon_health_checks = 32
         zk_max_versions = 2
         task_launch_confirm_timeout = 3
         task_launch_timeout = 4

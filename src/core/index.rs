@@ -32,11 +32,12 @@ fn rank(instance: &Instance) -> u8 {
         Condition::Provisioned | Condition::Staging => 2,
         Condition::Starting => 3,
         Condition::Running if instance.healthy == Some(false) => 4,
-        _ => 5,
+        // What is not known to serve goes before what is; of one app all have the same checks, or none.
+        _ => 5 + u8::from(instance.ready) + 2 * u8::from(instance.healthy == Some(true)),
     }
 }
 
-const RANKS: u8 = 6;
+const RANKS: u8 = 9;
 
 impl AppIndex {
     /// True when the app has no instances at all.

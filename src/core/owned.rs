@@ -16,7 +16,7 @@ use super::{
     index::AppIndex,
     kill::Kills,
     launch::queue::Queue,
-    state::{BrickUsage, Tables, View},
+    state::{BrickUsage, Reading, Readings, Tables, View},
     timers::Timers,
 };
 use crate::model::{
@@ -90,6 +90,7 @@ pub struct State {
     /// Offers that have not been matched yet.
     pub(super) offers: BTreeMap<OfferId, Arc<Offer>>,
     pub(super) brick_usage: OrdMap<BrickName, Arc<BrickUsage>>,
+    pub(super) readings: OrdMap<InstanceId, Arc<Readings>>,
     pub(super) connected_to: Option<Arc<str>>,
     pub(super) connected_since: Option<Timestamp>,
     pub(super) heard_of: OrdMap<AgentId, Timestamp>,
@@ -127,6 +128,7 @@ impl State {
             patterns: Default::default(),
             offers: BTreeMap::new(),
             brick_usage: OrdMap::new(),
+            readings: OrdMap::new(),
             connected_to: None,
             connected_since: None,
             heard_of: OrdMap::new(),
@@ -156,6 +158,7 @@ impl State {
             tables: self.tables.clone(),
             queue: self.queue.entries.clone(),
             brick_usage: self.brick_usage.clone(),
+            readings: self.readings.clone(),
             connected_to: self.connected_to.clone(),
             connected_since: self.connected_since,
             heard_of: self.heard_of.clone(),
@@ -244,6 +247,7 @@ impl State {
             _ => self.kills.settle(id),
         }
         self.set_instance_timers(id, before, after.map(|instance| &**instance));
+        self.set_readings(id, before, after.map(|instance| &**instance));
 
         for brick in self.holders.get(id).into_iter().flatten() {
             let lease = self.tables.bricks.get(brick).and_then(|brick| brick.lease.as_ref());
@@ -281,6 +285,29 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    /// What checks find is kept while there is a task; the grace period begins whenever it begins to run, and at a restart of ours.
+    fn set_readings(&mut self, id: &InstanceId, before: Option<&Instance>, after: Option<&Instance>) {
+        let running = |instance: Option<&Instance>| instance.filter(|it| it.condition == Condition::Running).map(|it| it.incarnation);
+        let Some(instance) = after.filter(|instance| instance.condition.is_live()) else {
+            self.readings.remove(id);
+            return;
+        };
+        if running(after).is_none() || running(before) == running(after) {
+            return;
+        }
+        let Some(app) = self.tables.definition_of(instance) else { return };
+        if app.health_checks.is_empty() && app.readiness_checks.is_empty() {
+            return;
+        }
+        let count = app.health_checks.len();
+        let known = self.readings.get(id).filter(|_| before.is_some_and(|before| before.incarnation == instance.incarnation));
+        let readings = match known {
+            Some(known) => Readings { since: self.now, ..(**known).clone() },
+            None => Readings { since: self.now, checks: vec![Reading::default(); count], readiness: None },
+        };
+        self.readings.insert(id.clone(), readings.into());
     }
 
     /// How long an instance that is out of reach is waited for. One that may hold a brick is waited for until its node is back or fenced: another

@@ -2,10 +2,12 @@
 
 use super::state::Tables;
 use crate::model::{
+    deployment::{Action, ActionKind, AppChange, Deployment},
     event::{Audience, Event, Fact},
+    health::CheckState,
     id::{Owner, PathId},
     instance::Instance,
-    record::{Change, Record},
+    record::{Change, Record, RecordKey},
     time::Timestamp,
 };
 
@@ -18,6 +20,12 @@ pub(super) fn events(before: &Tables, change: &Change, wall: Timestamp, events: 
             if old.is_none_or(|old| (old.condition, old.goal) != (instance.condition, instance.goal)) {
                 tell(instance.app(), Fact::InstanceChanged(instance.clone()));
             }
+            for (at, check) in instance.checks.iter().enumerate() {
+                let was_alive = old.and_then(|old| old.checks.get(at)).is_some_and(CheckState::is_alive);
+                if check.is_alive() != was_alive {
+                    tell(instance.app(), Fact::HealthStatusChanged { instance: instance.clone(), alive: check.is_alive() });
+                }
+            }
             if instance.healthy.is_some() && old.is_none_or(|old| old.healthy != instance.healthy) {
                 tell(instance.app(), Fact::InstanceHealthChanged(instance.clone()));
             }
@@ -28,8 +36,48 @@ pub(super) fn events(before: &Tables, change: &Change, wall: Timestamp, events: 
             let app = if let [change] = root.apps.as_slice() { Some(change.app.clone()) } else { None };
             events.push(Event { timestamp: wall, app, audience: Audience::Owners(root.owners()), fact });
         }
+        Change::Put(Record::Deployment(deployment)) => {
+            let old = before.deployments.get(&deployment.id);
+            if old.is_none_or(|old| old.current_step != deployment.current_step) {
+                let actions = deployment.steps.get(deployment.current_step).map_or(&[][..], |step| &step.actions);
+                actions.iter().for_each(|action| check_events(before, deployment, action, &mut tell));
+            }
+        }
+        Change::Delete(RecordKey::Deployment(id)) => {
+            let old = before.deployments.get(id);
+            let replaced = old
+                .iter()
+                .flat_map(|old| old.steps.iter().flat_map(|step| &step.actions))
+                .filter(|action| action.kind == ActionKind::Restart);
+            for change in replaced.filter_map(|action| old?.changes.iter().find(|change| change.app == action.app)) {
+                removed_checks(before, change, &mut tell);
+            }
+        }
         _ => {}
     }
+}
+
+/// Marathon tells of the checks of a new version when it begins to be launched, and of those of the old one when nothing is left of it.
+fn check_events(tables: &Tables, deployment: &Deployment, action: &Action, tell: &mut impl FnMut(&PathId, Fact)) {
+    let Some(change) = deployment.changes.iter().find(|change| change.app == action.app) else { return };
+    match action.kind {
+        ActionKind::Stop => removed_checks(tables, change, tell),
+        ActionKind::Scale if change.from.is_some() => {}
+        ActionKind::Scale | ActionKind::Restart => {
+            let definition = change.to.and_then(|version| tables.definitions.get(&(change.app.clone(), version)));
+            for check in definition.iter().flat_map(|app| &app.health_checks) {
+                let version = definition.map_or_else(Timestamp::default, |app| app.version);
+                tell(&change.app, Fact::AddHealthCheck { app: change.app.clone(), version, check: Box::new(check.clone()) });
+            }
+        }
+        ActionKind::Start => {}
+    }
+}
+
+fn removed_checks(tables: &Tables, change: &AppChange, tell: &mut impl FnMut(&PathId, Fact)) {
+    let definition = change.from.and_then(|version| tables.definitions.get(&(change.app.clone(), version)));
+    let count = definition.map_or(0, |app| app.health_checks.len());
+    (0..count).for_each(|_| tell(&change.app, Fact::RemoveHealthCheck { app: change.app.clone() }));
 }
 
 /// An event about `app`, with whoever may be told of it.
@@ -48,8 +96,13 @@ fn audience(tables: &Tables, app: Option<&PathId>, fact: &Fact) -> Audience {
         | Fact::DeploymentInfo { deployment }
         | Fact::DeploymentStepSuccess { deployment }
         | Fact::DeploymentSuccess { deployment } => Audience::Owners(deployment.owners()),
-        Fact::InstanceChanged(instance) | Fact::InstanceHealthChanged(instance) | Fact::StatusUpdate { instance, .. } => of(instance),
-        Fact::AppTerminated { app } => owner(tables.owner_of(app)),
+        Fact::InstanceChanged(instance)
+        | Fact::InstanceHealthChanged(instance)
+        | Fact::StatusUpdate { instance, .. }
+        | Fact::FailedHealthCheck { instance, .. }
+        | Fact::HealthStatusChanged { instance, .. }
+        | Fact::UnhealthyInstanceKill { instance, .. } => of(instance),
+        Fact::AddHealthCheck { app, .. } | Fact::AppTerminated { app } | Fact::RemoveHealthCheck { app } => owner(tables.owner_of(app)),
         Fact::GroupChangeSuccess { .. } => owner(app.and_then(|app| tables.owner_of(app))),
         Fact::SchedulerDisconnected { .. } | Fact::SchedulerRegistered { .. } | Fact::SchedulerReregistered { .. } => Audience::Everyone,
         // A stream tells it to itself.

@@ -12,11 +12,12 @@ use crate::model::{
     cluster::Offer,
     deployment::Deployment,
     group::{Group, RootVersion},
+    health::ReadinessAnswer,
     id::{AgentId, BrickName, DeploymentId, InstanceId, Owner, PathId},
     instance::{Condition, Goal, Instance, TaskFailure},
     port::PortClaim,
     record::{AppEntry, Change, Meta, Record, RecordKey},
-    time::Timestamp,
+    time::{Instant, Timestamp},
     user::User,
 };
 
@@ -71,6 +72,21 @@ pub struct Counts {
     pub wanted: [u32; 15],
     /// Goal Stopped or Decommissioned.
     pub leaving: [u32; 15],
+    /// Running, goal Running, by health and readiness: 1 is added to the place of the healthy ones, 2 to that of those that were ready.
+    pub serving: [u32; 4],
+    /// Running and healthy, whatever their goal.
+    pub healthy: u32,
+    /// Running and unhealthy, whatever their goal.
+    pub unhealthy: u32,
+}
+
+/// What a running instance has to be in order to serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Its health checks say so.
+    pub healthy: bool,
+    /// Its readiness check said so.
+    pub ready: bool,
 }
 
 impl Tally {
@@ -87,6 +103,26 @@ impl Tally {
     /// Marathon's `tasksStaged`.
     pub fn staged(&self) -> u32 {
         self.in_condition(Condition::Provisioned) + self.in_condition(Condition::Staging)
+    }
+
+    /// Marathon's `tasksHealthy`.
+    pub fn healthy(&self) -> u32 {
+        self.by_version.iter().map(|(_, counts)| counts.healthy).sum()
+    }
+
+    /// Marathon's `tasksUnhealthy`.
+    pub fn unhealthy(&self) -> u32 {
+        self.by_version.iter().map(|(_, counts)| counts.unhealthy).sum()
+    }
+
+    /// Instances with goal Running that run and are what `needs` asks of their version.
+    pub fn serving(&self, version: impl Fn(Timestamp) -> bool, needs: impl Fn(Timestamp) -> Needs) -> u32 {
+        let of = |(at, counts): &(Timestamp, Counts)| {
+            let needs = needs(*at);
+            let is = |place: usize| (!needs.healthy || place & 1 != 0) && (!needs.ready || place & 2 != 0);
+            (0..counts.serving.len()).filter(|place| is(*place)).map(|place| counts.serving[place]).sum::<u32>()
+        };
+        self.by_version.iter().filter(|(at, _)| version(*at)).map(of).sum()
     }
 
     /// Instances with goal Running whose version is at least `version`, by a test of their condition.
@@ -124,23 +160,38 @@ impl Tally {
                 self.by_version.len() - 1
             }
         };
-        *Self::cell(&mut self.by_version[at].1, instance) += 1;
+        for cell in Self::cells(&mut self.by_version[at].1, instance) {
+            *cell += 1;
+        }
     }
 
     fn remove(&mut self, instance: &Instance) {
         if let Some(at) = self.by_version.iter().position(|(version, _)| *version == instance.version) {
             let counts = &mut self.by_version[at].1;
-            let cell = Self::cell(counts, instance);
-            *cell = cell.saturating_sub(1);
+            for cell in Self::cells(counts, instance) {
+                *cell = cell.saturating_sub(1);
+            }
             if *counts == Counts::default() {
                 self.by_version.swap_remove(at);
             }
         }
     }
 
-    fn cell<'a>(counts: &'a mut Counts, instance: &Instance) -> &'a mut u32 {
-        let half = if instance.goal == Goal::Running { &mut counts.wanted } else { &mut counts.leaving };
-        &mut half[instance.condition as usize]
+    /// The counts that an instance is part of.
+    fn cells<'a>(counts: &'a mut Counts, instance: &Instance) -> impl Iterator<Item = &'a mut u32> {
+        let wanted = instance.goal == Goal::Running;
+        let Counts { wanted: of_wanted, leaving, serving, healthy, unhealthy } = counts;
+        let half = if wanted { of_wanted } else { leaving };
+        let runs = instance.condition == Condition::Running;
+        let place = usize::from(instance.healthy == Some(true)) | usize::from(instance.ready) << 1;
+        let health = match instance.healthy {
+            Some(true) => Some(healthy),
+            Some(false) => Some(unhealthy),
+            None => None,
+        };
+        let cells =
+            [Some(&mut half[instance.condition as usize]), (runs && wanted).then_some(&mut serving[place]), health.filter(|_| runs)];
+        cells.into_iter().flatten()
     }
 }
 
@@ -279,6 +330,13 @@ impl Tables {
         self.definitions.get(&(instance.app().clone(), instance.version))
     }
 
+    /// What a running instance of this version of an app needs in order to serve.
+    pub fn needs(&self, app: &PathId, version: Timestamp) -> Needs {
+        let definition = self.definitions.get(&(app.clone(), version));
+        definition
+            .map_or_else(Needs::default, |app| Needs { healthy: !app.health_checks.is_empty(), ready: !app.readiness_checks.is_empty() })
+    }
+
     /// The instances of one app, also of one that is being removed.
     pub fn instances_of<'a>(&'a self, app: &PathId) -> impl Iterator<Item = &'a Arc<Instance>> + use<'a> {
         let first = InstanceId::new(app.clone(), uuid::Uuid::nil());
@@ -391,6 +449,32 @@ pub struct BrickUsage {
     pub stuck: Option<String>,
 }
 
+/// What this process has seen of the checks of one task. Forgotten at a restart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Readings {
+    /// Since when the task runs, as far as this process knows; the grace period counts from here.
+    pub since: Instant,
+    /// One for each health check of its definition.
+    pub checks: Vec<Reading>,
+    /// The last answer to its readiness check.
+    pub readiness: Option<ReadinessAnswer>,
+}
+
+/// What this process has seen of one health check of one task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// The last one.
+    pub last_success: Option<Timestamp>,
+    /// The last one that was counted.
+    pub last_failure: Option<Timestamp>,
+    /// Why; empty without one.
+    pub last_failure_cause: String,
+    /// In a row.
+    pub failures: u32,
+    /// The last run was of no use, and why: nothing was concluded from it.
+    pub uncertain: Option<(Timestamp, String)>,
+}
+
 /// What readers see: durable tables as of one commit, and the volatile rest as of the same moment.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -400,6 +484,8 @@ pub struct View {
     pub queue: OrdMap<PathId, Arc<QueueEntry>>,
     /// Reports on bricks.
     pub brick_usage: OrdMap<BrickName, Arc<BrickUsage>>,
+    /// What checks have found, of tasks whose app has any.
+    pub readings: OrdMap<InstanceId, Arc<Readings>>,
     /// Whom we are connected to; `None`: nobody.
     pub connected_to: Option<Arc<str>>,
     /// Since when; `None`: not connected.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    health,
     instance::{Outcome, condition_of, costs_back_off, is_failure, transition},
     launch,
     owned::Timer,
@@ -33,6 +34,7 @@ pub(super) fn handle(turn: &mut Turn<'_, '_>, event: ClusterEvent) {
         ClusterEvent::Status(status) => task_status(turn, status),
         ClusterEvent::AgentLost(agent) => turn.state.offers.retain(|_, offer| offer.agent != agent),
         ClusterEvent::Brick(report) => brick_report(turn, report),
+        ClusterEvent::Checked(reports) => reports.into_iter().for_each(|report| health::take(turn, report)),
     }
 }
 
@@ -230,6 +232,8 @@ fn ended(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus,
         started_at: None,
         addresses: Vec::new(),
         healthy: None,
+        checks: Vec::new(),
+        ready: false,
         ..(**instance).clone()
     };
     turn.put(Record::Instance(next.into()));

@@ -1,5 +1,7 @@
 //! The core as a whole, one story a test: requests and cluster events in, calls and records out.
 
+mod health;
+
 use std::{net::IpAddr, sync::Arc};
 
 use serde_json::{Value, json};

@@ -2,6 +2,8 @@
 //!
 //! Pure, and about one definition alone. What depends on other apps, claims, bricks or groups is decided where those are known.
 
+mod checks;
+
 use std::{
     collections::BTreeSet,
     fmt::{Arguments, Display},
@@ -86,6 +88,8 @@ pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
         container(app, found_container, ctx, &mut found);
     }
     bricks(app, &mut found);
+    checks::health(app, &mut found);
+    checks::readiness(app, &mut found);
     found.0
 }
 

@@ -10,6 +10,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    health::{HealthCheck, ReadinessCheck},
     id::{Owner, PathId, PoolName},
     resources::Scalar,
     time::Timestamp,
@@ -80,6 +81,12 @@ pub struct App {
     /// Apps and groups that come up before it when both are deployed together. Absolute, each once; what is not there is not waited for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dependencies: Vec<PathId>,
+    /// How it is found out whether a task is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health_checks: Vec<HealthCheck>,
+    /// How it is found out whether a new task may take over; one at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readiness_checks: Vec<ReadinessCheck>,
     /// Which instances go first when there are too many.
     pub kill_selection: KillSelection,
     /// How many may be missing or surplus while a new version replaces an old one.

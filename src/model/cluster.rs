@@ -12,6 +12,7 @@ use super::{
     app::App,
     brick::BrickMount,
     environment::{Place, environment},
+    health::CheckReport,
     id::{AgentId, BrickName, OfferId, Owner, TaskId},
     resources::Resources,
     time::Timestamp,
@@ -42,6 +43,8 @@ pub enum ClusterEvent {
     AgentLost(AgentId),
     /// What a node says of a brick.
     Brick(BrickReport),
+    /// What checks of tasks found, in the order in which they ended.
+    Checked(Vec<CheckReport>),
 }
 
 /// What we ask of the cluster. Each may be lost and is repeated as long as the state calls for it.

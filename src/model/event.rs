@@ -10,6 +10,7 @@ use super::{
     app::{App, output},
     cluster::TaskStatus,
     deployment::{Action, Deployment},
+    health::HealthCheck,
     id::{InstanceId, Owner, PathId},
     instance::{Condition, Instance},
     time::Timestamp,
@@ -43,6 +44,7 @@ pub enum Audience {
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the names are Marathon's, and the types say the rest")]
 pub enum Fact {
+    AddHealthCheck { app: PathId, version: Timestamp, check: Box<HealthCheck> },
     ApiPost { client_ip: String, uri: String, definition: Arc<App> },
     AppTerminated { app: PathId },
     DeploymentFailed { deployment: Arc<Deployment>, reason: String },
@@ -50,13 +52,17 @@ pub enum Fact {
     DeploymentStepSuccess { deployment: Arc<Deployment> },
     DeploymentSuccess { deployment: Arc<Deployment> },
     EventStreamAttached { remote_address: String },
+    FailedHealthCheck { instance: Arc<Instance>, check: Box<HealthCheck> },
     GroupChangeSuccess { group: PathId, version: Timestamp },
+    HealthStatusChanged { instance: Arc<Instance>, alive: bool },
     InstanceChanged(Arc<Instance>),
     InstanceHealthChanged(Arc<Instance>),
+    RemoveHealthCheck { app: PathId },
     SchedulerDisconnected { reason: String },
     SchedulerRegistered { framework_id: String, master: String },
     SchedulerReregistered { master: String },
     StatusUpdate { status: Box<TaskStatus>, instance: Arc<Instance> },
+    UnhealthyInstanceKill { instance: Arc<Instance>, reason: String },
     UnknownInstanceTerminated { instance: InstanceId, condition: Condition },
 }
 
@@ -64,6 +70,7 @@ impl Event {
     /// Marathon's `eventType`, such as `status_update_event`.
     pub fn kind(&self) -> &'static str {
         match &self.fact {
+            Fact::AddHealthCheck { .. } => "add_health_check_event",
             Fact::ApiPost { .. } => "api_post_event",
             Fact::AppTerminated { .. } => "app_terminated_event",
             Fact::DeploymentFailed { .. } => "deployment_failed",
@@ -71,13 +78,17 @@ impl Event {
             Fact::DeploymentStepSuccess { .. } => "deployment_step_success",
             Fact::DeploymentSuccess { .. } => "deployment_success",
             Fact::EventStreamAttached { .. } => "event_stream_attached",
+            Fact::FailedHealthCheck { .. } => "failed_health_check_event",
             Fact::GroupChangeSuccess { .. } => "group_change_success",
+            Fact::HealthStatusChanged { .. } => "health_status_changed_event",
             Fact::InstanceChanged(_) => "instance_changed_event",
             Fact::InstanceHealthChanged(_) => "instance_health_changed_event",
+            Fact::RemoveHealthCheck { .. } => "remove_health_check_event",
             Fact::SchedulerDisconnected { .. } => "scheduler_disconnected_event",
             Fact::SchedulerRegistered { .. } => "scheduler_registered_event",
             Fact::SchedulerReregistered { .. } => "scheduler_reregistered_event",
             Fact::StatusUpdate { .. } => "status_update_event",
+            Fact::UnhealthyInstanceKill { .. } => "unhealthy_instance_kill_event",
             Fact::UnknownInstanceTerminated { .. } => "unknown_instance_terminated_event",
         }
     }
@@ -125,6 +136,11 @@ impl Fact {
 
     fn fields(&self) -> Map<String, Value> {
         match self {
+            Self::AddHealthCheck { app, version, check } => fields([
+                ("appId", app.as_str().into()),
+                ("version", version.to_string().into()),
+                ("healthCheck", output::health_check(check)),
+            ]),
             Self::ApiPost { client_ip, uri, definition } => fields([
                 ("clientIp", client_ip.as_str().into()),
                 ("uri", uri.as_str().into()),
@@ -140,9 +156,21 @@ impl Fact {
             }
             Self::DeploymentSuccess { deployment } => fields([("id", deployment.id.as_str().into()), ("plan", plan(deployment))]),
             Self::EventStreamAttached { remote_address } => fields([("remoteAddress", remote_address.as_str().into())]),
+            // Marathon's name for the instance here is really `taskId`.
+            Self::FailedHealthCheck { instance, check } => fields([
+                ("appId", instance.app().as_str().into()),
+                ("taskId", instance.id.to_string().into()),
+                ("healthCheck", output::health_check(check)),
+            ]),
             Self::GroupChangeSuccess { group, version } => {
                 fields([("groupId", group.as_str().into()), ("version", version.to_string().into())])
             }
+            Self::HealthStatusChanged { instance, alive } => fields([
+                ("appId", instance.app().as_str().into()),
+                ("instanceId", instance.id.to_string().into()),
+                ("version", instance.version.to_string().into()),
+                ("alive", (*alive).into()),
+            ]),
             Self::InstanceChanged(instance) => instance_changed(instance),
             Self::InstanceHealthChanged(instance) => fields([
                 ("instanceId", instance.id.to_string().into()),
@@ -150,12 +178,14 @@ impl Fact {
                 ("runSpecVersion", instance.version.to_string().into()),
                 ("healthy", instance.healthy.into()),
             ]),
+            Self::RemoveHealthCheck { app } => fields([("appId", app.as_str().into())]),
             Self::SchedulerDisconnected { reason } => fields([("reason", reason.as_str().into())]),
             Self::SchedulerRegistered { framework_id, master } => {
                 fields([("master", master.as_str().into()), ("frameworkId", framework_id.as_str().into())])
             }
             Self::SchedulerReregistered { master } => fields([("master", master.as_str().into())]),
             Self::StatusUpdate { status, instance } => status_update(status, instance),
+            Self::UnhealthyInstanceKill { instance, reason } => unhealthy_instance_kill(instance, reason),
             Self::UnknownInstanceTerminated { instance, condition } => fields([
                 ("instanceId", instance.to_string().into()),
                 ("runSpecId", instance.app().as_str().into()),
@@ -195,6 +225,19 @@ fn instance_changed(instance: &Instance) -> Map<String, Value> {
         ("agentId", placement.map(|placement| placement.agent.as_str()).into()),
         ("host", placement.map(|placement| &*placement.host).into()),
         ("runSpecVersion", instance.version.to_string().into()),
+    ])
+}
+
+fn unhealthy_instance_kill(instance: &Instance, reason: &str) -> Map<String, Value> {
+    let placement = instance.placement.as_ref();
+    fields([
+        ("appId", instance.app().as_str().into()),
+        ("taskId", instance.task().to_string().into()),
+        ("instanceId", instance.id.to_string().into()),
+        ("version", instance.version.to_string().into()),
+        ("reason", reason.into()),
+        ("host", placement.map_or("", |placement| &*placement.host).into()),
+        ("slaveId", placement.map(|placement| placement.agent.as_str()).into()),
     ])
 }
 

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    health::CheckState,
     id::{AgentId, InstanceId, PathId, TaskId},
     time::Timestamp,
 };
@@ -137,6 +138,12 @@ pub struct Instance {
     /// What the last health results said; `None` without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
+    /// What is known of each health check of the current incarnation, in the definition's order; empty before the first counted result.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckState>,
+    /// The current incarnation said during a deployment that it is ready.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ready: bool,
 }
 
 impl Instance {

@@ -85,6 +85,8 @@ impl World {
             started_at: Some(NOW),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             healthy: None,
+            checks: Vec::new(),
+            ready: false,
         };
         let id = instance.id.clone();
         self.apply(Change::Put(Record::Instance(Arc::new(instance))));
@@ -126,6 +128,8 @@ fn plain_app(path: &str) -> App {
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
         kill_grace_ms: None,
         dependencies: Vec::new(),
+        health_checks: Vec::new(),
+        readiness_checks: Vec::new(),
         kill_selection: KillSelection::YoungestFirst,
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Disabled,

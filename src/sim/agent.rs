@@ -151,6 +151,8 @@ pub struct Task {
     pub(super) order_lost: bool,
     pub(super) told: Told,
     pub(super) launched_at: u64,
+    /// Until then it answers its checks badly.
+    pub(super) sick_until: u64,
     /// Not acknowledged yet, oldest first.
     pub(super) updates: VecDeque<TaskStatus>,
     ended_as: TaskState,
@@ -170,6 +172,7 @@ impl Task {
             order_lost: false,
             told: Told::Nothing,
             launched_at: 0,
+            sick_until: 0,
             updates: VecDeque::new(),
             ended_as: TaskState::Lost,
             token: 0,

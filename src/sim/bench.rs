@@ -2,6 +2,8 @@
 //!
 //! Wall-clock time and the process' memory are read here: this measures, it decides nothing.
 
+pub mod checks;
+
 use std::{
     path::Path,
     sync::Arc,

@@ -52,6 +52,18 @@ pub enum FaultKind {
         /// Which, modulo those there are.
         nth: u64,
     },
+    /// One of the running tasks answers its checks badly.
+    TaskSick {
+        /// Which, modulo those there are.
+        nth: u64,
+        /// How long.
+        ms: u64,
+    },
+    /// The prober does not get to run, and says of every check that it does not know.
+    ProberStarved {
+        /// How long.
+        ms: u64,
+    },
     /// A node is slow to start anything.
     SlowAgent {
         /// Which.
@@ -154,7 +166,9 @@ fn draw_kind(rng: &mut Rng, agents: u64) -> FaultKind {
         42..48 => FaultKind::Partition { agent, ms: brief },
         48..60 => FaultKind::Partition { agent, ms: long },
         60..70 => FaultKind::AgentCrash { agent, ms: long, forgets: rng.chance(400) },
-        70..86 => FaultKind::TaskFails { nth: rng.bits() },
+        70..79 => FaultKind::TaskFails { nth: rng.bits() },
+        79..84 => FaultKind::TaskSick { nth: rng.bits(), ms: rng.within(1_000, 120_000) },
+        84..86 => FaultKind::ProberStarved { ms: long },
         86..90 => FaultKind::SlowAgent { agent, ms: long * 2 },
         90..94 => FaultKind::StuckUnmount { agent, ms: long },
         94..97 => FaultKind::RescindAll,

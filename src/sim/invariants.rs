@@ -14,6 +14,7 @@
 //! | `two-holders`, `lease-ended-early`, `lease-order`, `data-left-behind`, `data-destroyed` | a brick has one mount, a lease ends after it, and the data stays where it is |
 //! | `forgot-live-task` | an instance's task is written off only after the cluster said that it ended or may have |
 //! | `killed-wanted` | only what is told to end is killed |
+//! | `healthy-killed` | a kill for bad health comes after as many counted failures as the definition says, none of them in the grace period or uncertain |
 //! | `early-ack` | an acknowledged status is in the records |
 //! | `back-off` | nothing is launched while its app has to wait |
 //! | `above-maximum`, `below-minimum` | a replacement stays within its bounds by our doing |
@@ -33,6 +34,7 @@ use super::{
     disk::Disk,
     server::Stepped,
     trace::{short, short_instance},
+    workload::{GRACE_S, MAX_FAILURES},
     world::World,
 };
 use crate::{
@@ -43,6 +45,7 @@ use crate::{
         cluster::{ClusterCall, ClusterEvent, Launch, TaskState},
         deployment::ActionKind,
         group::input::GroupInput,
+        health::{Finding, Outcome},
         id::{BrickName, InstanceId, PathId, TaskId},
         instance::{Condition, Goal, Instance},
         port::{PortClaim, Position},
@@ -91,6 +94,10 @@ pub(super) struct Rules {
     came_up: BTreeMap<(PathId, Timestamp), BTreeSet<InstanceId>>,
     /// The apps, and their versions, of every version of the root.
     roots: BTreeMap<Timestamp, BTreeMap<PathId, Timestamp>>,
+    /// A second opinion on the health of each task.
+    health: BTreeMap<TaskId, Health>,
+    /// When the present process began: a grace period begins anew.
+    pub booted_at: u64,
     /// Apps whose last deployment was cancelled half-way: what is outdated stays, as in Marathon.
     half_way: BTreeSet<PathId>,
 }
@@ -100,6 +107,15 @@ pub(super) struct Rules {
 pub(super) struct Wanted {
     pub mark: Option<u32>,
     pub instances: Option<u32>,
+}
+
+/// What was said of a task that runs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Health {
+    /// When its record said that it runs.
+    since: u64,
+    succeeded: bool,
+    failures: u32,
 }
 
 /// Marathon's back-off, as a second opinion.
@@ -134,6 +150,7 @@ impl World<'_> {
     /// Writes one frame to the disk, and judges it.
     pub(super) fn check_frame(&mut self, one: &Stepped) {
         self.learn(&one.cause);
+        self.learn_health(one);
         let before = self.running_of(&one.frame);
         for change in &one.frame.changes {
             let old = self.disk.put(change);
@@ -226,6 +243,39 @@ impl World<'_> {
         }
     }
 
+    /// What checks said, counted as Marathon says.
+    fn learn_health(&mut self, one: &Stepped) {
+        let Input::Cluster(ClusterEvent::Checked(reports)) = &one.cause else { return };
+        for report in reports {
+            let Finding::Health { outcome, .. } = &report.finding else { continue };
+            let booted_at = self.rules.booted_at;
+            let health = self.rules.health.entry(report.task.clone()).or_default();
+            let graced = !health.succeeded && one.at < health.since.max(booted_at) + GRACE_S * 1000;
+            match outcome {
+                Outcome::Passed => (health.succeeded, health.failures) = (true, 0),
+                Outcome::Failed(_) if !graced => health.failures += 1,
+                Outcome::Failed(_) | Outcome::Uncertain(_) => {}
+            }
+        }
+    }
+
+    /// The frame of a result ends a task.
+    fn check_health_kill(&mut self, one: &Stepped, old: &Instance, new: &Instance) {
+        let runs = |instance: &Instance| instance.condition == Condition::Running;
+        if !runs(old) && runs(new) {
+            self.rules.health.entry(new.task()).or_default().since = one.at;
+        }
+        let by_check = matches!(&one.cause, Input::Cluster(ClusterEvent::Checked(_)));
+        if !by_check || !runs(old) || new.condition != Condition::Killing {
+            return;
+        }
+        let health = self.rules.health.get(&old.task()).copied().unwrap_or_default();
+        if health.failures <= MAX_FAILURES {
+            self.violate("healthy-killed", || format!("{} is killed: {health:?}", short(&old.task())));
+        }
+        self.rules.asked_to_kill.insert(old.task());
+    }
+
     fn check_change(&mut self, one: &Stepped, change: &Change, old: Option<Record>) {
         match (change, old) {
             (Change::Put(Record::App(entry)), _) => {
@@ -277,6 +327,9 @@ impl World<'_> {
         if written_off {
             self.check_written_off(&old.task());
             self.note_failure(one, old);
+        }
+        if let Some(new) = new {
+            self.check_health_kill(one, old, new);
         }
         if let Some(new) = new
             && new.incarnation < old.incarnation
@@ -362,10 +415,21 @@ impl World<'_> {
             let Change::Put(Record::Instance(new)) = change else { return None };
             let old = self.disk.instance(&new.id)?;
             let ended = old.goal == Goal::Running && new.goal != Goal::Running && old.condition == Condition::Running;
-            (ended && new.condition == Condition::Running).then(|| new.app().clone())
+            (ended && self.serves(new)).then(|| new.app().clone())
         });
         let apps: BTreeSet<PathId> = ends.collect();
-        apps.into_iter().map(|app| (app.clone(), self.disk.counts(&app).running)).collect()
+        apps.into_iter().map(|app| (app.clone(), self.serving(&app))).collect()
+    }
+
+    /// It runs, and is healthy if its version has a check.
+    fn serves(&self, instance: &Instance) -> bool {
+        let has_check = self.disk.definition(instance.app(), instance.version).is_some_and(|app| !app.health_checks.is_empty());
+        instance.condition == Condition::Running && (!has_check || instance.healthy == Some(true))
+    }
+
+    /// Wanted instances that serve.
+    fn serving(&self, app: &PathId) -> u32 {
+        self.disk.instances_of(app).filter(|instance| instance.goal == Goal::Running && self.serves(instance)).count() as u32
     }
 
     /// Ending a running instance must leave the minimum.
@@ -374,8 +438,9 @@ impl World<'_> {
             let asked = matches!(&one.cause, Input::Api(_, _, request) if matches!(**request, Request::KillTasks { .. }));
             let Some(app) = self.disk.current(id) else { continue };
             let least = (f64::from(app.instances) * app.upgrade_strategy.minimum_health_capacity).ceil() as u32;
-            let left = self.disk.counts(id).running;
-            if !asked && left < least {
+            let left = self.serving(id);
+            // What does not serve may go at any time.
+            if !asked && left < least && left < *before {
                 self.violate("below-minimum", || format!("{id}: {before} running, now {left} of at least {least}"));
             }
         }

@@ -73,6 +73,7 @@ impl World<'_> {
         // A process' monotonic clock begins anywhere.
         let started = self.now.saturating_sub(rng.below(3));
         let state = State::recover(Settings::default(), records, Instant(self.now - started));
+        self.rules.booted_at = self.now;
         self.check_recovered(&state);
         self.server = Some(Server {
             boot,

@@ -113,6 +113,8 @@ pub struct AppSpec {
     pub after_deep: bool,
     /// How its tasks fare.
     pub fate: Fate,
+    /// With a health check.
+    pub checked: bool,
 }
 
 /// Which of the interesting shapes an app has.
@@ -200,6 +202,17 @@ pub fn host_name(agent: u64) -> String {
     format!("node{agent}")
 }
 
+/// `gracePeriodSeconds` of every check.
+pub const GRACE_S: u64 = 30;
+
+/// `maxConsecutiveFailures` of every check.
+pub const MAX_FAILURES: u32 = 2;
+
+fn health_checks() -> Value {
+    json!([{"protocol": "COMMAND", "command": {"value": "true"}, "gracePeriodSeconds": GRACE_S, "intervalSeconds": 5,
+        "maxConsecutiveFailures": MAX_FAILURES}])
+}
+
 /// The labels that carry the mark and the fate.
 pub fn labels(mark: u32, fate: Fate) -> Value {
     json!({"mark": mark.to_string(), "fate": fate.as_str()})
@@ -236,6 +249,9 @@ impl AppSpec {
             Unreachable::After(inactive, expunge) => {
                 put("unreachableStrategy", json!({"inactiveAfterSeconds": inactive, "expungeAfterSeconds": expunge}));
             }
+        }
+        if self.checked {
+            put("healthChecks", health_checks());
         }
         self.put_shape(agents, &mut put);
         Value::Object(body)
@@ -384,6 +400,7 @@ fn draw_app(rng: &mut Rng, app: u16, kind: Kind, scale: Scale) -> AppSpec {
         after: (0..app).filter(|_| rng.chance(300)).take(3).collect(),
         after_deep: group_of(app) != Some(DEEP) && rng.chance(200),
         fate: draw_fate(rng),
+        checked: rng.chance(400),
     }
 }
 

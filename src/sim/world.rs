@@ -106,6 +106,7 @@ pub(super) enum What {
     Tick { boot: u64, token: u64 },
     Call { session: u64, call: Box<ClusterCall> },
     Event { session: u64, event: Box<ClusterEvent> },
+    Probe,
     Allocate,
     OfferTimeout(OfferId),
     OfferForgotten(OfferId),
@@ -152,6 +153,8 @@ pub(super) struct World<'a> {
     pub settled: bool,
     pub rng_server: Rng,
     pub rng_master: Rng,
+    pub rng_probe: Rng,
+    pub starved_until: u64,
     pub next_id: u64,
     rng_calls: Rng,
     rng_events: Rng,
@@ -204,6 +207,8 @@ impl<'a> World<'a> {
             settled: false,
             rng_server: Rng::part(plan.seed, 1),
             rng_master: Rng::part(plan.seed, 2),
+            rng_probe: Rng::part(plan.seed, 5),
+            starved_until: 0,
             next_id: 0,
             rng_calls: Rng::part(plan.seed, 3),
             rng_events: Rng::part(plan.seed, 4),
@@ -213,6 +218,7 @@ impl<'a> World<'a> {
             done: false,
         };
         world.after(0, What::Boot);
+        world.after(super::probe::ROUND_MS, What::Probe);
         plan.ops.iter().enumerate().for_each(|(at, op)| world.at(op.at, What::Op(at)));
         plan.faults.iter().enumerate().for_each(|(at, fault)| world.at(fault.at, What::Fault(at)));
         world.at(plan.chaos_ms, What::Settle);
@@ -238,6 +244,7 @@ impl<'a> World<'a> {
             What::Tick { boot, token } => self.tick(boot, token),
             What::Call { session, call } => self.on_call(session, *call),
             What::Event { session, event } => self.on_event(session, *event),
+            What::Probe => self.probe(),
             What::Allocate => self.allocate(),
             What::OfferTimeout(offer) => self.rescind(&offer),
             What::OfferForgotten(offer) => self.master.forget_offer(&offer),
@@ -352,6 +359,8 @@ impl<'a> World<'a> {
             FaultKind::Partition { agent, ms } => self.begin_partition(node(agent), ms),
             FaultKind::AgentCrash { agent, ms, forgets } => self.agent_crash(node(agent), ms, forgets),
             FaultKind::TaskFails { nth } => self.fail_some_task(nth),
+            FaultKind::TaskSick { nth, ms } => self.sicken_some_task(nth, ms),
+            FaultKind::ProberStarved { ms } => self.starved_until = self.starved_until.max(self.now + ms),
             FaultKind::SlowAgent { agent, ms } => self.agents[node(agent)].slow_until = self.now + ms,
             FaultKind::StuckUnmount { agent, ms } => self.agents[node(agent)].stuck_until = self.now + ms,
             FaultKind::RescindAll => self.rescind_all(),
@@ -402,6 +411,7 @@ impl<'a> World<'a> {
     fn settle(&mut self) {
         self.note(|| "HEAL".into());
         self.settled = true;
+        self.starved_until = 0;
         self.armed = None;
         self.link.cut_until = self.now;
         self.heal_agents();

@@ -62,7 +62,7 @@ enum Kind {
 }
 
 /// The latest schema of each kind, by the kind's number.
-const SCHEMAS: [u8; 14] = [1, 1, 1, 3, 1, 3, 1, 1, 1, 1, 1, 1, 1, 1];
+const SCHEMAS: [u8; 14] = [1, 1, 1, 3, 2, 3, 1, 1, 1, 1, 1, 1, 1, 1];
 
 impl Kind {
     const ALL: [Self; 14] = [
@@ -291,8 +291,8 @@ fn upgrade(kind: Kind, schema: u8, value: Value) -> Result<Value, String> {
         // Owners came. Whatever there was before, an administrator had written, because there was nobody else.
         (Kind::Definition, 1) => Ok(with(value, "vouched", true.into())),
         (Kind::Deployment, 1) => Ok(value),
-        // Dependencies and groups came; nothing written before has any.
-        (Kind::Definition | Kind::Deployment, 2) => Ok(value),
+        // Dependencies, groups, checks and what is fetched came; nothing written before has any.
+        (Kind::Definition | Kind::Deployment, 2) | (Kind::Instance, 1) => Ok(value),
         _ => Err(format!("there is no schema {schema} of {kind:?}")),
     }
 }

@@ -9,13 +9,15 @@ use uuid::Uuid;
 use crate::model::{
     agent::{Agent, Attribute},
     app::{
-        App, Backoff, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, FileSystem, KillSelection, Mode, NamedNetwork,
-        Network, Operator, PortDefinition, PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
+        App, Backoff, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, Fetch, FileSystem, KillSelection, Mode,
+        NamedNetwork, Network, Operator, PortDefinition, PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy,
+        VersionInfo, Volume,
     },
     brick::{Brick, Lease},
     cluster::TaskState,
     deployment::{Action, ActionKind, AppChange, Deployment, Step},
     group::{Group, GroupChange, RootVersion},
+    health::{CheckProtocol, CheckState, HealthCheck, ReadinessCheck},
     id::{AgentId, BrickName, DeploymentId, InstanceId, Owner, PathId, PoolName, TaskId},
     instance::{Condition, Goal, Instance, Placement, TaskFailure},
     port::{PortClaim, Position},
@@ -86,6 +88,13 @@ pub(crate) fn instance(number: u128) -> Instance {
         started_at: Some(Timestamp(WHEN.0 + 5)),
         addresses: vec!["10.0.0.1".parse().unwrap(), "fe80::1".parse().unwrap()],
         healthy: Some(true),
+        checks: vec![CheckState {
+            first_success: Some(Timestamp(WHEN.0 + 9)),
+            failures: 0,
+            last_failure: Some(Timestamp(WHEN.0 + 8)),
+            last_failure_cause: "connection refused".into(),
+        }],
+        ready: true,
     }
 }
 
@@ -102,7 +111,27 @@ fn bare_instance() -> Instance {
         started_at: None,
         addresses: vec![],
         healthy: None,
+        checks: vec![],
+        ready: false,
         ..instance(0)
+    }
+}
+
+/// Marathon's defaults.
+pub(crate) fn health_check(protocol: CheckProtocol) -> HealthCheck {
+    HealthCheck {
+        protocol,
+        path: None,
+        port: None,
+        port_index: None,
+        command: None,
+        grace_seconds: 300,
+        interval_seconds: 60,
+        timeout_seconds: 20,
+        max_consecutive_failures: 3,
+        delay_seconds: 15,
+        ignore_http_1xx: false,
+        ipv6: false,
     }
 }
 
@@ -131,6 +160,8 @@ pub(crate) fn bare_app() -> App {
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
         kill_grace_ms: None,
         dependencies: vec![],
+        health_checks: vec![],
+        readiness_checks: vec![],
         kill_selection: KillSelection::YoungestFirst,
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Disabled,
@@ -200,12 +231,34 @@ fn full_app() -> App {
         require_ports: true,
         kill_grace_ms: Some(30_000),
         dependencies: vec![path("/prod/cache"), path("/prod/db/setup")],
+        health_checks: vec![
+            HealthCheck { path: Some("/ping".into()), port_index: Some(0), ignore_http_1xx: true, ..health_check(CheckProtocol::Https) },
+            HealthCheck { port: Some(5432), ipv6: true, ..health_check(CheckProtocol::MesosTcp) },
+            HealthCheck { command: Some("pg_isready".into()), ..health_check(CheckProtocol::Command) },
+        ],
+        readiness_checks: vec![ReadinessCheck {
+            name: "ready".into(),
+            https: true,
+            path: "/ready".into(),
+            port_name: "pg".into(),
+            interval_seconds: 30,
+            timeout_seconds: 10,
+            ready_codes: vec![200, 204],
+            preserve_last_response: true,
+        }],
         kill_selection: KillSelection::OldestFirst,
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 300, expunge_after_seconds: 600 },
         version_info: VersionInfo { last_scaling_at: WHEN, last_config_change_at: WHEN },
         owner: Some(Owner::new("zmfsea")),
         vouched: true,
-        administered: false,
+        administered: true,
+        fetch: vec![Fetch {
+            uri: "https://files.example/data.tgz".into(),
+            extract: true,
+            executable: false,
+            cache: true,
+            dest_path: Some("data.tgz".into()),
+        }],
         ..bare_app()
     }
 }
@@ -510,6 +563,8 @@ fn any_app() -> BoxedStrategy<App> {
             backoff: Backoff { initial_ms: ways.0, factor: ways.1, max_ms: ways.2 },
             kill_grace_ms: ways.3,
             dependencies: vec![],
+            health_checks: vec![],
+            readiness_checks: vec![],
             kill_selection: ways.4,
             upgrade_strategy: UpgradeStrategy { minimum_health_capacity: ways.5, maximum_over_capacity: ways.6 },
             unreachable_strategy: ways.7,
@@ -529,10 +584,21 @@ fn any_instance() -> BoxedStrategy<Instance> {
         ports,
     });
     let goal = prop::sample::select(vec![Goal::Running, Goal::Stopped, Goal::Decommissioned]);
-    let state = (prop::sample::select(Condition::ALL.to_vec()), goal, any::<u32>(), option::of(placement), option::of(any::<bool>()));
+    let state = (
+        prop::sample::select(Condition::ALL.to_vec()),
+        goal,
+        any::<u32>(),
+        option::of(placement),
+        option::of(any::<bool>()),
+        any::<bool>(),
+    );
     let times = (when(), when(), option::of(when()), option::of(when()));
-    (instance_id(), state, times, vec(any::<std::net::IpAddr>(), 0..3))
-        .prop_map(|(id, state, times, addresses)| Instance {
+    let check =
+        (option::of(when()), any::<u32>(), option::of(when()), text()).prop_map(|(first_success, failures, last_failure, cause)| {
+            CheckState { first_success, failures, last_failure, last_failure_cause: cause }
+        });
+    (instance_id(), state, times, vec(any::<std::net::IpAddr>(), 0..3), vec(check, 0..3))
+        .prop_map(|(id, state, times, addresses, checks)| Instance {
             id,
             version: times.0,
             incarnation: state.2,
@@ -544,6 +610,8 @@ fn any_instance() -> BoxedStrategy<Instance> {
             started_at: times.3,
             addresses,
             healthy: state.4,
+            checks,
+            ready: state.5,
         })
         .boxed()
 }

@@ -181,6 +181,8 @@ fn definition(id: &str, cmd: &str) -> App {
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
         kill_grace_ms: None,
         dependencies: Vec::new(),
+        health_checks: Vec::new(),
+        readiness_checks: Vec::new(),
         kill_selection: KillSelection::YoungestFirst,
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Disabled,

@@ -9,7 +9,7 @@ use crate::{
     core::{
         group::{self, below},
         holdings::{Holdings, Usage},
-        state::{BrickUsage, QueueEntry, Tally, View},
+        state::{BrickUsage, QueueEntry, Readings, Tally, View},
     },
     model::{
         agent::Agent,
@@ -227,6 +227,11 @@ impl Seen {
     /// One instance.
     pub fn instance(&self, id: &InstanceId) -> Option<&Arc<Instance>> {
         self.view.tables.instances.get(id).filter(|_| self.sees_app(id.app()))
+    }
+
+    /// What checks of an instance's task have found.
+    pub fn readings(&self, id: &InstanceId) -> Option<&Readings> {
+        self.view.readings.get(id).filter(|_| self.sees_app(id.app())).map(|readings| &**readings)
     }
 
     /// The definition that an instance runs.

@@ -23,7 +23,7 @@ pub async fn route(api: &Api, call: Call, rest: &[&str]) -> ApiResult {
     match (&call.method, rest) {
         (&Method::GET | &Method::HEAD, []) => {
             let seen = seen(api, &call);
-            let list: Vec<_> = seen.deployments().map(|deployment| view::deployment::deployment(&deployment)).collect();
+            let list: Vec<_> = seen.deployments().map(|deployment| view::deployment::deployment(&seen, &deployment)).collect();
             Ok(answer::ok(&list))
         }
         (_, []) => Err(ApiError::method(&[Method::GET, Method::HEAD])),

@@ -47,16 +47,16 @@ impl<'a> Context<'a> {
             let tally = seen.tally(&app.id);
             set("tasksStaged", tally.map_or(0, |tally| tally.staged()).into());
             set("tasksRunning", tally.map_or(0, |tally| tally.running()).into());
-            // No definition has health checks yet.
-            set("tasksHealthy", 0.into());
-            set("tasksUnhealthy", 0.into());
+            set("tasksHealthy", tally.map_or(0, |tally| tally.healthy()).into());
+            set("tasksUnhealthy", tally.map_or(0, |tally| tally.unhealthy()).into());
         }
         if embed.deployments {
             let locks = self.locks().get(&app.id).map_or([].as_slice(), Vec::as_slice);
             set("deployments", locks.iter().map(|id| json!({ "id": id })).collect());
         }
         if embed.readiness {
-            set("readinessCheckResults", json!([]));
+            let deploys = self.locks().contains_key(&app.id);
+            set("readinessCheckResults", if deploys { super::health::readiness(seen, &app.id) } else { json!([]) });
         }
         if embed.last_task_failure
             && let Some(failure) = seen.failure(&app.id)

@@ -2,18 +2,28 @@
 
 use serde_json::{Value, json};
 
-use crate::model::deployment::{Action, Deployment, Step};
+use super::health;
+use crate::{
+    api::access::Seen,
+    model::deployment::{Action, Deployment, Step},
+};
 
 /// `[{"actions": [{"action", "app"}]}]`
 pub fn steps(steps: &[Step]) -> Value {
-    let action = |action: &Action| json!({ "action": action.kind.as_str(), "app": action.app });
     steps.iter().map(|step| json!({ "actions": step.actions.iter().map(action).collect::<Value>() })).collect()
 }
 
-/// One running deployment.
-pub fn deployment(deployment: &Deployment) -> Value {
+fn action(action: &Action) -> Value {
+    json!({ "action": action.kind.as_str(), "app": action.app })
+}
+
+/// One running deployment, with what its present actions know of readiness.
+pub fn deployment(seen: &Seen, deployment: &Deployment) -> Value {
     let current = deployment.steps.get(deployment.current_step).map_or([].as_slice(), |step| &step.actions);
-    let current = current.iter().map(|action| json!({ "action": action.kind.as_str(), "app": action.app, "readinessCheckResults": [] }));
+    let current = current.iter().map(|action| {
+        let readiness = health::readiness(seen, &action.app);
+        json!({ "action": action.kind.as_str(), "app": action.app, "readinessCheckResults": readiness })
+    });
     json!({
         "id": deployment.id,
         "version": deployment.version,

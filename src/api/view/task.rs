@@ -31,7 +31,7 @@ pub fn task(seen: &Seen, instance: &Instance) -> Map<String, Value> {
         "version": instance.version,
         "ipAddresses": addresses(instance),
         "servicePorts": [],
-        "healthCheckResults": [],
+        "healthCheckResults": super::health::results(seen, instance),
         "localVolumes": [],
     }));
     let mut set = |name: &str, value: Option<Value>| value.into_iter().for_each(|value| _ = fields.insert(name.into(), value));
@@ -132,8 +132,8 @@ fn group_stats(tasks: &[&Instance], now: Timestamp) -> Value {
     let count = |test: fn(Condition) -> bool| tasks.iter().filter(|task| test(task.condition)).count();
     let staged = count(|condition| matches!(condition, Condition::Provisioned | Condition::Staging));
     let running = count(|condition| condition == Condition::Running);
-    // No definition has health checks yet, so no task counts as healthy or unhealthy.
-    let mut stats = json!({ "counts": { "staged": staged, "running": running, "healthy": 0, "unhealthy": 0 } });
+    let health = |wanted: bool| tasks.iter().filter(|task| task.condition == Condition::Running && task.healthy == Some(wanted)).count();
+    let mut stats = json!({ "counts": { "staged": staged, "running": running, "healthy": health(true), "unhealthy": health(false) } });
     let mut ages: Vec<f64> = tasks.iter().filter_map(|task| Some(now.ms_since(task.started_at?) as f64 / 1000.0)).collect();
     if !ages.is_empty() {
         ages.sort_by(f64::total_cmp);

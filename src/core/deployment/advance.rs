@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Doing, arithmetic, scale};
 use crate::{
-    core::turn::Turn,
+    core::{state::Tally, turn::Turn},
     model::{
         app::App,
         deployment::{ActionKind, Deployment},
@@ -13,6 +13,7 @@ use crate::{
         id::{DeploymentId, PathId},
         instance::Condition,
         record::{Record, RecordKey},
+        time::Timestamp,
     },
 };
 
@@ -75,19 +76,25 @@ fn stop(turn: &mut Turn<'_, '_>, app: &PathId) -> bool {
 fn scale(turn: &mut Turn<'_, '_>, app: &App) -> bool {
     let right = scale::adjust(turn, app);
     let tally = turn.state.tables.tallies.get(&app.id).cloned().unwrap_or_default();
-    right && tally.wanted_since(crate::model::time::Timestamp(i64::MIN), is_healthy) >= app.instances && tally.leaving(|_| true) == 0
+    let adds = tally.wanted_since(app.version, |_| true) > 0;
+    // Where nothing is added nobody is waited for: what was not well before must not hold up its own removal.
+    let up = if adds { serving(turn, &tally, app, |_| true) } else { tally.wanted_since(Timestamp(i64::MIN), runs) };
+    right && up >= app.instances && tally.leaving(|_| true) == 0
 }
 
 fn restart(turn: &mut Turn<'_, '_>, app: &App) -> bool {
     let changed = app.version_info.last_config_change_at;
     let tally = turn.state.tables.tallies.get(&app.id).cloned().unwrap_or_default();
-    let other = |condition| scale::counts(condition) && !is_healthy(condition);
+    // As in Marathon: whatever runs of the old counts, because what failed a check may be well again; the unhealthy go first, so that none that
+    // serves goes below the minimum.
+    let old_healthy = tally.wanted_before(changed, runs);
+    let new_healthy = serving(turn, &tally, app, |version| version >= changed);
     let counts = arithmetic::Counts {
         target: app.instances,
-        old_healthy: tally.wanted_before(changed, is_healthy),
-        old_other: tally.wanted_before(changed, |condition| !is_healthy(condition)),
-        new_healthy: tally.wanted_since(changed, is_healthy),
-        new_other: tally.wanted_since(changed, other),
+        old_healthy,
+        old_other: tally.wanted_before(changed, |_| true).saturating_sub(old_healthy),
+        new_healthy,
+        new_other: tally.wanted_since(changed, scale::counts).saturating_sub(new_healthy),
         new_waiting: tally.wanted_since(changed, |condition| condition == Condition::Scheduled),
         leaving: tally.leaving(|_| true),
     };
@@ -106,7 +113,12 @@ fn restart(turn: &mut Turn<'_, '_>, app: &App) -> bool {
     false
 }
 
-/// A task that counts as serving: the one place where that is asked.
-fn is_healthy(condition: Condition) -> bool {
+/// How many wanted instances of these versions serve: they run, are healthy if their version has health checks, and said that they are ready if it
+/// has a readiness check. The one place where that is asked.
+fn serving(turn: &Turn<'_, '_>, tally: &Tally, app: &App, version: impl Fn(Timestamp) -> bool) -> u32 {
+    tally.serving(version, |at| turn.state.tables.needs(&app.id, at))
+}
+
+fn runs(condition: Condition) -> bool {
     condition == Condition::Running
 }

@@ -28,6 +28,8 @@ pub(in crate::core) fn add(turn: &mut Turn<'_, '_>, app: &App, count: u32) {
             started_at: None,
             addresses: Vec::new(),
             healthy: None,
+            checks: Vec::new(),
+            ready: false,
         };
         turn.put(Record::Instance(instance.into()));
     }

@@ -5,6 +5,7 @@
 //! means on top of that is `core::validate`'s business.
 
 mod container;
+mod health;
 mod network;
 pub(in crate::model) mod reader;
 
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::model::{
     artifact::ARCHIVES,
+    health::{HealthCheck, ReadinessCheck},
     id::PathId,
     port::token,
     request::{RequestError, Violation},
@@ -72,6 +74,8 @@ pub struct AppInput {
     backoff_factor: Option<f64>,
     backoff_max_ms: Option<u64>,
     kill_grace_ms: Option<u64>,
+    health_checks: Option<Vec<HealthCheck>>,
+    readiness_checks: Option<Vec<ReadinessCheck>>,
     kill_selection: Option<KillSelection>,
     upgrade_strategy: Option<UpgradeStrategy>,
     unreachable_strategy: Option<UnreachableStrategy>,
@@ -231,6 +235,8 @@ impl AppInput {
         set(&mut app.backoff.initial_ms, &self.backoff_initial_ms);
         set(&mut app.backoff.factor, &self.backoff_factor);
         set(&mut app.backoff.max_ms, &self.backoff_max_ms);
+        set(&mut app.health_checks, &self.health_checks);
+        set(&mut app.readiness_checks, &self.readiness_checks);
         set(&mut app.kill_selection, &self.kill_selection);
         set(&mut app.unreachable_strategy, &self.unreachable_strategy);
         if self.cmd.is_some() {
@@ -271,6 +277,8 @@ fn blank(id: &PathId, defaults: &Defaults) -> App {
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
         kill_grace_ms: None,
         dependencies: Vec::new(),
+        health_checks: Vec::new(),
+        readiness_checks: Vec::new(),
         kill_selection: KillSelection::YoungestFirst,
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
@@ -395,11 +403,9 @@ const CONTENT_KEYS: [&str; 39] = [
 ];
 
 /// Keys whose features do not exist yet: refused unless empty, with the text for people.
-const UNSUPPORTED_KEYS: [(&str, &str); 7] = [
+const UNSUPPORTED_KEYS: [(&str, &str); 5] = [
     ("check", "check is not supported yet"),
     ("executorResources", "executorResources are not supported yet"),
-    ("healthChecks", "healthChecks are not supported yet"),
-    ("readinessChecks", "readinessChecks are not supported yet"),
     ("resourceLimits", "resourceLimits are not supported yet"),
     ("secrets", "secrets are not supported yet"),
     ("tty", "tty is not supported yet"),
@@ -440,6 +446,8 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         backoff_factor: app.get("backoffFactor").and_then(|factor| factor.number(1.0)),
         backoff_max_ms: app.get("maxLaunchDelaySeconds").and_then(|seconds| read_seconds(&seconds)),
         kill_grace_ms: app.get("taskKillGracePeriodSeconds").and_then(|seconds| read_seconds(&seconds)),
+        health_checks: app.get("healthChecks").and_then(|checks| checks.set(health::read_health_check)),
+        readiness_checks: app.get("readinessChecks").and_then(|checks| checks.list(health::read_readiness_check)),
         kill_selection: app.get("killSelection").and_then(|selection| {
             selection.choice(&[("YOUNGEST_FIRST", KillSelection::YoungestFirst), ("OLDEST_FIRST", KillSelection::OldestFirst)])
         }),

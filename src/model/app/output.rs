@@ -1,5 +1,7 @@
 //! Writes Marathon's app JSON: the definition with Marathon's omissions. Status fields are the API's business.
 
+mod health;
+
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
@@ -8,6 +10,8 @@ use super::{
     PortMapping, UnreachableStrategy, Volume,
 };
 use crate::model::{id::PathId, resources::Scalar};
+
+pub use health::health_check;
 
 /// The definition as `GET` shows it: always-present keys, keys dropped when empty, host-mode-only keys (reference: Marathon 1.11). No nulls.
 pub fn definition(app: &App) -> Map<String, Value> {
@@ -27,6 +31,7 @@ pub fn definition(app: &App) -> Map<String, Value> {
     fields.set_some("env", (!app.env.is_empty()).then(|| env(&app.env)));
     fields.set("executor", app.executor.clone());
     fields.set_some("fetch", (!app.fetch.is_empty()).then(|| app.fetch.iter().map(fetch).collect::<Vec<_>>()));
+    fields.set_some("healthChecks", some_list(&app.health_checks, health_check));
     fields.set("instances", app.instances);
     fields.set("labels", texts(&app.labels));
     fields.set("maxLaunchDelaySeconds", seconds(app.backoff.max_ms));
@@ -36,6 +41,7 @@ pub fn definition(app: &App) -> Map<String, Value> {
     if app.network == Network::Host {
         fields.set("portDefinitions", app.port_definitions.iter().map(port_definition).collect::<Vec<_>>());
     }
+    fields.set_some("readinessChecks", some_list(&app.readiness_checks, health::readiness_check));
     fields.set("requirePorts", app.require_ports);
     fields.set_some("taskKillGracePeriodSeconds", app.kill_grace_ms.map(seconds));
     fields.set(
@@ -80,6 +86,11 @@ impl Fields {
             self.set(key, texts(values));
         }
     }
+}
+
+/// What is dropped when it is empty.
+fn some_list<T>(items: &[T], show: impl Fn(&T) -> Value) -> Option<Vec<Value>> {
+    (!items.is_empty()).then(|| items.iter().map(show).collect())
 }
 
 /// A whole number without a decimal point.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::model::app::App;
+use crate::model::{app::App, instance::Instance};
 use crate::store::samples::{any_path, any_record, bare, full};
 
 fn samples() -> Vec<(&'static str, Record)> {
@@ -208,10 +208,21 @@ fn as_of_version_1(record: Record) -> Record {
     }
 }
 
-/// A sample as it is read from the second version, which knew no groups and no dependencies.
+/// A sample as it is read from the second version, which knew no groups, dependencies and checks.
 fn as_of_version_2(record: Record) -> Record {
     match record {
-        Record::Definition(app) => Record::Definition(Arc::new(App { dependencies: vec![], ..(*app).clone() })),
+        Record::Definition(app) => {
+            let unknown = App {
+                dependencies: vec![],
+                health_checks: vec![],
+                readiness_checks: vec![],
+                fetch: vec![],
+                administered: false,
+                ..(*app).clone()
+            };
+            Record::Definition(Arc::new(unknown))
+        }
+        Record::Instance(instance) => Record::Instance(Arc::new(Instance { checks: vec![], ready: false, ..(*instance).clone() })),
         Record::Deployment(deployment) => {
             let mut deployment = (*deployment).clone();
             deployment.groups.clear();
@@ -246,7 +257,8 @@ fn fixtures_of_version_2_stay_readable() {
 
 #[test]
 fn fixtures_of_version_3_stay_readable() {
-    let changed = |record: &Record| is_of_version_3(record) || matches!(record, Record::Definition(_) | Record::Deployment(_));
+    let changed =
+        |record: &Record| is_of_version_3(record) || matches!(record, Record::Definition(_) | Record::Deployment(_) | Record::Instance(_));
     check_fixtures("v3", samples().into_iter().filter(|(_, record)| changed(record)).collect());
 }
 

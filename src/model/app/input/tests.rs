@@ -233,6 +233,43 @@ fn contradictions_are_refused() {
 }
 
 #[test]
+fn checks_are_shown_with_every_default() {
+    let app = create(&json!({
+        "cmd": "x",
+        "healthChecks": [
+            {},
+            {"protocol": "https", "path": "/ping", "port": 8443, "ignoreHttp1xx": true},
+            {"protocol": "TCP", "portIndex": 0, "gracePeriodSeconds": 1, "intervalSeconds": 2, "timeoutSeconds": 3, "maxConsecutiveFailures": 4},
+            {"protocol": "COMMAND", "command": {"value": "true"}, "delaySeconds": 5},
+            {},
+        ],
+        "readinessChecks": [{}],
+    }));
+    let shown = super::super::output::definition(&app);
+    insta::assert_json_snapshot!(json!({"healthChecks": shown["healthChecks"], "readinessChecks": shown["readinessChecks"]}));
+    // What is shown can be written again without effect.
+    let again = create(&json!({"cmd": "x", "healthChecks": shown["healthChecks"], "readinessChecks": shown["readinessChecks"]}));
+    assert_eq!(again, app);
+}
+
+#[test]
+fn wrong_types_in_checks_are_told() {
+    let check = |fields: Value, expected: &str| {
+        let found = AppInput::read(&fields).map_or_else(|violations| told(&violations), |_| "fine".into());
+        assert_eq!(found, expected, "{fields}");
+    };
+    check(json!({"healthChecks": {}}), "/healthChecks: error.expected.jsarray");
+    check(json!({"healthChecks": [1]}), "/healthChecks(0): error.expected.jsobject");
+    check(json!({"healthChecks": [{"protocol": "UDP"}]}), "/healthChecks(0)/protocol: error.unknown.enum.literal");
+    check(json!({"healthChecks": [{"intervalSeconds": -1}]}), "/healthChecks(0)/intervalSeconds: error.min");
+    check(json!({"healthChecks": [{"command": {}}]}), "/healthChecks(0)/command/value: error.path.missing");
+    check(json!({"healthChecks": [{"command": "true"}]}), "/healthChecks(0)/command: error.expected.jsobject");
+    check(json!({"healthChecks": [{"portIndex": 70000}]}), "/healthChecks(0)/portIndex: error.max");
+    check(json!({"readinessChecks": [{"protocol": "TCP"}]}), "/readinessChecks(0)/protocol: error.unknown.enum.literal");
+    check(json!({"readinessChecks": [{"httpStatusCodesForReady": [99]}]}), "/readinessChecks(0)/httpStatusCodesForReady(0): error.min");
+}
+
+#[test]
 fn what_nothing_carries_out_yet_is_refused_unless_empty() {
     let check = |fields: Value, expected: &str| {
         let mut json = json!({"cmd": "x"});
@@ -247,8 +284,6 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
                "tty": false, "resourceLimits": {}, "executorResources": {}, "residency": {"taskLostBehavior": "WAIT_FOREVER"}}),
         "fine",
     );
-    check(json!({"healthChecks": [{"protocol": "TCP"}]}), "/healthChecks: healthChecks are not supported yet");
-    check(json!({"readinessChecks": [{}]}), "/readinessChecks: readinessChecks are not supported yet");
     check(json!({"check": {"tcp": {}}}), "/check: check is not supported yet");
     check(json!({"fetch": [{"uri": "http://a"}], "uris": []}), "fine");
     check(json!({"fetch": [{"uri": "http://a"}], "uris": ["http://a"]}), "/: cannot specify both uris and fetch fields");

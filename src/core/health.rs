@@ -1,0 +1,203 @@
+//! What the results of checks mean: a table ([`judge`]), and what follows from it.
+//!
+//! Facts (Marathon 1.11): the test for a kill looks at the failures before the present one, so that with a limit of k the kill comes with the
+//! counted failure k+1, and 0 never kills. A failure is not counted, and nobody is told of it, while the check never succeeded and the grace period
+//! lasts, or while the task does not run. A kill for bad health is told as the app's last failure and costs no back-off.
+
+use std::sync::Arc;
+
+use super::{
+    state::{Reading, Readings},
+    turn::Turn,
+};
+use crate::model::{
+    cluster::TaskState,
+    event::Fact,
+    health::{CheckReport, CheckState, Finding, HealthCheck, Outcome, ReadinessAnswer, cause, overall},
+    id::AgentId,
+    instance::{Condition, Instance, TaskFailure},
+    record::Record,
+};
+
+/// What a failure does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is not counted.
+    Ignore,
+    /// It is counted.
+    Count,
+    /// It is counted, and it was one too many.
+    Kill,
+}
+
+/// The table: `failures` in a row before this one, `age_ms` since the task runs.
+fn judge(check: &HealthCheck, has_succeeded: bool, failures: u32, age_ms: u64) -> Verdict {
+    if !has_succeeded && age_ms < u64::from(check.grace_seconds) * 1000 {
+        Verdict::Ignore
+    } else if check.max_consecutive_failures > 0 && failures >= check.max_consecutive_failures {
+        Verdict::Kill
+    } else {
+        Verdict::Count
+    }
+}
+
+/// Takes one result. One of a task that is not the present one, or does not run, is nobody's.
+pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
+    let instance = turn.state.tables.instances.get(&report.task.instance).cloned();
+    let current = instance.filter(|instance| instance.incarnation == report.task.incarnation && instance.condition == Condition::Running);
+    let Some(instance) = current else { return };
+    let Some(readings) = turn.state.readings.get(&instance.id).cloned() else { return };
+    match report.finding {
+        Finding::Readiness(ref answer) => ready(turn, &instance, &readings, answer.clone()),
+        Finding::Health { check, ref outcome } => {
+            let Some(definition) = turn.state.tables.definition_of(&instance).cloned() else { return };
+            let (Some(asked), Some(reading)) = (definition.health_checks.get(check), readings.checks.get(check).cloned()) else { return };
+            let one = One { instance: &instance, asked, at: check, count: definition.health_checks.len(), readings: &readings };
+            match outcome {
+                Outcome::Passed => passed(turn, &one, &report, reading),
+                Outcome::Failed(why) => failed(turn, &one, &report, reading, &cause(why)),
+                Outcome::Uncertain(why) => one.see(turn, Reading { uncertain: Some((report.at, cause(why))), ..reading }),
+            }
+        }
+    }
+}
+
+/// One check of one task.
+struct One<'a> {
+    instance: &'a Arc<Instance>,
+    asked: &'a HealthCheck,
+    /// Its place among `count`.
+    at: usize,
+    count: usize,
+    readings: &'a Readings,
+}
+
+impl One<'_> {
+    fn state(&self) -> CheckState {
+        self.instance.checks.get(self.at).cloned().unwrap_or_default()
+    }
+
+    /// For readers, not durable.
+    fn see(&self, turn: &mut Turn<'_, '_>, reading: Reading) {
+        let mut readings = self.readings.clone();
+        readings.checks[self.at] = reading;
+        turn.state.readings.insert(self.instance.id.clone(), readings.into());
+    }
+
+    /// The instance with this check as it is now.
+    fn with(&self, state: CheckState) -> Instance {
+        let mut instance = (**self.instance).clone();
+        instance.checks.resize(self.count, CheckState::default());
+        instance.checks[self.at] = state;
+        instance.healthy = overall(&instance.checks, self.count);
+        instance
+    }
+}
+
+fn passed(turn: &mut Turn<'_, '_>, one: &One<'_>, report: &CheckReport, reading: Reading) {
+    one.see(turn, Reading { last_success: Some(report.at), failures: 0, uncertain: None, ..reading });
+    let state = one.state();
+    if !state.is_alive() {
+        let first_success = state.first_success.or(Some(report.at));
+        turn.put(Record::Instance(one.with(CheckState { first_success, failures: 0, ..state }).into()));
+    }
+}
+
+fn failed(turn: &mut Turn<'_, '_>, one: &One<'_>, report: &CheckReport, reading: Reading, why: &str) {
+    let state = one.state();
+    let failures = reading.failures.max(state.failures);
+    let verdict = judge(one.asked, state.first_success.is_some(), failures, turn.now().ms_since(one.readings.since));
+    if verdict == Verdict::Ignore {
+        return;
+    }
+    let failures = failures.saturating_add(1);
+    let seen = Reading { last_failure: Some(report.at), last_failure_cause: why.to_owned(), failures, uncertain: None, ..reading };
+    one.see(turn, seen);
+    let told = Fact::FailedHealthCheck { instance: one.instance.clone(), check: Box::new(one.asked.clone()) };
+    turn.event(Some(one.instance.app()), told);
+    // Beyond what can kill, the number is of interest to readers alone.
+    let limit = one.asked.max_consecutive_failures.saturating_add(1);
+    let mut changed = (state.failures < failures.min(limit)).then(|| {
+        one.with(CheckState { failures: failures.min(limit), last_failure: Some(report.at), last_failure_cause: why.to_owned(), ..state })
+    });
+    if verdict == Verdict::Kill {
+        turn.event(Some(one.instance.app()), Fact::UnhealthyInstanceKill { instance: one.instance.clone(), reason: why.to_owned() });
+        remember(turn, one.instance, report, why);
+        let instance = changed.unwrap_or_else(|| (**one.instance).clone());
+        changed = Some(Instance { condition: Condition::Killing, since: turn.wall(), ..instance });
+    }
+    if let Some(instance) = changed {
+        turn.put(Record::Instance(instance.into()));
+    }
+}
+
+fn remember(turn: &mut Turn<'_, '_>, instance: &Instance, report: &CheckReport, why: &str) {
+    if !turn.state.tables.apps.contains_key(instance.app()) {
+        return;
+    }
+    let placement = instance.placement.as_ref();
+    let failure = TaskFailure {
+        app: instance.app().clone(),
+        task: report.task.clone(),
+        state: TaskState::Killed,
+        message: format!("Task was killed since health check failed. Reason: {why}"),
+        host: placement.map_or_else(String::new, |placement| placement.host.to_string()),
+        agent: placement.map_or_else(|| AgentId::new(""), |placement| placement.agent.clone()),
+        timestamp: report.at,
+        version: instance.version,
+    };
+    turn.put(Record::Failure(failure.into()));
+}
+
+fn ready(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, readings: &Readings, answer: ReadinessAnswer) {
+    if !turn.state.locks.contains_key(instance.app()) {
+        return;
+    }
+    let is_new = answer.ready && !instance.ready;
+    turn.state.readings.insert(instance.id.clone(), Readings { readiness: Some(answer), ..readings.clone() }.into());
+    if is_new {
+        turn.put(Record::Instance(Instance { ready: true, ..(**instance).clone() }.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::health::CheckProtocol;
+
+    fn limit(max_consecutive_failures: u32) -> HealthCheck {
+        HealthCheck {
+            protocol: CheckProtocol::Http,
+            path: None,
+            port: None,
+            port_index: Some(0),
+            command: None,
+            grace_seconds: 300,
+            interval_seconds: 60,
+            timeout_seconds: 20,
+            max_consecutive_failures,
+            delay_seconds: 15,
+            ignore_http_1xx: false,
+            ipv6: false,
+        }
+    }
+
+    #[test]
+    fn a_failure_is_judged_by_what_was_before_it() {
+        let check = |most: u32, has_succeeded: bool, failures: u32, age_s: u64, expected: Verdict| {
+            assert_eq!(judge(&limit(most), has_succeeded, failures, age_s * 1000), expected, "{most} {has_succeeded} {failures} {age_s}");
+        };
+        check(3, false, 0, 0, Verdict::Ignore);
+        check(3, false, 0, 299, Verdict::Ignore);
+        check(3, false, 9, 299, Verdict::Ignore);
+        check(3, false, 0, 300, Verdict::Count);
+        check(3, true, 0, 0, Verdict::Count); // what succeeded once has no grace
+        check(3, true, 2, 0, Verdict::Count);
+        check(3, true, 3, 0, Verdict::Kill); // the fourth
+        check(3, true, 4, 0, Verdict::Kill);
+        check(1, true, 0, 0, Verdict::Count);
+        check(1, true, 1, 0, Verdict::Kill);
+        check(0, true, 1000, 0, Verdict::Count);
+        check(0, false, 1000, 300, Verdict::Count);
+    }
+}

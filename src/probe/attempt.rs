@@ -1,0 +1,325 @@
+//! One run of one check: a connection of its own, nothing followed, no more read than is needed, no certificate verified (as Marathon does; a check
+//! tells nobody anything).
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper::{
+    Request,
+    body::{Body, Incoming},
+    header,
+};
+use hyper_util::rt::TokioIo;
+use rustls::{
+    DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    doubt,
+    target::{Action, Http, Place, Target},
+};
+use crate::{
+    model::{
+        frame::{Channel, Frame},
+        health::ReadinessAnswer,
+        id::{AgentId, TaskId},
+    },
+    runtime::node::{ExecRequest, NodeAccess, NodeError},
+};
+
+/// Of an answer that is to be preserved, so much is, bytes.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Raw {
+    /// An answer.
+    Answer {
+        /// Its status.
+        status: u16,
+        /// Its media type; may be empty.
+        content_type: String,
+        /// Its beginning, if that is of interest.
+        body: String,
+    },
+    /// The connection stood.
+    Connected,
+    /// The command ended.
+    Exit(i32),
+    /// Something was in the way.
+    Fault(doubt::Result),
+}
+
+impl Raw {
+    /// Nobody answered in time.
+    pub fn silent(limit: Duration) -> Self {
+        Self::Fault(doubt::Result::Broken(format!("no answer within {} s", limit.as_secs())))
+    }
+
+    fn broken(why: impl ToString) -> Self {
+        Self::Fault(doubt::Result::Broken(why.to_string()))
+    }
+
+    fn unasked(why: impl ToString) -> Self {
+        Self::Fault(doubt::Result::Unasked(why.to_string()))
+    }
+}
+
+/// What makes attempts.
+pub struct Attempts {
+    nodes: Option<Arc<dyn NodeAccess>>,
+    /// `None`: TLS cannot be set up, which no task can help.
+    tls: Option<TlsConnector>,
+}
+
+impl Attempts {
+    /// Commands run on `nodes`.
+    pub fn new(nodes: Option<Arc<dyn NodeAccess>>) -> Self {
+        Self { nodes, tls: connector() }
+    }
+
+    /// Makes one. Has no limit of time of its own.
+    pub async fn run(&self, target: &Target) -> Raw {
+        match &target.action {
+            Action::Tcp(place) => match connect(place).await {
+                Ok(_) => Raw::Connected,
+                Err(error) => Raw::Fault(sort(&error)),
+            },
+            Action::Http(http) => self.http(http).await,
+            Action::Command { task, agent, command } => self.command(task, agent, command).await,
+        }
+    }
+
+    async fn http(&self, http: &Http) -> Raw {
+        let stream = match connect(&http.place).await {
+            Ok(stream) => stream,
+            Err(error) => return Raw::Fault(sort(&error)),
+        };
+        if !http.tls {
+            return ask(stream, http).await;
+        }
+        let Some(tls) = &self.tls else { return Raw::unasked("TLS cannot be set up") };
+        let address = stream.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
+        match tls.connect(ServerName::IpAddress(address.into()), stream).await {
+            Ok(stream) => ask(stream, http).await,
+            Err(error) => Raw::broken(format!("TLS: {error}")),
+        }
+    }
+
+    async fn command(&self, task: &TaskId, agent: &AgentId, command: &str) -> Raw {
+        let Some(nodes) = &self.nodes else { return Raw::unasked("commands cannot be run on this cluster") };
+        let shell = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
+        let mut exec = match nodes.exec(Some(agent), task, ExecRequest { command: shell, terminal: None }).await {
+            Ok(exec) => exec,
+            Err(NodeError::Unacceptable(why)) => return Raw::broken(why),
+            Err(error) => return Raw::unasked(error),
+        };
+        // It has nothing to read. A command that has ended already does not want to know.
+        _ = exec.input.send(Frame { channel: Channel::Stdin, payload: Vec::new() }).await;
+        while let Some(frame) = exec.output.recv().await {
+            if frame.channel == Channel::Exit {
+                let code = String::from_utf8_lossy(&frame.payload).trim().parse();
+                return code.map_or_else(|_| Raw::unasked("the command ended without an exit code"), Raw::Exit);
+            }
+        }
+        Raw::unasked("the command was lost")
+    }
+}
+
+async fn connect(place: &Place) -> io::Result<TcpStream> {
+    let stream = match place.address {
+        Some(address) => TcpStream::connect(SocketAddr::new(address, place.port)).await?,
+        None => TcpStream::connect((place.name.as_str(), place.port)).await?,
+    };
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Whose fault an error of the system is.
+fn sort(error: &io::Error) -> doubt::Result {
+    let why = error.to_string();
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => doubt::Result::Refused("connection refused".into()),
+        Some(
+            libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOMEM
+            | libc::ENOBUFS
+            | libc::EADDRNOTAVAIL
+            | libc::EADDRINUSE
+            | libc::ENETUNREACH
+            | libc::ENETDOWN
+            | libc::EACCES
+            | libc::EPERM
+            | libc::EAGAIN,
+        ) => doubt::Result::Unasked(why),
+        Some(_) => doubt::Result::Broken(why),
+        // Of no system call: the name could not be resolved.
+        None => doubt::Result::Unasked(why),
+    }
+}
+
+async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http: &Http) -> Raw {
+    let (mut sender, connection) = match hyper::client::conn::http1::handshake(TokioIo::new(stream)).await {
+        Ok(both) => both,
+        Err(error) => return Raw::broken(error),
+    };
+    let request = Request::get(http.path.as_str())
+        .header(header::HOST, format!("{}:{}", http.place.name, http.place.port))
+        .header(header::USER_AGENT, "xtao")
+        .header(header::ACCEPT, "*/*")
+        .header(header::CONNECTION, "close")
+        .body(String::new());
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => return Raw::unasked(error),
+    };
+    let exchange = async {
+        let response = match sender.send_request(request).await {
+            Ok(response) => response,
+            Err(error) => return Raw::broken(format!("no answer: {}", root(&error))),
+        };
+        let status = response.status().as_u16();
+        let media_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let content_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
+        let body = if http.keep_body { beginning(response.into_body()).await } else { String::new() };
+        Raw::Answer { status, content_type, body }
+    };
+    tokio::pin!(connection, exchange);
+    tokio::select! {
+        biased;
+        answer = &mut exchange => answer,
+        ended = &mut connection => match ended {
+            // What it has received is still to be looked at.
+            Ok(()) => exchange.await,
+            Err(error) => Raw::broken(format!("no answer: {}", root(&error))),
+        },
+    }
+}
+
+/// The innermost cause, which says most.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
+}
+
+async fn beginning(mut body: Incoming) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() < MAX_BODY_BYTES {
+        match std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            Some(Ok(frame)) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Some(Err(_)) | None => break,
+        }
+    }
+    bytes.truncate(MAX_BODY_BYTES);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What a run of a health check came to; `None`: an answer that is to be ignored.
+pub fn outcome(raw: &Raw, action: &Action) -> Option<doubt::Result> {
+    Some(match raw {
+        Raw::Answer { status: 200..400, .. } | Raw::Connected | Raw::Exit(0) => doubt::Result::Passed,
+        Raw::Answer { status: 100..200, .. } if matches!(action, Action::Http(http) if http.ignore_1xx) => return None,
+        Raw::Answer { status, .. } => doubt::Result::Bad(status_text(*status)),
+        Raw::Exit(code) => doubt::Result::Bad(format!("command exited with status {code}")),
+        Raw::Fault(result) => result.clone(),
+    })
+}
+
+/// `500 Internal Server Error`
+fn status_text(status: u16) -> String {
+    let reason = hyper::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
+    reason.map_or_else(|| status.to_string(), |reason| format!("{status} {reason}"))
+}
+
+/// What a run of a readiness check came to. Marathon shows an answer that did not come as 504.
+pub fn readiness(raw: &Raw, http: &Http) -> ReadinessAnswer {
+    let absent = |why: &str| ReadinessAnswer {
+        ready: false,
+        status: 504,
+        content_type: "text/plain".into(),
+        body: format!(
+            "could not query {}://{}:{}{}: {why}",
+            if http.tls { "https" } else { "http" },
+            http.place.name,
+            http.place.port,
+            http.path
+        ),
+    };
+    match raw {
+        Raw::Answer { status, content_type, body } => ReadinessAnswer {
+            ready: http.ready_codes.contains(status),
+            status: *status,
+            content_type: content_type.clone(),
+            body: body.clone(),
+        },
+        Raw::Fault(doubt::Result::Bad(why) | doubt::Result::Refused(why) | doubt::Result::Broken(why) | doubt::Result::Unasked(why)) => {
+            absent(why)
+        }
+        Raw::Fault(doubt::Result::Passed) | Raw::Connected | Raw::Exit(_) => absent("no answer"),
+    }
+}
+
+fn connector() -> Option<TlsConnector> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    let config = versions.ok()?.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)));
+    let mut config = config.with_no_client_auth();
+    config.enable_sni = false;
+    Some(TlsConnector::from(Arc::new(config)))
+}
+
+/// Takes every certificate: a check asks whether the task answers, and trusts it with nothing.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

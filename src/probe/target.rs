@@ -1,0 +1,236 @@
+//! Where a check goes and what it asks, from the snapshot.
+//!
+//! Facts (Marathon 1.11): a place among the ports means the host port where there is one, else the container's port at the container's own address;
+//! what Mesos runs speaks to the container's port. A fixed port is taken as it is.
+
+use std::net::IpAddr;
+
+use crate::{
+    core::state::Tables,
+    model::{
+        app::{App, Network},
+        health::{CheckProtocol, Finding, HealthCheck, Outcome, ReadinessAnswer, ReadinessCheck},
+        id::{AgentId, TaskId},
+        instance::{Instance, Placement},
+    },
+};
+
+/// Which check of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The health check in this place.
+    Health(usize),
+    /// The readiness check.
+    Readiness,
+}
+
+/// One run to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Of which launch.
+    pub incarnation: u32,
+    /// The node it is on.
+    pub host: String,
+    /// How long it may take.
+    pub timeout_seconds: u32,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask for a page.
+    Http(Http),
+    /// Connect.
+    Tcp(Place),
+    /// Run this in a shell in the container.
+    Command {
+        /// The task.
+        task: TaskId,
+        /// Its node.
+        agent: AgentId,
+        /// For `sh -c`.
+        command: String,
+    },
+}
+
+/// A page and how it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where.
+    pub place: Place,
+    /// With TLS, whoever the server says it is.
+    pub tls: bool,
+    /// Begins with a slash.
+    pub path: String,
+    /// An answer 1xx is none.
+    pub ignore_1xx: bool,
+    /// The codes that mean "ready"; empty for health checks.
+    pub ready_codes: Vec<u16>,
+    /// The beginning of the answer is of interest.
+    pub keep_body: bool,
+}
+
+/// An address and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The address, when it is known.
+    pub address: Option<IpAddr>,
+    /// The name, to be resolved without an address; also what the server is told.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Target {
+    /// What to do for a check of an instance that runs.
+    ///
+    /// # Errors
+    /// Why there is nothing to do: a port or address that the instance does not have.
+    pub fn of(tables: &Tables, instance: &Instance, which: Which) -> Result<Self, String> {
+        let app = tables.definition_of(instance).ok_or("its definition is gone")?;
+        let placement = instance.placement.as_ref().ok_or("its node is not known")?;
+        let ports = Ports { tables, app, instance, placement };
+        let (timeout_seconds, action) = match which {
+            Which::Health(at) => {
+                let check = app.health_checks.get(at).ok_or("its definition has no such check")?;
+                (check.timeout_seconds, ports.health(check)?)
+            }
+            Which::Readiness => {
+                let check = app.readiness_checks.first().ok_or("its definition has no readiness check")?;
+                (check.timeout_seconds, Action::Http(ports.readiness(check)?))
+            }
+        };
+        Ok(Self { incarnation: instance.incarnation, host: placement.host.to_string(), timeout_seconds, action })
+    }
+}
+
+/// Nothing could be asked.
+pub fn no_finding(which: Which, why: &str) -> Finding {
+    match which {
+        Which::Health(check) => Finding::Health { check, outcome: Outcome::Uncertain(why.to_owned()) },
+        Which::Readiness => {
+            let body = why.to_owned();
+            Finding::Readiness(ReadinessAnswer { ready: false, status: 504, content_type: "text/plain".into(), body })
+        }
+    }
+}
+
+struct Ports<'a> {
+    tables: &'a Tables,
+    app: &'a App,
+    instance: &'a Instance,
+    placement: &'a Placement,
+}
+
+impl Ports<'_> {
+    fn health(&self, check: &HealthCheck) -> Result<Action, String> {
+        let http = |place: Place, tls: bool| {
+            Action::Http(Http {
+                place,
+                tls,
+                path: absolute(check.path.as_deref().unwrap_or_default()),
+                ignore_1xx: check.ignore_http_1xx,
+                ready_codes: Vec::new(),
+                keep_body: false,
+            })
+        };
+        Ok(match check.protocol {
+            CheckProtocol::Command => Action::Command {
+                task: self.instance.task(),
+                agent: self.placement.agent.clone(),
+                command: check.command.clone().unwrap_or_default(),
+            },
+            CheckProtocol::Http => http(self.outside(check)?, false),
+            CheckProtocol::Https => http(self.outside(check)?, true),
+            CheckProtocol::Tcp => Action::Tcp(self.outside(check)?),
+            CheckProtocol::MesosHttp => http(self.inside(check)?, false),
+            CheckProtocol::MesosHttps => http(self.inside(check)?, true),
+            CheckProtocol::MesosTcp => Action::Tcp(self.inside(check)?),
+        })
+    }
+
+    fn readiness(&self, check: &ReadinessCheck) -> Result<Http, String> {
+        let is = |name: &Option<String>| name.as_ref() == Some(&check.port_name);
+        let index = match self.app.port_mappings() {
+            [] => self.app.port_definitions.iter().position(|definition| is(&definition.name)),
+            mappings => mappings.iter().position(|mapping| is(&mapping.name)),
+        };
+        let index = index.ok_or_else(|| format!("it has no port named {}", check.port_name))?;
+        Ok(Http {
+            place: self.numbered(index)?,
+            tls: check.https,
+            path: absolute(&check.path),
+            ignore_1xx: false,
+            ready_codes: check.ready_codes.clone(),
+            keep_body: check.preserve_last_response,
+        })
+    }
+
+    /// As the task is reached from elsewhere.
+    fn outside(&self, check: &HealthCheck) -> Result<Place, String> {
+        match check.port {
+            Some(port) if matches!(self.app.network, Network::Container(_)) => self.container(false, port),
+            Some(port) => Ok(self.node(port)),
+            None => self.numbered(check.port_index.unwrap_or_default().into()),
+        }
+    }
+
+    /// As it is reached beside the task: with a network of its own that is its own address and port.
+    fn inside(&self, check: &HealthCheck) -> Result<Place, String> {
+        let index = usize::from(check.port_index.unwrap_or_default());
+        if self.app.network == Network::Host {
+            return check.port.map_or_else(|| self.numbered(index), |port| Ok(self.node(port)));
+        }
+        let declared = self.app.port_mappings().get(index).map(|mapping| mapping.container_port).filter(|port| *port != 0);
+        match check.port.or(declared) {
+            Some(port) => self.container(check.ipv6, port),
+            // A declared 0 is the same as the host port.
+            None => self.container(check.ipv6, self.numbered(index)?.port),
+        }
+    }
+
+    fn numbered(&self, index: usize) -> Result<Place, String> {
+        let none = || format!("it has no port number {index}");
+        let mappings = self.app.port_mappings();
+        if mappings.is_empty() {
+            return self.placement.ports.get(index).map(|port| self.node(*port)).ok_or_else(none);
+        }
+        let mapping = mappings.get(index).ok_or_else(none)?;
+        if mapping.host_port.is_none() {
+            return self.container(false, mapping.container_port);
+        }
+        let before = mappings[..index].iter().filter(|mapping| mapping.host_port.is_some()).count();
+        self.placement.ports.get(before).map(|port| self.node(*port)).ok_or_else(none)
+    }
+
+    fn node(&self, port: u16) -> Place {
+        let known = self.tables.agents.get(&self.placement.agent).and_then(|agent| agent.addresses.first().copied());
+        Place { address: known.or_else(|| self.placement.host.parse().ok()), name: self.placement.host.to_string(), port }
+    }
+
+    fn container(&self, ipv6: bool, port: u16) -> Result<Place, String> {
+        let address = self.instance.addresses.iter().find(|address| address.is_ipv6() == ipv6).copied();
+        let address = address.or_else(|| self.instance.addresses.first().copied()).ok_or("its own address is not known")?;
+        Ok(Place { address: Some(address), name: if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }, port })
+    }
+}
+
+/// With a slash in front, and of characters that may stand in a request.
+fn absolute(path: &str) -> String {
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let mut text = slash.to_owned();
+    for letter in path.chars() {
+        if letter.is_ascii_graphic() && !matches!(letter, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}') {
+            text.push(letter);
+        } else {
+            let mut bytes = [0; 4];
+            text.extend(letter.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}")));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

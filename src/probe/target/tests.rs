@@ -1,0 +1,67 @@
+//! Where each kind of check goes, by network and port.
+
+use super::*;
+use crate::{
+    model::{
+        app::PortNumber,
+        id::InstanceId,
+        record::{Change, Record},
+    },
+    naming::fixture::{NOW, World},
+    store::samples::health_check,
+};
+
+/// `address:port` of the first check of an app on this network with these ports, one instance of which runs; or why there is none.
+fn check(network: &str, ports: &[&str], placed: &[u16], change: impl Fn(&mut HealthCheck), protocol: CheckProtocol, expected: &str) {
+    let mut world = World::default();
+    world.agent("S1", &["192.0.2.1", "2001:db8::1"]);
+    world.app("/web", network, ports);
+    let mut app = App::clone(&world.tables.definitions[&("/web".parse().unwrap(), NOW)]);
+    let mut asked = HealthCheck { port_index: Some(0), ..health_check(protocol) };
+    change(&mut asked);
+    app.health_checks = vec![asked];
+    for mapping in app.container.iter_mut().flat_map(|container| &mut container.port_mappings) {
+        mapping.host_port = mapping.host_port.map(|_| PortNumber::Dynamic);
+    }
+    world.apply(Change::Put(Record::Definition(app.into())));
+    let id: InstanceId = world.run("/web", 1, "S1", &["10.9.0.7", "fd00::7"], placed);
+    let target = Target::of(&world.tables, &world.tables.instances[&id], Which::Health(0));
+    let place =
+        |place: &Place| format!("{}:{}", place.address.map_or_else(|| place.name.clone(), |address| address.to_string()), place.port);
+    let found = match target.map(|target| target.action) {
+        Ok(Action::Http(http)) => format!("{}{}{}", if http.tls { "https " } else { "" }, place(&http.place), http.path),
+        Ok(Action::Tcp(tcp)) => place(&tcp),
+        Ok(Action::Command { command, .. }) => command,
+        Err(why) => why,
+    };
+    assert_eq!(found, expected, "{network} {ports:?} {protocol:?}");
+}
+
+#[test]
+fn a_check_goes_where_its_network_and_port_say() {
+    use CheckProtocol::*;
+    let plain = |_: &mut HealthCheck| {};
+    check("host", &["80/tcp", "81/tcp"], &[31_000, 31_001], plain, Http, "192.0.2.1:31000/");
+    check("host", &["80/tcp", "81/tcp"], &[31_000, 31_001], |it| it.port_index = Some(1), Tcp, "192.0.2.1:31001");
+    check("host", &[], &[], plain, Http, "it has no port number 0");
+    check("host", &["80/tcp"], &[31_000], |it| (it.port, it.port_index) = (Some(99), None), Https, "https 192.0.2.1:99/");
+    check("host", &["80/tcp"], &[31_000], plain, MesosHttp, "192.0.2.1:31000/");
+    check("bridge", &["80/tcp", "81/tcp@host"], &[31_000], |it| it.port_index = Some(1), Http, "192.0.2.1:31000/");
+    check("bridge", &["80/tcp@host"], &[31_000], plain, MesosHttp, "10.9.0.7:80/");
+    check("bridge", &["80/tcp@host"], &[31_000], |it| it.ipv6 = true, MesosTcp, "fd00::7:80");
+    check("bridge", &["0/tcp@host"], &[31_000], plain, MesosTcp, "10.9.0.7:31000");
+    check("overlay", &["80/tcp"], &[], plain, Tcp, "10.9.0.7:80");
+    check("overlay", &["80/tcp@host"], &[31_000], plain, Tcp, "192.0.2.1:31000");
+    check("overlay", &["80/tcp"], &[], |it| (it.port, it.port_index) = (Some(99), None), Tcp, "10.9.0.7:99");
+    check("host", &[], &[], |it| it.command = Some("pg_isready".into()), Command, "pg_isready");
+}
+
+#[test]
+fn a_path_is_made_fit_for_a_request() {
+    let check = |path: &str, expected: &str| assert_eq!(absolute(path), expected, "{path}");
+    check("", "/");
+    check("ping", "/ping");
+    check("/a?b=c&d=%20#e", "/a?b=c&d=%20#e");
+    check("/ä b\r\n", "/%C3%A4%20b%0D%0A");
+    check("/<\"{}>", "/%3C%22%7B%7D%3E");
+}

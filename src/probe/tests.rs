@@ -1,0 +1,304 @@
+//! The prober against real sockets on the loopback interface.
+
+mod whole;
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::*;
+use crate::{
+    model::{
+        app::PortDefinition,
+        frame::{Channel, Frame},
+        health::{CheckProtocol, HealthCheck, ReadinessCheck},
+        id::{AgentId, BrickName, TaskId},
+        record::{Change, Record},
+    },
+    naming::fixture::{NOW, World},
+    runtime::node::{Exec, ExecRequest, LogRange, LogReader, NodeError, NodeFacts, Pieces},
+    store::samples::health_check,
+};
+
+/// A server that sends `answer` to whoever connects, once the request has come.
+async fn server(answer: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            _ = stream.read(&mut request).await;
+            _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    port
+}
+
+/// The same over TLS, with a certificate that nobody has signed.
+async fn tls_server(answer: &'static str) -> u16 {
+    let key = rcgen::generate_simple_self_signed(vec!["nobody".into()]).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let secret = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+    let config = config.with_single_cert(vec![key.cert.der().clone()], secret).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = [0; 4096];
+            _ = stream.read(&mut request).await;
+            _ = stream.write_all(answer.as_bytes()).await;
+            _ = stream.shutdown().await;
+        }
+    });
+    port
+}
+
+/// A port on which nobody listens.
+async fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+/// Commands are not run, but answered by what they say.
+struct Shell {
+    asked: Mutex<Vec<Vec<String>>>,
+}
+
+#[async_trait]
+impl NodeAccess for Shell {
+    async fn facts(&self, _: &AgentId) -> Option<NodeFacts> {
+        None
+    }
+
+    async fn open_log(&self, _: Option<&AgentId>, _: &TaskId, _: LogRange) -> Result<Box<dyn LogReader>, NodeError> {
+        Err(NodeError::Missing("no log".into()))
+    }
+
+    async fn exec(&self, _: Option<&AgentId>, _: &TaskId, request: ExecRequest) -> Result<Exec, NodeError> {
+        let command = request.command.last().cloned().unwrap_or_default();
+        self.asked.lock().unwrap().push(request.command);
+        if command == "busy" {
+            return Err(NodeError::Unavailable("too many commands run".into()));
+        }
+        let (input, _) = mpsc::channel(1);
+        let (output, from) = mpsc::channel(4);
+        let code = command.trim_start_matches("exit ").to_owned();
+        output.try_send(Frame { channel: Channel::Stdout, payload: b"noise".to_vec() }).unwrap();
+        output.try_send(Frame { channel: Channel::Exit, payload: code.into_bytes() }).unwrap();
+        Ok(Exec { input, output: from })
+    }
+
+    async fn back_up(&self, _: &BrickName, _: bool) -> Result<(u64, Pieces), NodeError> {
+        Err(NodeError::Missing("no brick".into()))
+    }
+
+    async fn restore(&self, _: &BrickName, _: Pieces) -> Result<(), NodeError> {
+        Err(NodeError::Missing("no brick".into()))
+    }
+}
+
+/// An app with these checks, one instance of which runs; its only port is `port` on the loopback interface.
+fn world(port: u16, health: Vec<HealthCheck>, readiness: Vec<ReadinessCheck>) -> (World, InstanceId) {
+    let mut world = World::default();
+    world.agent("S1", &["127.0.0.1"]);
+    world.app("/web", "host", &["http-api:80/tcp"]);
+    let mut app = crate::model::app::App::clone(&world.tables.definitions[&("/web".parse().unwrap(), NOW)]);
+    app.port_definitions.iter_mut().for_each(|definition: &mut PortDefinition| definition.name = Some("http-api".into()));
+    (app.health_checks, app.readiness_checks) = (health, readiness);
+    world.apply(Change::Put(Record::Definition(app.into())));
+    let id = world.run("/web", 1, "S1", &["127.0.0.1"], &[port]);
+    (world, id)
+}
+
+fn http(path: &str) -> HealthCheck {
+    let check = health_check(CheckProtocol::Http);
+    HealthCheck { path: Some(path.into()), port_index: Some(0), interval_seconds: 1, timeout_seconds: 2, delay_seconds: 0, ..check }
+}
+
+struct Probed {
+    handle: Handle,
+    results: mpsc::Receiver<ClusterEvent>,
+    shell: Arc<Shell>,
+    revision: u64,
+    // Ends the prober when it is dropped.
+    _stop: watch::Sender<bool>,
+}
+
+impl Probed {
+    fn start(world: &World) -> Self {
+        let (handle, _) = Handle::new(world.view());
+        let (sender, results) = mpsc::channel(64);
+        let (stop, stopping) = watch::channel(false);
+        let shell = Arc::new(Shell { asked: Mutex::default() });
+        let settings = Settings { max_concurrent: 4, nodes: Some(shell.clone()) };
+        start(settings, handle.clone(), sender, stopping).unwrap();
+        Self { handle, results, shell, revision: 0, _stop: stop }
+    }
+
+    fn publish(&mut self, world: &World, changed: Vec<RecordKey>) {
+        self.revision += 1;
+        self.handle.publish(world.view(), Published { revision: self.revision, events: Vec::new(), changed });
+    }
+
+    async fn next(&mut self) -> CheckReport {
+        loop {
+            let Some(ClusterEvent::Checked(reports)) = self.results.recv().await else { panic!("it ended") };
+            if let Some(report) = reports.into_iter().next() {
+                return report;
+            }
+        }
+    }
+}
+
+/// What the first run of a check says.
+async fn first(port: u16, check: HealthCheck) -> String {
+    let (world, _) = world(port, vec![check], Vec::new());
+    match Probed::start(&world).next().await.finding {
+        Finding::Health { check: 0, outcome: Outcome::Passed } => "passed".into(),
+        Finding::Health { check: 0, outcome: Outcome::Failed(why) } => format!("failed: {why}"),
+        Finding::Health { check: 0, outcome: Outcome::Uncertain(why) } => format!("uncertain: {why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_answer_of_a_page_decides() {
+    for (answer, expected) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "passed"),
+        ("HTTP/1.1 204 No Content\r\n\r\n", "passed"),
+        ("HTTP/1.1 302 Found\r\nlocation: http://192.0.2.1/\r\ncontent-length: 0\r\n\r\n", "passed"),
+        ("HTTP/1.0 200 OK\r\n\r\nto the end", "passed"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nnot all of it", "passed"),
+        ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "failed: 404 Not Found"),
+        ("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n", "failed: 500 Internal Server Error"),
+        ("HTTP/1.1 599 x\r\ncontent-length: 0\r\n\r\n", "failed: 599"),
+        ("SSH-2.0-OpenSSH_9.2\r\n", "failed: no answer: invalid HTTP version parsed"),
+        ("", "failed: no answer: connection closed before message completed"),
+    ] {
+        assert_eq!(first(server(answer).await, http("/ping")).await, expected, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_port_fails_and_an_open_one_is_enough_for_tcp() {
+    let tcp = HealthCheck { protocol: CheckProtocol::Tcp, path: None, ..http("") };
+    assert_eq!(first(server("").await, tcp.clone()).await, "passed");
+    assert_eq!(first(closed_port().await, tcp.clone()).await, "failed: connection refused");
+    assert_eq!(first(closed_port().await, http("/")).await, "failed: connection refused");
+    let mesos = HealthCheck { protocol: CheckProtocol::MesosTcp, ..tcp };
+    assert_eq!(first(server("").await, mesos).await, "passed");
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_signed_is_taken() {
+    let https = HealthCheck { protocol: CheckProtocol::Https, ..http("/ping") };
+    let port = tls_server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(first(port, https.clone()).await, "passed");
+    let plain = first(server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await, https).await;
+    assert!(plain.starts_with("failed: TLS: "), "{plain}");
+}
+
+#[tokio::test]
+async fn who_does_not_answer_in_time_has_failed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = HealthCheck { timeout_seconds: 1, ..http("/") };
+    assert_eq!(first(listener.local_addr().unwrap().port(), silent).await, "failed: no answer within 1 s");
+}
+
+#[tokio::test]
+async fn a_command_runs_in_the_container_and_what_the_node_refuses_is_not_the_tasks_fault() {
+    for (command, expected) in [
+        ("exit 0", "passed"),
+        ("exit 3", "failed: command exited with status 3"),
+        ("busy", "uncertain: this machine could not ask: too many commands run"),
+    ] {
+        let check =
+            HealthCheck { protocol: CheckProtocol::Command, path: None, port_index: None, command: Some(command.into()), ..http("") };
+        assert_eq!(first(0, check).await, expected, "{command}");
+    }
+}
+
+#[tokio::test]
+async fn a_check_is_repeated_as_long_as_its_task_runs() {
+    let port = server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let (mut world, id) = world(port, vec![http("/")], Vec::new());
+    let mut probed = Probed::start(&world);
+    let task = world.tables.instances[&id].task();
+    for _ in 0..3 {
+        let report = probed.next().await;
+        assert_eq!((report.task, report.finding), (task.clone(), Finding::Health { check: 0, outcome: Outcome::Passed }));
+    }
+    // The next launch is another task, elsewhere; the first one is asked no more.
+    let closed = closed_port().await;
+    world.change(&id, |instance| {
+        instance.incarnation = 2;
+        instance.placement.as_mut().unwrap().ports = vec![closed];
+    });
+    probed.publish(&world, vec![RecordKey::Instance(id.clone())]);
+    let next = world.tables.instances[&id].task();
+    let mut report = probed.next().await;
+    while report.task == task {
+        report = probed.next().await;
+    }
+    assert_eq!((report.task, report.finding), (next, Finding::Health { check: 0, outcome: Outcome::Failed("connection refused".into()) }));
+    assert!(probed.shell.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn readiness_is_asked_for_only_while_a_deployment_runs() {
+    use crate::model::deployment::{Action, ActionKind, AppChange, Deployment, Step};
+    let port =
+        server("HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 7\r\n\r\nnot yet").await;
+    let check = ReadinessCheck {
+        name: "r".into(),
+        https: false,
+        path: "/ready".into(),
+        port_name: "http-api".into(),
+        interval_seconds: 1,
+        timeout_seconds: 1,
+        ready_codes: vec![200],
+        preserve_last_response: true,
+    };
+    let (mut world, id) = world(port, Vec::new(), vec![check]);
+    let mut probed = Probed::start(&world);
+    assert!(probed.results.try_recv().is_err());
+    let app: PathId = "/web".parse().unwrap();
+    let deployment = Deployment {
+        id: DeploymentId::new("d"),
+        version: NOW,
+        changes: vec![AppChange { app: app.clone(), owner: None, from: None, to: Some(NOW) }],
+        groups: Vec::new(),
+        steps: vec![Step { actions: vec![Action { kind: ActionKind::Scale, app }] }],
+        current_step: 0,
+        started_at: NOW,
+    };
+    // The app entry is what its present version is found by.
+    let entry = crate::model::record::AppEntry { id: "/web".parse().unwrap(), version: NOW, owner: crate::model::id::Owner::new("x") };
+    world.apply(Change::Put(Record::App(entry.into())));
+    world.apply(Change::Put(Record::Deployment(deployment.into())));
+    probed.publish(&world, vec![RecordKey::Deployment(DeploymentId::new("d"))]);
+    for _ in 0..2 {
+        let report = probed.next().await;
+        let Finding::Readiness(answer) = report.finding else { panic!("{report:?}") };
+        assert_eq!((answer.ready, answer.status, &*answer.content_type, &*answer.body), (false, 503, "text/plain", "not yet"));
+    }
+    world.change(&id, |instance| instance.ready = true);
+    probed.publish(&world, vec![RecordKey::Instance(id)]);
+}
+
+#[test]
+fn an_answer_1xx_may_be_ignored() {
+    let action = |ignore_1xx: bool| {
+        let place = target::Place { address: None, name: "x".into(), port: 1 };
+        Action::Http(target::Http { place, tls: false, path: "/".into(), ignore_1xx, ready_codes: Vec::new(), keep_body: false })
+    };
+    let raw = Raw::Answer { status: 101, content_type: String::new(), body: String::new() };
+    assert_eq!(attempt::outcome(&raw, &action(true)), None);
+    assert_eq!(attempt::outcome(&raw, &action(false)), Some(doubt::Result::Bad("101 Switching Protocols".into())));
+}

@@ -1,0 +1,72 @@
+//! The prober's part in the world: every few seconds each running task whose app has a check is asked. Some are sick for a while; now and then the
+//! prober itself is starved, and says so.
+
+use super::{
+    agent::Phase,
+    trace::short,
+    world::{What, World},
+};
+use crate::model::{
+    cluster::ClusterEvent,
+    health::{CheckReport, Finding, Outcome},
+    id::TaskId,
+    instance::Condition,
+};
+
+/// Between two rounds, milliseconds.
+pub(super) const ROUND_MS: u64 = 5_000;
+
+/// Of a node that is cut off, so many in a thousand results are taken for the task's fault.
+const BLAMED: u32 = 500;
+
+impl World<'_> {
+    /// One round.
+    pub(super) fn probe(&mut self) {
+        self.after(ROUND_MS, What::Probe);
+        if self.server.is_none() {
+            return;
+        }
+        let is_asked = |id: &TaskId| {
+            let instance = self.disk.instance(&id.instance);
+            instance.is_some_and(|instance| instance.incarnation == id.incarnation && instance.condition == Condition::Running)
+        };
+        let asked = self.tasks.iter().filter(|(_, task)| !task.launch.app.health_checks.is_empty());
+        let asked: Vec<TaskId> = asked.map(|(id, _)| id).filter(|id| is_asked(id)).cloned().collect();
+        let at = self.wall();
+        let reports = asked.into_iter().map(|task| {
+            let outcome = self.outcome(&task);
+            CheckReport { task, at, finding: Finding::Health { check: 0, outcome } }
+        });
+        let reports: Vec<CheckReport> = reports.collect();
+        if !reports.is_empty() {
+            self.deliver(ClusterEvent::Checked(reports));
+        }
+    }
+
+    fn outcome(&mut self, id: &TaskId) -> Outcome {
+        let blamed = self.rng_probe.chance(BLAMED);
+        let Some(task) = self.tasks.get(id) else { return Outcome::Failed("gone".into()) };
+        if self.now < self.starved_until {
+            Outcome::Uncertain("the prober was starved".into())
+        } else if !self.agents[task.agent].reachable() {
+            if blamed { Outcome::Failed("no answer".into()) } else { Outcome::Uncertain("many fail at once".into()) }
+        } else if task.phase != Phase::Running {
+            Outcome::Failed("connection refused".into())
+        } else if self.now < task.sick_until && !self.settled {
+            Outcome::Failed("500 Internal Server Error".into())
+        } else {
+            Outcome::Passed
+        }
+    }
+
+    /// One of the running tasks answers badly for a while.
+    pub(super) fn sicken_some_task(&mut self, nth: u64, ms: u64) {
+        let running: Vec<TaskId> = self.tasks.iter().filter(|(_, task)| task.phase == Phase::Running).map(|(id, _)| id.clone()).collect();
+        let Some(id) = running.get(nth.checked_rem(running.len() as u64).unwrap_or_default() as usize) else { return };
+        let until = self.now + ms;
+        self.note(|| format!("{} is sick for {ms} ms", short(id)));
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.sick_until = until;
+        }
+    }
+}

@@ -10,6 +10,7 @@
 //! | `guard` | which hosts and origins may speak to us at all |
 //! | [`access`] | what a caller may see of what there is; no route reaches anything past it |
 //! | `call` | a request taken apart: path, query, body |
+//! | [`surround`] | what every answer has: it is counted, limited, opened to other origins, compressed |
 //! | `v2` | the routes, one file each |
 //! | [`view`] | the JSON bodies, computed from a snapshot alone |
 //! | `patience` | which connections may be silent |
@@ -52,6 +53,7 @@ mod query;
 mod security;
 mod selector;
 pub mod server;
+pub mod surround;
 #[cfg(test)]
 mod testing;
 mod trail;
@@ -84,6 +86,8 @@ pub struct Api {
     pub extra_for_administrators: Vec<(&'static str, BoxedFilter<(Response,)>)>,
     /// What one client, and all together, may take.
     pub limits: Limits,
+    /// How many requests are answered at once; `None`: as many as there are connections.
+    pub most_requests: Option<surround::MostRequests>,
     /// What is asked of nodes directly; `None`: nothing can be.
     pub nodes: Option<Arc<dyn NodeAccess>>,
     /// The platform's registry of images; without it nothing is served about them.
@@ -113,6 +117,7 @@ impl Api {
             extra: Vec::new(),
             extra_for_administrators: Vec::new(),
             limits,
+            most_requests: None,
             nodes: None,
             images: None,
             streams: room(limits.event_streams),
@@ -155,8 +160,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 1024,
-            event_streams: 256,
+            connections: 2048,
+            event_streams: 1024,
             log_streams: 256,
             brick_streams: 2,
             body_bytes: 4 * 1024 * 1024,
@@ -180,7 +185,7 @@ pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
     let narrow_gate = known.and_then(is_administrator).untuple_one().boxed();
     let own = {
         let api = api.clone();
-        call::filter(api.limits.body_bytes).then(move |call| v2::answer(api.clone(), call)).boxed()
+        call::filter(api.limits.body_bytes).then(move |call| surround::answer(api.clone(), call)).boxed()
     };
     // The segment goes first: who asks is found out at some cost, and our own routes do it themselves.
     let beside = |gate: &BoxedFilter<()>, (segment, extra): (&'static str, BoxedFilter<(Response,)>), rest: BoxedFilter<(Response,)>| {

@@ -72,6 +72,16 @@ pub struct Http {
     pub credentials: Option<Credentials>,
     /// How long a token is good.
     pub token_lifetime: Duration,
+    /// Requests that are answered at once; `None`: as many as there are connections.
+    pub max_concurrent_requests: Option<usize>,
+    /// Pages of this origin may read.
+    pub allow_origin: Option<String>,
+    /// Answers are compressed for who takes that.
+    pub compression: bool,
+    /// What the names of all metrics begin with.
+    pub metrics_name_prefix: String,
+    /// Metrics are served for Prometheus too.
+    pub metrics_prometheus: bool,
 }
 
 /// HTTP over TLS.
@@ -391,6 +401,11 @@ fn http(flags: &flags::Flags, warnings: &mut Vec<Warning>) -> Result<Http, Confi
         authentication: flags.authentication,
         credentials: flags.http_credentials.as_ref().map(credentials).transpose()?,
         token_lifetime: Duration::from_secs(flags.token_lifetime * 3600),
+        max_concurrent_requests: flags.http_max_concurrent_requests,
+        allow_origin: flags.access_control_allow_origin.clone(),
+        compression: !flags.disable_http_compression,
+        metrics_name_prefix: flags.metrics_name_prefix.clone(),
+        metrics_prometheus: !flags.disable_metrics_prometheus,
     };
     check_http(&http, flags, warnings)?;
     Ok(http)

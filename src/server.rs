@@ -360,7 +360,13 @@ fn api(config: &Config, core: &core::Settings, handle: Handle, identity: Arc<Ide
     if let Some(url) = &config.identity.webui_url {
         info.marathon_config.insert("webui_url".into(), url.as_str().into());
     }
+    info.allow_origin = config.http.allow_origin.as_deref().and_then(|origin| origin.parse().ok());
+    info.marathon_config.insert("access_control_allow_origin".into(), config.http.allow_origin.clone().into());
+    info.compression = config.http.compression;
+    info.metrics_prefix.clone_from(&config.http.metrics_name_prefix);
+    info.metrics_prometheus = config.http.metrics_prometheus;
     let mut api = Api::new(handle, info);
+    api.most_requests = config.http.max_concurrent_requests.map(api::surround::MostRequests::new);
     api.identity = identity;
     // What covers all names tells who has what; the rest anybody may ask the name server.
     api.extra.push(("mesos_dns", lookups(names.clone())));

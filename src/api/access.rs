@@ -5,7 +5,7 @@
 
 mod seen;
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
@@ -52,7 +52,23 @@ impl Access {
     pub fn session(&self, origin: &Origin, named: bool, until: Option<Instant>) -> Session {
         let commits = self.handle.follow();
         let standing = self.standing(&origin.user, named);
-        Session { access: self.clone(), commits, user: origin.user.clone(), admin: origin.admin, named, standing, until }
+        let earlier = VecDeque::new();
+        Session {
+            access: self.clone(),
+            earlier,
+            told: None,
+            commits,
+            user: origin.user.clone(),
+            admin: origin.admin,
+            named,
+            standing,
+            until,
+        }
+    }
+
+    /// Tells the revisions of this process from those of others.
+    pub fn process(&self) -> u32 {
+        self.handle.process()
     }
 
     /// What is counted about this process.
@@ -95,6 +111,10 @@ enum Standing {
 /// was presented is good.
 pub struct Session {
     access: Access,
+    /// Commits from before, that this caller missed.
+    earlier: VecDeque<Arc<Published>>,
+    /// Of this commit the caller has been told so many events already.
+    told: Option<(u64, usize)>,
     commits: Receiver<Arc<Published>>,
     user: Owner,
     admin: bool,
@@ -116,12 +136,33 @@ pub enum End {
     Closed,
 }
 
+/// Events of one commit, for one caller.
+#[derive(Debug)]
+pub struct Told {
+    /// The number of the commit in this process.
+    pub revision: u64,
+    /// The place of the first of these events among those of the commit that this caller may be told.
+    pub first: usize,
+    /// The events, in order.
+    pub events: Vec<Arc<Event>>,
+}
+
 impl Session {
+    /// Goes on after the event in this place of this commit, of which process. False: some of what came after it is not kept, and nothing is told of it.
+    pub fn resume(&mut self, process: u32, revision: u64, place: usize) -> bool {
+        let Some((earlier, commits)) = self.access.handle.follow_since(process, revision) else { return false };
+        (self.earlier, self.commits, self.told) = (earlier, commits, Some((revision, place.saturating_add(1))));
+        true
+    }
+
     /// The next commit: its number, and its events; none, when it has none that this caller may be told.
     ///
     /// # Errors
     /// There will be no more.
-    pub async fn next(&mut self) -> Result<(u64, Vec<Arc<Event>>), End> {
+    pub async fn next(&mut self) -> Result<Told, End> {
+        if let Some(commit) = self.earlier.pop_front() {
+            return Ok(self.told(&commit));
+        }
         let commit = tokio::select! {
             biased;
             () = expiry(self.until) => return Err(End::Expired),
@@ -134,11 +175,16 @@ impl Session {
         if commit.changed.iter().any(|key| self.concerns(key)) && self.has_changed() {
             return Err(End::Changed);
         }
+        Ok(self.told(&commit))
+    }
+
+    fn told(&self, commit: &Published) -> Told {
         let told = commit.events.iter().filter_map(|event| match event.told_to(&self.user, self.admin)? {
             std::borrow::Cow::Borrowed(_) => Some(event.clone()),
             std::borrow::Cow::Owned(part) => Some(Arc::new(part)),
         });
-        Ok((commit.revision, told.collect()))
+        let first = self.told.filter(|(revision, _)| *revision == commit.revision).map_or(0, |(_, count)| count);
+        Told { revision: commit.revision, first, events: told.skip(first).collect() }
     }
 
     /// Waits until the caller may not go on: [`End::Changed`] or [`End::Expired`]. For who is not interested in commits, and may miss some.

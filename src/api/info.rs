@@ -1,6 +1,7 @@
 //! What the server says of itself: `/v2/info`, the leader's address, names that it answers to.
 
 use serde_json::{Map, Value, json};
+use warp::http::HeaderValue;
 
 use crate::core::Settings;
 
@@ -34,6 +35,10 @@ pub struct Info {
     pub zookeeper_config: Map<String, Value>,
     /// `http_config` of `/v2/info`.
     pub http_config: Map<String, Value>,
+    /// Pages of this origin may read.
+    pub allow_origin: Option<HeaderValue>,
+    /// Answers are compressed for who takes that.
+    pub compression: bool,
     /// What the name of every metric begins with.
     pub metrics_prefix: String,
     /// Metrics are served for Prometheus too.
@@ -56,6 +61,8 @@ impl Info {
             marathon_config: marathon_config(hostname, settings),
             zookeeper_config: zookeeper_config(settings),
             http_config: fields(json!({ "http_port": http_port, "https_port": null })),
+            allow_origin: None,
+            compression: true,
             metrics_prefix: "marathon".into(),
             metrics_prometheus: true,
         }

@@ -577,7 +577,7 @@ async fn events_are_told_to_their_owners_and_to_administrators() {
         let mut text = String::new();
         // The last commit of a stream cannot be awaited by who is not told of it; so all are read until none is left.
         while let Ok(next) = tokio::time::timeout(std::time::Duration::from_millis(200), feed.next()).await {
-            for event in next.unwrap().1 {
+            for event in next.unwrap().events {
                 text += &format!("{} {}\n", event.kind(), event.body());
             }
         }

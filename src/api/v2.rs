@@ -4,9 +4,8 @@
 //! answers `{"version", "deploymentId"}` and repeats the id in `Marathon-Deployment-Id`. What has been answered is visible to the same client's next
 //! read, because a request is answered only after its commit and its snapshot.
 
-use hyper::body::Body as _;
 use serde_json::Value;
-use warp::http::{Method, header::CONTENT_LENGTH};
+use warp::http::Method;
 
 use super::{
     Api, Response, accept,
@@ -17,13 +16,10 @@ use super::{
     guard, identity,
     trail::Owed,
 };
-use crate::{
-    metrics::Counter,
-    model::{
-        id::{Owner, PathId},
-        request::{Origin, Reply, Request, Violation},
-        user::user_name,
-    },
+use crate::model::{
+    id::{Owner, PathId},
+    request::{Origin, Reply, Request, Violation},
+    user::user_name,
 };
 
 mod apps;
@@ -46,21 +42,8 @@ mod queue;
 mod quota;
 mod tasks;
 
-/// Answers any request, and counts it.
+/// Answers any request. One that may change something has its place in the audit log before, and its line there when it is answered.
 pub async fn answer(api: Api, call: Call) -> Response {
-    let metrics = api.access.metrics().clone();
-    let request = metrics.request();
-    let method = call.method.clone();
-    let announced = call.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    metrics.add(Counter::RequestBytes, announced.unwrap_or(0));
-    let response = answer_and_tell(api, call).await;
-    metrics.add(Counter::ResponseBytes, response.body().size_hint().exact().unwrap_or(0));
-    request.end(method.as_str(), response.status().as_u16());
-    response
-}
-
-/// One that may change something has its place in the audit log before, and its line there when it is answered.
-async fn answer_and_tell(api: Api, call: Call) -> Response {
     if call.is_read() || call.method == Method::OPTIONS {
         return answer_in_time(&api, call).await;
     }

@@ -9,6 +9,9 @@ use xtao::{cli, cli::program::complain, cluster::engine::process::shim, config, 
 /// Worker threads at most: the work is waiting, and each thread has a stack.
 const MAX_WORKERS: usize = 4;
 
+/// Open files of the server.
+const MAX_FILES: u64 = 65_536;
+
 /// A container service platform: Marathon's API, names that stay, ports that stay, storage that follows.
 #[derive(Parser)]
 #[command(name = "xtao", version, arg_required_else_help = true)]
@@ -99,6 +102,7 @@ fn serve(args: &[String]) -> ExitCode {
     for warning in warnings {
         warn!("{warning}");
     }
+    more_files();
     match block_on(async { Ok(server::run(config).await) }) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
@@ -106,6 +110,18 @@ fn serve(args: &[String]) -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
         Err(failure) => exit(Err(failure)),
+    }
+}
+
+/// Connections, logs and pipes are all files, and many systems allow a process 1,024 of them unless it asks for more.
+fn more_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(MAX_FILES, |maximum| maximum.min(MAX_FILES));
+    if current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+    {
+        warn!(%error, "The limit of open files stays as it is.");
     }
 }
 

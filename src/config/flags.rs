@@ -74,6 +74,26 @@ pub struct Flags {
     #[arg(long, value_name = "HOURS", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=8760), help_heading = HTTP)]
     pub token_lifetime: u64,
 
+    /// Requests that are answered at once; one more is refused with 503. Default: as many as there are connections, of which there are 2048.
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = HTTP)]
+    pub http_max_concurrent_requests: Option<usize>,
+
+    /// The origin (`https://console.example`, or `*`) whose pages may read from the API. Of several, separated by commas, the last one counts.
+    #[arg(long, value_name = "ORIGIN", value_parser = values::origin, help_heading = HTTP)]
+    pub access_control_allow_origin: Option<String>,
+
+    /// Answers are sent as they are, also to clients that take them compressed.
+    #[arg(long, overrides_with = "http_compression", help_heading = HTTP)]
+    pub disable_http_compression: bool,
+
+    /// What the names of all metrics begin with.
+    #[arg(long, value_name = "PREFIX", default_value = "marathon", value_parser = values::label, help_heading = HTTP)]
+    pub metrics_name_prefix: String,
+
+    /// No metrics for Prometheus at /metrics/prometheus.
+    #[arg(long, overrides_with = "metrics_prometheus", help_heading = HTTP)]
+    pub disable_metrics_prometheus: bool,
+
     /// Where people find the web page, when it is not this server itself (shown in /v2/info).
     #[arg(long, value_name = "URL", help_heading = HTTP)]
     pub webui_url: Option<String>,
@@ -268,7 +288,7 @@ pub(super) const OURS: [&str; 22] = [
 ];
 
 /// Switches that are on unless their `--disable_` form, one of [`Flags`], is given.
-pub(super) const SWITCHES: [&str; 1] = ["http"];
+pub(super) const SWITCHES: [&str; 3] = ["http", "http_compression", "metrics_prometheus"];
 
 /// `xtao serve` for clap: [`Flags`], and hidden ones for everything else that Marathon knows.
 pub fn command() -> Command {

@@ -51,13 +51,13 @@ const ONE: &str = "there is one server and no election";
 const MESOS: &str = "there is no Mesos: the embedded engine runs the tasks";
 const DERIVED: &str = "what it paces happens at once, when there is cause for it";
 const FIXED: &str = "the limit is fixed";
-const METRICS: &str = "there are no metrics yet";
+const METRICS: &str = "metrics are asked for, at /metrics and /metrics/prometheus, not sent";
 const LOGS: &str = "logs go to standard error only";
 const GONE: &str = "Marathon itself knows it no longer";
 const LATER: &str = "this version does not have it yet";
 
 /// Everything else.
-pub(super) const NO_MEANING: [Known; 101] = [
+pub(super) const NO_MEANING: [Known; 96] = [
     value("zk_timeout", ZK),
     value("zk_session_timeout", ZK),
     value("zk_connection_timeout", ZK),
@@ -81,10 +81,7 @@ pub(super) const NO_MEANING: [Known; 101] = [
     value("leader_proxy_read_timeout", ONE),
     value("leader_proxy_max_open_connections", ONE),
     switch("leader_proxy_ssl_ignore_hostname", ONE),
-    value("http_max_concurrent_requests", "connections are limited instead, to 1024"),
-    value("access_control_allow_origin", LATER),
     value("http_realm", "the realm is always Mesosphere"),
-    switch("http_compression", "answers are not compressed"),
     value("assets_path", LATER),
     value("failover_timeout", MESOS),
     switch("checkpoint", MESOS),
@@ -127,7 +124,6 @@ pub(super) const NO_MEANING: [Known; 101] = [
     value("logstash", LOGS),
     value("sentry", LOGS),
     value("sentry_tags", LOGS),
-    switch("metrics_prometheus", METRICS),
     switch("metrics_statsd", METRICS),
     value("metrics_statsd_host", METRICS),
     value("metrics_statsd_port", METRICS),
@@ -138,11 +134,10 @@ pub(super) const NO_MEANING: [Known; 101] = [
     value("metrics_datadog_port", METRICS),
     value("metrics_datadog_api_key", METRICS),
     value("metrics_datadog_transmission_interval_ms", METRICS),
-    value("metrics_name_prefix", METRICS),
-    value("metrics_histogram_reservoir_significant_digits", METRICS),
-    switch("metrics_histogram_reservoir_reset_periodically", METRICS),
-    value("metrics_histogram_reservoir_resetting_interval_ms", METRICS),
-    value("metrics_histogram_reservoir_resetting_chunks", METRICS),
+    value("metrics_histogram_reservoir_significant_digits", "the last five to ten seconds are shown, to about 3 %"),
+    switch("metrics_histogram_reservoir_reset_periodically", "the last five to ten seconds are shown, to about 3 %"),
+    value("metrics_histogram_reservoir_resetting_interval_ms", "the last five to ten seconds are shown, to about 3 %"),
+    value("metrics_histogram_reservoir_resetting_chunks", "the last five to ten seconds are shown, to about 3 %"),
     value("task_tracker_request_timeout", DERIVED),
     value("launch_queue_request_timeout", DERIVED),
     value("task_operation_notification_timeout", DERIVED),

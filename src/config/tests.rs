@@ -81,6 +81,11 @@ fn every_setting_arrives_where_it_belongs() {
         http_credentials = "boss:secret"
         authentication = "on"
         token_lifetime = 2
+        http_max_concurrent_requests = 100
+        access_control_allow_origin = "https://a, https://b"
+        disable_http_compression = true
+        metrics_name_prefix = "xtao"
+        metrics_prometheus = false
         webui_url = "https://ui"
         node_address = ["10.0.0.7", "fd00::7", "10.0.0.7"]
         docker_host = "unix:///run/d.sock"

@@ -157,6 +157,16 @@ pub(super) fn logging_level(text: &str) -> Result<String, String> {
     if known.contains(&level) { Ok(level.into()) } else { Err(format!("must be one of {}", known.join(", "))) }
 }
 
+/// The last of several origins, as Marathon takes it.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let origin = text.rsplit(',').map(str::trim).find(|origin| !origin.is_empty()).unwrap_or_default();
+    let whole = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+    if origin != "*" && !origin.split_once("://").is_some_and(|(scheme, rest)| matches!(scheme, "http" | "https") && whole(rest)) {
+        return Err("must be an origin such as https://console.example, without a path, or *".into());
+    }
+    Ok(origin.to_owned())
+}
+
 /// One label of a domain name.
 pub(super) fn label(text: &str) -> Result<String, String> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -279,6 +289,10 @@ mod tests {
         check(text(docker_host("tcp://10.0.0.1:2375")), "tcp://");
         check(text(docker_host("/run/docker.sock")), "must be unix");
         check(text(docker_host("tcp://10.0.0.1")), "must be unix");
+        check(text(origin("https://a, http://b:80 ,")), "\"http://b:80\"");
+        check(text(origin("*")), "\"*\"");
+        check(text(origin("https://a/")), "must be an origin");
+        check(text(origin("console.example")), "must be an origin");
         check(text(label("Marathon")), "\"marathon\"");
         check(text(label("a.b")), "letters, digits");
         check(text(label("-a")), "letters, digits");

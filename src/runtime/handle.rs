@@ -1,6 +1,9 @@
 //! The handle that every reader and caller holds: load the snapshot, submit a request, follow what is committed.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -20,6 +23,9 @@ pub const MAX_WAITING_REQUESTS: usize = 1024;
 
 /// Commits that a subscriber may lag behind before it is cut off (Marathon: `--event_stream_max_outstanding_messages`).
 pub const MAX_OUTSTANDING_COMMITS: usize = 1024;
+
+/// Events that are kept for followers who come back.
+pub const MAX_KEPT_EVENTS: usize = 4096;
 
 /// What one commit made visible.
 #[derive(Clone, Debug)]
@@ -63,6 +69,39 @@ pub struct Handle {
     submissions: mpsc::Sender<Submission>,
     published: broadcast::Sender<Arc<Published>>,
     metrics: Arc<Metrics>,
+    process: u32,
+    history: Arc<Mutex<History>>,
+}
+
+/// The last commits that had events.
+#[derive(Debug, Default)]
+struct History {
+    commits: VecDeque<Arc<Published>>,
+    events: usize,
+    /// The newest commit whose events are kept no more.
+    gone: Option<u64>,
+}
+
+impl History {
+    fn push(&mut self, commit: &Arc<Published>) {
+        if commit.events.is_empty() {
+            return;
+        }
+        self.events += commit.events.len();
+        self.commits.push_back(commit.clone());
+        while self.events > MAX_KEPT_EVENTS
+            && let Some(oldest) = self.commits.pop_front()
+        {
+            self.events -= oldest.events.len();
+            self.gone = Some(oldest.revision);
+        }
+    }
+
+    /// From `revision` on, which is part of it; `None`: some of it is gone.
+    fn since(&self, revision: u64) -> Option<VecDeque<Arc<Published>>> {
+        let complete = self.gone.is_none_or(|gone| gone < revision);
+        complete.then(|| self.commits.iter().filter(|commit| commit.revision >= revision).cloned().collect())
+    }
 }
 
 impl Handle {
@@ -70,7 +109,15 @@ impl Handle {
     pub fn new(view: View) -> (Self, mpsc::Receiver<Submission>) {
         let (submissions, arriving) = mpsc::channel(MAX_WAITING_REQUESTS);
         let (published, _) = broadcast::channel(MAX_OUTSTANDING_COMMITS);
-        (Self { view: Arc::new(ArcSwap::from_pointee(view)), submissions, published, metrics: Arc::default() }, arriving)
+        let handle = Self {
+            view: Arc::new(ArcSwap::from_pointee(view)),
+            submissions,
+            published,
+            metrics: Arc::default(),
+            process: uuid::Uuid::new_v4().as_fields().0,
+            history: Arc::default(),
+        };
+        (handle, arriving)
     }
 
     /// The present snapshot: immutable, as of the last commit.
@@ -106,10 +153,63 @@ impl Handle {
         self.published.subscribe()
     }
 
+    /// Tells this process' revisions from those of others.
+    pub fn process(&self) -> u32 {
+        self.process
+    }
+
+    /// The commits with events from `revision` of this `process` on, and everything that is committed after them; `None`: some of it is not kept.
+    pub fn follow_since(&self, process: u32, revision: u64) -> Option<(VecDeque<Arc<Published>>, broadcast::Receiver<Arc<Published>>)> {
+        // Held until the receiver is there, so that nothing falls between.
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let commits = history.since(revision).filter(|_| process == self.process)?;
+        Some((commits, self.follow()))
+    }
+
     /// Makes a commit visible: first the snapshot, then the news of it. The driver's alone.
     pub fn publish(&self, view: View, published: Published) {
         self.view.store(Arc::new(view));
+        let published = Arc::new(published);
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.push(&published);
         // Without followers there is nobody to tell.
-        _ = self.published.send(Arc::new(published));
+        _ = self.published.send(published);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        event::{Audience, Fact},
+        time::Timestamp,
+    };
+
+    #[test]
+    fn history_is_complete_or_nothing() {
+        let commit = |revision: u64, events: usize| {
+            let event = || Event {
+                timestamp: Timestamp(0),
+                app: None,
+                audience: Audience::Everyone,
+                fact: Fact::SchedulerReregistered { master: "m".into() },
+            };
+            Arc::new(Published { revision, events: (0..events).map(|_| Arc::new(event())).collect(), changed: Vec::new() })
+        };
+        let mut history = History::default();
+        let revisions = |history: &History, since: u64| {
+            history.since(since).map(|commits| commits.iter().map(|commit| commit.revision).collect::<Vec<_>>())
+        };
+        assert_eq!(revisions(&history, 5), Some(vec![]));
+        for (revision, events) in [(1, 3), (2, 0), (3, MAX_KEPT_EVENTS - 3)] {
+            history.push(&commit(revision, events));
+        }
+        assert_eq!(revisions(&history, 1), Some(vec![1, 3]));
+        assert_eq!(revisions(&history, 2), Some(vec![3]));
+        history.push(&commit(4, 1));
+        assert_eq!(revisions(&history, 1), None);
+        assert_eq!(revisions(&history, 2), Some(vec![3, 4]));
+        history.push(&commit(5, MAX_KEPT_EVENTS + 1));
+        assert_eq!((revisions(&history, 5), revisions(&history, 6)), (None, Some(vec![])));
     }
 }

@@ -4,9 +4,14 @@
 //! `event_type` may be repeated and picks; the first event of a stream is its own `event_stream_attached`; between events there are blank lines as
 //! signs of life; without `Accept: text/event-stream` it is 405; a reader who lags by more than 1024 is cut off.
 //!
-//! Ours: `id` is the number of the commit in this process. `event_stream_attached` of other streams is not told.
+//! Ours: each event but the first has an `id`; who comes back with it as `Last-Event-ID` is told what was missed, as far as that is kept (the last
+//! [`MAX_KEPT_EVENTS`](crate::runtime::handle::MAX_KEPT_EVENTS) events of this process). Where it is not, a comment says so and the stream begins with what
+//! happens now. `event_stream_attached` of other streams is not told.
 
-use std::{convert::Infallible, fmt::Write as _, sync::Arc};
+use std::{
+    convert::Infallible,
+    fmt::{self, Write as _},
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -27,7 +32,7 @@ use super::reads_only;
 use crate::{
     api::{
         Api,
-        access::{End, Session},
+        access::{End, Session, Told},
         call::Call,
         error::{ApiError, ApiResult},
         identity, wall,
@@ -38,6 +43,9 @@ use crate::{
 /// Frames that wait for a slow connection, beyond those that the fan-out keeps for it.
 const MAX_WAITING_FRAMES: usize = 64;
 
+/// A comment: readers skip it, people see it.
+const GAP: &[u8] = b": what came after your Last-Event-ID is not kept any more\r\n\r\n";
+
 pub fn route(api: &Api, call: &Call) -> ApiResult {
     reads_only(call)?;
     let streams = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/event-stream"));
@@ -47,10 +55,15 @@ pub fn route(api: &Api, call: &Call) -> ApiResult {
     let permit = api.streams.clone().try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::unavailable("too many event streams are open"))?;
     let (frames, receiver) = mpsc::channel(MAX_WAITING_FRAMES);
+    let mut session = identity::session(api, call);
+    let last = call.headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+    let has_gap = last.is_some_and(|id| !EventId::read(id).is_some_and(|id| session.resume(id.process, id.revision, id.place)));
     let stream = Stream {
         remote_address: call.client_ip(),
         wanted: call.query.all("event_type").map(str::to_owned).collect(),
-        session: identity::session(api, call),
+        process: api.access.process(),
+        has_gap,
+        session,
         frames,
         heartbeat: api.limits.heartbeat,
         _permit: permit,
@@ -70,6 +83,9 @@ struct Stream {
     remote_address: String,
     /// Empty: every type.
     wanted: Vec<String>,
+    process: u32,
+    /// What the reader missed is not kept.
+    has_gap: bool,
     session: Session,
     frames: mpsc::Sender<Result<Bytes, Infallible>>,
     heartbeat: std::time::Duration,
@@ -81,7 +97,7 @@ impl Stream {
     async fn run(mut self, mut closing: watch::Receiver<bool>) {
         let fact = Fact::EventStreamAttached { remote_address: self.remote_address.clone() };
         let attached = Event { timestamp: wall(), app: None, audience: Audience::Everyone, fact };
-        if !self.send(&attached, None).await {
+        if !self.send(&attached, None).await || self.has_gap && self.frames.send(Ok(Bytes::from_static(GAP))).await.is_err() {
             return;
         }
         let closed = async { closing.wait_for(|closing| *closing).await.is_ok() };
@@ -104,11 +120,11 @@ impl Stream {
     }
 
     /// False when the stream is to end.
-    async fn deliver(&mut self, commit: Result<(u64, Vec<Arc<Event>>), End>) -> bool {
-        match commit {
-            Ok((revision, events)) => {
-                for event in &events {
-                    if !self.send(event, Some(revision)).await {
+    async fn deliver(&mut self, told: Result<Told, End>) -> bool {
+        match told {
+            Ok(Told { revision, first, events }) => {
+                for (place, event) in (first..).zip(&events) {
+                    if !self.send(event, Some(EventId { process: self.process, revision, place })).await {
                         return false;
                     }
                 }
@@ -126,19 +142,41 @@ impl Stream {
         }
     }
 
-    async fn send(&self, event: &Event, revision: Option<u64>) -> bool {
+    async fn send(&self, event: &Event, id: Option<EventId>) -> bool {
         if !self.wanted.is_empty() && !self.wanted.iter().any(|kind| kind == event.kind()) {
             return true;
         }
-        self.frames.send(Ok(frame(event, revision))).await.is_ok()
+        self.frames.send(Ok(frame(event, id))).await.is_ok()
     }
 }
 
-fn frame(event: &Event, revision: Option<u64>) -> Bytes {
+/// Which event of which commit of which process, as its reader saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct EventId {
+    process: u32,
+    revision: u64,
+    place: usize,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}-{}", self.process, self.revision, self.place)
+    }
+}
+
+impl EventId {
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '-');
+        let process = u32::from_str_radix(parts.next()?, 16).ok()?;
+        Some(Self { process, revision: parts.next()?.parse().ok()?, place: parts.next()?.parse().ok()? })
+    }
+}
+
+fn frame(event: &Event, id: Option<EventId>) -> Bytes {
     let mut text = format!("event: {}\r\n", event.kind());
-    if let Some(revision) = revision {
+    if let Some(id) = id {
         // Writing to a String does not fail.
-        _ = write!(text, "id: {revision}\r\n");
+        _ = write!(text, "id: {id}\r\n");
     }
     _ = write!(text, "data: {}\r\n\r\n", event.body());
     text.into()
@@ -146,7 +184,7 @@ fn frame(event: &Event, revision: Option<u64>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use futures_util::StreamExt;
     use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -187,7 +225,15 @@ mod tests {
     }
 
     async fn subscribe(server: &Running, query: &str) -> Frames {
-        let request = client().get(format!("{}/v2/events{query}", server.url)).header("accept", "text/event-stream");
+        open(client().get(format!("{}/v2/events{query}", server.url))).await
+    }
+
+    async fn subscribe_after(server: &Running, id: &str) -> Frames {
+        open(client().get(format!("{}/v2/events", server.url)).header("last-event-id", id)).await
+    }
+
+    async fn open(request: reqwest::RequestBuilder) -> Frames {
+        let request = request.header("accept", "text/event-stream");
         let response = request.send().await.unwrap();
         assert_eq!(
             (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap()),
@@ -247,7 +293,9 @@ mod tests {
         let data = r#""timestamp":"2020-01-31T12:00:01.000Z"}"#;
         for (kind, fields) in [("scheduler_disconnected_event", r#""reason":"gone""#), ("scheduler_reregistered_event", r#""master":"m""#)]
         {
-            let expected = format!("event: {kind}\r\nid: 7\r\ndata: {{{fields},\"eventType\":\"{kind}\",{data}\r\n\r\n");
+            let place = usize::from(kind.contains("reregistered"));
+            let id = EventId { process: server.handle.process(), revision: 7, place };
+            let expected = format!("event: {kind}\r\nid: {id}\r\ndata: {{{fields},\"eventType\":\"{kind}\",{data}\r\n\r\n");
             assert_eq!(frames.next().await.unwrap(), expected);
         }
     }
@@ -258,8 +306,33 @@ mod tests {
         let mut frames = subscribe(&server, "?event_type=app_terminated_event&event_type=scheduler_disconnected_event").await;
         publish(&server.handle, 1, &[back(), ended()]);
         publish(&server.handle, 2, &[back(), lost()]);
-        assert!(frames.next().await.unwrap().starts_with("event: app_terminated_event\r\nid: 1\r\n"));
-        assert!(frames.next().await.unwrap().starts_with("event: scheduler_disconnected_event\r\nid: 2\r\n"));
+        assert!(frames.next().await.unwrap().starts_with("event: app_terminated_event\r\n"));
+        assert!(frames.next().await.unwrap().starts_with("event: scheduler_disconnected_event\r\n"));
+    }
+
+    #[tokio::test]
+    async fn who_comes_back_is_told_what_was_missed() {
+        let server = running(Limits::default()).await;
+        publish(&server.handle, 1, &[ended(), lost(), back()]);
+        publish(&server.handle, 2, &[ended()]);
+        let id = |revision, place| EventId { process: server.handle.process(), revision, place }.to_string();
+        let first_after = async |id: &str| {
+            let mut frames = subscribe_after(&server, id).await;
+            frames.next().await.unwrap();
+            frames.next().await.unwrap()
+        };
+        let check = async |after: &str, expected: &str, is: &str| {
+            let frame = first_after(after).await;
+            assert!(frame.starts_with(expected) && frame.contains(is), "{after}: {frame}");
+        };
+        check(&id(1, 0), "event: scheduler_disconnected_event", &id(1, 1)).await;
+        check(&id(1, 2), "event: app_terminated_event", &id(2, 0)).await;
+        check("00000000-1-0", ": what came after your Last-Event-ID is not kept", "").await;
+        check("7", ": what came after your Last-Event-ID is not kept", "").await;
+        let mut frames = subscribe_after(&server, &id(2, 0)).await;
+        frames.next().await.unwrap();
+        publish(&server.handle, 3, &[lost()]);
+        assert!(frames.next().await.unwrap().contains(&id(3, 0)));
     }
 
     #[tokio::test]
@@ -288,6 +361,8 @@ mod tests {
         let stream = Stream {
             remote_address: "192.0.2.7".into(),
             wanted: Vec::new(),
+            process: 0,
+            has_gap: false,
             session: server.api.access.session(&origin("root"), true, None),
             frames,
             heartbeat: Duration::from_secs(1000),

@@ -41,7 +41,7 @@ const MAX_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_PASSES: u32 = 16;
 
 /// How much nicer than the rest the threads are: they get what is left over.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 19;
 
 /// A thread keeps its memory this long for the next hash. Getting and giving back 19 MiB each time is work for the system in which other threads of the
 /// process have to wait.

@@ -349,7 +349,7 @@ impl Contents {
         while let Some(entry) = reader.entry()? {
             let Entry { name, kind, offset, size, .. } = &entry;
             if *kind != Kind::Directory && (contents.files.contains_key(name) || contents.links.contains_key(name)) {
-                return bad(format!("it has {name} twice"));
+                return bad(format!("it has {} twice", tar::shown(name)));
             }
             match kind {
                 Kind::Directory => {}
@@ -379,19 +379,19 @@ impl Contents {
             if let Some(found) = self.files.get(at) {
                 return Ok((at.to_owned(), *found));
             }
-            let Some(target) = self.links.get(at) else { return bad(format!("{name} is missing in it: it is not complete")) };
+            let Some(target) = self.links.get(at) else { return bad(format!("{} is missing in it: it is not complete", tar::shown(name))) };
             at = target;
         }
-        bad(format!("{name} is a link to a link, and so on"))
+        bad(format!("{} is a link to a link, and so on", tar::shown(name)))
     }
 
     /// A table, as bytes and as JSON.
     fn json(&self, name: &str, limit: u64) -> Result<(&[u8], Value), ArchiveError> {
         let (file, found) = self.file(name)?;
         if found.size > limit {
-            return bad(format!("{name} has {} bytes, and {limit} are allowed", found.size));
+            return bad(format!("{} has {} bytes, and {limit} are allowed", tar::shown(name), found.size));
         }
-        let Some(bytes) = self.held.get(&file) else { return bad(format!("{name} is not JSON")) };
+        let Some(bytes) = self.held.get(&file) else { return bad(format!("{} is not JSON", tar::shown(name))) };
         let value = serde_json::from_slice(bytes).map_err(|error| ArchiveError::Bad(format!("{name} cannot be read: {error}")))?;
         Ok((bytes, value))
     }

@@ -295,7 +295,7 @@ fn clean(folder: &str, path: &str) -> Result<String, TarError> {
 }
 
 /// For messages: what a terminal can show.
-fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
 }
 

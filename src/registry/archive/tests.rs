@@ -198,6 +198,7 @@ fn what_is_not_sound_is_refused_in_words() {
     check(&with(("a", b'S', "", b"")), "sparse");
     check(&tar(&[("a", b'0', "", b"x"), ("./a", b'0', "", b"y")]), "it has a twice");
     check(&tar(&[("a", b'0', "", b"x"), ("b/../a", b'2', "x", b"")]), "it has a twice");
+    check(&tar(&[("x\n\u{1b}", b'0', "", b"x"), ("x\n\u{1b}", b'0', "", b"y")]), "it has x\\n\\u{1b} twice");
     check(&with(("x", b'L', "", &[b'y'; 2000])), "a name has 2000 bytes");
     check(&with(("x", b'x', "", &[b'y'; 100_000])), "an extension header has 100000 bytes");
     check(&with(("x", b'x', "", b"99 path=a\n")), "an extension header is damaged");

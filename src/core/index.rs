@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::state::Needs;
 use crate::model::{
     app::KillSelection,
     id::{AgentId, InstanceId},
@@ -32,12 +33,20 @@ fn rank(instance: &Instance) -> u8 {
         Condition::Provisioned | Condition::Staging => 2,
         Condition::Starting => 3,
         Condition::Running if instance.healthy == Some(false) => 4,
-        // What is not known to serve goes before what is; of one app all have the same checks, or none.
-        _ => 5 + u8::from(instance.ready) + 2 * u8::from(instance.healthy == Some(true)),
+        // Whether that serves depends on what its version asks for: see `serves`.
+        _ => RUNS + u8::from(instance.ready) + 2 * u8::from(instance.healthy == Some(true)),
     }
 }
 
-const RANKS: u8 = 9;
+/// The first of the four ranks of running instances that no check has found unwell: neither ready nor healthy, ready, healthy, both.
+const RUNS: u8 = 5;
+
+const RANKS: u8 = RUNS + 4;
+
+/// True when all of this rank serve, if their version needs this.
+fn serves(rank: u8, needs: Needs) -> bool {
+    rank.checked_sub(RUNS).is_some_and(|said| (!needs.ready || said & 1 != 0) && (!needs.healthy || said & 2 != 0))
+}
 
 impl AppIndex {
     /// True when the app has no instances at all.
@@ -96,17 +105,19 @@ impl AppIndex {
         self.on_agents.get(agent).map_or(0, |versions| versions.values().sum())
     }
 
-    /// Up to `count` instances with goal Running whose version passes `version`, in the order in which they should go.
-    pub fn victims(&self, count: usize, selection: KillSelection, version: impl Fn(Timestamp) -> bool) -> Vec<InstanceId> {
-        let versions = self.versions().into_iter().filter(|at| version(*at)).collect::<Vec<_>>();
+    /// Up to `count` instances with goal Running, in the order in which they should go: those that serve last. `needs` says what an instance of a
+    /// version needs in order to serve; `None`: none of that version is to go.
+    pub fn victims(&self, count: usize, selection: KillSelection, needs: impl Fn(Timestamp) -> Option<Needs>) -> Vec<InstanceId> {
+        let versions: Vec<(Timestamp, Needs)> = self.versions().into_iter().filter_map(|at| Some((at, needs(at)?))).collect();
         let mut victims = Vec::new();
-        for rank in 0..RANKS {
+        for (serving, rank) in [false, true].into_iter().flat_map(|serving| (0..RANKS).map(move |rank| (serving, rank))) {
             let wanted = count - victims.len();
             if wanted == 0 {
                 break;
             }
+            let versions = versions.iter().filter(|(_, needs)| serves(rank, *needs) == serving);
             let mut found: Vec<(Timestamp, &InstanceId)> =
-                versions.iter().flat_map(|at| self.of_rank(*at, rank, selection, wanted)).collect();
+                versions.flat_map(|(at, _)| self.of_rank(*at, rank, selection, wanted)).collect();
             match selection {
                 KillSelection::YoungestFirst => found.sort_by(|a, b| b.cmp(a)),
                 KillSelection::OldestFirst => found.sort(),
@@ -142,4 +153,23 @@ impl AppIndex {
 
 fn candidate(instance: &Instance) -> (Timestamp, u8, Timestamp, InstanceId) {
     (instance.version, rank(instance), instance.started_at.or(instance.staged_at).unwrap_or_default(), instance.id.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_serves_depends_on_what_its_version_asks_for() {
+        let check = |healthy: bool, ready: bool, expected: [bool; 4]| {
+            let needs = Needs { healthy, ready };
+            let found = [0, 1, 2, 3].map(|said| serves(RUNS + said, needs));
+            assert_eq!(found, expected, "{needs:?}");
+            assert!((0..RUNS).all(|rank| !serves(rank, needs)));
+        };
+        check(false, false, [true; 4]);
+        check(false, true, [false, true, false, true]);
+        check(true, false, [false, false, true, true]);
+        check(true, true, [false, false, false, true]);
+    }
 }

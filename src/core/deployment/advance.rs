@@ -106,8 +106,10 @@ fn restart(turn: &mut Turn<'_, '_>, app: &App) -> bool {
         scale::add(turn, app, moves.start);
         return false;
     };
-    let mut victims = index.victims(moves.kill_old as usize, app.kill_selection, |version| version < changed);
-    victims.extend(index.victims(moves.kill_new as usize, app.kill_selection, |version| version >= changed));
+    let needs = |version| turn.state.tables.needs(&app.id, version);
+    let (old, new) = (|version| (version < changed).then(|| needs(version)), |version| (version >= changed).then(|| needs(version)));
+    let mut victims = index.victims(moves.kill_old as usize, app.kill_selection, old);
+    victims.extend(index.victims(moves.kill_new as usize, app.kill_selection, new));
     scale::add(turn, app, moves.start);
     victims.iter().for_each(|id| scale::decommission(turn, id));
     false

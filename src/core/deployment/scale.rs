@@ -63,7 +63,8 @@ pub(in crate::core) fn adjust(turn: &mut Turn<'_, '_>, app: &App) -> bool {
         add(turn, app, app.instances - present);
     } else if present > app.instances {
         let surplus = (present - app.instances) as usize;
-        let victims = turn.state.index.get(&app.id).map_or_else(Vec::new, |index| index.victims(surplus, app.kill_selection, |_| true));
+        let needs = |version| Some(turn.state.tables.needs(&app.id, version));
+        let victims = turn.state.index.get(&app.id).map_or_else(Vec::new, |index| index.victims(surplus, app.kill_selection, needs));
         victims.iter().for_each(|id| decommission(turn, id));
     }
     present == app.instances

@@ -199,9 +199,11 @@ async fn connection(
     let requests_closing = closing.clone();
     let patience = Patience::default();
     let requests_patience = patience.clone();
+    let ip = Peer::ip_of(source);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer {
             source: source.clone(),
+            ip: ip.clone(),
             closing: requests_closing.clone(),
             asked: Arc::default(),
             patience: requests_patience.clone(),

@@ -185,7 +185,7 @@ pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
     let is_administrator = |origin: Origin| std::future::ready(if origin.admin { Ok(()) } else { Err(warp::reject()) });
     let narrow_gate = known.and_then(is_administrator).untuple_one().boxed();
     let own = {
-        let api = api.clone();
+        let api = Arc::new(api.clone());
         call::filter(api.limits.body_bytes).then(move |call| surround::answer(api.clone(), call)).boxed()
     };
     // The segment goes first: who asks is found out at some cost, and our own routes do it themselves.

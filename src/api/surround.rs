@@ -43,7 +43,7 @@ impl MostRequests {
 }
 
 /// Answers any request.
-pub async fn answer(api: Api, call: Call) -> Response {
+pub async fn answer(api: Arc<Api>, call: Call) -> Response {
     let metrics = api.access.metrics().clone();
     let request = metrics.request();
     let (method, takes_gzip) = (call.method.clone(), accepts_gzip(&call.headers));
@@ -55,7 +55,7 @@ pub async fn answer(api: Api, call: Call) -> Response {
         // A page's question whether it may ask comes without credentials.
         answer::empty(StatusCode::OK)
     } else {
-        within_limit(api, call).await
+        within_limit(&api, call).await
     };
     let response = match origin {
         Some(origin) => opened(response, &origin, asked),
@@ -67,8 +67,8 @@ pub async fn answer(api: Api, call: Call) -> Response {
     response
 }
 
-async fn within_limit(api: Api, call: Call) -> Response {
-    let Some(MostRequests { most, places }) = api.most_requests.clone() else { return v2::answer(api, call).await };
+async fn within_limit(api: &Api, call: Call) -> Response {
+    let Some(MostRequests { most, places }) = &api.most_requests else { return v2::answer(api, call).await };
     match places.try_acquire() {
         Ok(_place) => v2::answer(api, call).await,
         Err(_) => ApiError::unavailable(format!("Too many concurrent requests! Allowed: {most}.")).response(),

@@ -43,16 +43,16 @@ mod quota;
 mod tasks;
 
 /// Answers any request. One that may change something has its place in the audit log before, and its line there when it is answered.
-pub async fn answer(api: Api, call: Call) -> Response {
+pub async fn answer(api: &Api, call: Call) -> Response {
     if call.is_read() || call.method == Method::OPTIONS {
-        return answer_in_time(&api, call).await;
+        return answer_in_time(api, call).await;
     }
     let place = match api.audit.reserve().await {
         Ok(place) => place,
         Err(unwritable) => return ApiError::unavailable(unwritable.to_string()).response(),
     };
     let owed = Owed::new(place, &call);
-    let response = answer_in_time(&api, call).await;
+    let response = answer_in_time(api, call).await;
     owed.pay(&response).await;
     response
 }

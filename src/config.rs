@@ -18,7 +18,7 @@ use std::{
 
 pub use flags::command;
 pub use machine::Machine;
-pub use values::{Attribute, DnsClients, PortSpan, ResourceOverride, Secret};
+pub use values::{Attribute, DnsClients, Domain, PortSpan, ResourceOverride, Secret};
 
 /// Exit status for settings that cannot be used, as Marathon's.
 pub const EXIT_BAD_SETTINGS: u8 = 112;
@@ -163,6 +163,10 @@ pub struct Core {
     pub default_network_name: Option<String>,
     /// New top-level groups prescribe their name as the role of their apps.
     pub new_group_enforce_role: bool,
+    /// Which resources are used by what names no roles: `any`, `unreserved` or `reserved`.
+    pub accepted_resource_roles: String,
+    /// Nodes with GPUs are kept for what asks for GPUs.
+    pub gpus_restricted: bool,
 }
 
 /// The embedded engine and the node that it makes of this machine.
@@ -174,6 +178,8 @@ pub struct Engine {
     pub node_addresses: Vec<IpAddr>,
     /// For constraints.
     pub attributes: Vec<Attribute>,
+    /// Where the node is.
+    pub domain: Option<Domain>,
     /// Instead of what the machine has.
     pub resources: ResourceOverride,
     /// Host directories that may be mapped although they would be refused.
@@ -342,11 +348,14 @@ fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>)
             default_role: flags.mesos_role,
             default_network_name: flags.default_network_name,
             new_group_enforce_role: flags.new_group_enforce_role == "top",
+            accepted_resource_roles: flags.accepted_resource_roles_default_behavior,
+            gpus_restricted: flags.gpu_scheduling_behavior == "restricted",
         },
         engine: Engine {
             docker_host: flags.docker_host,
             node_addresses,
             attributes: flags.agent_attributes,
+            domain: flags.agent_domain,
             resources: flags.agent_resources,
             host_volume_allow: flags.host_volume_allow,
             host_volume_deny: flags.host_volume_deny,

@@ -81,6 +81,7 @@ pub fn app(id: &str) -> AppBuilder {
         cpus: Scalar::from_f64(0.5),
         mem: Scalar::whole(128),
         disk: Scalar::ZERO,
+        gpus: 0,
         executor: String::new(),
         constraints: Vec::new(),
         accepted_resource_roles: None,
@@ -264,7 +265,7 @@ pub fn queued(app: &str) -> QueueEntry {
         last_unused_at: None,
         last_used_at: None,
         rejected: [0; 10],
-        last_unused_offers: Vec::new(),
+        last_unused_offers: Default::default(),
         held_by: None,
     }
 }

@@ -57,7 +57,7 @@ const GONE: &str = "Marathon itself knows it no longer";
 const LATER: &str = "this version does not have it yet";
 
 /// Everything else.
-pub(super) const NO_MEANING: [Known; 96] = [
+pub(super) const NO_MEANING: [Known; 94] = [
     value("zk_timeout", ZK),
     value("zk_session_timeout", ZK),
     value("zk_connection_timeout", ZK),
@@ -117,8 +117,6 @@ pub(super) const NO_MEANING: [Known; 96] = [
     value("deprecated_features", LATER),
     value("draining_seconds", LATER),
     switch("maintenance_mode", LATER),
-    value("gpu_scheduling_behavior", LATER),
-    value("accepted_resource_roles_default_behavior", "the embedded engine offers no reserved resources"),
     value("default_accepted_resource_roles", GONE),
     value("graceful_shutdown_timeout", "it stops at once; tasks go on"),
     value("logstash", LOGS),

@@ -90,7 +90,8 @@ fn every_setting_arrives_where_it_belongs() {
         node_address = ["10.0.0.7", "fd00::7", "10.0.0.7"]
         docker_host = "unix:///run/d.sock"
         agent_attributes = "rack:1;disk:ssd"
-        agent_resources = "cpus:1.5;mem:1000;disk:2000;ports:[30000-40000]"
+        agent_domain = "eu/eu-1"
+        agent_resources = "cpus:1.5;mem:1000;disk:2000;gpus:2;ports:[30000-40000]"
         host_volume_allow = "/srv,/data"
         host_volume_deny = ["/srv/secret"]
         dns_address = ["10.0.0.7"]
@@ -120,6 +121,8 @@ fn every_setting_arrives_where_it_belongs() {
         mesos_role = "role"
         default_network_name = "net"
         new_group_enforce_role = "top"
+        accepted_resource_roles_default_behavior = "reserved"
+        gpu_scheduling_behavior = "unrestricted"
     "#;
     let (config, warnings) = load("", "", file).unwrap();
     assert_eq!(warnings.len(), 1, "of the fence: {warnings:?}");

@@ -57,6 +57,7 @@ impl Cluster {
             addresses: vec!["127.0.0.1".parse().unwrap()],
             resources,
             attributes: Vec::new(),
+            reserved: Vec::new(),
             region: None,
             zone: None,
         };
@@ -112,7 +113,7 @@ async fn a_task_that_turns_bad_is_killed_and_its_successor_checked() {
     start(Settings { max_concurrent: 4, nodes: None }, handle.clone(), events.clone(), stopping.clone()).unwrap();
     tokio::spawn(driver.run(stopping));
     let mut cluster = Cluster { events, calls: called, offers: 0 };
-    cluster.events.send(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into() }).await.unwrap();
+    cluster.events.send(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into(), region: None }).await.unwrap();
 
     let check = json!({"path": "/", "intervalSeconds": 1, "timeoutSeconds": 5, "gracePeriodSeconds": 0, "maxConsecutiveFailures": 1});
     let app = json!({"id": "/web", "cmd": "serve", "cpus": 1, "mem": 32, "portDefinitions": [{"port": 0}], "healthChecks": [check]});

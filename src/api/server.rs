@@ -88,10 +88,14 @@ pub async fn serve_filter(
             }
         }
     }
-    drop(listener);
+    drop((listener, closing));
     // Nobody may be connected.
     _ = stop.send(true);
-    let drained = async { while connections.join_next().await.is_some() {} };
+    let drained = async {
+        while connections.join_next().await.is_some() {}
+        // Conversations that have left HTTP hold on to it until they have said why they end.
+        stop.closed().await;
+    };
     if tokio::time::timeout(limits.drain, drained).await.is_err() {
         debug!(connections = connections.len(), "Connections are cut.");
     }

@@ -179,12 +179,12 @@ impl World {
         self.put(Record::Definition(Arc::new(app)))
     }
 
-    /// An administrator.
-    pub fn user(&mut self, name: &str, locked: bool) -> &mut Self {
+    /// Somebody without a password.
+    pub fn user(&mut self, name: &str, admin: bool, locked: bool) -> &mut Self {
         self.put(Record::User(Arc::new(User {
             name: Owner::new(name),
             password: None,
-            admin: true,
+            admin,
             locked,
             generation: 1,
             quota: Quota::default(),

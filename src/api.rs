@@ -49,6 +49,7 @@ pub mod identity;
 mod info;
 mod patience;
 mod query;
+mod revalidate;
 #[cfg(test)]
 mod security;
 mod selector;

@@ -61,6 +61,11 @@ impl Access {
         self.handle.process()
     }
 
+    /// Names the present snapshot: the process, and which one of its snapshots it is.
+    pub fn revision(&self) -> (u32, u64) {
+        (self.handle.process(), self.handle.view().revision)
+    }
+
     /// What is counted about this process.
     pub fn metrics(&self) -> &Arc<Metrics> {
         self.handle.metrics()

@@ -14,6 +14,7 @@ use super::{
     call::Call,
     error::{ApiError, ApiResult},
     guard, identity,
+    revalidate::Tag,
     trail::Owed,
 };
 use crate::model::{
@@ -84,8 +85,21 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
         ["v2", "registry", "token"] => return Box::pin(images::token(api, call)).await,
         _ => identity::ask(api, &mut call).await?,
     }
+    let tag = Tag::of(api, &call, &segments);
+    if let Some(tag) = tag.as_ref().filter(|tag| tag.is_known(&call)) {
+        return Ok(tag.not_modified());
+    }
+    let response = known_route(api, call, &segments).await?;
+    Ok(match tag {
+        Some(tag) => tag.mark(response),
+        None => response,
+    })
+}
+
+/// A request whose sender is known.
+async fn known_route(api: &Api, call: Call, segments: &[&str]) -> ApiResult {
     // Boxed, so that a request takes the room of its own route, not that of the largest one.
-    match segments.as_slice() {
+    match segments {
         ["v2", "auth", rest @ ..] => Box::pin(auth::route(api, call, rest)).await,
         ["v2", "apps", rest @ ..] => Box::pin(apps::route(api, call, rest)).await,
         ["v2", "deployments", rest @ ..] => Box::pin(deployments::route(api, call, rest)).await,

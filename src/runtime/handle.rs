@@ -168,7 +168,7 @@ impl Handle {
 
     /// Makes a commit visible: first the snapshot, then the news of it. The driver's alone.
     pub fn publish(&self, view: View, published: Published) {
-        self.view.store(Arc::new(view));
+        self.view.store(Arc::new(View { revision: published.revision, ..view }));
         let published = Arc::new(published);
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.push(&published);

@@ -478,7 +478,7 @@ pub struct Reading {
 /// What readers see: durable tables as of one commit, and the volatile rest as of the same moment.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// Rises with each snapshot that readers get; 0 before the first.
+    /// Another number than the one before when records, the queue or readings differ from it.
     pub revision: u64,
     /// Everything durable.
     pub tables: Tables,

@@ -474,7 +474,7 @@ impl Driver {
                     definition: Arc::new(app("/posted").0),
                 },
             };
-            let published = Published { revision: self.revision, events: vec![Arc::new(posted)], changed: Vec::new() };
+            let published = Published { revision: self.revision, events: vec![Arc::new(posted)], changed: vec![RecordKey::Meta] };
             self.handle.publish(self.world.view.clone(), published);
             // The client may be gone.
             _ = submission.reply.send(outcome);

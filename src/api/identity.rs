@@ -40,8 +40,8 @@ use crate::{
     model::{id::Owner, request::Origin, user::User},
 };
 
-/// Marathon's default of `--http_realm`; browsers show it when they ask for a password.
-const CHALLENGE: &str = "Basic realm=\"Mesosphere\"";
+/// Marathon's default of `--http_realm`.
+const DEFAULT_REALM: &str = "Mesosphere";
 
 /// Where a request came in, and what that says of who sent it.
 #[derive(Clone, Debug)]
@@ -152,6 +152,7 @@ pub struct Identity {
     rules: Rules,
     gate: Gate,
     sink: Arc<dyn AuditSink>,
+    challenge: String,
 }
 
 impl Default for Identity {
@@ -165,7 +166,13 @@ impl Default for Identity {
 impl Identity {
     /// Asks by these rules, and tells `sink`.
     pub fn new(rules: Rules, gate: Gate, sink: Arc<dyn AuditSink>) -> Self {
-        Self { rules, gate, sink }
+        Self { rules, gate, sink, challenge: String::new() }.in_realm(DEFAULT_REALM)
+    }
+
+    /// With what browsers show when they ask for a password.
+    pub fn in_realm(mut self, realm: &str) -> Self {
+        self.challenge = format!("Basic realm=\"{realm}\"");
+        self
     }
 
     /// The judge of passwords and tokens.
@@ -194,7 +201,7 @@ impl Identity {
         match source {
             Some(Source::Unix { door, uid, account }) => self.at_the_socket(*door, *uid, account, access),
             _ if !self.rules.authentication => Ok(everybody()),
-            _ => Err(unauthorized("credentials are required: a user and a password, or a token")),
+            _ => Err(self.unauthorized("credentials are required: a user and a password, or a token")),
         }
     }
 
@@ -216,7 +223,7 @@ impl Identity {
             return Ok(known);
         }
         let Some(Source::Unix { door, uid, account }) = source else {
-            return Err(unauthorized("a user and a password are required"));
+            return Err(self.unauthorized("a user and a password are required"));
         };
         let who = self.at_the_socket(*door, *uid, account, access)?;
         let user = find(access, &who.user).ok_or_else(|| {
@@ -229,7 +236,7 @@ impl Identity {
         let look_up = |name: &Owner| find(access, name);
         let address = source.and_then(Source::address);
         let Some(credentials) = Credentials::read(headers) else {
-            return Err(unauthorized("credentials that cannot be read: give Basic, 'Bearer TOKEN' or 'token=TOKEN', once"));
+            return Err(self.unauthorized("credentials that cannot be read: give Basic, 'Bearer TOKEN' or 'token=TOKEN', once"));
         };
         let (name, by, outcome) = match &credentials {
             Credentials::Password(name, password) => {
@@ -248,7 +255,7 @@ impl Identity {
             }
             Err(refusal) => {
                 tell(Some(refusal.to_string()));
-                Err(refuse(refusal))
+                Err(self.refuse(refusal))
             }
         }
     }
@@ -270,6 +277,22 @@ impl Identity {
         match peer {
             Some(peer) => peer.asked.get_or_init(|| self.who(Some(&peer.source), headers, access)).await.clone(),
             None => self.who(None, headers, access).await,
+        }
+    }
+}
+
+impl Identity {
+    fn unauthorized(&self, message: &str) -> ApiError {
+        ApiError::unauthorized(message, &self.challenge)
+    }
+
+    /// That a user is locked is told only to who was recognised by the kernel: to others it would confirm the password.
+    fn refuse(&self, refusal: Refusal) -> ApiError {
+        match refusal {
+            Refusal::Wrong | Refusal::Locked => self.unauthorized(&Refusal::Wrong.to_string()),
+            Refusal::Token => self.unauthorized(&refusal.to_string()),
+            Refusal::TooMany(wait) => ApiError::too_many(refusal.to_string(), wait),
+            Refusal::Busy => ApiError::unavailable(refusal.to_string()),
         }
     }
 }
@@ -324,22 +347,8 @@ fn find(access: &Access, name: &Owner) -> Option<User> {
     access.user(name)
 }
 
-fn unauthorized(message: &str) -> ApiError {
-    ApiError::unauthorized(message, CHALLENGE)
-}
-
 fn forbidden(message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, message)
-}
-
-/// That a user is locked is told only to who was recognised by the kernel: to others it would confirm the password.
-fn refuse(refusal: Refusal) -> ApiError {
-    match refusal {
-        Refusal::Wrong | Refusal::Locked => unauthorized(&Refusal::Wrong.to_string()),
-        Refusal::Token => unauthorized(&refusal.to_string()),
-        Refusal::TooMany(wait) => ApiError::too_many(refusal.to_string(), wait),
-        Refusal::Busy => ApiError::unavailable(refusal.to_string()),
-    }
 }
 
 /// What the `Authorization` header holds.

@@ -20,6 +20,7 @@ use warp::{
 use super::{
     Api, Info, Limits,
     call::Peer,
+    describe,
     identity::{By, Source, Who},
     patience::Patience,
     routes,
@@ -371,11 +372,15 @@ impl Server {
         .boxed()
     }
 
+    /// Whatever comes back is held against the description of the API.
     pub async fn send(&self, request: HttpRequest<String>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let service = TowerToHyperService::new(warp::service(self.routes.clone()));
         let response = hyper::service::Service::call(&service, request).await.unwrap();
         let (head, body) = response.into_parts();
-        Answer { status: head.status, headers: head.headers, body: collect(body).await }
+        let answer = Answer { status: head.status, headers: head.headers, body: collect(body).await };
+        describe::check::answered(&method, &path, answer.status, &answer.headers, &answer.body);
+        answer
     }
 }
 

@@ -3,6 +3,8 @@
 
 #[path = "conformance/cluster.rs"]
 mod cluster;
+#[path = "../src/api/describe/hold.rs"]
+mod hold;
 #[path = "conformance/run.rs"]
 mod run;
 #[path = "conformance/table.rs"]

@@ -11,6 +11,8 @@ use serde_json::Value;
 #[cfg(test)]
 pub mod check;
 mod document;
+#[cfg(test)]
+mod hold;
 mod page;
 mod text;
 

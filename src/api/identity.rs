@@ -8,7 +8,7 @@
 //!
 //! Without credentials a TCP request is the administrator in two cases: as long as the server listens on loopback only and nobody has a password
 //! ([`Identity::is_open`]), so that Marathon's clients work at once; and with `--authentication off`. Credentials are Basic, `Bearer TOKEN`, or
-//! `token=TOKEN` as DC/OS has it. Someone who is locked is refused everywhere. `/ping` is nobody's business and asked of nobody.
+//! `token=TOKEN` as DC/OS has it. Someone who reads the metrics alone is refused everywhere else. Someone who is locked is refused everywhere. `/ping` is nobody's business and asked of nobody.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use warp::{
     Filter,
     filters::BoxedFilter,
-    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+    http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION},
 };
 
 use super::{
@@ -100,6 +100,8 @@ pub struct Who {
     pub user: Owner,
     /// May do everything.
     pub admin: bool,
+    /// Reads the metrics, and nothing else.
+    pub monitor: bool,
     /// How that is known.
     pub by: By,
     /// When a token that was presented ends; `None`: nothing ends by itself.
@@ -191,6 +193,12 @@ impl Identity {
     /// 401 with a challenge: no credentials, or wrong ones. 403: a locked user, or an account without a name. 429: too many wrong ones.
     /// 503: too many logins at once.
     pub async fn who(&self, source: Option<&Source>, headers: &HeaderMap, access: &Access) -> Result<Who, ApiError> {
+        let mut who = self.recognise(source, headers, access).await?;
+        who.monitor = !who.admin && access.is_monitor(&who.user);
+        Ok(who)
+    }
+
+    async fn recognise(&self, source: Option<&Source>, headers: &HeaderMap, access: &Access) -> Result<Who, ApiError> {
         let is_unix = matches!(source, Some(Source::Unix { .. }));
         if !is_unix && self.is_open(access) {
             return Ok(everybody());
@@ -251,7 +259,7 @@ impl Identity {
                 if known.fresh {
                     tell(None);
                 }
-                Ok((Who { user: known.user.clone(), admin: known.admin, by, until: known.until }, known))
+                Ok((Who { user: known.user.clone(), admin: known.admin, monitor: false, by, until: known.until }, known))
             }
             Err(refusal) => {
                 tell(Some(refusal.to_string()));
@@ -269,7 +277,7 @@ impl Identity {
             return Err(forbidden(format!("user '{name}' is locked")));
         }
         let admin = uid == 0 || door == Door::Administrators || user.is_some_and(|user| user.admin);
-        Ok(Who { user: name, admin, by: By::Account, until: None })
+        Ok(Who { user: name, admin, monitor: false, by: By::Account, until: None })
     }
 
     /// [`Identity::who`], once for each request however often it is asked.
@@ -303,11 +311,22 @@ pub type Asked = Arc<OnceCell<Result<Who, ApiError>>>;
 /// Finds out who sent `call` and writes it down there.
 ///
 /// # Errors
-/// See [`Identity::who`].
+/// See [`Identity::who`]. 403 also for who reads the metrics alone, and asks for something else.
 pub async fn ask(api: &Api, call: &mut Call) -> Result<(), ApiError> {
-    call.who = Some(api.identity.of(call.peer.as_ref(), &call.headers, &api.access).await?);
+    let who = api.identity.of(call.peer.as_ref(), &call.headers, &api.access).await?;
+    let refused = who.monitor && !is_a_monitors(call, &who.user);
+    call.who = Some(who);
     call.trail.of_origin(origin(call));
-    Ok(())
+    if refused { Err(forbidden("this user reads the metrics, and nothing else")) } else { Ok(()) }
+}
+
+/// The metrics, who one is, and the own password.
+fn is_a_monitors(call: &Call, user: &Owner) -> bool {
+    match call.segments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["metrics"] | ["metrics", "prometheus"] | ["v2", "auth", "whoami"] => call.is_read(),
+        ["v2", "auth", "users", name] => call.method == Method::PUT && name == user.as_str(),
+        _ => false,
+    }
 }
 
 /// Who asks; nobody without any right before [`ask`] was called.
@@ -332,6 +351,9 @@ pub fn filter(api: &Api) -> BoxedFilter<(Origin,)> {
             let (identity, access) = api.clone();
             async move {
                 let who = identity.of(peer.as_ref(), &headers, &access).await.map_err(|_| warp::reject())?;
+                if who.monitor {
+                    return Err(warp::reject());
+                }
                 let client_ip = Peer::client_ip(peer.as_ref());
                 Ok::<_, warp::Rejection>(Origin { user: who.user, admin: who.admin, client_ip, uri: path.as_str().to_owned() })
             }
@@ -340,7 +362,7 @@ pub fn filter(api: &Api) -> BoxedFilter<(Origin,)> {
 }
 
 fn everybody() -> Who {
-    Who { user: Owner::default_owner(), admin: true, by: By::Nothing, until: None }
+    Who { user: Owner::default_owner(), admin: true, monitor: false, by: By::Nothing, until: None }
 }
 
 fn find(access: &Access, name: &Owner) -> Option<User> {

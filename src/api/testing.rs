@@ -186,6 +186,7 @@ impl World {
             password: None,
             admin: true,
             locked,
+            monitor: false,
             generation: 1,
             quota: Quota::default(),
             grants: Grants::default(),
@@ -278,9 +279,9 @@ pub struct Server {
     routes: BoxedFilter<(super::Response,)>,
 }
 
-/// Who somebody is: `root` an administrator, anybody else an ordinary user.
+/// Who somebody is: `root` an administrator, `watcher` one who reads the metrics alone, anybody else an ordinary user.
 pub fn who(user: &str) -> Who {
-    Who { user: Owner::new(user), admin: user == "root", by: By::Password, until: None }
+    Who { user: Owner::new(user), admin: user == "root", monitor: user == "watcher", by: By::Password, until: None }
 }
 
 /// A connection on which it is known already who asks.

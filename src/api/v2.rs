@@ -107,6 +107,8 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
         ["v2", "registry", rest @ ..] => images::registry(api, &call, rest),
         ["v2", "bricks", rest @ ..] => Box::pin(bricks::route(api, call, rest)).await,
         ["metrics", rest @ ..] => metrics::route(api, &call, rest),
+        // Mounted beside ours, for reading alone.
+        ["mesos_dns", "v1", _, ..] if call.method != Method::GET => Err(ApiError::method(&[Method::GET])),
         ["help"] => help(&call),
         ["v2", "openapi.json"] => openapi(&call),
         ["logging"] => Box::pin(logging::route(api, call)).await,

@@ -18,6 +18,7 @@ use xtao::{
 
 use super::{
     cluster,
+    hold::{self, Answer},
     table::{Case, Step, Wanted, What},
 };
 
@@ -29,6 +30,8 @@ struct Server {
     client: Client,
     events: mpsc::UnboundedReceiver<Value>,
     kept: HashMap<String, String>,
+    /// What the server says that it answers: whatever comes is held against it.
+    document: Value,
     /// Dropped, it ends the driver and the server.
     _stop: watch::Sender<bool>,
     _events: mpsc::Sender<ClusterEvent>,
@@ -50,8 +53,9 @@ impl Server {
         tokio::spawn(api::serve(listener, Api::new(handle, Info::new("localhost", 8080, &settings)), shutdown));
         let client = Client::builder().no_proxy().build().unwrap();
         let stream = follow(&client, &url).await;
+        let document = client.get(format!("{url}/v2/openapi.json")).send().await.unwrap().json().await.unwrap();
         tokio::spawn(cluster::run(called, events.clone()));
-        Self { url, client, events: stream, kept: HashMap::new(), _stop: stop, _events: events }
+        Self { url, client, events: stream, kept: HashMap::new(), document, _stop: stop, _events: events }
     }
 
     async fn ask(&mut self, step: &Step) -> (u16, reqwest::header::HeaderMap, String) {
@@ -70,13 +74,26 @@ impl Server {
         }
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        (status, headers, response.text().await.unwrap())
+        let text = response.text().await.unwrap();
+        self.is_described(step, &path, status, &headers, &text);
+        (status, headers, text)
+    }
+
+    fn is_described(&self, step: &Step, path: &str, status: u16, headers: &reqwest::header::HeaderMap, body: &str) {
+        let path = path.split('?').next().unwrap().replace("%2F", "/").replace("/service/marathon/", "/").replace("/marathon/", "/");
+        let segments: Vec<String> = path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
+        let kind = headers.get("content-type").map(|kind| kind.to_str().unwrap().split(';').next().unwrap());
+        let headers = ["Location", "Marathon-Deployment-Id"].into_iter().filter(|header| headers.contains_key(*header)).collect();
+        let answer = Answer { method: &step.method, segments: &segments, status, kind, headers, body };
+        hold::answered(&self.document, &answer).unwrap_or_else(|error| panic!("{error}"));
     }
 
     async fn event(&mut self, kind: &str, part: &Value) -> Result<(), String> {
         let mut seen = Vec::new();
         let found = async {
             while let Some(event) = self.events.recv().await {
+                let described = hold::fits(&self.document, &event, &self.document["components"]["schemas"]["Event"]);
+                described.unwrap_or_else(|error| panic!("Event{error}: {event}"));
                 let fits = event["eventType"] == kind && holds(&event, part).is_ok();
                 seen.push(event["eventType"].as_str().unwrap_or_default().to_owned());
                 if fits {

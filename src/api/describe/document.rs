@@ -66,6 +66,9 @@ fn operation(operation: &Operation) -> Value {
             if parameter.place == "path" {
                 shown["required"] = true.into();
             }
+            if parameter.is_many {
+                shown["x-many-segments"] = true.into();
+            }
             if !parameter.text.is_empty() {
                 shown["description"] = parameter.text.as_str().into();
             }

@@ -54,6 +54,8 @@ pub struct Parameter {
     pub name: String,
     pub shape: Value,
     pub text: String,
+    /// Of a path: it may have several segments.
+    pub is_many: bool,
 }
 
 /// A body: its media type, and its shape when that is JSON.
@@ -140,8 +142,13 @@ fn begin(description: &mut Description, line: &str) -> Reading<Last> {
         }
         "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" => {
             let tag = description.tags.last().map(|(tag, _)| tag.clone()).ok_or("a tag goes first")?;
-            let parameters =
-                path_names(rest).map(|name| Parameter { place: "path", name, shape: json!({ "type": "string" }), text: String::new() });
+            let parameters = path_names(rest).map(|(name, is_many)| Parameter {
+                place: "path",
+                name,
+                shape: json!({ "type": "string" }),
+                text: String::new(),
+                is_many,
+            });
             description.operations.push(Operation {
                 tag,
                 method: word.to_owned(),
@@ -177,7 +184,13 @@ fn request(operation: &mut Operation, line: &str) -> Reading<()> {
             let (name, shape_text) = rest.split_once(": ").ok_or("a name and a shape are expected")?;
             let shape = with_default(shape_text)?;
             if word == "query" {
-                operation.parameters.push(Parameter { place: "query", name: name.to_owned(), shape, text: text.to_owned() });
+                operation.parameters.push(Parameter {
+                    place: "query",
+                    name: name.to_owned(),
+                    shape,
+                    text: text.to_owned(),
+                    is_many: false,
+                });
             } else {
                 let known = operation.parameters.iter_mut().find(|parameter| parameter.place == "path" && parameter.name == name);
                 let known = known.ok_or("the path has no such parameter")?;
@@ -360,9 +373,12 @@ fn halves(line: &str) -> (&str, &str) {
     line.split_once("  ").map_or((line, ""), |(head, text)| (head.trim_end(), text.trim()))
 }
 
-/// The names in a path, without dots.
-fn path_names(path: &str) -> impl Iterator<Item = String> {
-    path.split('/').filter_map(|segment| Some(segment.strip_prefix('{')?.strip_suffix('}')?.trim_end_matches('.').to_owned()))
+/// The names in a path, and whether dots say that they may have several segments.
+fn path_names(path: &str) -> impl Iterator<Item = (String, bool)> {
+    path.split('/').filter_map(|segment| {
+        let name = segment.strip_prefix('{')?.strip_suffix('}')?;
+        Some((name.trim_end_matches('.').to_owned(), name.ends_with("...")))
+    })
 }
 
 fn object(value: Value) -> Map<String, Value> {

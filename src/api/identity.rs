@@ -8,7 +8,8 @@
 //!
 //! Without credentials a TCP request is the administrator in two cases: as long as the server listens on loopback only and nobody has a password
 //! ([`Identity::is_open`]), so that Marathon's clients work at once; and with `--authentication off`. Credentials are Basic, `Bearer TOKEN`, or
-//! `token=TOKEN` as DC/OS has it. Someone who reads the metrics alone is refused everywhere else. Someone who is locked is refused everywhere. `/ping` is nobody's business and asked of nobody.
+//! `token=TOKEN` as DC/OS has it. Someone who reads the metrics alone is refused everywhere else. Someone who is locked is refused everywhere. `/ping` is
+//! nobody's business and asked of nobody.
 
 use std::{
     net::{IpAddr, SocketAddr},

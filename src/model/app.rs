@@ -48,6 +48,9 @@ pub struct App {
     pub mem: Scalar,
     /// MiB.
     pub disk: Scalar,
+    /// GPUs, whole ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gpus: u32,
     /// `""` means the framework's own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub executor: String,
@@ -108,6 +111,10 @@ pub struct App {
     /// as the server. False also for what was written before this was kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub administered: bool,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Something that is put into a task's sandbox.

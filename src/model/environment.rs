@@ -61,7 +61,7 @@ fn description(app: &App, task: &TaskId) -> IndexMap<String, String> {
     set("MARATHON_APP_RESOURCE_CPUS", decimal(app.cpus));
     set("MARATHON_APP_RESOURCE_MEM", decimal(app.mem));
     set("MARATHON_APP_RESOURCE_DISK", decimal(app.disk));
-    set("MARATHON_APP_RESOURCE_GPUS", "0".into());
+    set("MARATHON_APP_RESOURCE_GPUS", app.gpus.to_string());
     set("MARATHON_APP_ENFORCE_GROUP_ROLE", "FALSE".into());
     let labels = labels(app);
     set("MARATHON_APP_LABELS", labels.keys().map(String::as_str).collect::<Vec<_>>().join(" "));

@@ -23,7 +23,7 @@ use xtao::model::{
 /// Runs until the driver has gone.
 pub async fn run(mut calls: mpsc::Receiver<ClusterCall>, events: mpsc::Sender<ClusterEvent>) {
     let mut cluster = Cluster { events, offers: 0, tasks: BTreeMap::new() };
-    cluster.tell(ClusterEvent::Connected { framework_id: "framework".into(), master: "node1:5050".into() }).await;
+    cluster.tell(ClusterEvent::Connected { framework_id: "framework".into(), master: "node1:5050".into(), region: None }).await;
     cluster.offer().await;
     while let Some(call) = calls.recv().await {
         cluster.take(call).await;
@@ -58,6 +58,7 @@ impl Cluster {
             host: "node1".into(),
             addresses: vec!["192.0.2.1".parse().unwrap()],
             resources,
+            reserved: Vec::new(),
             attributes: Vec::new(),
             region: None,
             zone: None,

@@ -211,7 +211,7 @@ fn as_of_version_1(record: Record) -> Record {
 
 /// A sample as it is read from the second version, which knew no groups, dependencies and checks.
 fn as_of_version_2(record: Record) -> Record {
-    match record {
+    match as_of_version_3(record) {
         Record::Definition(app) => {
             let unknown = App {
                 dependencies: vec![],
@@ -229,6 +229,15 @@ fn as_of_version_2(record: Record) -> Record {
             deployment.groups.clear();
             Record::Deployment(Arc::new(deployment))
         }
+        other => other,
+    }
+}
+
+/// A sample as it is read from the third version, which knew no GPUs.
+fn as_of_version_3(record: Record) -> Record {
+    match record {
+        Record::Definition(app) => Record::Definition(Arc::new(App { gpus: 0, ..(*app).clone() })),
+        Record::Archived(app) => Record::Archived(Arc::new(App { gpus: 0, ..(*app).clone() })),
         other => other,
     }
 }
@@ -260,7 +269,14 @@ fn fixtures_of_version_2_stay_readable() {
 fn fixtures_of_version_3_stay_readable() {
     let changed =
         |record: &Record| is_of_version_3(record) || matches!(record, Record::Definition(_) | Record::Deployment(_) | Record::Instance(_));
-    check_fixtures("v3", samples().into_iter().filter(|(_, record)| changed(record)).collect());
+    let samples = samples().into_iter().filter(|(_, record)| changed(record)).map(|(name, record)| (name, as_of_version_3(record)));
+    check_fixtures("v3", samples.collect());
+}
+
+#[test]
+fn fixtures_of_version_4_stay_readable() {
+    let changed = |record: &Record| matches!(record, Record::Definition(_) | Record::Archived(_));
+    check_fixtures("v4", samples().into_iter().filter(|(_, record)| changed(record)).collect());
 }
 
 /// The version after the fourth, in which users changed.

@@ -20,6 +20,7 @@ use warp::{
 use super::{
     Api, Info, Limits,
     call::Peer,
+    describe,
     identity::{By, Source, Who},
     patience::Patience,
     routes,
@@ -186,6 +187,7 @@ impl World {
             password: None,
             admin,
             locked,
+            monitor: false,
             generation: 1,
             quota: Quota::default(),
             grants: Grants::default(),
@@ -278,9 +280,9 @@ pub struct Server {
     routes: BoxedFilter<(super::Response,)>,
 }
 
-/// Who somebody is: `root` an administrator, anybody else an ordinary user.
+/// Who somebody is: `root` an administrator, `watcher` one who reads the metrics alone, anybody else an ordinary user.
 pub fn who(user: &str) -> Who {
-    Who { user: Owner::new(user), admin: user == "root", by: By::Password, until: None }
+    Who { user: Owner::new(user), admin: user == "root", monitor: user == "watcher", by: By::Password, until: None }
 }
 
 /// A connection on which it is known already who asks.
@@ -372,11 +374,15 @@ impl Server {
         .boxed()
     }
 
+    /// Whatever comes back is held against the description of the API.
     pub async fn send(&self, request: HttpRequest<String>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let service = TowerToHyperService::new(warp::service(self.routes.clone()));
         let response = hyper::service::Service::call(&service, request).await.unwrap();
         let (head, body) = response.into_parts();
-        Answer { status: head.status, headers: head.headers, body: collect(body).await }
+        let answer = Answer { status: head.status, headers: head.headers, body: collect(body).await };
+        describe::check::answered(&method, &path, answer.status, &answer.headers, &answer.body);
+        answer
     }
 }
 

@@ -5,13 +5,14 @@
 //! read, because a request is answered only after its commit and its snapshot.
 
 use serde_json::Value;
-use warp::http::Method;
+use warp::http::{HeaderValue, Method, header::CONTENT_SECURITY_POLICY};
 
 use super::{
     Api, Response, accept,
     access::Seen,
     answer,
     call::Call,
+    describe,
     error::{ApiError, ApiResult},
     guard, identity,
     revalidate::Tag,
@@ -35,6 +36,7 @@ mod groups;
 mod images;
 mod info;
 mod known;
+mod logging;
 mod logs;
 mod metrics;
 mod nodes;
@@ -119,6 +121,11 @@ async fn known_route(api: &Api, call: Call, segments: &[&str]) -> ApiResult {
         ["v2", "registry", rest @ ..] => images::registry(api, &call, rest),
         ["v2", "bricks", rest @ ..] => Box::pin(bricks::route(api, call, rest)).await,
         ["metrics", rest @ ..] => metrics::route(api, &call, rest),
+        // Mounted beside ours, for reading alone.
+        ["mesos_dns", "v1", _, ..] if call.method != Method::GET => Err(ApiError::method(&[Method::GET])),
+        ["help"] => help(&call),
+        ["v2", "openapi.json"] => openapi(&call),
+        ["logging"] => Box::pin(logging::route(api, call)).await,
         ["v2", "nodes"] => Box::pin(nodes::route(api, &call)).await,
         _ => Err(ApiError::no_route()),
     }
@@ -132,6 +139,21 @@ fn ping(call: &Call) -> ApiResult {
         Some(_) => answer::text("text/plain; charset=utf-8", "pong".into()),
         None => answer::empty(warp::http::StatusCode::NO_CONTENT),
     })
+}
+
+/// What all this is, for people. (Marathon sends them on to a console that it brings along.)
+fn help(call: &Call) -> ApiResult {
+    reads_only(call)?;
+    let mut response = answer::text("text/html; charset=utf-8", describe::PUBLISHED.page.clone());
+    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    Ok(response)
+}
+
+/// What all this is, for programs.
+fn openapi(call: &Call) -> ApiResult {
+    reads_only(call)?;
+    Ok(answer::ok(&describe::PUBLISHED.document))
 }
 
 /// # Errors

@@ -89,8 +89,10 @@ pub struct Http {
 pub struct Tls {
     /// Port 0: any free one.
     pub address: SocketAddr,
-    /// PEM: certificate, chain and key.
+    /// Certificate, chain and key: PEM, or PKCS#12.
     pub keystore: PathBuf,
+    /// Of a PKCS#12 keystore.
+    pub keystore_password: Option<Secret>,
 }
 
 /// A name and a password.
@@ -401,7 +403,8 @@ const DEFAULT_HTTPS_PORT: u16 = 8443;
 fn http(flags: &flags::Flags, warnings: &mut Vec<Warning>) -> Result<Http, ConfigError> {
     let tls = flags.ssl_keystore_path.clone().map(|keystore| {
         let address = flags.https_address.unwrap_or(Ipv4Addr::LOCALHOST.into());
-        Tls { address: SocketAddr::new(address, flags.https_port.unwrap_or(DEFAULT_HTTPS_PORT)), keystore }
+        let address = SocketAddr::new(address, flags.https_port.unwrap_or(DEFAULT_HTTPS_PORT));
+        Tls { address, keystore, keystore_password: flags.ssl_keystore_password.clone() }
     });
     let http = Http {
         address: SocketAddr::new(flags.http_address, flags.http_port),
@@ -436,11 +439,14 @@ fn check_http(http: &Http, flags: &flags::Flags, warnings: &mut Vec<Warning>) ->
         return Err(ConfigError::setting("--disable_http", reason));
     }
     if http.tls.is_none() && flags.https_address.is_some_and(|address| !address.is_loopback()) {
-        let reason = "TLS needs a certificate: give one with --ssl_keystore_path FILE (PEM: certificate, chain and key)";
+        let reason = "TLS needs a certificate: give one with --ssl_keystore_path FILE (certificate, chain and key as PEM or PKCS#12)";
         return Err(ConfigError::setting("--https_address", reason));
     }
     if http.tls.is_none() && (flags.https_address.is_some() || flags.https_port.is_some()) {
         warnings.push(Warning("--https_address and --https_port have no effect without --ssl_keystore_path".into()));
+    }
+    if http.tls.is_none() && flags.ssl_keystore_password.is_some() {
+        warnings.push(Warning("--ssl_keystore_password has no effect without --ssl_keystore_path".into()));
     }
     if let Some(tls) = &http.tls
         && http.plain

@@ -238,9 +238,10 @@ async fn listeners(config: &Config) -> Result<Vec<(Listener, usize)>, ServerErro
         listeners.push((Listener::Tcp(listener), connections));
     }
     if let Some(tls) = &config.http.tls {
-        let acceptor = tls::acceptor(&tls.keystore)?;
+        let (keystore, acceptors) = tls::Watched::open(&tls.keystore, tls.keystore_password.clone())?;
+        tokio::spawn(keystore.run(tls::LOOK_EVERY));
         let listener = bind(tls.address, "HTTPS API", "--https_port").await?;
-        listeners.push((Listener::Tls(listener, acceptor), connections));
+        listeners.push((Listener::Tls(listener, acceptors), connections));
     }
     Ok(listeners)
 }

@@ -179,12 +179,12 @@ impl World {
         self.put(Record::Definition(Arc::new(app)))
     }
 
-    /// An administrator.
-    pub fn user(&mut self, name: &str, locked: bool) -> &mut Self {
+    /// Somebody without a password.
+    pub fn user(&mut self, name: &str, admin: bool, locked: bool) -> &mut Self {
         self.put(Record::User(Arc::new(User {
             name: Owner::new(name),
             password: None,
-            admin: true,
+            admin,
             locked,
             generation: 1,
             quota: Quota::default(),
@@ -291,7 +291,7 @@ fn peer(user: &str) -> Peer {
 fn peer_of(who: Who) -> Peer {
     let source = Source::Tcp("127.0.0.1:4711".parse().unwrap());
     let asked = Arc::new(tokio::sync::OnceCell::new_with(Some(Ok(who))));
-    Peer { source, asked, closing: tokio::sync::watch::channel(false).1, patience: Patience::default() }
+    Peer { ip: Peer::ip_of(&source), source, asked, closing: tokio::sync::watch::channel(false).1, patience: Patience::default() }
 }
 
 pub fn info() -> Info {
@@ -461,8 +461,8 @@ struct Driver {
 impl Driver {
     async fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
         while let Some(submission) = submissions.recv().await {
-            self.requests.lock().unwrap().push(submission.request.clone());
-            let outcome = self.carry_out(submission.request, &submission.origin);
+            self.requests.lock().unwrap().push((*submission.request).clone());
+            let outcome = self.carry_out(*submission.request, &submission.origin);
             self.revision += 1;
             let posted = Event {
                 timestamp: at(self.revision as i64),

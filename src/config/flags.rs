@@ -57,9 +57,15 @@ pub struct Flags {
     #[arg(long, value_name = "PORT", help_heading = HTTP)]
     pub https_port: Option<u16>,
 
-    /// File with the certificate, its chain and its key as PEM; turns TLS on. (Marathon's Java keystores are not read: convert them.)
+    /// File with the certificate, its chain and its key, as PEM or PKCS#12; turns TLS on. When the file changes, the new certificate is used within
+    /// seconds. (Keystores in Java's own form, JKS, are not read: convert them.)
     #[arg(long, value_name = "FILE", help_heading = HTTP)]
     pub ssl_keystore_path: Option<PathBuf>,
+
+    /// Password of a PKCS#12 keystore. Others on the machine can read flags: give it as MARATHON_SSL_KEYSTORE_PASSWORD, or in a configuration file
+    /// that only its owner may read.
+    #[arg(long, value_name = "PASSWORD", help_heading = HTTP)]
+    pub ssl_keystore_password: Option<Secret>,
 
     /// An administrator beside the users, as USER:PASSWORD; from then on credentials are required. Others on the machine can read flags: give it
     /// as MARATHON_HTTP_CREDENTIALS, or in a configuration file that only its owner may read.

@@ -19,13 +19,9 @@ pub(super) enum Takes {
 }
 
 /// Which flags do what they say only by being refused.
-pub(super) const REFUSED: [Known; 6] = [
+pub(super) const REFUSED: [Known; 5] = [
     value("master", "this version runs tasks with the embedded Docker engine only, not on Mesos; remove the flag, and see --docker_host"),
     value("zk", "this version keeps its state in the embedded store only, not in ZooKeeper; remove the flag, and see --work_dir"),
-    value(
-        "ssl_keystore_password",
-        "only keystores of Java and PKCS#12 have one, and this version reads PEM alone; remove the flag, and see --ssl_keystore_path",
-    ),
     value("plugin_dir", "this version has no plugins, so an authenticator or authorizer among them would protect nothing"),
     value("plugin_conf", "this version has no plugins, so an authenticator or authorizer among them would protect nothing"),
     value("internal_store_backend", "this version keeps its state in the embedded store only; remove the flag, and see --work_dir"),

@@ -37,6 +37,9 @@ struct Play {
     /// Nodes (default: a few, by the seed).
     #[arg(long)]
     agents: Option<u64>,
+    /// Instances that are asked for, about (default: a few for each app, by the seed).
+    #[arg(long)]
+    instances: Option<u64>,
     /// Minutes of the world's time in which things go wrong (default: by the seed).
     #[arg(long)]
     minutes: Option<u64>,
@@ -93,7 +96,7 @@ fn main() -> ExitCode {
 }
 
 fn play_seeds(asked: &Play) -> ExitCode {
-    let options = Options { agents: asked.agents, minutes: asked.minutes, sabotage: asked.sabotage };
+    let options = Options { agents: asked.agents, instances: asked.instances, minutes: asked.minutes, sabotage: asked.sabotage };
     let seeds = asked.seed.map_or(asked.from..asked.from + asked.seeds, |seed| seed..seed + 1);
     let began = Instant::now();
     let (mut played, mut failed, mut saturated, mut frames, mut launches) = (0, 0, 0, 0, 0);

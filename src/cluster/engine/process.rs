@@ -73,6 +73,9 @@ pub fn check(launch: &Launch) -> Result<(), String> {
             "a command without an image has the node's network: ask for host networking, or name a container.docker.image".to_owned()
         );
     }
+    if app.gpus > 0 {
+        return Err("GPUs need an image: use container.type MESOS with a docker.image".to_owned());
+    }
     if app.container.as_ref().is_some_and(|container| !container.volumes.is_empty()) {
         return Err("volumes need a container.docker.image: a command without one sees the node's own directories".to_owned());
     }
@@ -286,7 +289,14 @@ pub fn list(work_dir: &Path, cluster: &ClusterId) -> io::Result<Vec<Found>> {
 }
 
 fn holding(order: &Order) -> Holding {
-    Holding { resources: order.resources.clone(), ports: order.ports.clone(), host_network: true, bricks: false, runner: Runner::Process }
+    Holding {
+        resources: order.resources.clone(),
+        gpus: Vec::new(),
+        ports: order.ports.clone(),
+        host_network: true,
+        bricks: false,
+        runner: Runner::Process,
+    }
 }
 
 /// True when a task is, or was not long ago, a process.

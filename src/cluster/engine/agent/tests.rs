@@ -37,7 +37,8 @@ fn found(text: &str) -> Found {
     let (name, state) = text.split_once(':').unwrap();
     let launch = samples::launch(&format!("/{name}"), 1);
     let runner = if name == "p" { Runner::Process } else { Runner::Docker };
-    let holding = Holding { resources: launch.resources, ports: vec![], host_network: name != "w", bricks: name == "x", runner };
+    let holding =
+        Holding { resources: launch.resources, gpus: vec![], ports: vec![], host_network: name != "w", bricks: name == "x", runner };
     Found { task: launch.task, holding, state: seen(state) }
 }
 
@@ -117,7 +118,7 @@ impl World {
             ["reconcile", names @ ..] => {
                 let agent = |name: &str| AgentId::new(if name.ends_with('\'') { "other" } else { "A" });
                 let asked = names.iter().map(|name| TaskRef { task: task(name.trim_end_matches('\'')), agent: Some(agent(name)) });
-                self.call(ClusterCall::Reconcile(asked.collect()))
+                self.call(ClusterCall::Reconcile { tasks: asked.collect(), others: true })
             }
             ["release", name] => {
                 self.call(ClusterCall::ReleaseBrick { brick: brick(), epoch: 7, agent: AgentId::new("A"), task: task(name) })

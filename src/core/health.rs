@@ -172,6 +172,7 @@ mod tests {
             port: None,
             port_index: Some(0),
             command: None,
+            argv: Vec::new(),
             grace_seconds: 300,
             interval_seconds: 60,
             timeout_seconds: 20,

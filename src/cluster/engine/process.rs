@@ -127,6 +127,7 @@ fn order(context: &Context, launch: &Launch, rights: who::Rights, directory: Pat
         task: launch.task.clone(),
         cluster: settings.cluster_id.clone(),
         resources: crate::model::resources::Resources { ports: Vec::new(), ..launch.resources.clone() },
+        overhead: launch.overhead(),
         ports: launch.ports.clone(),
         command,
         environment: environment(launch, &directory),
@@ -286,7 +287,15 @@ pub fn list(work_dir: &Path, cluster: &ClusterId) -> io::Result<Vec<Found>> {
 }
 
 fn holding(order: &Order) -> Holding {
-    Holding { resources: order.resources.clone(), ports: order.ports.clone(), host_network: true, bricks: false, runner: Runner::Process }
+    Holding {
+        resources: order.resources.clone(),
+        ports: order.ports.clone(),
+        host_network: true,
+        bricks: false,
+        runner: Runner::Process,
+        in_pod: false,
+        overhead: order.overhead.clone(),
+    }
 }
 
 /// True when a task is, or was not long ago, a process.

@@ -37,7 +37,15 @@ fn found(text: &str) -> Found {
     let (name, state) = text.split_once(':').unwrap();
     let launch = samples::launch(&format!("/{name}"), 1);
     let runner = if name == "p" { Runner::Process } else { Runner::Docker };
-    let holding = Holding { resources: launch.resources, ports: vec![], host_network: name != "w", bricks: name == "x", runner };
+    let holding = Holding {
+        resources: launch.resources,
+        ports: vec![],
+        host_network: name != "w",
+        bricks: name == "x",
+        runner,
+        in_pod: false,
+        overhead: Resources::default(),
+    };
     Found { task: launch.task, holding, state: seen(state) }
 }
 

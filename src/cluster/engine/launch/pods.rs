@@ -1,0 +1,99 @@
+//! What a container of a pod needs besides: the network of the pod, which whichever container comes first has made, and the volumes that it shares.
+
+use std::{io, net::IpAddr};
+
+use super::{Attempt, DockerError, End, MAX_TRIES, PAUSE, TaskState, explain};
+use crate::{
+    cluster::engine::{
+        agent::Seen,
+        holder, sandbox,
+        spec::{self, Bind},
+    },
+    model::{
+        app::{Mode, Volume},
+        pod,
+    },
+};
+
+impl Attempt<'_> {
+    /// Sees to it that the network of the pod is there; its addresses. Nothing for what has a network of its own, or the node's.
+    pub(super) async fn network(&mut self) -> Result<Vec<IpAddr>, End> {
+        let launch = self.launch;
+        let Some(shared) = launch.pod.as_ref().filter(|shared| pod::has_own_network(&shared.app)) else { return Ok(Vec::new()) };
+        let files = holder::files().map_err(|words| End::Refused(TaskState::Error, words))?;
+        let name = spec::container_name(&pod::holder(self.task));
+        let mut last = "Docker does not answer".to_owned();
+        for _ in 0..MAX_TRIES {
+            let image_id = match self.holder_image(&files).await {
+                Ok(image_id) => image_id,
+                Err(DockerError::Unreachable(_)) => continue,
+                Err(error) => return Err(End::failed(explain(&error.to_string()))),
+            };
+            let body =
+                spec::holder(launch, shared, &self.context.settings, &image_id).map_err(|words| End::Refused(TaskState::Error, words))?;
+            self.create(&name, &body).await?;
+            match self.start_holder(&name).await {
+                Ok(Seen::Running { addresses }) => return Ok(addresses),
+                Ok(_) => last = "what holds the network of the pod does not stay".to_owned(),
+                // Another container's launch may be about to finish what this one found begun.
+                Err(error) => last = error.to_string(),
+            }
+            if self.is_cancelled() {
+                return Err(End::Cancelled);
+            }
+            if last.contains("allocated") || last.contains("in use") || last.contains("cannot assign") {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(End::failed(explain(&last)))
+    }
+
+    async fn holder_image(&self, files: &[u8]) -> Result<String, DockerError> {
+        let client = self.context.await_client().await;
+        if let Some(id) = client.image_id(holder::IMAGE).await? {
+            return Ok(id);
+        }
+        client.import_image(holder::IMAGE, files.to_vec()).await?;
+        let made = client.image_id(holder::IMAGE).await?;
+        made.ok_or_else(|| DockerError::Unreachable("an image that was just made is gone".to_owned()))
+    }
+
+    async fn start_holder(&self, name: &str) -> Result<Seen, DockerError> {
+        let client = self.context.await_client().await;
+        client.start(name).await?;
+        Ok(spec::seen(&client.inspect(name).await?, false))
+    }
+
+    /// The directories that the containers of an instance share: in the sandbox of its holder, open to whoever a container's process is.
+    pub(super) async fn shared_volumes(&self) -> Result<Vec<Bind>, End> {
+        let volumes = self.launch.app.container.iter().flat_map(|container| &container.volumes);
+        let wanted: Vec<(String, String, bool)> = volumes
+            .filter_map(|volume| match volume {
+                Volume::Shared { container_path, name, mode } => Some((name.clone(), container_path.clone(), *mode == Mode::Ro)),
+                Volume::Host { .. } | Volume::Brick(_) => None,
+            })
+            .collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        if !self.context.settings.docker_host.starts_with("unix://") {
+            return Err(End::failed("Docker is on another machine, which does not see the volumes of a pod"));
+        }
+        let (work_dir, holder) = (self.context.settings.work_dir.clone(), pod::holder(self.task));
+        let owner = self.launch.owner.clone();
+        let make = move || -> io::Result<Vec<Bind>> {
+            let files = sandbox::make_files(&work_dir, &holder, false)?;
+            sandbox::note_owner(&work_dir, &holder, &owner)?;
+            let bind = |(name, target, read_only): (String, String, bool)| {
+                let source = files.join(name); // A name is no path: see `pod::is_name`.
+                std::fs::create_dir_all(&source)?;
+                sandbox::open_to_all(&source)?;
+                Ok(Bind { source, target, read_only })
+            };
+            wanted.into_iter().map(bind).collect()
+        };
+        let made = tokio::task::spawn_blocking(make).await.map_err(io::Error::other).flatten();
+        made.map_err(|error| End::failed(format!("the volumes of the pod cannot be made: {error}")))
+    }
+}

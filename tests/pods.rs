@@ -1,0 +1,104 @@
+//! Pods on the whole way: the HTTP API, the real core and driver, the embedded engine, and a real Docker daemon of the test's own. Needs root; see
+//! [`support::docker`].
+
+#[path = "support/docker.rs"]
+mod docker;
+#[path = "pods/house.rs"]
+mod house;
+
+use docker::{Daemon, IMAGE, Options};
+use house::House;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+fn container(name: &str, command: &str) -> Value {
+    json!({
+        "name": name,
+        "resources": {"cpus": 0.1, "mem": 32},
+        "image": {"kind": "DOCKER", "id": IMAGE},
+        "exec": {"command": {"shell": command}},
+        "lifecycle": {"killGracePeriodSeconds": 0.1},
+    })
+}
+
+/// Two containers that need each other: one serves what the other writes, and the other asks it on `localhost`.
+fn shop() -> Value {
+    let mut web = container("web", "until test -e /data/index.html; do sleep 0.1; done; exec httpd -f -p 8080 -h /data");
+    web["endpoints"] = json!([{"name": "http", "containerPort": 8080, "hostPort": 0, "protocol": ["tcp"]}]);
+    web["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+    let mut side = container(
+        "side",
+        "echo hello $MARATHON_CONTAINER_ID > shared/index.html; env > shared/env; \
+         until wget -q -O shared/seen http://127.0.0.1:$ENDPOINT_HTTP/index.html; do sleep 0.1; done; exec sleep 1000",
+    );
+    side["exec"]["command"]["shell"] = json!(format!("cd $MESOS_SANDBOX; {}", side["exec"]["command"]["shell"].as_str().unwrap()));
+    side["volumeMounts"] = json!([{"name": "data", "mountPath": "shared"}]);
+    json!({
+        "id": "/shop/front",
+        "networks": [{"mode": "container/bridge"}],
+        "containers": [web, side],
+        "volumes": [{"name": "data"}],
+        "scheduling": {"backoff": {"backoff": 0.1, "backoffFactor": 1, "maxLaunchDelay": 0.1}},
+    })
+}
+
+/// The names and states of what Docker has, the held networks among them.
+fn containers(daemon: &Daemon) -> Vec<String> {
+    let listed = daemon.docker(&["ps", "--all", "--format", "{{.Names}} {{.State}}"]);
+    let mut lines: Vec<String> = listed.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn ids(status: &Value) -> Vec<String> {
+    let containers = status["instances"][0]["containers"].as_array().unwrap();
+    containers.iter().map(|container| container["containerId"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_of_a_pod_share_their_network_and_volumes_and_live_and_end_together() {
+    let daemon = Daemon::start(Options::default());
+    let mut house = House::start(&daemon).await;
+    let (status, created) = house.ask(Method::POST, "/v2/pods", Some(shop())).await;
+    assert_eq!((status, &created["id"]), (StatusCode::CREATED, &json!("/shop/front")), "{created}");
+    let stable = house.stable("/shop/front", 1).await;
+
+    // Reached from outside, and by each other.
+    let endpoint = &stable["instances"][0]["containers"][0]["endpoints"][0];
+    let url = format!("http://{}:{}/", daemon.address(), endpoint["allocatedHostPort"]);
+    assert_eq!(house.text(&url).await, "hello side\n");
+    house.until(async |house| house.text(&format!("{url}seen")).await == "hello side\n").await;
+    let environment = house.text(&format!("{url}env")).await;
+    let port = endpoint["allocatedHostPort"].to_string();
+    for line in ["ENDPOINT_HTTP=8080", &format!("EP_HOST_HTTP={port}"), "EP_CONTAINER_HTTP=8080", "MARATHON_CONTAINER_ID=side"] {
+        assert!(environment.lines().any(|found| found == line), "{line}: {environment}");
+    }
+    let first = ids(&stable);
+    let instance = stable["instances"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(first, [format!("{instance}.web.1"), format!("{instance}.side.1")]);
+    let named = |container: &str, launch: u32| format!("xtao-{instance}.{container}.{launch} running");
+    assert_eq!(containers(&daemon), [named("_pod", 1), named("side", 1), named("web", 1)]);
+    // A pod is no app, and its tasks are not listed with those of apps.
+    assert_eq!(house.get("/v2/apps").await, json!({"apps": []}));
+    assert_eq!(house.get("/v2/tasks").await, json!({"tasks": []}));
+    assert_eq!(house.get("/v2/groups").await["groups"][0]["pods"][0]["status"], "STABLE");
+
+    // One fails: all end, and the instance is launched again as a whole.
+    daemon.docker(&["kill", &format!("xtao-{instance}.side.1")]);
+    let again = house.stable("/shop/front", 2).await;
+    assert_eq!(ids(&again), [format!("{instance}.web.2"), format!("{instance}.side.2")]);
+    let failure = &again["terminationHistory"][0];
+    assert_eq!((&failure["instanceID"], &failure["containers"][0]["lastKnownState"]), (&json!(instance), &json!("TASK_FAILED")), "{again}");
+    house.until(async |_| containers(&daemon) == [named("_pod", 2), named("side", 2), named("web", 2)]).await;
+
+    // A restart of ours changes nothing: the containers are taken over as they are.
+    let before = daemon.docker(&["ps", "--no-trunc", "--quiet"]);
+    house.restart(&daemon).await;
+    let adopted = house.stable("/shop/front", 2).await;
+    assert_eq!((ids(&adopted), daemon.docker(&["ps", "--no-trunc", "--quiet"])), (ids(&again), before));
+
+    let (status, body) = house.ask(Method::DELETE, "/v2/pods/shop/front", None).await;
+    assert_eq!((status, body), (StatusCode::ACCEPTED, json!("")));
+    house.until(async |_| containers(&daemon).is_empty()).await;
+    house.stop().await;
+}

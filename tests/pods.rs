@@ -66,8 +66,8 @@ async fn containers_of_a_pod_share_their_network_and_volumes_and_live_and_end_to
     // Reached from outside, and by each other.
     let endpoint = &stable["instances"][0]["containers"][0]["endpoints"][0];
     let url = format!("http://{}:{}/", daemon.address(), endpoint["allocatedHostPort"]);
-    assert_eq!(house.text(&url).await, "hello side\n");
-    house.until(async |house| house.text(&format!("{url}seen")).await == "hello side\n").await;
+    house.serves(&url, "hello side\n").await;
+    house.serves(&format!("{url}seen"), "hello side\n").await;
     let environment = house.text(&format!("{url}env")).await;
     let port = endpoint["allocatedHostPort"].to_string();
     for line in ["ENDPOINT_HTTP=8080", &format!("EP_HOST_HTTP={port}"), "EP_CONTAINER_HTTP=8080", "MARATHON_CONTAINER_ID=side"] {
@@ -99,6 +99,86 @@ async fn containers_of_a_pod_share_their_network_and_volumes_and_live_and_end_to
 
     let (status, body) = house.ask(Method::DELETE, "/v2/pods/shop/front", None).await;
     assert_eq!((status, body), (StatusCode::ACCEPTED, json!("")));
+    house.until(async |_| containers(&daemon).is_empty()).await;
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_are_upgraded_checked_and_killed_and_get_their_ports_back() {
+    let daemon = Daemon::start(Options::default());
+    let mut house = House::start(&daemon).await;
+    // With the node's network a container listens where it is told to. It is well when it answers.
+    let mut web = container("web", "mkdir /tmp/www; echo $GREETING > /tmp/www/index.html; exec httpd -f -p $ENDPOINT_HTTP -h /tmp/www");
+    web["endpoints"] = json!([{"name": "http"}]);
+    web["healthCheck"] = json!({"http": {"endpoint": "http"}, "intervalSeconds": 2, "timeoutSeconds": 1, "delaySeconds": 0});
+    let mut pod = json!({"id": "/host", "networks": [{"mode": "host"}], "environment": {"GREETING": "one"}, "containers": [web]});
+    assert_eq!(house.ask(Method::POST, "/v2/pods", Some(pod.clone())).await.0, StatusCode::CREATED);
+    let stable = house.stable("/host", 1).await;
+    let one = &stable["instances"][0]["containers"][0];
+    let endpoint = &one["endpoints"][0];
+    assert_eq!((&endpoint["healthy"], &one["conditions"][0]["value"]), (&json!(true), &json!("true")), "{stable}");
+    house.serves(&format!("http://{}:{}/", daemon.address(), endpoint["allocatedHostPort"]), "one\n").await;
+    assert!(!daemon.docker(&["ps", "--all", "--format", "{{.Names}}"]).contains("_pod"));
+
+    pod["environment"]["GREETING"] = json!("two");
+    pod["scaling"] = json!({"kind": "fixed", "instances": 2});
+    let (status, updated) = house.ask(Method::PUT, "/v2/pods/host", Some(pod)).await;
+    assert_eq!((status, &updated["environment"]["GREETING"]), (StatusCode::OK, &json!("two")), "{updated}");
+    house.until(async |house| house.get("/v2/deployments").await == json!([])).await;
+    let upgraded = house.stable("/host", 1).await;
+    let instances = upgraded["instances"].as_array().unwrap();
+    assert_eq!(instances.len(), 2);
+    for instance in instances {
+        let port = &instance["containers"][0]["endpoints"][0]["allocatedHostPort"];
+        house.serves(&format!("http://{}:{port}/", daemon.address()), "two\n").await;
+    }
+    assert_eq!(house.get("/v2/pods/host::versions").await.as_array().unwrap().len(), 2);
+
+    // A killed instance is launched again under its id.
+    let victim = instances[0]["id"].as_str().unwrap();
+    let (status, killed) = house.ask(Method::DELETE, &format!("/v2/pods/host::instances/{victim}"), None).await;
+    assert_eq!((status, &killed["instanceId"]), (StatusCode::OK, &json!(victim)), "{killed}");
+    let again = format!("{victim}.web.2");
+    house
+        .until(async |house| {
+            let status = house.get("/v2/pods/host::status").await;
+            status["status"] == "STABLE"
+                && status["instances"].as_array().unwrap().iter().any(|one| one["containers"][0]["containerId"] == again)
+        })
+        .await;
+
+    // A container that has done its work leaves the others alone. A fixed port is free again by the time of the next launch.
+    let mut server = container("server", "echo fixed > /tmp/index.html; exec httpd -f -p 80 -h /tmp");
+    server["endpoints"] = json!([{"name": "fixed", "containerPort": 80, "hostPort": 31555}]);
+    let job = container("job", "exit 0");
+    let scheduling = json!({"backoff": {"backoff": 0, "maxLaunchDelay": 0}});
+    let fixed = json!({"id": "/fixed", "networks": [{"mode": "container/bridge"}], "containers": [server, job], "scheduling": scheduling});
+    assert_eq!(house.ask(Method::POST, "/v2/pods", Some(fixed)).await.0, StatusCode::CREATED);
+    let finished = |launch: u32| {
+        async move |house: &House| {
+            let status = house.get("/v2/pods/fixed::status").await;
+            let containers = &status["instances"][0]["containers"];
+            let ids = containers[0]["containerId"].as_str().is_some_and(|id| id.ends_with(&format!(".{launch}")));
+            status["status"] == "STABLE" && ids && containers[0]["status"] == "TASK_RUNNING" && containers[1]["status"] == "TASK_FINISHED"
+        }
+    };
+    let url = format!("http://{}:31555/", daemon.address());
+    for launch in 1..=3 {
+        house.until(finished(launch)).await;
+        house.serves(&url, "fixed\n").await;
+        let instance = house.get("/v2/pods/fixed::status").await["instances"][0]["id"].as_str().unwrap().to_owned();
+        daemon.docker(&["kill", &format!("xtao-{instance}.server.{launch}")]);
+    }
+    house.until(finished(4)).await;
+
+    // Somebody removes what holds the network: the pod cannot be reached any more, and is launched again.
+    let instance = house.get("/v2/pods/fixed::status").await["instances"][0]["id"].as_str().unwrap().to_owned();
+    daemon.docker(&["rm", "--force", &format!("xtao-{instance}._pod.4")]);
+    house.until(finished(5)).await;
+    house.serves(&url, "fixed\n").await;
+    for pod in ["host", "fixed"] {
+        assert_eq!(house.ask(Method::DELETE, &format!("/v2/pods/{pod}"), None).await.0, StatusCode::ACCEPTED);
+    }
     house.until(async |_| containers(&daemon).is_empty()).await;
     house.stop().await;
 }

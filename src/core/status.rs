@@ -110,8 +110,11 @@ fn task_status(turn: &mut Turn<'_, '_>, status: TaskStatus) {
     let Some(instance) = instance.filter(|instance| instance.incarnation == status.task.incarnation) else {
         return foreign(turn, &status, told);
     };
-    if let Some(name) = &status.task.container {
-        return container_status(turn, &instance, name, &status, told);
+    match &status.task.container {
+        Some(name) => return container_status(turn, &instance, name, &status, told),
+        // A pod has no task without a name.
+        None if !instance.containers.is_empty() => return foreign(turn, &status, told),
+        None => {}
     }
     match transition(instance.condition, told) {
         Outcome::Kill => kill_task(turn, &status),

@@ -21,6 +21,7 @@ use crate::model::{
 };
 
 mod groups;
+mod pods;
 
 /// The core with a cluster of nodes that do as they are told.
 struct World {

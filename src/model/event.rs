@@ -11,7 +11,7 @@ use super::{
     cluster::TaskStatus,
     deployment::{Action, Deployment},
     health::HealthCheck,
-    id::{InstanceId, Owner, PathId},
+    id::{InstanceId, Owner, PathId, TaskId},
     instance::{Condition, Instance},
     time::Timestamp,
 };
@@ -63,7 +63,7 @@ pub enum Fact {
     SchedulerRegistered { framework_id: String, master: String },
     SchedulerReregistered { master: String },
     StatusUpdate { status: Box<TaskStatus>, instance: Arc<Instance> },
-    UnhealthyInstanceKill { instance: Arc<Instance>, reason: String },
+    UnhealthyInstanceKill { instance: Arc<Instance>, task: TaskId, reason: String },
     UnknownInstanceTerminated { instance: InstanceId, condition: Condition },
 }
 
@@ -199,7 +199,7 @@ impl Fact {
             }
             Self::SchedulerReregistered { master } => fields([("master", master.as_str().into())]),
             Self::StatusUpdate { status, instance } => status_update(status, instance),
-            Self::UnhealthyInstanceKill { instance, reason } => unhealthy_instance_kill(instance, reason),
+            Self::UnhealthyInstanceKill { instance, task, reason } => unhealthy_instance_kill(instance, task, reason),
             Self::UnknownInstanceTerminated { instance, condition } => fields([
                 ("instanceId", instance.to_string().into()),
                 ("runSpecId", instance.app().as_str().into()),
@@ -242,11 +242,11 @@ fn instance_changed(instance: &Instance) -> Map<String, Value> {
     ])
 }
 
-fn unhealthy_instance_kill(instance: &Instance, reason: &str) -> Map<String, Value> {
+fn unhealthy_instance_kill(instance: &Instance, task: &TaskId, reason: &str) -> Map<String, Value> {
     let placement = instance.placement.as_ref();
     fields([
         ("appId", instance.app().as_str().into()),
-        ("taskId", instance.task().to_string().into()),
+        ("taskId", task.to_string().into()),
         ("instanceId", instance.id.to_string().into()),
         ("version", instance.version.to_string().into()),
         ("reason", reason.into()),

@@ -72,7 +72,9 @@ impl House {
         let parts = vec![
             tokio::spawn(async move { engine::run(settings, bricks, called, events, to_engine).await.unwrap() }),
             tokio::spawn(async move { driver.run(stopping).await.map(drop).unwrap() }),
-            tokio::spawn(async move { _ = api::serve(listener, Api::new(handle, Info::new("localhost", 8080, &Settings::default())), shutdown).await }),
+            tokio::spawn(async move {
+                _ = api::serve(listener, Api::new(handle, Info::new("localhost", 8080, &Settings::default())), shutdown).await
+            }),
         ];
         self.running = Some(Running { url, stop, parts });
     }
@@ -113,6 +115,11 @@ impl House {
             Ok(response) if response.status().is_success() => response.text().await.unwrap_or_default(),
             _ => String::new(),
         }
+    }
+
+    /// Waits until a server says this.
+    pub async fn serves(&self, url: &str, text: &str) {
+        self.until(async |house| house.text(url).await == text).await;
     }
 
     pub async fn until(&self, holds: impl AsyncFn(&Self) -> bool) {

@@ -250,3 +250,6 @@ async fn kill(api: &Api, call: &Call, id: &[&str], instances: Vec<InstanceId>) -
     let seen = seen(api, call);
     Ok(killed.iter().map(|instance| pod::instance(&seen, instance)).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //!
 //! The end of the last container is told when the holder is gone: what the instance held is really free then, its ports above all.
 
+use std::collections::BTreeSet;
+
 use super::{Action, Agent, Ctx, Found, Phase, Seen, Signal};
 use crate::model::{
     cluster::TaskState,
@@ -80,12 +82,14 @@ impl Agent {
         let is_listed = |task: &TaskId| listed.iter().any(|found| is_beside(&found.task, task));
         let bare = self.tasks.iter().filter(|(task, known)| known.holding.in_pod && !is_listed(task));
         let bare: Vec<(TaskId, Phase)> = bare.map(|(task, known)| (task.clone(), known.phase)).collect();
+        let mut gone = BTreeSet::new();
         for (task, phase) in bare {
             match phase {
                 Phase::Closing { .. } => self.holder_removed(&holder(&task), true, ctx, out),
-                Phase::Up => self.holder_gone(&holder(&task), out),
+                Phase::Up => _ = gone.insert(holder(&task)),
                 Phase::Launching | Phase::Ended { .. } | Phase::Removing => {}
             }
         }
+        gone.iter().for_each(|holder| self.holder_gone(holder, out));
     }
 }

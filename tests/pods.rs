@@ -182,3 +182,28 @@ async fn pods_are_upgraded_checked_and_killed_and_get_their_ports_back() {
     house.until(async |_| containers(&daemon).is_empty()).await;
     house.stop().await;
 }
+
+/// The pod of Marathon's own system tests: one container of an image, one without, with relative paths, on the node's network.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_without_an_image_shares_volumes_with_one_of_an_image() {
+    let daemon = Daemon::start(Options::default());
+    let mut house = House::start(&daemon).await;
+    let mut writer = container("ct1", "while true; do echo tick > ./ct1-v1/clock; sleep 0.1; done");
+    writer["volumeMounts"] = json!([{"name": "v1", "mountPath": "ct1-v1"}]);
+    let mut reader = container("ct2", "until grep -q tick ./etc/clock; do sleep 0.1; done; echo tock > etc/seen; exec sleep 1000");
+    reader["image"] = Value::Null;
+    reader["volumeMounts"] = json!([{"name": "v1", "mountPath": "etc"}]);
+    let pod = json!({"id": "/clock", "networks": [{"mode": "host"}], "containers": [writer, reader], "volumes": [{"name": "v1"}]});
+    assert_eq!(house.ask(Method::POST, "/v2/pods", Some(pod)).await.0, StatusCode::CREATED);
+    let stable = house.stable("/clock", 1).await;
+    let instance = stable["instances"][0]["id"].as_str().unwrap();
+    let shared = daemon.path("work").join(format!("sandboxes/{instance}._pod.1/files/v1"));
+    house.until(async |_| std::fs::read_to_string(shared.join("seen")).unwrap_or_default() == "tock\n").await;
+    let before = ids(&stable);
+    house.restart(&daemon).await;
+    assert_eq!(ids(&house.stable("/clock", 1).await), before);
+    house.ask(Method::DELETE, "/v2/pods/clock", None).await;
+    house.until(async |_| containers(&daemon).is_empty()).await;
+    house.until(async |house| house.get("/v2/pods/::status").await == json!([])).await;
+    house.stop().await;
+}

@@ -147,6 +147,15 @@ impl Client {
         }
     }
 
+    /// The directory in which the image wants its commands to begin; `None`: it does not say.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn working_dir(&self, image: &str) -> Result<Option<String>, DockerError> {
+        let image = within(LOOK_LIMIT, self.docker.inspect_image(image)).await?;
+        Ok(image.config.and_then(|config| config.working_dir).filter(|directory| !directory.is_empty()))
+    }
+
     /// Makes an image of an archive with its files.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-mod pods;
+pub(super) mod pods;
 
 /// How often a call is repeated that Docker leaves without an answer although it is there.
 const MAX_TRIES: u32 = 20;
@@ -128,7 +128,8 @@ impl<'a> Attempt<'a> {
         let _turn = self.turn().await?;
         context.report(Report::Starting { task: self.task.clone() }).await;
         let addresses = self.network().await?;
-        let given = Given { image_id: &image_id, binds: &binds, addresses: &addresses };
+        let in_sandbox = self.begins_in_sandbox(&image_id).await?;
+        let given = Given { image_id: &image_id, binds: &binds, addresses: &addresses, in_sandbox };
         let body = spec::container(self.launch, &context.settings, given).map_err(End::failed)?;
         let outcome = match self.create(&spec::container_name(self.task), &body).await {
             Ok(()) if self.is_cancelled() => Err(End::Cancelled),

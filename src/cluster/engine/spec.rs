@@ -96,6 +96,8 @@ pub struct Given<'a> {
     pub binds: &'a [Bind],
     /// The addresses of its pod's network, if it is in one.
     pub addresses: &'a [IpAddr],
+    /// It begins in its sandbox, if that is mounted.
+    pub in_sandbox: bool,
 }
 
 /// The container for `launch`.
@@ -121,6 +123,7 @@ pub fn container(launch: &Launch, settings: &Settings, given: Given<'_>) -> Resu
         cmd,
         user: app.user.clone(),
         env: Some(environment(launch, given.binds)),
+        working_dir: (given.in_sandbox && has_sandbox(given.binds)).then(|| SANDBOX.to_owned()),
         labels: Some(HashMap::new()),
         exposed_ports: Some(network.exposed()),
         host_config: Some(HostConfig {
@@ -206,10 +209,14 @@ fn own_network(launch: &Launch, settings: &Settings) -> Result<NetworkPart, Stri
     Ok(NetworkPart { mode: network_mode(&launch.app.network)?, published })
 }
 
+fn has_sandbox(binds: &[Bind]) -> bool {
+    binds.iter().any(|bind| bind.target == SANDBOX)
+}
+
 /// Marathon's variables, and where the sandbox is; the definition's own win.
 fn environment(launch: &Launch, binds: &[Bind]) -> Vec<String> {
     let mut variables = launch.environment();
-    if binds.iter().any(|bind| bind.target == SANDBOX) && !variables.iter().any(|(name, _)| name == "MESOS_SANDBOX") {
+    if has_sandbox(binds) && !variables.iter().any(|(name, _)| name == "MESOS_SANDBOX") {
         variables.push(("MESOS_SANDBOX".to_owned(), SANDBOX.to_owned()));
     }
     variables.iter().map(|(name, value)| format!("{name}={value}")).collect()

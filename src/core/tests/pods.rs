@@ -87,7 +87,7 @@ fn what_fails_takes_the_rest_along_and_the_instance_is_launched_again_after_its_
     assert_eq!(world.conditions("/shop"), "Killing*1");
     let grace = |call: &ClusterCall| if let ClusterCall::Kill { grace_ms, .. } = call { *grace_ms } else { None };
     assert!(world.calls.iter().any(|call| grace(call) == Some(7_000)));
-    assert_eq!(world.kills(), [web.clone()]);
+    assert_eq!(world.kills(), std::slice::from_ref(&web));
     assert!(world.offer("a", 4, 1000).is_empty());
     world.status(&web, TaskState::Killed);
     assert_eq!(world.conditions("/shop"), "Scheduled*1");
@@ -115,7 +115,7 @@ fn what_finishes_leaves_the_rest_alone_until_all_have_finished() {
             |call| if let ClusterCall::Reconcile(tasks) = call { tasks.iter().map(|one| one.task.clone()).collect() } else { Vec::new() },
         )
         .collect();
-    assert_eq!(asked, [web.clone()]);
+    assert_eq!(asked, std::slice::from_ref(&web));
     world.calls.clear();
     world.status(&side, TaskState::Running);
     assert_eq!(world.kills(), [side]);

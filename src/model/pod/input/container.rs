@@ -60,7 +60,7 @@ pub(super) struct CheckInput {
 }
 
 impl EndpointInput {
-    /// The protocols as one; none is tcp, as for Mesos.
+    /// What is published. No protocol is tcp, as for Mesos; others, such as `http`, only say what the port is for.
     pub(super) fn protocol(&self) -> Protocol {
         let has = |name: &str| self.protocols.iter().any(|protocol| protocol == name);
         match (has("tcp"), has("udp")) {
@@ -83,11 +83,6 @@ impl EndpointInput {
         }
         if (1..self.protocols.len()).any(|at| self.protocols[..at].contains(&self.protocols[at])) {
             violations.add(at("protocol"), "Duplicate protocols within the same endpoint are not allowed");
-        }
-        for (index, protocol) in self.protocols.iter().enumerate() {
-            if !matches!(protocol.as_str(), "tcp" | "udp") {
-                violations.add(format!("{path}/protocol({index})"), "is not one of (tcp,udp)");
-            }
         }
         let networks: &[_] = if let Network::Container(networks) = network { networks } else { &[] };
         let names: Vec<&str> = networks.iter().map(|network| network.name.as_str()).collect();

@@ -30,7 +30,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
-use warp::{Filter, filters::BoxedFilter};
+use warp::{Filter, filters::BoxedFilter, http::HeaderValue};
 
 use crate::{
     audit::Audit,
@@ -178,13 +178,14 @@ impl Default for Limits {
 
 /// Everything that is served, with Marathon's headers on every response. It never rejects.
 pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
-    let info = api.info.clone();
+    // An address that no header can carry is left out.
+    let leader = HeaderValue::from_str(&api.info.leader_url()).ok();
     let known = guard::filter(api.info.clone()).and(identity::filter(&api)).boxed();
     let gate = known.clone().map(|_| ()).untuple_one().boxed();
     let is_administrator = |origin: Origin| std::future::ready(if origin.admin { Ok(()) } else { Err(warp::reject()) });
     let narrow_gate = known.and_then(is_administrator).untuple_one().boxed();
     let own = {
-        let api = api.clone();
+        let api = Arc::new(api.clone());
         call::filter(api.limits.body_bytes).then(move |call| surround::answer(api.clone(), call)).boxed()
     };
     // The segment goes first: who asks is found out at some cost, and our own routes do it themselves.
@@ -193,7 +194,7 @@ pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
     };
     let all = api.extra.into_iter().rev().fold(own, |rest, extra| beside(&gate, extra, rest));
     let all = api.extra_for_administrators.into_iter().rev().fold(all, |rest, extra| beside(&narrow_gate, extra, rest));
-    all.map(move |response| answer::with_common_headers(response, &info)).boxed()
+    all.map(move |response| answer::with_common_headers(response, leader.as_ref())).boxed()
 }
 
 /// The wall clock. Only shown and compared with what is shown, never decided with.

@@ -18,7 +18,7 @@ use std::{
 
 pub use flags::command;
 pub use machine::Machine;
-pub use values::{Attribute, DnsClients, PortSpan, ResourceOverride, Secret};
+pub use values::{Attribute, DnsClients, Domain, PortSpan, ResourceOverride, Secret};
 
 /// Exit status for settings that cannot be used, as Marathon's.
 pub const EXIT_BAD_SETTINGS: u8 = 112;
@@ -89,8 +89,10 @@ pub struct Http {
 pub struct Tls {
     /// Port 0: any free one.
     pub address: SocketAddr,
-    /// PEM: certificate, chain and key.
+    /// Certificate, chain and key: PEM, or PKCS#12.
     pub keystore: PathBuf,
+    /// Of a PKCS#12 keystore.
+    pub keystore_password: Option<Secret>,
 }
 
 /// A name and a password.
@@ -163,6 +165,10 @@ pub struct Core {
     pub default_network_name: Option<String>,
     /// New top-level groups prescribe their name as the role of their apps.
     pub new_group_enforce_role: bool,
+    /// Which resources are used by what names no roles: `any`, `unreserved` or `reserved`.
+    pub accepted_resource_roles: String,
+    /// Nodes with GPUs are kept for what asks for GPUs.
+    pub gpus_restricted: bool,
 }
 
 /// The embedded engine and the node that it makes of this machine.
@@ -174,6 +180,8 @@ pub struct Engine {
     pub node_addresses: Vec<IpAddr>,
     /// For constraints.
     pub attributes: Vec<Attribute>,
+    /// Where the node is.
+    pub domain: Option<Domain>,
     /// Instead of what the machine has.
     pub resources: ResourceOverride,
     /// Host directories that may be mapped although they would be refused.
@@ -342,11 +350,14 @@ fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>)
             default_role: flags.mesos_role,
             default_network_name: flags.default_network_name,
             new_group_enforce_role: flags.new_group_enforce_role == "top",
+            accepted_resource_roles: flags.accepted_resource_roles_default_behavior,
+            gpus_restricted: flags.gpu_scheduling_behavior == "restricted",
         },
         engine: Engine {
             docker_host: flags.docker_host,
             node_addresses,
             attributes: flags.agent_attributes,
+            domain: flags.agent_domain,
             resources: flags.agent_resources,
             host_volume_allow: flags.host_volume_allow,
             host_volume_deny: flags.host_volume_deny,
@@ -392,7 +403,8 @@ const DEFAULT_HTTPS_PORT: u16 = 8443;
 fn http(flags: &flags::Flags, warnings: &mut Vec<Warning>) -> Result<Http, ConfigError> {
     let tls = flags.ssl_keystore_path.clone().map(|keystore| {
         let address = flags.https_address.unwrap_or(Ipv4Addr::LOCALHOST.into());
-        Tls { address: SocketAddr::new(address, flags.https_port.unwrap_or(DEFAULT_HTTPS_PORT)), keystore }
+        let address = SocketAddr::new(address, flags.https_port.unwrap_or(DEFAULT_HTTPS_PORT));
+        Tls { address, keystore, keystore_password: flags.ssl_keystore_password.clone() }
     });
     let http = Http {
         address: SocketAddr::new(flags.http_address, flags.http_port),
@@ -427,11 +439,14 @@ fn check_http(http: &Http, flags: &flags::Flags, warnings: &mut Vec<Warning>) ->
         return Err(ConfigError::setting("--disable_http", reason));
     }
     if http.tls.is_none() && flags.https_address.is_some_and(|address| !address.is_loopback()) {
-        let reason = "TLS needs a certificate: give one with --ssl_keystore_path FILE (PEM: certificate, chain and key)";
+        let reason = "TLS needs a certificate: give one with --ssl_keystore_path FILE (certificate, chain and key as PEM or PKCS#12)";
         return Err(ConfigError::setting("--https_address", reason));
     }
     if http.tls.is_none() && (flags.https_address.is_some() || flags.https_port.is_some()) {
         warnings.push(Warning("--https_address and --https_port have no effect without --ssl_keystore_path".into()));
+    }
+    if http.tls.is_none() && flags.ssl_keystore_password.is_some() {
+        warnings.push(Warning("--ssl_keystore_password has no effect without --ssl_keystore_path".into()));
     }
     if let Some(tls) = &http.tls
         && http.plain

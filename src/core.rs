@@ -112,8 +112,23 @@ pub struct Settings {
     pub host_volumes: crate::model::host_volume::HostVolumeRule,
     /// New top-level groups prescribe their name as the role of their apps (`--new_group_enforce_role top`).
     pub new_group_enforce_role: bool,
+    /// Which resources are used by what names no `acceptedResourceRoles` (`--accepted_resource_roles_default_behavior`).
+    pub accepted_resource_roles: AcceptedResourceRoles,
+    /// Nodes with GPUs are kept for what asks for GPUs (`--gpu_scheduling_behavior restricted`).
+    pub gpus_restricted: bool,
     /// The role and network of apps that name none.
     pub app_defaults: crate::model::app::input::Defaults,
+}
+
+/// Marathon's `AcceptedResourceRolesDefaultBehavior`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptedResourceRoles {
+    /// What is reserved for the app's role, and what everybody may use.
+    Any,
+    /// What everybody may use (role `*`).
+    Unreserved,
+    /// What is reserved for the app's role.
+    Reserved,
 }
 
 impl Default for Settings {
@@ -137,6 +152,8 @@ impl Default for Settings {
             env_vars_prefix: None,
             host_volumes: Default::default(),
             new_group_enforce_role: false,
+            accepted_resource_roles: AcceptedResourceRoles::Any,
+            gpus_restricted: true,
             app_defaults: Default::default(),
         }
     }

@@ -167,7 +167,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let names = naming::start(naming_settings(&config), handle.clone(), stopping.clone()).await?;
     let mut driver_ended = start_driver(driver, stopping.clone())?;
     let images = registry::platform(&config, handle.clone(), &proxy_listener)?;
-    let mut engine_settings = engine_settings(&config, &core_settings, &work_dir);
+    let mut engine_settings = engine_settings(&config, &core_settings, &work_dir)?;
     engine_settings.platform = Some(images.clone());
     let node = this_node(&config, &engine_settings)?;
     let node: Arc<dyn NodeAccess> = Arc::new(node);
@@ -238,9 +238,10 @@ async fn listeners(config: &Config) -> Result<Vec<(Listener, usize)>, ServerErro
         listeners.push((Listener::Tcp(listener), connections));
     }
     if let Some(tls) = &config.http.tls {
-        let acceptor = tls::acceptor(&tls.keystore)?;
+        let (keystore, acceptors) = tls::Watched::open(&tls.keystore, tls.keystore_password.clone())?;
+        tokio::spawn(keystore.run(tls::LOOK_EVERY));
         let listener = bind(tls.address, "HTTPS API", "--https_port").await?;
-        listeners.push((Listener::Tls(listener, acceptor), connections));
+        listeners.push((Listener::Tls(listener, acceptors), connections));
     }
     Ok(listeners)
 }
@@ -396,6 +397,12 @@ fn core_settings(config: &Config) -> core::Settings {
         env_vars_prefix: given.env_vars_prefix.clone(),
         host_volumes: host_volumes(config),
         new_group_enforce_role: given.new_group_enforce_role,
+        accepted_resource_roles: match given.accepted_resource_roles.as_str() {
+            "unreserved" => core::AcceptedResourceRoles::Unreserved,
+            "reserved" => core::AcceptedResourceRoles::Reserved,
+            _ => core::AcceptedResourceRoles::Any,
+        },
+        gpus_restricted: given.gpus_restricted,
         app_defaults: Defaults { role: given.default_role.clone(), network_name: given.default_network_name.clone() },
     }
 }
@@ -424,7 +431,7 @@ fn brick_settings(config: &Config) -> brick::Settings {
     brick::Settings { work_dir: config.work_dir.clone(), overcommit: config.bricks.overcommit, reserve: config.bricks.reserve }
 }
 
-fn engine_settings(config: &Config, core: &core::Settings, work_dir: &WorkDir) -> engine::Settings {
+fn engine_settings(config: &Config, core: &core::Settings, work_dir: &WorkDir) -> Result<engine::Settings, EngineError> {
     let identity = work_dir.identity();
     let given = &config.engine;
     let paths = |texts: &[String]| texts.iter().map(PathBuf::from).collect();
@@ -442,11 +449,16 @@ fn engine_settings(config: &Config, core: &core::Settings, work_dir: &WorkDir) -
     if !given.resources.ports.is_empty() {
         engine.resources.ports = given.resources.ports.iter().map(|span| PortRange::new(span.first, span.last)).collect();
     }
-    let attribute = |attribute: &config::Attribute| Attribute { name: attribute.name.clone(), text: attribute.value.clone() };
-    engine.attributes = given.attributes.iter().map(attribute).collect();
+    engine.resources.gpus = given.resources.gpus.unwrap_or(0);
+    let attribute = |attribute: &config::Attribute| {
+        let reason = |error| EngineError::Settings(format!("--agent_attributes: {}: {error}", attribute.name));
+        Attribute::read(&attribute.name, &attribute.value).map_err(reason)
+    };
+    engine.attributes = given.attributes.iter().map(attribute).collect::<Result<_, _>>()?;
+    (engine.region, engine.zone) = given.domain.clone().map(|domain| (domain.region, domain.zone)).unzip();
     engine.host_volume_allow = paths(&core.host_volumes.allow);
     engine.host_volume_deny = paths(&core.host_volumes.deny);
-    engine
+    Ok(engine)
 }
 
 fn this_node(config: &Config, engine: &engine::Settings) -> Result<ThisNode, BrickError> {

@@ -76,8 +76,8 @@ pub fn play(seed: u64, options: Options, trace: Trace) -> Outcome {
     world::run(&plan(seed, options), trace)
 }
 
-/// Lines of a trace that are printed.
-const MAX_LINES_SHOWN: usize = 400;
+/// Lines of a trace that are printed: so many from its beginning, and as many from its end.
+const MAX_LINES_SHOWN: usize = 250;
 
 /// How to see a failing seed again, and the smallest plan that breaks the same rule, with its trace.
 pub fn explain_failure(seed: u64, options: Options, violation: &invariants::Violation) -> String {
@@ -88,14 +88,16 @@ pub fn explain_failure(seed: u64, options: Options, violation: &invariants::Viol
     again.extend(options.sabotage.map(|sabotage| format!(" --sabotage {sabotage}")));
     let (smallest, runs) = shrink::shrink(&plan(seed, options), violation.rule);
     let outcome = shrink::explain(&smallest);
-    let from = outcome.trace.len().saturating_sub(MAX_LINES_SHOWN);
     let mut text =
         format!("again: {again} -v\n\nmade smaller in {runs} runs: {} nodes, heals after {} ms\n", smallest.agents, smallest.chaos_ms);
     let noise = format!("{:?}\n", smallest.noise);
     let ops = smallest.ops.iter().map(|op| format!("op    {:>8} ms {:?} force={} mark={}\n", op.at, op.ask, op.force, op.mark));
     let faults = smallest.faults.iter().map(|fault| format!("fault {:>8} ms {:?}\n", fault.at, fault.kind));
     text.extend(std::iter::once(noise).chain(ops).chain(faults));
-    text.push_str(&format!("\ntrace ({from} earlier lines left out):\n"));
-    text.extend(outcome.trace[from..].iter().map(|line| format!("{line}\n")));
+    text.push_str("\ntrace:\n");
+    let (begin, rest) = outcome.trace.split_at(outcome.trace.len().min(MAX_LINES_SHOWN));
+    let (between, end) = rest.split_at(rest.len().saturating_sub(MAX_LINES_SHOWN));
+    let left_out = (!between.is_empty()).then(|| format!("... {} lines ...", between.len()));
+    text.extend(begin.iter().chain(&left_out).chain(end).map(|line| format!("{line}\n")));
     text
 }

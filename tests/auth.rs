@@ -84,7 +84,7 @@ impl Server {
         let mut serving = JoinSet::new();
         for listener in [
             Listener::Tcp(plain),
-            Listener::Tls(secure, tls::acceptor(&self.path().join("server.pem")).unwrap()),
+            Listener::Tls(secure, tls::Watched::open(&self.path().join("server.pem"), None).unwrap().1),
             Listener::Unix(admin, Door::Administrators),
             Listener::Unix(users, Door::Users),
         ] {

@@ -14,25 +14,12 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from report import Report
-from world import NODE_ADDRESS, Failure, World, binary, run, until
+from accounts import Accounts
+from report import walk
+from world import NODE_ADDRESS, Failure, binary, run, until
 
 OWNER, OTHER = "xtimgowner", "xtimgother"
 PROGRAMS = os.path.dirname(binary())
-
-
-class Accounts:
-    """Accounts of the operating system, for as long as they are needed."""
-
-    def __enter__(self):
-        for name in (OWNER, OTHER):
-            if subprocess.run(["id", name], capture_output=True, check=False).returncode != 0:
-                run("useradd", "--create-home", name)
-        return self
-
-    def __exit__(self, *_):
-        for name in (OWNER, OTHER):
-            subprocess.run(["userdel", "--remove", name], capture_output=True, check=False)
 
 
 class Images:
@@ -184,31 +171,28 @@ class Images:
         self.expect(self.program(OWNER, "imgcli", "show", self.image, check=False), 1, "does not exist")
 
 
-def main():
-    report = Report()
-    with World("images") as world, Accounts():
-        os.chmod(world.dir, 0o711)
-        images = Images(world)
+def steps(world, report):
+    os.chmod(world.dir, 0o711)
+    images = Images(world)
 
-        def begun():
-            world.start_docker("--registry-mirror", "http://127.0.0.1:5001", "--insecure-registry", f"{NODE_ADDRESS}:5000")
-            world.make_images("anna", "registry", "xtao/web")
-            world.start_server()
+    def begun():
+        world.start_docker("--registry-mirror", "http://127.0.0.1:5001", "--insecure-registry", f"{NODE_ADDRESS}:5000")
+        world.make_images("anna", "registry", "xtao/web")
+        world.start_server()
 
-        report.need("Docker, the images and the server are there", begun)
-        report.need("xtao registry install: a service with a name, port 5000 and a brick", images.installed)
-        report.step("installed again, nothing changes", images.installed_again)
-        report.step("the base image is pushed by root, and seen by everybody", images.base_pushed)
-        report.step("Docker pulls it on a node and takes it on another machine, as the README says", images.pulled_by_docker)
-        report.need("an archive of docker save is pushed by whose it is, quickly the second time", images.pushed)
-        report.step("other accounts and other names are refused", images.refused_to_others)
-        report.step("a client that does not ask is refused by the registry", images.refused_by_the_registry)
-        report.step("the platform pulls what Docker does not have", images.pulled_by_the_platform)
-        report.step("it runs for nobody else, although Docker has it", images.not_run_for_others)
-        report.step("what was pushed outlives the registry's task and the server", images.survives)
-        report.step("and is removed by whose it is", images.removed)
-    sys.exit(report.close())
+    report.need("Docker, the images and the server are there", begun)
+    report.need("xtao registry install: a service with a name, port 5000 and a brick", images.installed)
+    report.step("installed again, nothing changes", images.installed_again)
+    report.step("the base image is pushed by root, and seen by everybody", images.base_pushed)
+    report.step("Docker pulls it on a node and takes it on another machine, as the README says", images.pulled_by_docker)
+    report.need("an archive of docker save is pushed by whose it is, quickly the second time", images.pushed)
+    report.step("other accounts and other names are refused", images.refused_to_others)
+    report.step("a client that does not ask is refused by the registry", images.refused_by_the_registry)
+    report.step("the platform pulls what Docker does not have", images.pulled_by_the_platform)
+    report.step("it runs for nobody else, although Docker has it", images.not_run_for_others)
+    report.step("what was pushed outlives the registry's task and the server", images.survives)
+    report.step("and is removed by whose it is", images.removed)
 
 
 if __name__ == "__main__":
-    main()
+    walk("images", steps, Accounts(OWNER, OTHER))

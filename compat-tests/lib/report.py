@@ -1,10 +1,19 @@
 """Runs the steps of a walk-through in order, prints each with its time, and a closing line that tells how many passed."""
 
+import contextlib
 import sys
 import time
 import traceback
 
-from world import Ended, Failure
+from world import Ended, Failure, World
+
+
+def walk(name, steps, around=contextlib.nullcontext()):
+    """A whole walk-through: `steps(world, report)` in a world of its own, within the context `around`. Does not return."""
+    report = Report()
+    with around, World(name) as world:
+        steps(world, report)
+    sys.exit(report.close())
 
 
 class Report:

@@ -15,10 +15,11 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
+from accounts import Accounts
 from marathon import Marathon
-from report import Report
+from report import walk
 from terminal import Terminal
-from world import NODE_ADDRESS, TOP, Failure, World, binary, run, until
+from world import NODE_ADDRESS, TOP, Failure, binary, run, until
 
 USER, PASSWORD, OTHER, OTHER_PASSWORD = "zmfsea", "p@ssw0rd", "xtother", "0ther-secret"
 IMAGE = "zmfsea/cmp-postgresql"
@@ -29,23 +30,6 @@ SERVICE = (f'mgmt service --id testdb --image {IMAGE} --cpu 0.5 --mem 512 --env 
            f'--volume "/var/crash:/var/crash" --brick "131072:{DATA}"')
 SERVICE2 = (f'mgmt service --id testdb2 --image {IMAGE} --cpu 0.5 --mem 512 --env "DBUSER=zmfsea,DBPASSWD=123456,DBNAME=MYDB" '
             f'--port @PORT:5432 --volume "/var/crash:/var/crash" --brick "131072:{DATA}"')
-
-
-class Accounts:
-    """The two people's accounts; those that this test made are removed again."""
-
-    def __init__(self):
-        self.made = []
-        for name in (USER, OTHER):
-            try:
-                pwd.getpwnam(name)
-            except KeyError:
-                run("useradd", "--create-home", "--shell", "/bin/bash", name)
-                self.made.append(name)
-
-    def close(self):
-        for name in self.made:
-            run("userdel", "--remove", name, check=False)
 
 
 class People:
@@ -376,26 +360,18 @@ def wrong_words(people):
         raise Failure(f"/x was made: {status} {answer}")
 
 
-def main():
-    for directory in ("/var/crash",):
-        if not os.path.isdir(directory):
-            os.makedirs(directory)
-            os.chmod(directory, 0o1777)
-    report = Report()
-    step, need = report.step, report.need
-    accounts = Accounts()
-    try:
-        with World("people") as world:
-            need("Docker", world.start_docker)
-            need("images", world.make_images, "anna", IMAGE, "registry")
-            need("the server", world.start_server)
-            walk(People(world), step, need)
-    finally:
-        accounts.close()
-    sys.exit(report.close())
+def steps(world, report):
+    if not os.path.isdir("/var/crash"):
+        os.makedirs("/var/crash")
+        os.chmod("/var/crash", 0o1777)
+    need = report.need
+    need("Docker", world.start_docker)
+    need("images", world.make_images, "anna", IMAGE, "registry")
+    need("the server", world.start_server)
+    manual(People(world), report.step, need)
 
 
-def walk(people, step, need):
+def manual(people, step, need):
     need("section 1: the image is built and saved", people.image_is_built_and_saved)
     need("the platform's registry runs on the platform", people.registry_is_installed)
     need("section 2: pushed as zmfsea, before any password exists", people.pushed_before_any_password)
@@ -428,4 +404,4 @@ def walk(people, step, need):
 
 
 if __name__ == "__main__":
-    main()
+    walk("people", steps, Accounts(USER, OTHER))

@@ -10,8 +10,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
-from report import Report
-from world import TOP, Failure, World, loop_devices, run
+from report import walk
+from world import TOP, Failure, loop_devices, run
 
 
 class Stranger:
@@ -77,23 +77,20 @@ class Stranger:
             raise Failure(out)
 
 
-def main():
-    report = Report()
-    with World("run") as world:
-        def images():
-            world.start_docker()
-            world.make_images("zmfsea/cmp-postgresql")
-            world.dockerd.stop()
-            world.containerd.stop()
-        stranger = Stranger(world)
-        report.need("the image is in the cache", images)
-        report.step("an unknown option is named", stranger.bad_option)
-        report.need("scripts/run: what it says to type works", stranger.started)
-        report.step("scripts/run again: quick, nothing changes", stranger.again)
-        report.step("scripts/run stop, and run: same name and port", stranger.taken_up_again)
-        report.step("scripts/run stop --services: nothing is left", stranger.stopped_with_services)
-    sys.exit(report.close())
+def steps(world, report):
+    def images():
+        world.start_docker()
+        world.make_images("zmfsea/cmp-postgresql")
+        world.dockerd.stop()
+        world.containerd.stop()
+    stranger = Stranger(world)
+    report.need("the image is in the cache", images)
+    report.step("an unknown option is named", stranger.bad_option)
+    report.need("scripts/run: what it says to type works", stranger.started)
+    report.step("scripts/run again: quick, nothing changes", stranger.again)
+    report.step("scripts/run stop, and run: same name and port", stranger.taken_up_again)
+    report.step("scripts/run stop --services: nothing is left", stranger.stopped_with_services)
 
 
 if __name__ == "__main__":
-    main()
+    walk("run", steps)

@@ -18,8 +18,8 @@ import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 from marathon import Marathon
-from report import Report
-from world import NODE_ADDRESS, Failure, World, until
+from report import walk
+from world import NODE_ADDRESS, Failure, until
 
 SMALL = {"cpus": 0.1, "mem": 64, "portDefinitions": [], "backoffSeconds": 0.2, "taskKillGracePeriodSeconds": 2}
 
@@ -143,20 +143,17 @@ class Walk:
                 until(f"process {one['pid']} to end", lambda one=one: not alive(one["pid"]))
 
 
-def main():
-    report = Report()
-    with World("tasks") as world:
-        walk = Walk(world)
-        report.need("the server is there, and no Docker", world.start_server)
-        report.need("Marathon's first tutorial: sleep 100", walk.first_tutorial)
-        report.step("a web server on $PORT0", walk.web)
-        report.step("an archive is fetched and run", walk.fetched)
-        report.step("killed -9: an end that nobody saw is told", walk.ends_without_the_server)
-        report.step("the others are the same processes", walk.same_processes)
-        report.step("an app with an image says what is missing", walk.needs_docker)
-        report.step("destroyed: nothing is left", walk.nothing_left)
-    sys.exit(report.close())
+def steps(world, report):
+    walked = Walk(world)
+    report.need("the server is there, and no Docker", world.start_server)
+    report.need("Marathon's first tutorial: sleep 100", walked.first_tutorial)
+    report.step("a web server on $PORT0", walked.web)
+    report.step("an archive is fetched and run", walked.fetched)
+    report.step("killed -9: an end that nobody saw is told", walked.ends_without_the_server)
+    report.step("the others are the same processes", walked.same_processes)
+    report.step("an app with an image says what is missing", walked.needs_docker)
+    report.step("destroyed: nothing is left", walked.nothing_left)
 
 
 if __name__ == "__main__":
-    main()
+    walk("tasks", steps)

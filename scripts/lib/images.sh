@@ -20,14 +20,35 @@ images_need() {
     for name in "$@"; do
         image_is_there "$name" || missing+=("$name")
     done
-    [ ${#missing[@]} -gt 0 ] || return 0
+    [ ${#missing[@]} -eq 0 ] || images_alone images_bring "${missing[@]}"
+}
+
+images_bring() {
+    local name
+    for name in "$@"; do
+        image_is_there "$name" || image_bring "$name"
+    done
+}
+
+# images_alone COMMAND...: with the cache for itself. What is unfinished there is removed at the end, however that comes; and before, as nothing
+# removes it after kill -9.
+images_alone() {
     mkdir -p "$images_cache"
     (
         flock 9
-        for name in "${missing[@]}"; do
-            image_is_there "$name" || image_bring "$name"
-        done
+        images_sweep
+        trap images_sweep EXIT
+        "$@"
     ) 9>"$images_cache/lock"
+}
+
+# All that is unfinished; its makers have the lock.
+images_sweep() {
+    local root
+    for root in "$images_cache"/root.*; do
+        [ ! -d "$root" ] || image_root_remove "$root"
+    done
+    rm -rf --one-file-system "$images_cache"/build.*/ "$images_cache"/push.* "$images_cache"/*.part
 }
 
 image_is_there() {
@@ -89,10 +110,8 @@ image_build() {
     esac
     if ! DOCKER_BUILDKIT=0 docker build --rm --network none --label "xtao.key=$key" --tag "$name" "$context" >"$log" 2>&1 </dev/null; then
         tail -n 15 "$log" >&2
-        rm -rf "$context"
         die "docker build of $name failed; see above, and $log"
     fi
-    rm -rf "$context"
 }
 
 # image_packages DIRECTORY PACKAGE...: the packages and all that they need beyond the base image, into DIRECTORY.
@@ -136,13 +155,11 @@ image_base_build() {
     log="$images_cache/debootstrap.log"
     if ! debootstrap --variant=minbase "$images_suite" "$root" "$mirror" >"$log" 2>&1 </dev/null; then
         tail -n 8 "$log" >&2
-        image_root_remove "$root"
         die "debootstrap failed; see above, and $log"
     fi
     rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/share/man/* "$root"/usr/share/locale/* "$root"/etc/resolv.conf
     cp "$root/var/lib/dpkg/status" "$file.status"
     tar --numeric-owner --one-file-system -C "$root" -c . | gzip -1 >"$file.part"
-    image_root_remove "$root"
     mv "$file.part" "$file"
 }
 

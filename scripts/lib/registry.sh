@@ -3,7 +3,7 @@
 
 # registry_need BINARIES WORK_DIR: the registry of the server in WORK_DIR runs, and has the image `anna`. What is there is left alone.
 registry_need() {
-    local binaries=$1 work_dir=$2 file
+    local binaries=$1 work_dir=$2
     if [ "$("$binaries/xtao" registry status --work_dir "$work_dir" | jq -r .state)" = running ]; then
         say "the registry runs already"
     else
@@ -14,12 +14,15 @@ registry_need() {
     if "$binaries/imgcli" --work_dir "$work_dir" show anna >/dev/null 2>&1; then return; fi
     images_need anna
     step "image anna: into the registry"
+    images_alone registry_push_base "$binaries" "$work_dir"
+}
+
+registry_push_base() {
+    local binaries=$1 work_dir=$2 file
     file=$(mktemp "$images_cache/push.XXXXXX")
     docker save --output "$file" anna </dev/null
     if ! "$binaries/imgcli" --work_dir "$work_dir" push "$file" >/dev/null 2>"$file.log"; then
         cat "$file.log" >&2
-        rm -f "$file" "$file.log"
         die "the base image could not be pushed; see above"
     fi
-    rm -f "$file" "$file.log"
 }

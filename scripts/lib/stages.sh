@@ -6,7 +6,8 @@ stage_rows=()
 stage_failed=()
 stages_wanted=()
 
-# stage NAME SECONDS COMMAND...: runs COMMAND (a function of the script or a program) unless other stages were asked for.
+# stage NAME SECONDS COMMAND...: runs COMMAND (a function of the script or a program) unless other stages were asked for. Of what it says when it passes
+# the lines that begin with '= ' are shown, and those that count what passed.
 stage() {
     local name=$1 seconds=$2 log began spent verdict status=0
     shift 2
@@ -28,7 +29,7 @@ stage() {
         printf '    %s after %s s; the end of %s:\n' "$verdict" "$spent" "${log#"$top"/}"
         tail -n 40 "$log" | sed 's/^/    | /'
     else
-        grep -E '[0-9]+ passed' "$log" | tail -n 3 | sed 's/^/    /' || true
+        { grep '^= ' "$log" | tail -n 40; grep -E '[0-9]+ passed' "$log" | tail -n 3; } | sed 's/^/    /' || true
     fi
     stage_rows+=("$(printf '%-14s %6s s  %s' "$name" "$spent" "$verdict")")
 }

@@ -15,7 +15,7 @@ use crate::{
     metrics::Metrics,
     model::{
         event::Event,
-        id::Owner,
+        id::{Owner, PathId},
         record::RecordKey,
         request::{Origin, Reply, Request},
         user::User,
@@ -53,17 +53,7 @@ impl Access {
         let commits = self.handle.follow();
         let standing = self.standing(&origin.user, named);
         let earlier = VecDeque::new();
-        Session {
-            access: self.clone(),
-            earlier,
-            told: None,
-            commits,
-            user: origin.user.clone(),
-            admin: origin.admin,
-            named,
-            standing,
-            until,
-        }
+        Session { access: self.clone(), earlier, told: None, commits, origin: origin.clone(), named, standing, until }
     }
 
     /// Tells the revisions of this process from those of others.
@@ -116,8 +106,7 @@ pub struct Session {
     /// Of this commit the caller has been told so many events already.
     told: Option<(u64, usize)>,
     commits: Receiver<Arc<Published>>,
-    user: Owner,
-    admin: bool,
+    origin: Origin,
     named: bool,
     standing: Standing,
     until: Option<Instant>,
@@ -130,6 +119,8 @@ pub enum End {
     Lagged(u64),
     /// Who follows is not the same any more: locked, removed, with another password, or no administrator any more. A new call shows what it is now.
     Changed,
+    /// What the answer is about has become somebody else's.
+    Anothers,
     /// The token that was presented has ended.
     Expired,
     /// The process goes down.
@@ -179,7 +170,7 @@ impl Session {
     }
 
     fn told(&self, commit: &Published) -> Told {
-        let told = commit.events.iter().filter_map(|event| match event.told_to(&self.user, self.admin)? {
+        let told = commit.events.iter().filter_map(|event| match event.told_to(&self.origin.user, self.origin.admin)? {
             std::borrow::Cow::Borrowed(_) => Some(event.clone()),
             std::borrow::Cow::Owned(part) => Some(Arc::new(part)),
         });
@@ -187,33 +178,44 @@ impl Session {
         Told { revision: commit.revision, first, events: told.skip(first).collect() }
     }
 
-    /// Waits until the caller may not go on: [`End::Changed`] or [`End::Expired`]. For who is not interested in commits, and may miss some.
-    pub async fn over(mut self) -> End {
+    /// Waits until the caller may not go on with something of `app`: [`End::Changed`], [`End::Anothers`] or [`End::Expired`]. For who is not interested in
+    /// commits, and may miss some.
+    pub async fn over(mut self, app: &PathId) -> End {
         loop {
             let commit = tokio::select! {
                 biased;
                 () = expiry(self.until) => return End::Expired,
                 commit = self.commits.recv() => commit,
             };
-            let may_concern = match commit {
-                Ok(commit) => commit.changed.iter().any(|key| self.concerns(key)),
-                Err(RecvError::Lagged(_)) => true,
+            let (may_have_changed, may_be_anothers) = match commit {
+                Ok(commit) => {
+                    // Ports and bricks keep their owner when the app is gone.
+                    let says_whose = |key: &RecordKey| match key {
+                        RecordKey::App(id) => id == app,
+                        key => matches!(key, RecordKey::Port(_) | RecordKey::Brick(_)),
+                    };
+                    (commit.changed.iter().any(|key| self.concerns(key)), commit.changed.iter().any(says_whose))
+                }
+                Err(RecvError::Lagged(_)) => (true, true),
                 // The server stops, which is told in another way.
                 Err(RecvError::Closed) => std::future::pending().await,
             };
-            if may_concern && self.has_changed() {
+            if may_have_changed && self.has_changed() {
                 return End::Changed;
+            }
+            if may_be_anothers && self.access.seen(&self.origin).is_anothers(app) {
+                return End::Anothers;
             }
         }
     }
 
     fn concerns(&self, changed: &RecordKey) -> bool {
-        matches!(changed, RecordKey::User(name) if !self.named || *name == self.user)
+        matches!(changed, RecordKey::User(name) if !self.named || *name == self.origin.user)
     }
 
     /// The snapshot has every change that was told.
     fn has_changed(&self) -> bool {
-        self.access.standing(&self.user, self.named) != self.standing
+        self.access.standing(&self.origin.user, self.named) != self.standing
     }
 }
 

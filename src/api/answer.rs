@@ -1,7 +1,7 @@
 //! Responses: JSON, nothing, and the headers that every one of them has.
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use warp::{
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -10,7 +10,7 @@ use warp::{
     reply::Reply as _,
 };
 
-use super::{Info, Response};
+use super::Response;
 use crate::model::{
     id::{DeploymentId, PathId},
     time::Timestamp,
@@ -62,7 +62,13 @@ pub fn text(kind: &'static str, body: String) -> Response {
 
 /// Marathon's answer to a change: the version and the deployment that brings it about, the latter in a header too.
 pub fn deployment(status: StatusCode, id: &DeploymentId, version: Timestamp) -> Response {
-    with_deployment(json(status, &json!({ "version": version, "deploymentId": id })), id)
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body<'a> {
+        version: Timestamp,
+        deployment_id: &'a DeploymentId,
+    }
+    with_deployment(json(status, &Body { version, deployment_id: id }), id)
 }
 
 /// Adds `Marathon-Deployment-Id`.
@@ -82,16 +88,19 @@ pub fn with_place(mut response: Response, place: &str) -> Response {
     response
 }
 
-/// The headers of every response (Marathon 1.11), and `nosniff`.
-pub fn with_common_headers(mut response: Response, info: &Info) -> Response {
+/// The headers of every response (Marathon 1.11), and `nosniff`. `leader` is the value of `X-Marathon-Leader`.
+pub fn with_common_headers(mut response: Response, leader: Option<&HeaderValue>) -> Response {
     let headers = response.headers_mut();
+    headers.reserve(8);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     headers.insert(EXPIRES, HeaderValue::from_static("0"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(X_XSS_PROTECTION, HeaderValue::from_static("1; mode=block"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    set(headers, HeaderName::from_static("x-marathon-leader"), &info.leader_url());
+    if let Some(leader) = leader {
+        headers.insert(HeaderName::from_static("x-marathon-leader"), leader.clone());
+    }
     response
 }
 

@@ -30,6 +30,8 @@ pub struct Peer {
     pub source: Source,
     /// Who that is: found out once for each request.
     pub asked: Asked,
+    /// Its address as a text, without the port; `unix` for a unix socket.
+    pub ip: Arc<str>,
     /// Becomes true when the server is to stop: streams end then.
     pub closing: watch::Receiver<bool>,
     /// May the connection be silent?
@@ -37,12 +39,14 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// [`Peer::ip`] of a connection from `source`.
+    pub fn ip_of(source: &Source) -> Arc<str> {
+        source.address().map_or_else(|| "unix".into(), |address| address.to_string().into())
+    }
+
     /// The client's address, without its port; `unix` for a unix socket.
     pub fn client_ip(peer: Option<&Self>) -> String {
-        match peer {
-            None => "unknown".into(),
-            Some(peer) => peer.source.address().map_or_else(|| "unix".into(), |address| address.to_string()),
-        }
+        peer.map_or("unknown", |peer| &*peer.ip).to_owned()
     }
 }
 

@@ -50,7 +50,7 @@ impl Platform {
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(driver.run(stopping));
         let platform = Self { server: Server::on(handle), events, calls: called, _stop: stop };
-        platform.events.send(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into() }).await.unwrap();
+        platform.events.send(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into(), region: None }).await.unwrap();
         platform
     }
 
@@ -106,6 +106,7 @@ impl Platform {
             addresses: vec!["10.0.0.1".parse().unwrap()],
             resources,
             attributes: Vec::new(),
+            reserved: Vec::new(),
             region: None,
             zone: None,
         };

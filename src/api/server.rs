@@ -44,12 +44,15 @@ use crate::auth::accounts;
 /// After an error of `accept` that is not about one connection (no file descriptors left), the next attempt waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What TLS is accepted with; another one when there is another certificate.
+pub type Acceptors = watch::Receiver<TlsAcceptor>;
+
 /// Where connections come from.
 pub enum Listener {
     /// Plain HTTP.
     Tcp(TcpListener),
     /// HTTP over TLS.
-    Tls(TcpListener, TlsAcceptor),
+    Tls(TcpListener, Acceptors),
     /// A unix socket: the peer's account comes with the connection.
     Unix(UnixListener, Door),
 }
@@ -88,10 +91,14 @@ pub async fn serve_filter(
             }
         }
     }
-    drop(listener);
+    drop((listener, closing));
     // Nobody may be connected.
     _ = stop.send(true);
-    let drained = async { while connections.join_next().await.is_some() {} };
+    let drained = async {
+        while connections.join_next().await.is_some() {}
+        // Conversations that have left HTTP hold on to it until they have said why they end.
+        stop.closed().await;
+    };
     if tokio::time::timeout(limits.drain, drained).await.is_err() {
         debug!(connections = connections.len(), "Connections are cut.");
     }
@@ -112,8 +119,8 @@ async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> (Option<OwnedSe
     loop {
         let accepted = match listener {
             Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, address)| Caller::Tcp(stream, Source::Tcp(address))),
-            Listener::Tls(tcp, acceptor) => {
-                tcp.accept().await.map(|(stream, address)| Caller::Tls(stream, Source::Tls(address), acceptor.clone()))
+            Listener::Tls(tcp, acceptors) => {
+                tcp.accept().await.map(|(stream, address)| Caller::Tls(stream, Source::Tls(address), acceptors.borrow().clone()))
             }
             Listener::Unix(unix, door) => unix.accept().await.map(|(stream, _)| Caller::Unix(stream, *door)),
         };
@@ -199,9 +206,11 @@ async fn connection(
     let requests_closing = closing.clone();
     let patience = Patience::default();
     let requests_patience = patience.clone();
+    let ip = Peer::ip_of(source);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer {
             source: source.clone(),
+            ip: ip.clone(),
             closing: requests_closing.clone(),
             asked: Arc::default(),
             patience: requests_patience.clone(),

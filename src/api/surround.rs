@@ -43,45 +43,45 @@ impl MostRequests {
 }
 
 /// Answers any request.
-pub async fn answer(api: Api, call: Call) -> Response {
+pub async fn answer(api: Arc<Api>, call: Call) -> Response {
     let metrics = api.access.metrics().clone();
     let request = metrics.request();
-    let (method, headers) = (call.method.clone(), call.headers.clone());
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let (method, takes_gzip) = (call.method.clone(), accepts_gzip(&call.headers));
+    let announced = call.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     metrics.add(Counter::RequestBytes, announced.unwrap_or(0));
     let (origin, compresses) = (api.info.allow_origin.clone(), api.info.compression);
+    let asked = origin.is_some().then(|| call.headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned()).flatten();
     let response = if origin.is_some() && method == Method::OPTIONS {
         // A page's question whether it may ask comes without credentials.
         answer::empty(StatusCode::OK)
     } else {
-        within_limit(api, call).await
+        within_limit(&api, call).await
     };
     let response = match origin {
-        Some(origin) => opened(response, &origin, &headers),
+        Some(origin) => opened(response, &origin, asked),
         None => response,
     };
-    let response =
-        if compresses && method != Method::HEAD && accepts_gzip(&headers) { compressed(response, &metrics).await } else { response };
+    let response = if compresses && method != Method::HEAD && takes_gzip { compressed(response, &metrics).await } else { response };
     metrics.add(Counter::ResponseBytes, response.body().size_hint().exact().unwrap_or(0));
     request.end(method.as_str(), response.status().as_u16());
     response
 }
 
-async fn within_limit(api: Api, call: Call) -> Response {
-    let Some(MostRequests { most, places }) = api.most_requests.clone() else { return v2::answer(api, call).await };
+async fn within_limit(api: &Api, call: Call) -> Response {
+    let Some(MostRequests { most, places }) = &api.most_requests else { return v2::answer(api, call).await };
     match places.try_acquire() {
         Ok(_place) => v2::answer(api, call).await,
         Err(_) => ApiError::unavailable(format!("Too many concurrent requests! Allowed: {most}.")).response(),
     }
 }
 
-fn opened(mut response: Response, origin: &HeaderValue, asked: &HeaderMap) -> Response {
+fn opened(mut response: Response, origin: &HeaderValue, asked: Option<HeaderValue>) -> Response {
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    if let Some(wanted) = asked.get(ACCESS_CONTROL_REQUEST_HEADERS) {
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    if let Some(wanted) = asked {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted);
     }
     response
 }

@@ -82,6 +82,7 @@ pub fn app(id: &str) -> AppBuilder {
         cpus: Scalar::from_f64(0.5),
         mem: Scalar::whole(128),
         disk: Scalar::ZERO,
+        gpus: 0,
         executor: String::new(),
         constraints: Vec::new(),
         accepted_resource_roles: None,
@@ -188,12 +189,12 @@ impl World {
         self.put(Record::Definition(Arc::new(app)))
     }
 
-    /// An administrator.
-    pub fn user(&mut self, name: &str, locked: bool) -> &mut Self {
+    /// Somebody without a password.
+    pub fn user(&mut self, name: &str, admin: bool, locked: bool) -> &mut Self {
         self.put(Record::User(Arc::new(User {
             name: Owner::new(name),
             password: None,
-            admin: true,
+            admin,
             locked,
             generation: 1,
             quota: Quota::default(),
@@ -277,7 +278,7 @@ pub fn queued(app: &str) -> QueueEntry {
         last_unused_at: None,
         last_used_at: None,
         rejected: [0; 10],
-        last_unused_offers: Vec::new(),
+        last_unused_offers: Default::default(),
         held_by: None,
     }
 }
@@ -303,7 +304,7 @@ fn peer(user: &str) -> Peer {
 fn peer_of(who: Who) -> Peer {
     let source = Source::Tcp("127.0.0.1:4711".parse().unwrap());
     let asked = Arc::new(tokio::sync::OnceCell::new_with(Some(Ok(who))));
-    Peer { source, asked, closing: tokio::sync::watch::channel(false).1, patience: Patience::default() }
+    Peer { ip: Peer::ip_of(&source), source, asked, closing: tokio::sync::watch::channel(false).1, patience: Patience::default() }
 }
 
 pub fn info() -> Info {
@@ -473,8 +474,8 @@ struct Driver {
 impl Driver {
     async fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
         while let Some(submission) = submissions.recv().await {
-            self.requests.lock().unwrap().push(submission.request.clone());
-            let outcome = self.carry_out(submission.request, &submission.origin);
+            self.requests.lock().unwrap().push((*submission.request).clone());
+            let outcome = self.carry_out(*submission.request, &submission.origin);
             self.revision += 1;
             let posted = Event {
                 timestamp: at(self.revision as i64),

@@ -44,16 +44,16 @@ mod quota;
 mod tasks;
 
 /// Answers any request. One that may change something has its place in the audit log before, and its line there when it is answered.
-pub async fn answer(api: Api, call: Call) -> Response {
+pub async fn answer(api: &Api, call: Call) -> Response {
     if call.is_read() || call.method == Method::OPTIONS {
-        return answer_in_time(&api, call).await;
+        return answer_in_time(api, call).await;
     }
     let place = match api.audit.reserve().await {
         Ok(place) => place,
         Err(unwritable) => return ApiError::unavailable(unwritable.to_string()).response(),
     };
     let owed = Owed::new(place, &call);
-    let response = answer_in_time(&api, call).await;
+    let response = answer_in_time(api, call).await;
     owed.pay(&response).await;
     response
 }
@@ -72,12 +72,12 @@ async fn answer_in_time(api: &Api, call: Call) -> Response {
 
 /// Requests whose duration depends on how much data there is. What they wait for has limits of its own.
 fn takes_long(call: &Call) -> bool {
-    matches!(call.segments.iter().map(String::as_str).collect::<Vec<_>>()[..], ["v2", "bricks", _, "backup"])
+    matches!(call.segments.as_slice(), [v2, bricks, _, backup] if v2 == "v2" && bricks == "bricks" && backup == "backup")
 }
 
 async fn route(api: &Api, mut call: Call) -> ApiResult {
     guard::check(&api.info, call.is_tls(), &call.method, &call.headers)?;
-    let segments = call.segments.clone();
+    let segments = std::mem::take(&mut call.segments);
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
         ["ping"] => return ping(&call),
@@ -165,7 +165,7 @@ fn new_owner(body: &Value) -> Result<Owner, ApiError> {
 /// # Errors
 /// The text of the id, for a message, when no app can have it.
 fn path_id(segments: &[&str]) -> Result<PathId, String> {
-    let text = format!("/{}", segments.join("/"));
+    let text = segments.iter().fold(String::with_capacity(64), |text, segment| text + "/" + segment);
     text.parse().map_err(|_| text)
 }
 

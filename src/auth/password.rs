@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::model::user::PasswordHash;
 
-/// Hashes that are computed at once.
+/// Hashes that are computed at once, at most.
 pub const MAX_AT_ONCE: usize = 2;
 
 /// Hashes that may wait for their turn; one more is refused.
@@ -217,11 +217,16 @@ impl Default for Hasher {
     }
 }
 
+/// How many are computed at once: they keep half of a small machine's processors at most, so that the other half answers at once.
+fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).clamp(1, MAX_AT_ONCE))
+}
+
 /// The threads. Where the system has none to give, every job is refused as if they were busy.
 fn start() -> SyncSender<Job> {
     let (jobs, waiting) = sync_channel(MAX_WAITING);
     let waiting = Arc::new(Mutex::new(waiting));
-    for _ in 0..MAX_AT_ONCE {
+    for _ in 0..at_once() {
         let waiting = waiting.clone();
         if let Err(error) = std::thread::Builder::new().name("password".into()).spawn(move || work(&waiting)) {
             tracing::error!(%error, "A thread for passwords cannot be started.");

@@ -6,6 +6,10 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::{error, warn};
 use xtao::{cli, cli::program::complain, cluster::engine::process::shim, config, config::Config, server, telemetry};
 
+/// Most of what the server allocates in one thread is freed in another, which the C library's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Worker threads at most: the work is waiting, and each thread has a stack.
 const MAX_WORKERS: usize = 4;
 

@@ -14,7 +14,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::{
     client::{Client, ClientError, Role},
     connect::{ConnectError, LogIn, Reach},
-    program::{self, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LATE, EXIT_USAGE, complain, json},
+    program::{self, Cause, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LATE, EXIT_USAGE, json},
     terminal::{self, AskError},
     tokens::Tokens,
 };
@@ -152,28 +152,19 @@ impl program::Failure for Error {
         Self::Failed(text)
     }
 
-    fn tell(&self) {
+    fn cause(&self) -> Cause<'_> {
         match self {
-            // It knows where it belongs, and in which colours.
-            Self::Usage(error) => _ = error.print(),
-            Self::Exit(_) => {}
+            Self::Client(error) => Cause::Client(error),
+            Self::Connect(error) => Cause::Connect(error),
+            Self::Ask(error) => Cause::Ask(error),
+            Self::Usage(error) => Cause::Usage(error),
+            Self::Spec(_) | Self::Words(_) | Self::Word(_) => Cause::Own(EXIT_USAGE),
+            Self::Failed(_) => Cause::Own(EXIT_FAILED),
+            Self::Late(_) => Cause::Own(EXIT_LATE),
             // Whoever pressed Ctrl-C knows.
-            Self::Interrupted(text) if text.is_empty() => {}
-            other => complain(&other.to_string()),
-        }
-    }
-
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Client(error) => program::code_of_client(error),
-            Self::Connect(error) => program::code_of_connect(error),
-            Self::Ask(error) => program::code_of_ask(error),
-            Self::Usage(error) => program::code_of_usage(error),
-            Self::Spec(_) | Self::Words(_) | Self::Word(_) => EXIT_USAGE,
-            Self::Failed(_) => EXIT_FAILED,
-            Self::Late(_) => EXIT_LATE,
-            Self::Interrupted(_) => EXIT_INTERRUPTED,
-            Self::Exit(code) => *code,
+            Self::Interrupted(text) if text.is_empty() => Cause::Told(EXIT_INTERRUPTED),
+            Self::Interrupted(_) => Cause::Own(EXIT_INTERRUPTED),
+            Self::Exit(code) => Cause::Told(*code),
         }
     }
 }

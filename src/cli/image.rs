@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     client::{Client, ClientError, Role, encode_path},
     connect::{ConnectError, LogIn, Reach},
-    program::{self, EXIT_DENIED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SILENCE, EXIT_USAGE, complain},
+    program::{self, Cause, EXIT_DENIED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SILENCE, EXIT_USAGE},
     table,
     terminal::{self, AskError},
     tokens::Tokens,
@@ -182,20 +182,12 @@ impl program::Failure for Error {
         Self::Failed(text)
     }
 
-    fn tell(&self) {
-        match self {
-            // It knows where it belongs, and in which colours.
-            Self::Usage(error) => _ = error.print(),
-            other => complain(&table::printable(&other.to_string())),
-        }
-    }
-
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Client(error) => program::code_of_client(error),
-            Self::Connect(error) => program::code_of_connect(error),
-            Self::Ask(error) => program::code_of_ask(error),
-            Self::Usage(error) => program::code_of_usage(error),
+    fn cause(&self) -> Cause<'_> {
+        Cause::Own(match self {
+            Self::Client(error) => return Cause::Client(error),
+            Self::Connect(error) => return Cause::Connect(error),
+            Self::Ask(error) => return Cause::Ask(error),
+            Self::Usage(error) => return Cause::Usage(error),
             Self::Interrupted => EXIT_INTERRUPTED,
             Self::NoRegistry(_) => EXIT_SILENCE,
             Self::Name(_) | Self::Word(_) => EXIT_USAGE,
@@ -206,7 +198,12 @@ impl program::Failure for Error {
                 _ => EXIT_FAILED,
             },
             Self::Archive { .. } | Self::Push(_) | Self::Pull(_) | Self::Failed(_) => EXIT_FAILED,
-        }
+        })
+    }
+
+    /// With names out of archives, which may have anything in them.
+    fn text(&self) -> String {
+        table::printable(&self.to_string())
     }
 }
 

@@ -38,19 +38,56 @@ pub struct Place {
     pub work_dir: PathBuf,
 }
 
-/// Why a program ends otherwise than well.
-pub trait Failure: Sized {
+/// Why a program ends otherwise than well. Its text is for the person at the terminal.
+pub trait Failure: Sized + std::fmt::Display {
     /// Wrong words; or help, which was asked for.
     fn usage(error: clap::Error) -> Self;
 
     /// The program could not even begin, or could not write what was asked for.
     fn failed(text: String) -> Self;
 
+    /// What it is about.
+    fn cause(&self) -> Cause<'_>;
+
+    /// What the person is told.
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
     /// Tells the person.
-    fn tell(&self);
+    fn tell(&self) {
+        match self.cause() {
+            // It knows where it belongs, and in which colours.
+            Cause::Usage(error) => _ = error.print(),
+            Cause::Told(_) => {}
+            _ => complain(&self.text()),
+        }
+    }
 
     /// What the program ends with.
-    fn exit_code(&self) -> u8;
+    fn exit_code(&self) -> u8 {
+        match self.cause() {
+            Cause::Client(error) => code_of_client(error),
+            Cause::Connect(error) => code_of_connect(error),
+            Cause::Ask(error) => code_of_ask(error),
+            Cause::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE),
+            Cause::Own(code) | Cause::Told(code) => code,
+        }
+    }
+}
+
+/// What a [`Failure`] is about: one of what all programs may meet, or an exit code of its own.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the types say it")]
+pub enum Cause<'a> {
+    Client(&'a ClientError),
+    Connect(&'a ConnectError),
+    Ask(&'a AskError),
+    /// Wrong words, or help.
+    Usage(&'a clap::Error),
+    Own(u8),
+    /// The person knows it already.
+    Told(u8),
 }
 
 /// Reads the words, the program's own name first, does the work on threads of its own, and gives the exit code.
@@ -109,7 +146,7 @@ pub async fn interruptible<E>(work: impl Future<Output = Result<(), E>>, interru
 }
 
 /// The exit code for what a server said, or did not say.
-pub fn code_of_client(error: &ClientError) -> u8 {
+fn code_of_client(error: &ClientError) -> u8 {
     match error.status() {
         Some(401 | 403) => EXIT_DENIED,
         _ if error.is_silence() => EXIT_SILENCE,
@@ -118,7 +155,7 @@ pub fn code_of_client(error: &ClientError) -> u8 {
 }
 
 /// The exit code when there is no connection.
-pub fn code_of_connect(error: &ConnectError) -> u8 {
+fn code_of_connect(error: &ConnectError) -> u8 {
     match error {
         ConnectError::Client(error) => code_of_client(error),
         ConnectError::Nowhere { .. } => EXIT_SILENCE,
@@ -129,13 +166,8 @@ pub fn code_of_connect(error: &ConnectError) -> u8 {
 }
 
 /// The exit code when a question had no answer.
-pub fn code_of_ask(error: &AskError) -> u8 {
+fn code_of_ask(error: &AskError) -> u8 {
     if matches!(error, AskError::Interrupted) { EXIT_INTERRUPTED } else { EXIT_FAILED }
-}
-
-/// The exit code for wrong words; 0 for help.
-pub fn code_of_usage(error: &clap::Error) -> u8 {
-    u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE)
 }
 
 /// JSON as the manual prints it, with four blanks.

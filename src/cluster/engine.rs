@@ -94,13 +94,15 @@ pub struct ResourceSettings {
     pub mem: Option<Scalar>,
     /// MiB; `None`: the file system of the work directory but what the system keeps.
     pub disk: Option<Scalar>,
+    /// Whole ones; which there are is not found out by itself.
+    pub gpus: u32,
     /// Ports to offer.
     pub ports: Vec<PortRange>,
 }
 
 impl Default for ResourceSettings {
     fn default() -> Self {
-        Self { cpus: None, mem: None, disk: None, ports: vec![facts::DEFAULT_PORTS] }
+        Self { cpus: None, mem: None, disk: None, gpus: 0, ports: vec![facts::DEFAULT_PORTS] }
     }
 }
 
@@ -123,6 +125,10 @@ pub struct Settings {
     pub resources: ResourceSettings,
     /// For constraints.
     pub attributes: Vec<Attribute>,
+    /// The region that this node is in.
+    pub region: Option<String>,
+    /// The zone that this node is in.
+    pub zone: Option<String>,
     /// Host volumes: open with everything below.
     pub host_volume_allow: Vec<PathBuf>,
     /// Host volumes: closed with everything below.
@@ -168,6 +174,8 @@ impl Settings {
             node_addresses,
             resources: ResourceSettings::default(),
             attributes: Vec::new(),
+            region: None,
+            zone: None,
             host_volume_allow: Vec::new(),
             host_volume_deny: Vec::new(),
             log_file_bytes: 10 << 20,
@@ -278,6 +286,8 @@ fn prepare(settings: &Settings) -> Result<Node, EngineError> {
         addresses: settings.node_addresses.clone(),
         total,
         attributes: settings.attributes.clone(),
+        region: settings.region.clone(),
+        zone: settings.zone.clone(),
         framework_id: settings.cluster_id.to_string(),
         master: format!("docker@{}", settings.hostname),
         kill_grace_ms: u64::try_from(settings.kill_grace.as_millis()).unwrap_or(u64::MAX),

@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 
 use super::{
     marathon::{NO_MEANING, REFUSED, Takes},
-    values::{self, Attribute, DnsClients, PortSpan, ResourceOverride, Secret},
+    values::{self, Attribute, DnsClients, Domain, PortSpan, ResourceOverride, Secret},
 };
 
 /// Flags as given, or their defaults; each right by itself. What must hold between them is checked when they become a
@@ -57,9 +57,15 @@ pub struct Flags {
     #[arg(long, value_name = "PORT", help_heading = HTTP)]
     pub https_port: Option<u16>,
 
-    /// File with the certificate, its chain and its key as PEM; turns TLS on. (Marathon's Java keystores are not read: convert them.)
+    /// File with the certificate, its chain and its key, as PEM or PKCS#12; turns TLS on. When the file changes, the new certificate is used within
+    /// seconds. (Keystores in Java's own form, JKS, are not read: convert them.)
     #[arg(long, value_name = "FILE", help_heading = HTTP)]
     pub ssl_keystore_path: Option<PathBuf>,
+
+    /// Password of a PKCS#12 keystore. Others on the machine can read flags: give it as MARATHON_SSL_KEYSTORE_PASSWORD, or in a configuration file
+    /// that only its owner may read.
+    #[arg(long, value_name = "PASSWORD", help_heading = HTTP)]
+    pub ssl_keystore_password: Option<Secret>,
 
     /// An administrator beside the users, as USER:PASSWORD; from then on credentials are required. Others on the machine can read flags: give it
     /// as MARATHON_HTTP_CREDENTIALS, or in a configuration file that only its owner may read.
@@ -107,12 +113,16 @@ pub struct Flags {
     #[arg(long, value_name = "URL", default_value = "unix:///var/run/docker.sock", value_parser = values::docker_host, help_heading = ENGINE)]
     pub docker_host: String,
 
-    /// What constraints can ask of this node, as Mesos writes it: `rack:1;disk:ssd`.
+    /// What constraints can ask of this node, as Mesos writes it: `rack:1;disk:ssd;ports:[5-7];cards:{a,b}`.
     #[arg(long, value_name = "NAME:VALUE;...", value_delimiter = ';', value_parser = values::attribute, help_heading = ENGINE)]
     pub agent_attributes: Vec<Attribute>,
 
-    /// What this node offers, as Mesos writes it: `cpus:4;mem:8192;disk:100000;ports:[31000-32000]` (MiB). Default for each: what the machine has,
-    /// and ports 31000-32000.
+    /// Where this node is, for constraints on @region and @zone.
+    #[arg(long, value_name = "REGION/ZONE", value_parser = values::domain, help_heading = ENGINE)]
+    pub agent_domain: Option<Domain>,
+
+    /// What this node offers, as Mesos writes it: `cpus:4;mem:8192;disk:100000;gpus:1;ports:[31000-32000]` (MiB). Default for each: what the machine
+    /// has, no GPUs, and ports 31000-32000.
     #[arg(long, value_name = "NAME:AMOUNT;...", default_value = "", value_parser = values::resources, hide_default_value = true, help_heading = ENGINE)]
     pub agent_resources: ResourceOverride,
 
@@ -251,6 +261,15 @@ pub struct Flags {
     /// Whether new top-level groups prescribe their name as the role of their apps: `off` or `top`.
     #[arg(long, value_name = "WHEN", value_parser = ["off", "top"], default_value = "off", help_heading = CORE)]
     pub new_group_enforce_role: String,
+
+    /// Resources used by apps without acceptedResourceRoles: those reserved for their role (`reserved`), those of everybody (`unreserved`), or `any`.
+    #[arg(long, value_name = "WHICH", value_parser = ["any", "unreserved", "reserved"], default_value = "any", help_heading = CORE)]
+    pub accepted_resource_roles_default_behavior: String,
+
+    /// Whether a node with free GPUs is kept for apps that ask for some: `restricted` or `unrestricted`. An app's label GPU_SCHEDULING_BEHAVIOR goes
+    /// before it.
+    #[arg(long, value_name = "HOW", value_parser = ["restricted", "unrestricted"], default_value = "restricted", help_heading = CORE)]
+    pub gpu_scheduling_behavior: String,
 }
 
 const GENERAL: &str = "General";
@@ -262,7 +281,7 @@ const BRICKS: &str = "Bricks";
 const CORE: &str = "Scheduling";
 
 /// The flags that Marathon does not have; their variables begin with `XTAO_`, those of all others with `MARATHON_`.
-pub(super) const OURS: [&str; 22] = [
+pub(super) const OURS: [&str; 23] = [
     "config",
     "work_dir",
     "authentication",
@@ -270,6 +289,7 @@ pub(super) const OURS: [&str; 22] = [
     "node_address",
     "docker_host",
     "agent_attributes",
+    "agent_domain",
     "agent_resources",
     "host_volume_allow",
     "host_volume_deny",

@@ -19,13 +19,9 @@ pub(super) enum Takes {
 }
 
 /// Which flags do what they say only by being refused.
-pub(super) const REFUSED: [Known; 6] = [
+pub(super) const REFUSED: [Known; 5] = [
     value("master", "this version runs tasks with the embedded Docker engine only, not on Mesos; remove the flag, and see --docker_host"),
     value("zk", "this version keeps its state in the embedded store only, not in ZooKeeper; remove the flag, and see --work_dir"),
-    value(
-        "ssl_keystore_password",
-        "only keystores of Java and PKCS#12 have one, and this version reads PEM alone; remove the flag, and see --ssl_keystore_path",
-    ),
     value("plugin_dir", "this version has no plugins, so an authenticator or authorizer among them would protect nothing"),
     value("plugin_conf", "this version has no plugins, so an authenticator or authorizer among them would protect nothing"),
     value("internal_store_backend", "this version keeps its state in the embedded store only; remove the flag, and see --work_dir"),
@@ -57,7 +53,7 @@ const GONE: &str = "Marathon itself knows it no longer";
 const LATER: &str = "this version does not have it yet";
 
 /// Everything else.
-pub(super) const NO_MEANING: [Known; 96] = [
+pub(super) const NO_MEANING: [Known; 94] = [
     value("zk_timeout", ZK),
     value("zk_session_timeout", ZK),
     value("zk_connection_timeout", ZK),
@@ -117,8 +113,6 @@ pub(super) const NO_MEANING: [Known; 96] = [
     value("deprecated_features", LATER),
     value("draining_seconds", LATER),
     switch("maintenance_mode", LATER),
-    value("gpu_scheduling_behavior", LATER),
-    value("accepted_resource_roles_default_behavior", "the embedded engine offers no reserved resources"),
     value("default_accepted_resource_roles", GONE),
     value("graceful_shutdown_timeout", "it stops at once; tasks go on"),
     value("logstash", LOGS),

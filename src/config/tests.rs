@@ -78,6 +78,7 @@ fn every_setting_arrives_where_it_belongs() {
         https_address = "0.0.0.0"
         https_port = 8444
         ssl_keystore_path = "/etc/xtao/server.pem"
+        ssl_keystore_password = "key's secret"
         http_credentials = "boss:secret"
         authentication = "on"
         token_lifetime = 2
@@ -90,7 +91,8 @@ fn every_setting_arrives_where_it_belongs() {
         node_address = ["10.0.0.7", "fd00::7", "10.0.0.7"]
         docker_host = "unix:///run/d.sock"
         agent_attributes = "rack:1;disk:ssd"
-        agent_resources = "cpus:1.5;mem:1000;disk:2000;ports:[30000-40000]"
+        agent_domain = "eu/eu-1"
+        agent_resources = "cpus:1.5;mem:1000;disk:2000;gpus:2;ports:[30000-40000]"
         host_volume_allow = "/srv,/data"
         host_volume_deny = ["/srv/secret"]
         dns_address = ["10.0.0.7"]
@@ -120,6 +122,8 @@ fn every_setting_arrives_where_it_belongs() {
         mesos_role = "role"
         default_network_name = "net"
         new_group_enforce_role = "top"
+        accepted_resource_roles_default_behavior = "reserved"
+        gpu_scheduling_behavior = "unrestricted"
     "#;
     let (config, warnings) = load("", "", file).unwrap();
     assert_eq!(warnings.len(), 1, "of the fence: {warnings:?}");
@@ -164,6 +168,11 @@ fn tls_begins_with_a_certificate() {
     check("--ssl_keystore_path /k.pem --https_port 8080", "--https_port: 8080 is also the port of plain HTTP (--http_port)");
     check("--ssl_keystore_path /k.pem --dns_http_port 8443", "--dns_http_port: 8443 is also the port of the API (--https_port) there");
     assert_eq!(warnings("--https_port 443", "", ""), ["--https_address and --https_port have no effect without --ssl_keystore_path"]);
+    let password = good("--ssl_keystore_path /k.p12", "MESOSPHERE_KEYSTORE_PASS=sesame", "").http.tls.unwrap().keystore_password;
+    assert_eq!(password.unwrap().reveal(), "sesame");
+    let hidden = format!("{:?}", good("--ssl_keystore_path /k.p12 --ssl_keystore_password sesame", "", ""));
+    assert!(!hidden.contains("sesame"), "{hidden}");
+    assert_eq!(warnings("--ssl_keystore_password x", "", ""), ["--ssl_keystore_password has no effect without --ssl_keystore_path"]);
 }
 
 #[test]
@@ -246,8 +255,6 @@ fn what_would_be_dangerous_to_ignore_is_refused() {
     check("--zk=zk://localhost:2181/marathon", "", "", "--zk: this version keeps its state in the embedded store only");
     check("", "MARATHON_MASTER=http://m:5050", "", "MARATHON_MASTER: this version runs tasks with the embedded Docker engine only");
     check("", "", "zk = 'zk://x'", "zk in xtao.toml: this version keeps its state in the embedded store only");
-    check("--ssl_keystore_password x", "", "", "--ssl_keystore_password: only keystores of Java and PKCS#12 have one");
-    check("", "MESOSPHERE_KEYSTORE_PASS=x", "", "MESOSPHERE_KEYSTORE_PASS: only keystores of Java and PKCS#12 have one");
     check("--plugin_dir /x --plugin_conf /y", "", "", "--plugin_dir: this version has no plugins");
     good("--http", "", "");
 }

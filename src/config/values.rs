@@ -42,6 +42,15 @@ pub struct Attribute {
     pub value: String,
 }
 
+/// Where a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// Zones of one region are near to each other.
+    pub region: String,
+    /// What fails together.
+    pub zone: String,
+}
+
 /// What this node offers instead of what it has.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ResourceOverride {
@@ -51,6 +60,8 @@ pub struct ResourceOverride {
     pub mem: Option<u64>,
     /// MiB.
     pub disk: Option<u64>,
+    /// Whole ones.
+    pub gpus: Option<u32>,
     /// Ports; empty: the default.
     pub ports: Vec<PortSpan>,
 }
@@ -202,6 +213,13 @@ pub(super) fn attribute(text: &str) -> Result<Attribute, String> {
     }
 }
 
+pub(super) fn domain(text: &str) -> Result<Domain, String> {
+    match text.trim().split_once('/') {
+        Some((region, zone)) if !region.is_empty() && !zone.is_empty() => Ok(Domain { region: region.into(), zone: zone.into() }),
+        _ => Err("must be REGION/ZONE, such as eu-west/eu-west-1a".into()),
+    }
+}
+
 pub(super) fn resources(text: &str) -> Result<ResourceOverride, String> {
     let mut found = ResourceOverride::default();
     for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
@@ -214,6 +232,7 @@ pub(super) fn resources(text: &str) -> Result<ResourceOverride, String> {
             }
             "mem" => found.mem = Some(whole()?),
             "disk" => found.disk = Some(whole()?),
+            "gpus" => found.gpus = Some(amount.parse().map_err(|_| format!("gpus must be a whole number, not '{amount}'"))?),
             "ports" => {
                 let list =
                     amount.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).ok_or("ports must be in brackets: [31000-32000]")?;
@@ -223,7 +242,7 @@ pub(super) fn resources(text: &str) -> Result<ResourceOverride, String> {
                     return Err("the ranges of ports overlap".into());
                 }
             }
-            other => return Err(format!("'{other}' is none of cpus, mem, disk, ports")),
+            other => return Err(format!("'{other}' is none of cpus, mem, disk, gpus, ports")),
         }
     }
     Ok(found)
@@ -264,7 +283,7 @@ mod tests {
             let found = text(resources(input));
             assert!(found.contains(expected), "{input}: {found}");
         };
-        check("", "cpus: None, mem: None, disk: None, ports: []");
+        check("", "cpus: None, mem: None, disk: None, gpus: None, ports: []");
         check("cpus:0.5; mem:8192 ;disk:1;", "cpus: Some(0.5), mem: Some(8192), disk: Some(1)");
         check("ports:[31500-32000, 31000]", "PortSpan { first: 31000, last: 31000 }, PortSpan { first: 31500, last: 32000 }");
         check("ports:[1-5,5-6]", "overlap");
@@ -273,7 +292,9 @@ mod tests {
         check("mem:1.5", "mem must be a whole number of MiB, not '1.5'");
         check("cpus:-1", "cpus must be a number above 0");
         check("cpus:NaN", "cpus must be a number above 0");
-        check("gpus:1", "'gpus' is none of");
+        check("gpus:2", "gpus: Some(2)");
+        check("gpus:0.5", "gpus must be a whole number, not '0.5'");
+        check("fpgas:1", "'fpgas' is none of");
         check("mem", "'mem' must be name:amount");
     }
 
@@ -302,6 +323,9 @@ mod tests {
         check(text(address("localhost")), "127.0.0.1");
         check(text(attribute("rack:1:2")), "value: \"1:2\"");
         check(text(attribute("rack")), "name:value");
+        check(text(domain("eu/eu-1")), "region: \"eu\", zone: \"eu-1\"");
+        check(text(domain("eu")), "REGION/ZONE");
+        check(text(domain("eu/")), "REGION/ZONE");
         check(text(dns_clients("any")), "Any");
         check(text(dns_clients(" attached")), "Attached");
         check(text(dns_clients("10.1.0.0/16")), "Network { address: 10.1.0.0, prefix: 16 }");

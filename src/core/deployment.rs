@@ -2,6 +2,7 @@
 
 pub(super) mod advance;
 pub(super) mod arithmetic;
+mod balance;
 pub(super) mod plan;
 pub(super) mod scale;
 

@@ -103,6 +103,12 @@ impl Concerned {
             ) => key.clone(),
             _ => return None,
         };
+        // What is not the present definition of an app that exists counts for nothing.
+        if let RecordKey::Definition(id, version) = &key
+            && tables.apps.get(id).is_some_and(|entry| entry.version != *version)
+        {
+            return None;
+        }
         let before = item(tables, &key);
         Some(Self { key, before })
     }

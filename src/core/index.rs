@@ -22,7 +22,23 @@ pub struct AppIndex {
     /// Instances whose goal is not Running.
     pub leaving: BTreeSet<InstanceId>,
     /// Live instances by node and version, whatever their goal.
-    pub on_agents: BTreeMap<AgentId, BTreeMap<Timestamp, u32>>,
+    pub on_agents: BTreeMap<AgentId, BTreeMap<Timestamp, Living>>,
+}
+
+/// How many there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Living {
+    /// That are not out of reach.
+    pub in_reach: u32,
+    /// That are.
+    pub lost: u32,
+}
+
+impl Living {
+    fn part(&mut self, instance: &Instance) -> &mut u32 {
+        let lost = matches!(instance.condition, Condition::Unreachable | Condition::UnreachableInactive | Condition::Unknown);
+        if lost { &mut self.lost } else { &mut self.in_reach }
+    }
 }
 
 /// How little is lost by killing an instance in this condition; the smallest goes first (Marathon 1.11: unreachable, staging, starting, running).
@@ -74,7 +90,7 @@ impl AppIndex {
             self.leaving.insert(instance.id.clone());
         }
         if let Some(placement) = instance.placement.as_ref().filter(|_| instance.condition.is_live()) {
-            *self.on_agents.entry(placement.agent.clone()).or_default().entry(instance.version).or_default() += 1;
+            *self.on_agents.entry(placement.agent.clone()).or_default().entry(instance.version).or_default().part(instance) += 1;
         }
     }
 
@@ -89,8 +105,8 @@ impl AppIndex {
             && let Some(versions) = self.on_agents.get_mut(&placement.agent)
         {
             if let Some(count) = versions.get_mut(&instance.version) {
-                *count -= 1;
-                if *count == 0 {
+                *count.part(instance) -= 1;
+                if *count == Living::default() {
                     versions.remove(&instance.version);
                 }
             }
@@ -102,7 +118,7 @@ impl AppIndex {
 
     /// Live instances on a node.
     pub fn live_on(&self, agent: &AgentId) -> u32 {
-        self.on_agents.get(agent).map_or(0, |versions| versions.values().sum())
+        self.on_agents.get(agent).map_or(0, |versions| versions.values().map(|living| living.in_reach + living.lost).sum())
     }
 
     /// Up to `count` instances with goal Running, in the order in which they should go: those that serve last. `needs` says what an instance of a

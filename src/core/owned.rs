@@ -93,6 +93,8 @@ pub struct State {
     pub(super) readings: OrdMap<InstanceId, Arc<Readings>>,
     pub(super) connected_to: Option<Arc<str>>,
     pub(super) connected_since: Option<Timestamp>,
+    /// Where the master is.
+    pub(super) local_region: Option<String>,
     pub(super) heard_of: OrdMap<AgentId, Timestamp>,
     /// How many definitions each app has.
     pub(super) versions: BTreeMap<PathId, usize>,
@@ -131,6 +133,7 @@ impl State {
             readings: OrdMap::new(),
             connected_to: None,
             connected_since: None,
+            local_region: None,
             heard_of: OrdMap::new(),
             versions: BTreeMap::new(),
             last_version: tables

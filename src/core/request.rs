@@ -106,14 +106,14 @@ impl Draft {
     fn enforced_role<'a>(&self, turn: &Turn<'_, '_>, id: &'a PathId) -> Option<&'a str> {
         let mut segments = id.segments();
         let (top, _) = (segments.next()?, segments.next()?);
-        let group = PathId::root().child(top);
-        let record = match self.groups.get(&group) {
+        let group = id.as_str().get(..=top.len())?;
+        let record = match self.groups.get(group) {
             Some(record) => record.as_ref(),
-            None => turn.state.tables.groups.get(&group),
+            None => turn.state.tables.groups.get(group),
         };
         let enforces = match record {
             Some(record) => record.enforce_role,
-            None => turn.state.settings.new_group_enforce_role && !turn.state.tables.group_exists(&group),
+            None => turn.state.settings.new_group_enforce_role && !turn.state.tables.group_exists(&PathId::root().child(top)),
         };
         enforces.then_some(top)
     }
@@ -327,12 +327,14 @@ fn date(turn: &Turn<'_, '_>, app: &mut App, current: Option<&App>, version: Time
         return Some(ActionKind::Start);
     };
     let scaled = app.instances != current.instances;
-    // Who asks, and whose it is, are no change of what runs.
-    let (owner, vouched, administered) = (app.owner.clone(), app.vouched, app.administered);
-    let same_but_size = App { instances: app.instances, owner, vouched, administered, ..current.clone() };
     app.version = current.version;
     app.version_info = current.version_info;
-    let reconfigured = *app != same_but_size;
+    // Its size is compared already. Who asks, and whose it is, are no change of what runs.
+    let own = (app.instances, app.vouched, app.administered, app.owner.take());
+    (app.instances, app.vouched, app.administered) = (current.instances, current.vouched, current.administered);
+    app.owner.clone_from(&current.owner);
+    let reconfigured = *app != *current;
+    (app.instances, app.vouched, app.administered, app.owner) = own;
     if !scaled && !reconfigured {
         return None;
     }
@@ -350,8 +352,11 @@ fn date(turn: &Turn<'_, '_>, app: &mut App, current: Option<&App>, version: Time
 
 /// Two paths may have the same domain name (`/b/a` and `/a.b`): only one of them may expose ports.
 fn check_domain_name(turn: &Turn<'_, '_>, origin: &Origin, app: &App) -> Result<(), RequestError> {
+    if !has_ports(app) {
+        return Ok(());
+    }
     let label = app.id.dns_label();
-    let other = turn.state.labels.get(&label).and_then(|apps| apps.iter().find(|other| **other != app.id)).filter(|_| has_ports(app));
+    let other = turn.state.labels.get(&label).and_then(|apps| apps.iter().find(|other| **other != app.id));
     match other {
         Some(other) if !origin.may_touch(turn.state.tables.owner_of(other)) => {
             Err(RequestError::Conflict(format!("the domain name '{label}' that app '{}' would have is taken", app.id)))

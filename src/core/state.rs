@@ -423,14 +423,14 @@ pub struct QueueEntry {
     pub last_used_at: Option<Timestamp>,
     /// Refusals of the current launch attempt, by reason (index: the reason's place in [`Reject::ALL`]).
     pub rejected: [u64; 10],
-    /// The last offer of each node that was not used, at most [`MAX_UNUSED_OFFERS`].
-    pub last_unused_offers: Vec<UnusedOffer>,
+    /// The last offer of each node that was not used, of at most [`MAX_UNUSED_OFFERS`] nodes.
+    pub last_unused_offers: OrdMap<AgentId, UnusedOffer>,
     /// What else holds it up, for people: a brick whose holder is not known to be gone, a node that is pinned and missing.
     pub held_by: Option<String>,
 }
 
-/// How many unused offers are remembered for an app.
-pub const MAX_UNUSED_OFFERS: usize = 16;
+/// Of how many nodes the last unused offer is remembered for an app. One more takes the place of another, whichever.
+pub const MAX_UNUSED_OFFERS: usize = 128;
 
 /// An offer that was not used, and every reason.
 #[derive(Clone, Debug, PartialEq)]

@@ -28,7 +28,10 @@ pub const MAX_HELD_OFFERS: usize = 8192;
 
 pub(super) fn handle(turn: &mut Turn<'_, '_>, event: ClusterEvent) {
     match event {
-        ClusterEvent::Connected { framework_id, master } => connected(turn, framework_id, master),
+        ClusterEvent::Connected { framework_id, master, region } => {
+            turn.state.local_region = region;
+            connected(turn, framework_id, master);
+        }
         ClusterEvent::Disconnected { reason } => disconnected(turn, &reason),
         ClusterEvent::Offers(offers) => offers.into_iter().for_each(|offer| offered(turn, offer)),
         ClusterEvent::Rescinded(offer) => _ = turn.state.offers.remove(&offer),

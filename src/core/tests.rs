@@ -21,6 +21,7 @@ use crate::model::{
 };
 
 mod groups;
+mod placement;
 mod pods;
 
 /// The core with a cluster of nodes that do as they are told.
@@ -43,7 +44,7 @@ impl World {
             calls: Vec::new(),
             events: Vec::new(),
         };
-        world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into() });
+        world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into(), region: None });
         world.calls.clear();
         world
     }
@@ -115,6 +116,7 @@ impl World {
                 ports: vec![PortRange::new(31_000, 31_099)],
             },
             attributes: Vec::new(),
+            reserved: Vec::new(),
             region: None,
             zone: None,
         };
@@ -502,7 +504,10 @@ fn what_does_not_fit_waits_with_the_reason() {
     world.create(json!({"id": "/big", "cmd": "sleep 9", "cpus": 64, "mem": 100_000})).unwrap();
     assert!(world.offer("a", 4, 1000).is_empty());
     let entry = world.state.view().queue[&path("/big")].clone();
-    assert_eq!(entry.last_unused_offers[0].reasons, [super::state::Reject::InsufficientCpus, super::state::Reject::InsufficientMemory]);
+    assert_eq!(
+        entry.last_unused_offers[&AgentId::new("a")].reasons,
+        [super::state::Reject::InsufficientCpus, super::state::Reject::InsufficientMemory]
+    );
     assert!(world.calls.iter().any(|call| matches!(call, ClusterCall::Decline { .. })));
 }
 

@@ -19,7 +19,9 @@ pub(super) struct Turn<'a, 'b> {
 impl<'a, 'b> Turn<'a, 'b> {
     pub(super) fn new(state: &'a mut State, ctx: &'a mut Ctx<'b>) -> Self {
         state.now = state.now.max(ctx.now);
-        Self { state, ctx, frame: Frame::default() }
+        // Room for what a small change of one app brings.
+        let frame = Frame { changes: Vec::with_capacity(8), events: Vec::with_capacity(8), ..Frame::default() };
+        Self { state, ctx, frame }
     }
 
     pub(super) fn now(&self) -> Instant {

@@ -40,6 +40,9 @@ pub const MAX_ITEMS: usize = 100;
 pub const MAX_ARGS: usize = 1000;
 /// Bytes of a command, an argument, or a variable with its name: what Linux takes at most.
 pub const MAX_TEXT_BYTES: usize = 128 * 1024 - 1;
+/// GPUs of one instance.
+pub const MAX_GPUS: u32 = 1000;
+
 /// CPUs, MiB of memory, MiB of disk: far beyond any machine, and exact.
 pub const MAX_AMOUNT: Scalar = Scalar::whole(1_000_000_000_000);
 /// MiB of a brick: room for a file system.
@@ -177,6 +180,9 @@ fn amounts(app: &App, found: &mut Found) {
     for (path, amount) in [("/cpus", app.cpus), ("/mem", app.mem), ("/disk", app.disk)] {
         found.unless(amount <= MAX_AMOUNT, path, format_args!("got {amount}, expected {MAX_AMOUNT} or less"));
     }
+    let docker = app.container.as_ref().is_some_and(|container| container.kind == ContainerKind::Docker);
+    found.unless(app.gpus == 0 || !docker, "/", "GPU resources only work with the Mesos containerizer");
+    found.unless(app.gpus <= MAX_GPUS, "/gpus", format_args!("got {}, expected {MAX_GPUS} or less", app.gpus));
     found.unless(app.instances <= MAX_INSTANCES, "/instances", format_args!("got {}, expected {MAX_INSTANCES} or less", app.instances));
     found.unless(app.backoff.factor >= 1.0, "/backoffFactor", format_args!("got {:?}, expected 1.0 or more", app.backoff.factor));
 }

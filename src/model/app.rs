@@ -49,6 +49,9 @@ pub struct App {
     pub mem: Scalar,
     /// MiB.
     pub disk: Scalar,
+    /// GPUs, whole ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gpus: u32,
     /// `""` means the framework's own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub executor: String,
@@ -112,6 +115,10 @@ pub struct App {
     /// Set: this is a pod, and what it is besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<Box<Pod>>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Something that is put into a task's sandbox.

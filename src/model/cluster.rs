@@ -15,7 +15,7 @@ use super::{
     health::CheckReport,
     id::{AgentId, BrickName, OfferId, Owner, TaskId},
     pod::PodContainer,
-    resources::{PortRange, Resources},
+    resources::{PortRange, Reserved, Resources},
     time::Timestamp,
 };
 
@@ -28,6 +28,8 @@ pub enum ClusterEvent {
         framework_id: String,
         /// Whom we are connected to, `host:port` or the engine's name.
         master: String,
+        /// The master's region, if it has one: nodes of other regions are used only by what asks for a region or a zone.
+        region: Option<String>,
     },
     /// The session is gone; what was offered is void.
     Disconnected {
@@ -136,8 +138,10 @@ pub struct Offer {
     pub host: Arc<str>,
     /// The node's addresses, the preferred one first.
     pub addresses: Vec<IpAddr>,
-    /// What is free.
+    /// What is free for everybody (role `*`).
     pub resources: Resources,
+    /// What is free for one role only; each role once.
+    pub reserved: Vec<Reserved>,
     /// For constraints.
     pub attributes: Vec<Attribute>,
     /// The node's region, if it has one.
@@ -161,8 +165,10 @@ pub struct Launch {
     pub owner: Owner,
     /// The user whose account on the node must be allowed what the host volumes ask for; `None`: nobody is asked.
     pub account: Option<Owner>,
-    /// What it takes.
+    /// All that it takes.
     pub resources: Resources,
+    /// The part of it that comes out of what is reserved for its role.
+    pub reserved: Option<Reserved>,
     /// The host port of each port definition, or of each mapping that has one, in order.
     pub ports: Vec<u16>,
     /// The container's port for each mapping, in order (a declared 0 is filled in).
@@ -206,6 +212,8 @@ impl Launch {
                 ports,
                 container_ports: Vec::new(),
                 pod: Some(pod.clone()),
+                // Of the whole; the first container stands for that.
+                reserved: self.reserved.clone().filter(|_| place == 0),
                 ..self.clone()
             })
         };

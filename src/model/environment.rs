@@ -73,7 +73,7 @@ pub fn pod_environment(
     set("MARATHON_CONTAINER_RESOURCE_CPUS", decimal(container.cpus));
     set("MARATHON_CONTAINER_RESOURCE_MEM", decimal(container.mem));
     set("MARATHON_CONTAINER_RESOURCE_DISK", decimal(container.disk));
-    set("MARATHON_CONTAINER_RESOURCE_GPUS", "0".into());
+    set("MARATHON_CONTAINER_RESOURCE_GPUS", container.gpus.to_string());
     variables.extend(label_variables(container));
     variables.extend(endpoints(pod, prefix));
     variables.into_iter().collect()
@@ -112,7 +112,7 @@ fn description(app: &App, task: &TaskId) -> IndexMap<String, String> {
     set("MARATHON_APP_RESOURCE_CPUS", decimal(app.cpus));
     set("MARATHON_APP_RESOURCE_MEM", decimal(app.mem));
     set("MARATHON_APP_RESOURCE_DISK", decimal(app.disk));
-    set("MARATHON_APP_RESOURCE_GPUS", "0".into());
+    set("MARATHON_APP_RESOURCE_GPUS", app.gpus.to_string());
     set("MARATHON_APP_ENFORCE_GROUP_ROLE", "FALSE".into());
     variables.extend(label_variables(app));
     variables

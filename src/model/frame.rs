@@ -20,11 +20,13 @@ pub enum Channel {
     Resize = 3,
     /// Its exit code as a decimal number; the last frame.
     Exit = 4,
+    /// Why it was ended before its time, as text; the last frame then.
+    End = 5,
 }
 
 impl Channel {
     fn read(number: u8) -> Option<Self> {
-        [Self::Stdin, Self::Stdout, Self::Stderr, Self::Resize, Self::Exit].into_iter().find(|channel| *channel as u8 == number)
+        [Self::Stdin, Self::Stdout, Self::Stderr, Self::Resize, Self::Exit, Self::End].into_iter().find(|channel| *channel as u8 == number)
     }
 }
 
@@ -41,7 +43,7 @@ pub struct Frame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// No such channel.
-    #[error("there is no channel {0}; there are 0 to 4")]
+    #[error("there is no channel {0}; there are 0 to 5")]
     Channel(u8),
     /// A length beyond the limit.
     #[error("a frame of {0} bytes; at most {MAX_PAYLOAD_BYTES} are taken")]
@@ -117,7 +119,8 @@ mod tests {
         check(&[1, 0, 0, 0, 2, b'h'], Ok(None));
         check(&[1, 0, 0, 0], Ok(None));
         check(&[], Ok(None));
-        check(&[5, 0, 0, 0, 0], Err(FrameError::Channel(5)));
+        check(&[5, 0, 0, 0, 1, b'x'], frame(Channel::End, b"x"));
+        check(&[6, 0, 0, 0, 0], Err(FrameError::Channel(6)));
         check(&[0, 0, 1, 0, 1], Err(FrameError::TooLong(65_537)));
         check(&[0, 255, 255, 255, 255], Err(FrameError::TooLong(u32::MAX)));
     }

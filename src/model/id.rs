@@ -82,6 +82,9 @@ impl PathId {
         if text.len() > MAX_PATH_BYTES {
             return Err(IdError::new(format!("a path has at most {MAX_PATH_BYTES} bytes")));
         }
+        if is_canonical(text) {
+            return Ok(Self(Arc::from(text)));
+        }
         let mut segments: Vec<&str> = if text.starts_with('/') { Vec::new() } else { base.segments().collect() };
         for segment in text.split('/').filter(|segment| !segment.is_empty()) {
             match segment {
@@ -158,6 +161,12 @@ impl PathId {
 
 /// Marathon's text for a path outside the grammar.
 pub const PATH_PATTERN_TEXT: &str = "must fully match regular expression '^(([a-z0-9]|[a-z0-9][a-z0-9\\-]*[a-z0-9])\\.)*([a-z0-9]|[a-z0-9][a-z0-9\\-]*[a-z0-9])|(\\.|\\.\\.)$'";
+
+/// Already as [`PathId::resolve`] would write it.
+fn is_canonical(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix('/') else { return false };
+    rest.is_empty() || rest.split('/').all(is_segment) && rest.split('/').count() <= MAX_PATH_SEGMENTS
+}
 
 fn is_segment(segment: &str) -> bool {
     segment.split('.').all(|label| {

@@ -54,12 +54,19 @@ pub struct Amounts {
     pub mem: Scalar,
     /// MiB.
     pub disk: Scalar,
+    /// GPUs, whole ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gpus: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Amounts {
     /// Without ports.
     pub fn resources(self) -> Resources {
-        Resources { cpus: self.cpus, mem: self.mem, disk: self.disk, gpus: 0, ports: Vec::new() }
+        Resources { cpus: self.cpus, mem: self.mem, disk: self.disk, gpus: self.gpus, ports: Vec::new() }
     }
 }
 
@@ -275,6 +282,7 @@ impl App {
             cpus: container.amounts.cpus,
             mem: container.amounts.mem,
             disk: container.amounts.disk,
+            gpus: container.amounts.gpus,
             labels: self.labels.iter().chain(&container.labels).map(|(name, value)| (name.clone(), value.clone())).collect(),
             container: Some(Container { kind: ContainerKind::Mesos, docker, port_mappings: Vec::new(), volumes }),
             port_definitions: Vec::new(),

@@ -112,6 +112,15 @@ pub struct Resources {
     pub ports: Vec<PortRange>,
 }
 
+/// Resources that only one role may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// The role.
+    pub role: String,
+    /// The resources.
+    pub resources: Resources,
+}
+
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
@@ -128,6 +137,36 @@ impl Resources {
             self.ports.insert(at, PortRange::new(range.begin, port - 1));
         }
         true
+    }
+
+    /// True when there is nothing at all.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Puts `more` in as well.
+    pub fn add(&mut self, more: &Resources) {
+        self.cpus = self.cpus.plus(more.cpus);
+        self.mem = self.mem.plus(more.mem);
+        self.disk = self.disk.plus(more.disk);
+        self.gpus = self.gpus.saturating_add(more.gpus);
+        self.ports.extend(&more.ports);
+        self.ports.sort_unstable();
+    }
+
+    /// Takes as much of `wanted` out as there is, and says how much that was.
+    pub fn draw(&mut self, wanted: &Resources) -> Resources {
+        let mut drawn = Resources {
+            cpus: wanted.cpus.min(self.cpus),
+            mem: wanted.mem.min(self.mem),
+            disk: wanted.disk.min(self.disk),
+            gpus: wanted.gpus.min(self.gpus),
+            ports: Vec::new(),
+        };
+        self.take_scalars(&drawn);
+        let ports = wanted.ports.iter().flat_map(|range| range.begin..=range.end);
+        drawn.ports.extend(ports.filter(|port| self.take_port(*port)).map(|port| PortRange::new(port, port)));
+        drawn
     }
 
     /// Takes the scalar amounts of `other` out; ports are taken one by one.
@@ -157,6 +196,23 @@ mod tests {
         check(&[(1, 1), (9, 9)], 9, true, &[(1, 1)]);
         check(&[(65535, 65535)], 65535, true, &[]);
         check(&[(1, 5)], 6, false, &[(1, 5)]);
+    }
+
+    #[test]
+    fn what_is_drawn_and_what_is_left_are_what_there_was() {
+        let of = |cpus: u64, gpus: u32, ports: &[(u16, u16)]| Resources {
+            cpus: Scalar::whole(cpus),
+            gpus,
+            ports: ports.iter().map(|&(begin, end)| PortRange::new(begin, end)).collect(),
+            ..Resources::default()
+        };
+        let mut pool = of(2, 1, &[(1, 3)]);
+        assert_eq!(pool.draw(&of(3, 0, &[(2, 2), (9, 9)])), of(2, 0, &[(2, 2)]));
+        assert_eq!(pool, of(0, 1, &[(1, 1), (3, 3)]));
+        assert!(pool.draw(&of(1, 2, &[(1, 1), (3, 3)])) == of(0, 1, &[(1, 1), (3, 3)]) && pool.is_empty());
+        pool.add(&of(1, 1, &[(7, 9)]));
+        pool.add(&of(1, 0, &[(1, 2)]));
+        assert_eq!(pool, of(2, 1, &[(1, 2), (7, 9)]));
     }
 
     #[test]

@@ -117,6 +117,7 @@ fn plain_app(path: &str) -> App {
         cpus: Scalar::whole(1),
         mem: Scalar::whole(128),
         disk: Scalar::ZERO,
+        gpus: 0,
         executor: String::new(),
         constraints: vec![],
         accepted_resource_roles: None,

@@ -5,9 +5,10 @@ mod whole;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
 };
 
 use super::*;
@@ -26,13 +27,23 @@ use crate::{
 
 /// A server that sends `answer` to whoever connects, once the request has come.
 async fn server(answer: &'static str) -> u16 {
+    serve(move || answer, |stream| async { Some(stream) }).await
+}
+
+/// The same with whatever answer is right at the moment, over what `open` makes of a connection.
+async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin, O: Future<Output = Option<S>> + Send>(
+    answer: impl Fn() -> &'static str + Send + 'static,
+    open: impl Fn(TcpStream) -> O + Send + 'static,
+) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Some(mut stream) = open(stream).await else { continue };
             let mut request = [0; 4096];
             _ = stream.read(&mut request).await;
-            _ = stream.write_all(answer.as_bytes()).await;
+            _ = stream.write_all(answer().as_bytes()).await;
+            _ = stream.shutdown().await;
         }
     });
     port
@@ -46,18 +57,7 @@ async fn tls_server(answer: &'static str) -> u16 {
     let secret = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
     let config = config.with_single_cert(vec![key.cert.der().clone()], secret).unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-            let mut request = [0; 4096];
-            _ = stream.read(&mut request).await;
-            _ = stream.write_all(answer.as_bytes()).await;
-            _ = stream.shutdown().await;
-        }
-    });
-    port
+    serve(move || answer, move |stream| acceptor.accept(stream).map(Result::ok)).await
 }
 
 /// A port on which nobody listens.

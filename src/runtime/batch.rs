@@ -1,12 +1,7 @@
 //! The driver's synchronous half: several inputs become one commit, and while one commit is under way the next batch is stepped. The simulator
 //! runs it too.
 
-use std::collections::HashMap;
-
-use crate::{
-    core::{Ctx, Frame, Input, State, step::step},
-    model::record::{Change, RecordKey},
-};
+use crate::core::{Ctx, Frame, Input, State, step::step};
 
 /// Inputs that one commit covers at most.
 pub const MAX_INPUTS: usize = 256;
@@ -74,7 +69,7 @@ pub fn run(state: &mut State, inputs: impl IntoIterator<Item = Input>, ctx: &mut
     merge(inputs.into_iter().map(|input| step(state, input, ctx)))
 }
 
-/// Several frames as one, whose changes name each record once: the last value counts, the order of first mention stays.
+/// Several frames as one. A record that was changed several times is named as often; its last value counts.
 pub fn merge(frames: impl IntoIterator<Item = Frame>) -> Frame {
     let mut frames = frames.into_iter();
     let Some(mut whole) = frames.next() else { return Frame::default() };
@@ -84,37 +79,12 @@ pub fn merge(frames: impl IntoIterator<Item = Frame>) -> Frame {
         whole.events.extend(frame.events);
         whole.replies.extend(frame.replies);
     }
-    whole.changes = last_of_each(whole.changes);
     whole
-}
-
-fn last_of_each(changes: Vec<Change>) -> Vec<Change> {
-    let mut places: HashMap<RecordKey, usize> = HashMap::with_capacity(changes.len());
-    let mut last: Vec<Change> = Vec::with_capacity(changes.len());
-    for change in changes {
-        match places.entry(change.key()) {
-            std::collections::hash_map::Entry::Occupied(place) => last[*place.get()] = change,
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(last.len());
-                last.push(change);
-            }
-        }
-    }
-    last
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::record::{Meta, Record};
-
-    #[test]
-    fn the_last_value_of_a_record_counts() {
-        let put = |id: &str| Change::Put(Record::Meta(Meta { framework_id: Some(id.into()), ..Meta::default() }.into()));
-        let port = Change::Delete(RecordKey::Port(1));
-        assert_eq!(last_of_each(vec![put("a"), port.clone(), put("b")]), [put("b"), port]);
-    }
-
     #[test]
     fn what_is_stepped_waits_for_the_commit_before_it() {
         let mut pipeline: Pipeline<u8, Vec<u8>> = Pipeline::default();

@@ -49,8 +49,8 @@ const GATHER: Duration = Duration::from_millis(1);
 /// So few callers are no crowd: nobody waits for another.
 const MIN_CROWD: usize = 8;
 
-/// How many callers there have been at once lately. Half of a crowd makes a batch worth its sync: the other half is on its way in or out meanwhile,
-/// so that neither the store nor the callers wait for each other.
+/// How many callers there have been at once lately. Half of a crowd makes a batch, no less and no more: the other half is on its way in or out, or is
+/// stepped, while the store syncs, so that neither waits for the other.
 #[derive(Debug, Default)]
 struct Crowd {
     /// In sixteenths: it fades by one of them with each batch.
@@ -60,10 +60,15 @@ struct Crowd {
 }
 
 impl Crowd {
+    /// Half of it; `None`: it is none.
+    fn half(&self) -> Option<usize> {
+        (self.lately >= MIN_CROWD * 16).then(|| (self.lately / 32).min(MAX_INPUTS / 2))
+    }
+
     /// May a batch of this many inputs begin, when so many callers wait in all?
     fn is_enough(&mut self, inputs: usize, callers: usize) -> bool {
         self.lately = self.lately.max(callers * 16);
-        let wanted = if self.lately < MIN_CROWD * 16 { 1 } else { (self.lately / 32).min(MAX_INPUTS / 2) };
+        let wanted = self.half().unwrap_or(1);
         if inputs == 0 {
             self.until = None;
             return false;
@@ -140,7 +145,7 @@ impl Driver {
         let mut stopping = *shutdown.borrow();
         while !(stopping && self.pipeline.is_idle()) {
             let deadline = self.state.next_deadline().map(|at| self.clock.at(at).into());
-            let listens = !stopping && self.pipeline.room() > 0;
+            let listens = !stopping && self.room() > 0;
             let first = tokio::select! {
                 biased;
                 durable = landed(self.pipeline.under_way()) => {
@@ -173,8 +178,9 @@ impl Driver {
 
     /// What has arrived meanwhile joins the batch: the cluster's news and callers in turn, so that neither starves the other.
     fn drain(&mut self, first: Input) -> Vec<Input> {
+        let room = self.room();
         let mut inputs = vec![first];
-        while inputs.len() < self.pipeline.room() {
+        while inputs.len() < room {
             let before = inputs.len();
             inputs.extend(self.events.try_recv().ok().map(Input::Cluster));
             if let Ok(submission) = self.submissions.try_recv() {
@@ -188,10 +194,16 @@ impl Driver {
         inputs
     }
 
+    /// How many more inputs the present batch takes.
+    fn room(&self) -> usize {
+        let most = self.crowd.half().unwrap_or(MAX_INPUTS);
+        self.pipeline.room().min(most.saturating_sub(self.pipeline.waiting()))
+    }
+
     fn admit(&mut self, submission: Submission) -> Input {
         self.next_request += 1;
         self.waiting.insert(self.next_request, submission.reply);
-        Input::Api(self.next_request, submission.origin, Box::new(submission.request))
+        Input::Api(self.next_request, submission.origin, submission.request)
     }
 
     fn step(&mut self, input: Input) {
@@ -206,7 +218,7 @@ impl Driver {
 
     /// Begins the next commit, unless one is under way. What readers will see of it is laid aside as it is now.
     fn take_off(&mut self) {
-        if self.pipeline.is_under_way() || !self.crowd.is_enough(self.pipeline.waiting(), self.waiting.len()) {
+        if self.pipeline.is_under_way() || !self.crowd.is_enough(self.pipeline.waiting(), self.waiting.len() + self.submissions.len()) {
             return;
         }
         let (store, view) = (&mut self.store, || self.state.view());

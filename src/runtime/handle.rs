@@ -57,7 +57,7 @@ pub struct Submission {
     /// Who asks.
     pub origin: Origin,
     /// What is asked.
-    pub request: Request,
+    pub request: Box<Request>,
     /// Where the answer goes; a caller that has gone away is no error.
     pub reply: oneshot::Sender<Result<Reply, RequestError>>,
 }
@@ -141,7 +141,7 @@ impl Handle {
     /// See [`SubmitError`].
     pub async fn submit(&self, origin: Origin, request: Request) -> Result<Reply, SubmitError> {
         let (reply, answer) = oneshot::channel();
-        self.submissions.try_send(Submission { origin, request, reply }).map_err(|error| match error {
+        self.submissions.try_send(Submission { origin, request: Box::new(request), reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
             mpsc::error::TrySendError::Closed(_) => SubmitError::Stopped,
         })?;

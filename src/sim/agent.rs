@@ -268,6 +268,7 @@ impl Agent {
             addresses: vec![self.address()],
             resources,
             attributes: vec![Attribute { name: "rack".into(), text: "a".into() }],
+            reserved: Vec::new(),
             region: None,
             zone: None,
         }

@@ -152,7 +152,7 @@ impl Bench {
 
     /// The nodes are known, so that the first launches are measured like all others.
     async fn connect(&mut self, size: Size) -> Result<(), StoreError> {
-        let connected = ClusterEvent::Connected { framework_id: "bench".into(), master: "bench".into() };
+        let connected = ClusterEvent::Connected { framework_id: "bench".into(), master: "bench".into(), region: None };
         self.turn(vec![Input::Cluster(connected)]).await?;
         let offers = (0..size.agents).map(|at| offer(at, "first", size)).collect();
         self.turn(vec![Input::Cluster(ClusterEvent::Offers(offers))]).await?;
@@ -240,6 +240,7 @@ fn offer(at: usize, round: &str, size: Size) -> Offer {
             ports: vec![PortRange::new(31_000, 32_000)],
         },
         attributes: Vec::new(),
+        reserved: Vec::new(),
         region: None,
         zone: None,
     }

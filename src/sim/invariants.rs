@@ -43,7 +43,7 @@ use crate::{
         app::{App, Network, Operator, PortNumber},
         brick::{Brick, BrickMount},
         cluster::{ClusterCall, ClusterEvent, Launch, TaskState},
-        deployment::ActionKind,
+        deployment::{ActionKind, Deployment},
         group::input::GroupInput,
         health::{Finding, Outcome},
         id::{BrickName, InstanceId, PathId, TaskId},
@@ -810,6 +810,12 @@ fn take(left: &mut Resources, wanted: &Resources) -> Result<(), &'static str> {
     if ports { Ok(()) } else { Err("ports") }
 }
 
+/// The app without room that the present step of a deployment waits for.
+fn waits_for<'a>(deployment: &'a Deployment, without_room: &BTreeSet<PathId>) -> Option<&'a PathId> {
+    let step = deployment.steps.get(deployment.current_step)?;
+    step.actions.iter().map(|action| &action.app).find(|app| without_room.contains(*app))
+}
+
 /// How many instances a replacement may have at once (Marathon 1.11: one more where nothing could move otherwise).
 fn most_of(app: &App) -> u32 {
     let strategy = app.upgrade_strategy;
@@ -947,26 +953,48 @@ impl World<'_> {
         Ok(())
     }
 
-    fn apps_complete(&self) -> Result<bool, String> {
-        let mut without_room: BTreeSet<&PathId> = BTreeSet::new();
-        let mut unfinished = Vec::new();
+    fn apps_complete(&mut self) -> Result<bool, String> {
+        let mut without_room: BTreeSet<PathId> = BTreeSet::new();
+        let mut unfinished: Vec<(&App, String)> = Vec::new();
         for app in self.disk.apps().filter_map(|entry| self.disk.current(&entry.id)) {
             if let Err(state) = self.is_complete(app) {
                 if self.has_room_for(app) {
-                    unfinished.push(format!("{}: {state}", app.id));
+                    unfinished.push((app, state));
                 } else {
-                    without_room.insert(&app.id);
+                    without_room.insert(app.id.clone());
                 }
             }
         }
-        if !unfinished.is_empty() {
-            return Err(unfinished.join("; "));
+        let mut waiting = Vec::new();
+        for (app, state) in unfinished {
+            match self.has_to_wait(app, &without_room) {
+                Some(reason) => waiting.push(format!("{} waits for {reason}", app.id)),
+                None => return Err(format!("{}: {state}", app.id)),
+            }
         }
-        let mut stuck = self.disk.deployments().filter(|deployment| !deployment.affected_apps().any(|app| without_room.contains(app)));
-        match stuck.next() {
-            Some(deployment) => Err(format!("deployment {} does not end: {:?}", deployment.id, deployment.steps)),
-            None => Ok(!without_room.is_empty()),
+        let stuck = self.disk.deployments().find(|deployment| waits_for(deployment, &without_room).is_none());
+        if let Some(deployment) = stuck {
+            return Err(format!("deployment {} does not end at step {}: {:?}", deployment.id, deployment.current_step, deployment.steps));
         }
+        waiting.into_iter().for_each(|line| self.note(|| line));
+        let saturated = !without_room.is_empty();
+        without_room.iter().for_each(|app| self.note(|| format!("{app} has no room")));
+        Ok(saturated)
+    }
+
+    /// An app may wait for ever, as in Marathon, for its turn in a deployment in which an earlier step cannot be done for lack of room. Says for
+    /// whom it waits. Meanwhile it keeps what it has: whatever it has must run, or have no room.
+    fn has_to_wait(&self, app: &App, without_room: &BTreeSet<PathId>) -> Option<String> {
+        let deployment = self.disk.deployments().find(|deployment| deployment.changes.iter().any(|change| change.app == app.id))?;
+        let blocking = waits_for(deployment, without_room)?;
+        let mut later = deployment.steps.iter().skip(deployment.current_step + 1).flat_map(|step| &step.actions);
+        let keeps = |instance: &Instance| {
+            let lives = self.tasks.get(&instance.task()).is_some_and(|task| task.phase == Phase::Running);
+            let no_room = || self.disk.definition(&app.id, instance.version).is_some_and(|version| !self.has_room_for(version));
+            instance.condition == Condition::Running && lives || instance.condition == Condition::Scheduled && no_room()
+        };
+        let its_turn_comes = later.any(|action| action.app == app.id);
+        (its_turn_comes && self.disk.instances_of(&app.id).all(keeps)).then(|| blocking.to_string())
     }
 
     fn is_complete(&self, app: &App) -> Result<(), String> {

@@ -64,7 +64,7 @@ impl World<'_> {
         self.master.suppressed = false;
         self.master.filters.iter_mut().for_each(|filter| *filter = None);
         self.master.offerable = (0..self.agents.len()).collect();
-        self.send_event(ClusterEvent::Connected { framework_id: "framework-1".into(), master: "master:5050".into() });
+        self.send_event(ClusterEvent::Connected { framework_id: "framework-1".into(), master: "master:5050".into(), region: None });
         self.wake_allocator();
     }
 

@@ -21,6 +21,7 @@ use crate::{
         app::input::AppInput,
         cluster::{ClusterCall, ClusterEvent},
         group::input::GroupInput,
+        health::{CheckReport, Finding, Outcome},
         id::{Owner, PathId},
         request::{KillSelector, Origin, Reply, Request},
         time::Instant,
@@ -413,6 +414,12 @@ fn describe(input: &Input) -> String {
                 .map(|offer| format!("{}@{} {}/{}", offer.id, offer.agent, offer.resources.cpus, offer.resources.mem))
                 .collect();
             format!("{} offers {}", offers.len(), text.join(", "))
+        }
+        Input::Cluster(ClusterEvent::Checked(reports)) => {
+            let passed = |report: &&CheckReport| matches!(report.finding, Finding::Health { outcome: Outcome::Passed, .. });
+            let others = reports.iter().filter(|report| !passed(report));
+            let others: Vec<String> = others.map(|report| format!(", {} {:?}", short(&report.task), report.finding)).collect();
+            format!("{} checks passed{}", reports.len() - others.len(), others.concat())
         }
         Input::Cluster(event) => format!("{event:?}"),
         Input::Tick => "tick".into(),

@@ -26,6 +26,18 @@ fn nothing_breaks_in_larger_clusters() {
     check(1000..1003, Options { agents: Some(100), minutes: Some(5), ..PLAIN });
 }
 
+/// In each of these an app's fixed port is taken on every node, and others wait for it in a deployment: for ever, as in Marathon.
+#[test]
+fn what_waits_for_something_without_room_is_not_stuck() {
+    for seed in [360, 3625, 5147, 5790] {
+        let outcome = play(seed, PLAIN, Trace::kept());
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        let (waits, no_room) = (|line: &String| line.contains(" waits for /"), |line: &String| line.ends_with(" has no room"));
+        let lines = &outcome.trace;
+        assert!(lines.iter().any(waits) && lines.iter().any(no_room), "seed {seed} does not show it any more: choose another");
+    }
+}
+
 #[test]
 fn a_plan_has_one_course() {
     for seed in 0..3 {

@@ -62,7 +62,7 @@ enum Kind {
 }
 
 /// The latest schema of each kind, by the kind's number.
-const SCHEMAS: [u8; 14] = [1, 1, 1, 4, 3, 4, 1, 1, 1, 1, 1, 1, 1, 2];
+const SCHEMAS: [u8; 14] = [1, 1, 1, 5, 3, 4, 1, 1, 1, 1, 1, 1, 1, 3];
 
 impl Kind {
     const ALL: [Self; 14] = [
@@ -293,8 +293,10 @@ fn upgrade(kind: Kind, schema: u8, value: Value) -> Result<Value, String> {
         (Kind::Deployment, 1) => Ok(value),
         // Dependencies, groups, checks and what is fetched came; nothing written before has any.
         (Kind::Definition | Kind::Deployment, 2) | (Kind::Instance, 1) => Ok(value),
+        // GPUs came.
+        (Kind::Definition, 3) | (Kind::Archived, 1) => Ok(value),
         // Pods came; nothing written before is one.
-        (Kind::Definition | Kind::Deployment, 3) | (Kind::Instance, 2) | (Kind::Archived, 1) => Ok(value),
+        (Kind::Definition, 4) | (Kind::Deployment, 3) | (Kind::Instance, 2) | (Kind::Archived, 2) => Ok(value),
         _ => Err(format!("there is no schema {schema} of {kind:?}")),
     }
 }

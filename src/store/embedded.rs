@@ -248,6 +248,10 @@ impl Owner {
         let mut sums = Vec::with_capacity(changes.len());
         for Entry { name, key, value } in last_of_each(changes)? {
             let (before, after) = (self.sums.get(&name).copied(), value.as_deref().map(codec::checksum_of));
+            if before.is_none() && after.is_none() {
+                // It came and went within the batch.
+                continue;
+            }
             head.records = head.records + u64::from(after.is_some()) - u64::from(before.is_some());
             head.sum = head.sum.wrapping_add(after.unwrap_or(0)).wrapping_sub(before.unwrap_or(0));
             sums.push((name, after));

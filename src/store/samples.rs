@@ -155,6 +155,7 @@ pub(crate) fn bare_app() -> App {
         cpus: Scalar::whole(1),
         mem: Scalar::whole(128),
         disk: Scalar::ZERO,
+        gpus: 0,
         executor: String::new(),
         constraints: vec![],
         accepted_resource_roles: None,
@@ -194,6 +195,7 @@ fn full_app() -> App {
         ]),
         cpus: Scalar::from_f64(0.5),
         disk: Scalar::whole(10),
+        gpus: 2,
         executor: "//cmd".into(),
         constraints: vec![
             Constraint { field: "hostname".into(), operator: Operator::Is, value: Some("compute1".into()) },
@@ -559,6 +561,7 @@ fn any_app() -> BoxedStrategy<App> {
             cpus: needs.0,
             mem: needs.1,
             disk: needs.2,
+            gpus: needs.0.0 as u32 % 3,
             executor: needs.3,
             constraints: needs.4,
             accepted_resource_roles: needs.5,

@@ -16,16 +16,9 @@ use warp::{
     reply::Reply as _,
 };
 
-use super::{known, seen};
+use super::{Api, ApiError, ApiResult, Call, Seen, answer, known, seen};
 use crate::{
-    api::{
-        Api,
-        access::Seen,
-        answer,
-        call::Call,
-        error::{ApiError, ApiResult},
-        patience::Hold,
-    },
+    api::patience::Hold,
     model::brick::Brick,
     runtime::node::{MAX_WAITING_PIECES, NodeError},
 };

@@ -134,7 +134,7 @@ impl Stream {
                 info!(client = %self.remote_address, missed, "Event stream closed: its reader is too slow.");
                 false
             }
-            Err(End::Changed | End::Expired) => {
+            Err(End::Changed | End::Anothers | End::Expired) => {
                 info!(client = %self.remote_address, "Event stream closed: its reader must say anew who it is.");
                 false
             }

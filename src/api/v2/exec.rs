@@ -1,10 +1,11 @@
 //! `/v2/tasks/{id}/exec`: a command inside a task's container, as a conversation. Ours; DC/OS has the like in its agents.
 //!
 //! `POST` with `Connection: Upgrade`, `Upgrade: xtao-exec` and `{"cmd": ["sh"], "tty": true, "columns": 80, "lines": 24}` (without `tty`: no terminal) is
-//! answered with 101; from then on both sides send [frames](crate::model::frame). The last frame is the exit code. Whoever closes the connection
-//! before has gone away, and the command is ended.
+//! answered with 101; from then on both sides send [frames](crate::model::frame). The last frame is the exit code, or says why the command was ended
+//! before: the account or the token that opened the conversation may not go on, or the server stops. Whoever closes the connection before has gone away,
+//! and the command is ended too.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -23,7 +24,7 @@ use super::known;
 use crate::{
     api::{
         Api,
-        access::Session,
+        access::{End, Session},
         answer,
         call::Call,
         error::{ApiError, ApiResult},
@@ -32,6 +33,7 @@ use crate::{
     },
     model::{
         frame::{self, Channel, Frame, FrameReader},
+        id::TaskId,
         request::Violation,
     },
     runtime::node::{Exec, ExecRequest},
@@ -45,6 +47,9 @@ const PIECE_BYTES: usize = 16 << 10;
 
 /// A client that does not take what is sent to it for this long has gone away.
 const TAKE_LIMIT: Duration = Duration::from_secs(30);
+
+/// For the last word to a client whose command was ended. One that takes nothing does not hold up the end.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 
 /// Arguments of a command altogether, bytes.
 const MAX_COMMAND_BYTES: usize = 64 << 10;
@@ -60,7 +65,7 @@ pub async fn route(api: &Api, mut call: Call, task: &str) -> ApiResult {
     })?;
     let request = request(&call.json().await?)?;
     let exec = known::nodes(api)?.exec(task.agent.as_ref(), &task.id, request).await?;
-    tokio::spawn(converse(upgrade, exec, identity::session(api, &call), call.closing(), call.hold()));
+    tokio::spawn(converse(upgrade, exec, task.id, identity::session(api, &call), call.closing(), call.hold()));
     let mut response = answer::empty(StatusCode::SWITCHING_PROTOCOLS);
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
@@ -103,44 +108,82 @@ fn request(body: &Value) -> Result<ExecRequest, ApiError> {
 }
 
 /// Until the command has ended, the client has gone away or may not go on, or the server stops. Dropping its ends ends the command.
-async fn converse(upgrade: OnUpgrade, exec: Exec, session: Session, mut closing: watch::Receiver<bool>, hold: Option<Hold>) {
+async fn converse(upgrade: OnUpgrade, exec: Exec, task: TaskId, session: Session, mut closing: watch::Receiver<bool>, hold: Option<Hold>) {
     let connection = match upgrade.await {
         Ok(connection) => TokioIo::new(connection),
         Err(error) => return debug!(%error, "A conversation with a command did not begin."),
     };
     let Exec { input, output } = exec;
     let (from_client, to_client) = tokio::io::split(connection);
+    let mut to_client = Outgoing { client: to_client, bytes: Vec::new(), written: 0 };
     let stopped = async {
         if closing.wait_for(|closing| *closing).await.is_err() {
             std::future::pending::<()>().await;
         }
     };
-    tokio::select! {
-        () = send(output, to_client) => {}
-        () = receive(from_client, input) => {}
-        () = stopped => {}
-        end = session.over() => debug!(?end, "A conversation with a command ends: its client must say anew who it is."),
+    let why = tokio::select! {
+        () = send(output, &mut to_client) => None,
+        () = receive(from_client, input) => None,
+        () = stopped => Some("the server stops; the task keeps running, and the command may be given again when there is a server"),
+        end = session.over(task.instance.app()) => {
+            debug!(?end, %task, "A conversation with a command ends: its client may not go on.");
+            Some(reason(end))
+        }
+    };
+    if let Some(why) = why {
+        frame::write(Channel::End, why.as_bytes(), &mut to_client.bytes);
+        // A client that does not listen sees the connection close.
+        _ = tokio::time::timeout(FAREWELL_LIMIT, to_client.finish()).await;
     }
-    drop(hold);
+    // The server waits with its end for this one.
+    drop((hold, closing));
+}
+
+fn reason(end: End) -> &'static str {
+    match end {
+        End::Expired => "the login that opened it has expired; log in again",
+        End::Anothers => "the app has become somebody else's",
+        End::Changed | End::Lagged(_) | End::Closed => "password, lock or rights of its account have changed; log in again",
+    }
+}
+
+/// What is on its way to the client. Whenever sending is given up, it is known what of a frame is out already.
+struct Outgoing<C> {
+    client: C,
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl<C: AsyncWrite + Unpin> Outgoing<C> {
+    async fn flush(&mut self) -> io::Result<()> {
+        while let Some(rest) = self.bytes.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match self.client.write(rest).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => self.written += written,
+            }
+        }
+        self.bytes.clear();
+        self.written = 0;
+        self.client.flush().await
+    }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        self.client.shutdown().await
+    }
 }
 
 /// Ends after the last frame, or when the client does not take any more.
-async fn send(mut output: mpsc::Receiver<Frame>, mut client: impl AsyncWrite + Unpin) {
-    let mut bytes = Vec::new();
+async fn send(mut output: mpsc::Receiver<Frame>, client: &mut Outgoing<impl AsyncWrite + Unpin>) {
     while let Some(Frame { channel, payload }) = output.recv().await {
-        bytes.clear();
-        frame::write(channel, &payload, &mut bytes);
-        let taken = async {
-            client.write_all(&bytes).await?;
-            client.flush().await
-        };
-        match tokio::time::timeout(TAKE_LIMIT, taken).await {
+        frame::write(channel, &payload, &mut client.bytes);
+        match tokio::time::timeout(TAKE_LIMIT, client.flush()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }
     }
     // Whether the client hears of the end or sees the connection close makes no difference.
-    _ = tokio::time::timeout(TAKE_LIMIT, client.shutdown()).await;
+    _ = tokio::time::timeout(TAKE_LIMIT, client.finish()).await;
 }
 
 /// Ends when the client has gone away, or says what makes no sense.
@@ -172,23 +215,44 @@ async fn receive(mut client: impl AsyncRead + Unpin, input: mpsc::Sender<Frame>)
 mod tests {
     use std::sync::Arc;
 
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        sync::oneshot,
+        task::JoinHandle,
+    };
 
     use super::*;
     use crate::{
         api::{
-            Limits, serve,
+            Identity, Limits,
+            identity::Rules,
+            serve,
             testing::{Node, Server, World, app},
         },
-        model::instance::Condition,
+        audit::Audit,
+        auth::{
+            gate::{Gate, Known},
+            token::TokenKey,
+        },
+        model::{
+            id::Owner,
+            instance::Condition,
+            record::{Change, RecordKey},
+        },
+        runtime::handle::Published,
     };
 
     const TASK: &str = "web.instance-00000000-0000-0000-0000-000000000001._app.1";
 
-    fn server(limits: Limits, node: Arc<Node>) -> Server {
+    fn world(owner: &str) -> World {
         let mut world = World::default();
-        world.agent().app(app("/web")).instance("/web", 1, Condition::Running, &[31_001]);
-        let mut server = Server::with_limits(world, limits);
+        world.user("ann", false, false).user("root", true, false);
+        world.of(owner).agent().app(app("/web")).instance("/web", 1, Condition::Running, &[31_001]);
+        world
+    }
+
+    fn server(limits: Limits, node: Arc<Node>) -> Server {
+        let mut server = Server::with_limits(world("ann"), limits);
         server.set_nodes(node);
         server
     }
@@ -237,16 +301,24 @@ mod tests {
     struct Client {
         stream: TcpStream,
         reader: FrameReader,
+        stop: oneshot::Sender<()>,
+        serving: JoinHandle<()>,
     }
 
     impl Client {
         async fn connect(server: &Server) -> Self {
+            Self::connect_with(server, "").await
+        }
+
+        /// `headers`: further ones, each with its end of line.
+        async fn connect_with(server: &Server, headers: &str) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            tokio::spawn(serve(listener, server.api.clone(), std::future::pending()));
+            let (stop, stopped) = oneshot::channel::<()>();
+            let serving = tokio::spawn(serve(listener, server.api.clone(), async { _ = stopped.await }));
             let body = r#"{"cmd": ["cat"]}"#;
             let head = "Host: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: XTAO-exec\r\nContent-Type: application/json\r\n";
-            let request = format!("POST /v2/tasks/{TASK}/exec HTTP/1.1\r\n{head}Content-Length: {}\r\n\r\n{body}", body.len());
+            let request = format!("POST /v2/tasks/{TASK}/exec HTTP/1.1\r\n{headers}{head}Content-Length: {}\r\n\r\n{body}", body.len());
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut answer = Vec::new();
             while !answer.ends_with(b"\r\n\r\n") {
@@ -257,7 +329,7 @@ mod tests {
                 answer.starts_with("http/1.1 101 switching protocols\r\n") && answer.contains("\r\nupgrade: xtao-exec\r\n"),
                 "{answer}"
             );
-            Self { stream, reader: FrameReader::default() }
+            Self { stream, reader: FrameReader::default(), stop, serving }
         }
 
         async fn send(&mut self, channel: Channel, payload: &[u8]) {
@@ -316,5 +388,92 @@ mod tests {
             assert_eq!(client.receive().await, None);
             node.left.notified().await;
         }
+    }
+
+    /// A token of ann's, good for so long.
+    fn token(server: &mut Server, lifetime: Duration) -> String {
+        let gate = Gate::new(TokenKey::random(), lifetime, None);
+        let ann = Known { user: Owner::new("ann"), admin: false, generation: 1, fresh: true, until: None };
+        let (token, _) = gate.grant(&ann);
+        server.set_identity(Identity::new(Rules { authentication: true, loopback_only: false }, gate, Arc::new(Audit::default())));
+        format!("Authorization: Bearer {token}\r\n")
+    }
+
+    /// The command of a client that was let in and may not go on is ended, and the client is told why.
+    async fn is_ended(mut client: Client, node: &Node, expected: &str) {
+        assert_eq!(client.receive().await.unwrap(), (Channel::End, expected.to_owned()));
+        assert_eq!(client.receive().await, None);
+        node.left.notified().await;
+    }
+
+    #[tokio::test]
+    async fn a_conversation_ends_with_the_right_to_it() {
+        let changed = "password, lock or rights of its account have changed; log in again";
+        let check = async |change: fn(&mut World), key: RecordKey, expected: &str| {
+            let node = Arc::new(Node::default());
+            let mut server = server(Limits::default(), node.clone());
+            let token = token(&mut server, Duration::from_secs(1000));
+            let mut client = Client::connect_with(&server, &token).await;
+            // What does not concern it goes by.
+            let publish = |world: World, revision: u64, key: RecordKey| {
+                server.handle.publish(world.view, Published { revision, events: Vec::new(), changed: vec![key] });
+            };
+            publish(world("ann"), 1, RecordKey::User(Owner::new("root")));
+            client.send(Channel::Stdin, b"hello").await;
+            assert_eq!(client.receive().await.unwrap(), (Channel::Stdout, "hello".to_owned()));
+            let mut next = world("ann");
+            change(&mut next);
+            publish(next, 2, key);
+            is_ended(client, &node, expected).await;
+        };
+        let ann = || RecordKey::User(Owner::new("ann"));
+        check(|world| _ = world.user("ann", false, true), ann(), changed).await;
+        check(|world| _ = world.user("ann", true, false), ann(), changed).await;
+        check(|world| world.view.tables.apply(&Change::Delete(RecordKey::User(Owner::new("ann")))), ann(), changed).await;
+        check(|given| *given = world("root"), RecordKey::App("/web".parse().unwrap()), "the app has become somebody else's").await;
+    }
+
+    #[tokio::test]
+    async fn a_conversation_ends_with_the_token_that_opened_it() {
+        let node = Arc::new(Node::default());
+        let mut server = server(Limits::default(), node.clone());
+        // Expiry counts in whole seconds.
+        let token = token(&mut server, Duration::from_secs(2));
+        let client = Client::connect_with(&server, &token).await;
+        is_ended(client, &node, "the login that opened it has expired; log in again").await;
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stops_says_so_before_it_is_gone() {
+        let node = Arc::new(Node::default());
+        let server = server(Limits::default(), node.clone());
+        let mut client = Client::connect(&server).await;
+        let (stop, serving) = (client.stop, client.serving);
+        (client.stop, client.serving) = (oneshot::channel().0, tokio::spawn(async {}));
+        stop.send(()).unwrap();
+        serving.await.unwrap();
+        // Its last word was sent before.
+        let expected = "the server stops; the task keeps running, and the command may be given again when there is a server";
+        is_ended(client, &node, expected).await;
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_is_told_nothing_in_the_middle_of_a_frame() {
+        let (ours, mut theirs) = tokio::io::duplex(8);
+        let mut outgoing = Outgoing { client: ours, bytes: Vec::new(), written: 0 };
+        frame::write(Channel::Stdout, b"a long line", &mut outgoing.bytes);
+        assert!(futures_util::FutureExt::now_or_never(outgoing.flush()).is_none());
+        frame::write(Channel::End, b"enough", &mut outgoing.bytes);
+        let reading = async {
+            let mut bytes = Vec::new();
+            theirs.read_to_end(&mut bytes).await.unwrap();
+            bytes
+        };
+        let (finished, bytes) = tokio::join!(outgoing.finish(), reading);
+        finished.unwrap();
+        let mut reader = FrameReader::default();
+        reader.push(&bytes);
+        let frames = std::iter::from_fn(|| reader.next_frame().unwrap()).map(|frame| frame.channel);
+        assert_eq!(frames.collect::<Vec<_>>(), [Channel::Stdout, Channel::End]);
     }
 }

@@ -102,24 +102,23 @@ struct Reading {
 impl Reading {
     /// Until all is sent, the client is gone or may not go on, or the server stops.
     async fn run(mut self, session: Session) {
+        let app = self.task.instance.app().clone();
         tokio::select! {
-            () = self.send_all() => {}
-            end = session.over() => {
-                debug!(?end, task = %self.task, "An output is broken off: its reader must say anew who it is.");
+            // First: nothing that was written after it is sent.
+            biased;
+            end = session.over(&app) => {
+                debug!(?end, task = %self.task, "An output is broken off: its reader may not go on.");
                 let Self { pieces, .. } = self;
                 // Not taken for the end of the output.
-                _ = pieces.send(Err(NodeError::Unavailable("whoever reads must log in again".to_owned()))).await;
+                _ = pieces.send(Err(NodeError::Unavailable("whoever reads may not go on".to_owned()))).await;
             }
+            () = self.send_all() => {}
         }
     }
 
     async fn send_all(&mut self) {
         let mut is_complete = !self.follow;
         while !*self.closing.borrow() {
-            if self.access.seen(&self.origin).is_anothers(self.task.instance.app()) {
-                _ = self.pieces.send(Err(NodeError::Missing("the app is somebody else's now".to_owned()))).await;
-                return;
-            }
             match self.log.read().await {
                 Ok(Some(piece)) => {
                     if self.pieces.send(Ok(piece)).await.is_err() {
@@ -281,7 +280,7 @@ mod tests {
         let body = server.open(&who("root"), &line).await;
         node.asked.notified().await;
         let mut locked = world();
-        locked.user("root", true);
+        locked.user("root", true, true);
         let changed = vec![RecordKey::User(Owner::new("root"))];
         server.handle.publish(locked.view, Published { revision: 1, events: Vec::new(), changed });
         assert_eq!(read_all(body).await, ("one\n".to_owned(), true));
@@ -293,8 +292,8 @@ mod tests {
         let server = server_of_ann(node.clone());
         let body = server.open(&who("ann"), &format!("GET /v2/tasks/{TASK}/logs?follow=true")).await;
         node.asked.notified().await;
-        let published = Published { revision: 1, events: Vec::new(), changed: Vec::new() };
-        server.handle.publish(world_of("bob").view, published);
+        let changed = vec![RecordKey::App("/web".parse().unwrap())];
+        server.handle.publish(world_of("bob").view, Published { revision: 1, events: Vec::new(), changed });
         node.push("bob's\n");
         assert_eq!(read_all(body).await, ("one\n".to_owned(), true));
     }

@@ -3,15 +3,8 @@
 //! Facts (Marathon 1.11): Dropwizard's JSON with `version` 4.0.0; names begin with `--metrics_name_prefix`; the text of Prometheus is 404 with
 //! `--disable_metrics_prometheus`.
 
-use super::{origin, reads_only, seen};
+use super::{Api, ApiError, ApiResult, Call, Seen, answer, origin, reads_only, seen};
 use crate::{
-    api::{
-        Api,
-        access::Seen,
-        answer,
-        call::Call,
-        error::{ApiError, ApiResult},
-    },
     metrics,
     model::{id::PathId, instance::Condition, request::RequestError},
 };

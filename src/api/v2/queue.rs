@@ -53,7 +53,7 @@ mod tests {
             agent::Attribute,
             cluster::Offer,
             instance::Condition,
-            resources::{PortRange, Resources, Scalar},
+            resources::{PortRange, Reserved, Resources, Scalar},
             time::Timestamp,
         },
     };
@@ -79,12 +79,13 @@ mod tests {
                 gpus: 0,
                 ports: vec![PortRange::new(31_000, 32_000)],
             },
-            attributes: vec![Attribute { name: "rack".into(), text: "r1".into() }],
+            attributes: ["r1", "1.50", "[5-7,9-9]", "{b,a}"].map(|value| Attribute::read("rack", value).unwrap()).into(),
+            reserved: vec![Reserved { role: "shop".into(), resources: Resources { gpus: 2, ..Resources::default() } }],
             region: None,
             zone: None,
         };
         let reasons = vec![Reject::InsufficientPorts, Reject::InsufficientMemory];
-        entry.last_unused_offers.push(UnusedOffer { offer: Arc::new(offer), reasons, at: at(20) });
+        entry.last_unused_offers.insert(offer.agent.clone(), UnusedOffer { offer: Arc::new(offer), reasons, at: at(20) });
         world.queue(entry);
         world
     }

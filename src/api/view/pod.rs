@@ -78,7 +78,8 @@ fn instance_status(seen: &Seen, instance: &Instance) -> Option<One> {
     let mut amounts = EXECUTOR;
     for held in containers.iter().filter(|container| container.holds()) {
         let more = held.amounts();
-        amounts = Amounts { cpus: amounts.cpus.plus(more.cpus), mem: amounts.mem.plus(more.mem), disk: amounts.disk.plus(more.disk) };
+        let gpus = amounts.gpus.saturating_add(more.gpus);
+        amounts = Amounts { cpus: amounts.cpus.plus(more.cpus), mem: amounts.mem.plus(more.mem), disk: amounts.disk.plus(more.disk), gpus };
     }
     let mut fields = object(json!({ "id": instance.id, "status": state, "statusSince": instance.since }));
     let mut set = |name: &str, value: Option<Value>| value.into_iter().for_each(|value| _ = fields.insert(name.into(), value));

@@ -10,12 +10,13 @@ use crate::{
     api::access::Seen,
     core::state::{QueueEntry, Reject, UnusedOffer},
     model::{
+        agent::{Attribute, AttributeValue},
         app::App,
         cluster::Offer,
         id::PathId,
         instance::Condition,
         pod,
-        resources::{PortRange, Resources},
+        resources::{PortRange, Resources, Scalar},
         time::Timestamp,
     },
 };
@@ -36,7 +37,7 @@ pub fn entry(seen: &Seen, context: &Context<'_>, entry: &QueueEntry, app: &App, 
         "processedOffersSummary": summary(entry),
     });
     if with_offers {
-        fields["lastUnusedOffers"] = entry.last_unused_offers.iter().map(|unused| unused_offer(unused, seen.is_all())).collect();
+        fields["lastUnusedOffers"] = entry.last_unused_offers.values().map(|unused| unused_offer(unused, seen.is_all())).collect();
     }
     if let Some(reason) = &entry.held_by {
         fields["reason"] = reason.as_str().into();
@@ -52,7 +53,7 @@ fn waiting(seen: &Seen, app: &PathId) -> u32 {
 
 fn summary(entry: &QueueEntry) -> Value {
     let mut last = [0_u64; Reject::ALL.len()];
-    for offer in &entry.last_unused_offers {
+    for offer in entry.last_unused_offers.values() {
         // Each offer counts once: at the first test that it failed.
         if let Some(first) = offer.reasons.iter().min() {
             last[*first as usize] += 1;
@@ -92,25 +93,41 @@ fn unused_offer(unused: &UnusedOffer, with_resources: bool) -> Value {
 }
 
 fn offer(offer: &Offer, with_resources: bool) -> Value {
-    let attributes = offer.attributes.iter().map(|attribute| json!({ "name": attribute.name, "text": attribute.text }));
     json!({
         "id": offer.id,
         "hostname": &*offer.host,
         "agentId": offer.agent,
-        "resources": if with_resources { resources(&offer.resources) } else { json!([]) },
-        "attributes": attributes.collect::<Value>(),
+        "resources": if with_resources { resources(offer) } else { json!([]) },
+        "attributes": offer.attributes.iter().map(attribute).collect::<Value>(),
     })
 }
 
-fn resources(resources: &Resources) -> Value {
-    let scalar = |name: &str, value: Value| json!({ "name": name, "role": "*", "scalar": value });
-    let mut list = vec![
-        scalar("cpus", json!(resources.cpus)),
-        scalar("mem", json!(resources.mem)),
-        scalar("disk", json!(resources.disk)),
-        scalar("gpus", json!(resources.gpus)),
-    ];
+fn attribute(attribute: &Attribute) -> Value {
+    match attribute.value() {
+        AttributeValue::Text(text) => json!({ "name": attribute.name, "text": text }),
+        AttributeValue::Scalar(scalar) => json!({ "name": attribute.name, "scalar": scalar }),
+        AttributeValue::Ranges(ranges) => {
+            let range = |(begin, end): (u64, u64)| json!({ "begin": begin, "end": end });
+            json!({ "name": attribute.name, "ranges": ranges.into_iter().map(range).collect::<Value>() })
+        }
+        AttributeValue::Set(items) => json!({ "name": attribute.name, "set": items }),
+    }
+}
+
+fn resources(offer: &Offer) -> Value {
+    let reserved = offer.reserved.iter().map(|one| (one.role.as_str(), &one.resources));
+    std::iter::once(("*", &offer.resources)).chain(reserved).flat_map(|(role, resources)| of_role(role, resources)).collect()
+}
+
+/// What there is nothing of is not offered.
+fn of_role(role: &str, resources: &Resources) -> Vec<Value> {
+    let scalars =
+        [("cpus", resources.cpus), ("mem", resources.mem), ("disk", resources.disk), ("gpus", Scalar::whole(resources.gpus.into()))];
+    let scalars = scalars.into_iter().filter(|(_, amount)| *amount > Scalar::ZERO);
+    let mut list: Vec<Value> = scalars.map(|(name, amount)| json!({ "name": name, "role": role, "scalar": amount })).collect();
     let range = |range: &PortRange| json!({ "begin": range.begin, "end": range.end });
-    list.push(json!({ "name": "ports", "role": "*", "ranges": resources.ports.iter().map(range).collect::<Value>() }));
-    Value::Array(list)
+    if !resources.ports.is_empty() {
+        list.push(json!({ "name": "ports", "role": role, "ranges": resources.ports.iter().map(range).collect::<Value>() }));
+    }
+    list
 }

@@ -101,6 +101,10 @@ async fn receive(from: &mut (impl AsyncReadExt + Unpin)) -> Result<u8, Error> {
                     let code: i64 = text.trim().parse().map_err(|_| lost(format!("'{}' is no exit code", text.escape_debug())))?;
                     return Ok(u8::try_from(code.clamp(0, 255)).unwrap_or(u8::MAX));
                 }
+                Channel::End => {
+                    let why = String::from_utf8_lossy(&frame.payload).into_owned();
+                    return Err(Error::Failed(format!("the command was ended: {}", why.escape_debug())));
+                }
                 Channel::Stdin | Channel::Resize => {}
             }
         }
@@ -166,5 +170,26 @@ fn next_part(gone: &OwnedFd) -> Option<io::Result<Vec<u8>>> {
                 Some(Ok(part))
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn how_a_command_ended_is_said_in_words() {
+        let check = async |channel: Channel, payload: &str, expected: &str| {
+            let mut bytes = Vec::new();
+            frame::write(channel, payload.as_bytes(), &mut bytes);
+            let found = receive(&mut &bytes[..]).await.map_or_else(|error| error.to_string(), |code| code.to_string());
+            assert_eq!(found, expected);
+        };
+        check(Channel::Exit, "0", "0").await;
+        check(Channel::Exit, "300", "255").await;
+        check(Channel::Exit, "no", "the connection to the command was lost: 'no' is no exit code").await;
+        check(Channel::Resize, "", "the connection to the command was lost: it ended without an exit code").await;
+        check(Channel::End, "the server stops", "the command was ended: the server stops").await;
+        check(Channel::End, "\x1b[2J", "the command was ended: \\u{1b}[2J").await;
     }
 }

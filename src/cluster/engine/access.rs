@@ -272,7 +272,7 @@ impl Running {
                         self.resize(columns, lines).await;
                     }
                 }
-                Channel::Stdout | Channel::Stderr | Channel::Exit => {}
+                Channel::Stdout | Channel::Stderr | Channel::Exit | Channel::End => {}
             }
         }
     }

@@ -78,6 +78,10 @@ pub struct Node {
     pub total: Resources,
     /// For constraints.
     pub attributes: Vec<Attribute>,
+    /// Its region; the engine's own, so that it is never a remote one.
+    pub region: Option<String>,
+    /// Its zone.
+    pub zone: Option<String>,
     /// Under which id the scheduler is known.
     pub framework_id: String,
     /// The engine's name for the event stream.
@@ -525,8 +529,9 @@ impl Agent {
             addresses: self.node.addresses.clone(),
             resources: free,
             attributes: self.node.attributes.clone(),
-            region: None,
-            zone: None,
+            reserved: Vec::new(),
+            region: self.node.region.clone(),
+            zone: self.node.zone.clone(),
         }])));
         out
     }
@@ -1014,7 +1019,7 @@ impl Agent {
             self.refusal = None;
             self.suppressed = false;
             let (framework_id, master) = (self.node.framework_id.clone(), self.node.master.clone());
-            out.push(Action::Tell(ClusterEvent::Connected { framework_id, master }));
+            out.push(Action::Tell(ClusterEvent::Connected { framework_id, master, region: self.node.region.clone() }));
         }
         let (holders, found): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|found| pods::is_holder(&found.task));
         let listed: BTreeSet<TaskId> = found.iter().map(|found| found.task.clone()).collect();

@@ -33,7 +33,7 @@ pub fn resources(settings: &ResourceSettings, work_dir: &Path) -> Result<Resourc
     };
     let mut ports = settings.ports.clone();
     ports.sort_by_key(|range| range.begin);
-    Ok(Resources { cpus, mem, disk, gpus: 0, ports })
+    Ok(Resources { cpus, mem, disk, gpus: settings.gpus, ports })
 }
 
 fn usable(total: u64, reserve: u64) -> u64 {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::balance;
 use crate::{
-    core::{status, turn::Turn},
+    core::{launch::constraints::NodeFacts, status, turn::Turn},
     model::{
-        app::App,
+        app::{App, Operator},
         id::{InstanceId, PathId},
-        instance::{Condition, Goal, Instance},
+        instance::{Condition, Goal, Instance, Placement},
         record::{Record, RecordKey},
         time::Timestamp,
     },
@@ -64,11 +65,37 @@ pub(in crate::core) fn adjust(turn: &mut Turn<'_, '_>, app: &App) -> bool {
         add(turn, app, app.instances - present);
     } else if present > app.instances {
         let surplus = (present - app.instances) as usize;
-        let needs = |version| Some(turn.state.tables.needs(&app.id, version));
-        let victims = turn.state.index.get(&app.id).map_or_else(Vec::new, |index| index.victims(surplus, app.kill_selection, needs));
+        let victims = surplus_of(turn, app, surplus);
         victims.iter().for_each(|id| decommission(turn, id));
     }
     present == app.instances
+}
+
+/// Who goes when there are too many. (Marathon 1.11, `ScalingProposition`: first whoever makes GROUP_BY more even, then by condition and age.) What
+/// waits has no place yet and goes before all. Only with GROUP_BY does this look at every instance of the app.
+fn surplus_of(turn: &Turn<'_, '_>, app: &App, surplus: usize) -> Vec<InstanceId> {
+    let Some(index) = turn.state.index.get(&app.id) else { return Vec::new() };
+    let needs = |version| Some(turn.state.tables.needs(&app.id, version));
+    let fields = || app.constraints.iter().filter(|constraint| constraint.operator == Operator::GroupBy).map(|it| it.field.as_str());
+    if fields().next().is_none() {
+        return index.victims(surplus, app.kill_selection, needs);
+    }
+    let all = index.victims(usize::MAX, app.kill_selection, needs);
+    let place = |id: &InstanceId| turn.state.tables.instances.get(id).and_then(|instance| instance.placement.clone());
+    let (waiting, placed): (Vec<_>, Vec<_>) = all.into_iter().map(|id| (place(&id), id)).partition(|(place, _)| place.is_none());
+    let waiting = waiting.into_iter().map(|(_, id)| id).take(surplus);
+    let mut victims: Vec<InstanceId> = waiting.collect();
+    let value = |place: &Placement, field: &str| {
+        let agent = turn.state.tables.agents.get(&place.agent);
+        agent.and_then(|agent| NodeFacts::of_agent(agent).value(field).map(str::to_owned))
+    };
+    let values: Vec<Vec<Option<String>>> =
+        placed.iter().map(|(place, _)| fields().map(|field| place.as_ref().and_then(|place| value(place, field))).collect()).collect();
+    let chosen = balance::choose(&values, surplus - victims.len());
+    let (first, rest): (Vec<_>, Vec<_>) = placed.into_iter().enumerate().partition(|(at, _)| chosen.contains(at));
+    victims.extend(first.into_iter().chain(rest).map(|(_, (_, id))| id));
+    victims.truncate(surplus);
+    victims
 }
 
 /// An app whose turn in its deployment has not come yet keeps what runs, but what waits beyond its new size is not launched any more.

@@ -7,8 +7,9 @@ use regex::Regex;
 use crate::{
     core::validate::constraint_regex,
     model::{
-        agent::Attribute,
+        agent::{Agent, Attribute, scalar_text},
         app::{Constraint, Operator},
+        cluster::Offer,
     },
 };
 
@@ -43,6 +44,18 @@ pub struct NodeFacts<'a> {
 }
 
 impl<'a> NodeFacts<'a> {
+    /// Of the node of an offer.
+    pub fn of_offer(offer: &'a Offer) -> Self {
+        let (region, zone) = (offer.region.as_deref(), offer.zone.as_deref());
+        Self { host: &offer.host, region, zone, attributes: &offer.attributes }
+    }
+
+    /// Of a node that is known.
+    pub fn of_agent(agent: &'a Agent) -> Self {
+        let (region, zone) = (agent.region.as_deref(), agent.zone.as_deref());
+        Self { host: &agent.host, region, zone, attributes: &agent.attributes }
+    }
+
     /// The field's value on this node; `None` when it has none.
     pub fn value(&self, field: &str) -> Option<&'a str> {
         match field {
@@ -63,19 +76,17 @@ pub fn is_satisfied(
     instances: u32,
     patterns: &mut Patterns,
 ) -> bool {
-    let argument = constraint.value.as_deref();
+    // An empty value is none, as in Marathon's protobuf.
+    let argument = constraint.value.as_deref().filter(|argument| !argument.is_empty());
     let Some(value) = value else { return constraint.operator == Operator::Unlike };
     let here = counts.get(value).copied().unwrap_or(0);
     match constraint.operator {
         Operator::Unique => here == 0,
-        Operator::Cluster => match argument {
-            Some(wanted) if !wanted.is_empty() => value == wanted,
-            _ => counts.is_empty() || here > 0,
-        },
+        Operator::Cluster => argument.map_or(counts.is_empty() || here > 0, |wanted| value == wanted),
         Operator::Like => argument.is_some_and(|pattern| patterns.matches(pattern, value)),
         Operator::Unlike => argument.is_some_and(|pattern| !patterns.matches(pattern, value)),
         Operator::MaxPer => argument.and_then(|most| most.parse::<u32>().ok()).is_some_and(|most| here < most),
-        Operator::Is => argument.is_some_and(|wanted| is_equal(wanted, value)),
+        Operator::Is => argument.is_some_and(|wanted| value == wanted || number(wanted).is_some_and(|wanted| value == wanted)),
         Operator::GroupBy => group_by(argument, here, counts, instances),
     }
 }
@@ -87,71 +98,19 @@ fn group_by(argument: Option<&str>, here: u32, counts: &BTreeMap<String, u32>, i
         return counts.values().all(|count| here <= *count);
     };
     let (quota, rest) = (instances / groups, instances % groups);
-    if here == 0 && counts.len() >= groups as usize {
-        return false;
+    if here == 0 {
+        return counts.len() < groups as usize;
     }
     let excess: u32 = counts.values().map(|count| count.saturating_sub(quota)).sum();
-    here < quota || here == quota && rest.saturating_sub(excess) > 0
+    here < quota || here == quota && rest > excess
 }
 
-/// Text equality; numbers are compared as numbers with three decimals.
-fn is_equal(wanted: &str, value: &str) -> bool {
-    let number = |text: &str| text.parse::<f64>().ok().map(|number| (number * 1000.0).round());
-    wanted == value || number(wanted).is_some_and(|wanted| Some(wanted) == number(value))
+/// A number in the form in which nodes' attributes have it.
+fn number(text: &str) -> Option<String> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if digits(whole) && digits(decimals) { text.parse().ok().map(scalar_text) } else { None }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `counts` as `a=2 b=1`; the offer's value or `-` for none.
-    fn check(operator: Operator, argument: Option<&str>, counts: &str, instances: u32, value: &str, expected: bool) {
-        let constraint = Constraint { field: "rack".into(), operator, value: argument.map(Into::into) };
-        let counts =
-            counts.split_whitespace().map(|pair| pair.split_once('=').unwrap()).map(|(v, n)| (v.to_owned(), n.parse().unwrap())).collect();
-        let value = (value != "-").then_some(value);
-        assert_eq!(
-            is_satisfied(&constraint, value, &counts, instances, &mut Patterns::default()),
-            expected,
-            "{constraint:?} {counts:?} {value:?}"
-        );
-    }
-
-    #[test]
-    fn operators_decide_as_marathon_does() {
-        use Operator::*;
-        check(Unique, None, "a=1", 3, "a", false);
-        check(Unique, None, "a=1", 3, "b", true);
-        check(Unique, None, "", 3, "-", false);
-        check(Cluster, Some("a"), "", 3, "a", true);
-        check(Cluster, Some("a"), "", 3, "b", false);
-        check(Cluster, None, "", 3, "b", true);
-        check(Cluster, None, "b=2", 3, "b", true);
-        check(Cluster, None, "b=2", 3, "a", false);
-        check(Like, Some("r[12]"), "", 3, "r1", true);
-        check(Like, Some("r[12]"), "", 3, "r12", false);
-        check(Like, Some("a|bc"), "", 3, "abc", false);
-        check(Unlike, Some("r[12]"), "", 3, "r3", true);
-        check(Unlike, Some("r[12]"), "", 3, "-", true);
-        check(Unlike, Some("r[12]"), "", 3, "r2", false);
-        check(MaxPer, Some("2"), "a=1", 9, "a", true);
-        check(MaxPer, Some("2"), "a=2", 9, "a", false);
-        check(MaxPer, Some("x"), "", 9, "a", false);
-        check(Is, Some("4"), "", 9, "4.0", true);
-        check(Is, Some("east"), "", 9, "east", true);
-        check(Is, Some("east"), "", 9, "eas", false);
-    }
-
-    #[test]
-    fn groups_fill_evenly() {
-        use Operator::GroupBy;
-        check(GroupBy, Some("3"), "a=1 b=1", 5, "a", true);
-        check(GroupBy, Some("3"), "a=2 b=2", 5, "a", false);
-        check(GroupBy, Some("3"), "a=2 b=1", 5, "b", true);
-        check(GroupBy, Some("3"), "a=2 b=2", 5, "c", true);
-        check(GroupBy, Some("2"), "a=2 b=2", 5, "c", false);
-        check(GroupBy, None, "a=1 b=2", 5, "a", true);
-        check(GroupBy, None, "a=1 b=2", 5, "b", false);
-        check(GroupBy, None, "a=1 b=1", 5, "c", true);
-    }
-}
+mod tests;

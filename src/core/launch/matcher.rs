@@ -3,9 +3,12 @@
 //! Each app that is ready gets one instance in turn, so that a large one does not starve the others; what an offer cannot hold is written down as
 //! the reason why the app waits.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use super::{constraints, ports};
+use super::{
+    fit::{self, Left, Spread},
+    ports,
+};
 use crate::{
     core::{
         allotment::new_brick,
@@ -32,8 +35,9 @@ pub const MAX_APPS_PER_OFFER: usize = 1024;
 pub(in crate::core) fn match_offers(turn: &mut Turn<'_, '_>) -> bool {
     let mut declined = Vec::new();
     let mut launched = false;
+    let mut spread = Spread::default();
     while let Some((id, offer)) = turn.state.offers.pop_first() {
-        let launches = match_offer(turn, &offer);
+        let launches = match_offer(turn, &offer, &mut spread);
         if launches.is_empty() {
             declined.push(id);
         } else {
@@ -52,29 +56,27 @@ fn decline(turn: &mut Turn<'_, '_>, offers: Vec<OfferId>) {
     }
 }
 
-fn match_offer(turn: &mut Turn<'_, '_>, offer: &Arc<Offer>) -> Vec<Launch> {
-    let mut rest = offer.resources.clone();
+fn match_offer(turn: &mut Turn<'_, '_>, offer: &Arc<Offer>, spread: &mut Spread) -> Vec<Launch> {
+    let mut left = Left::of(offer);
     let mut launches = Vec::new();
-    let mut apps: Vec<(PathId, bool)> = ready_apps(turn).into_iter().map(|app| (app, false)).collect();
+    let mut apps = ready_apps(turn);
     let most = turn.state.settings.max_instances_per_offer;
     let mut launched = 0;
     while !apps.is_empty() && launched < most {
-        apps.retain_mut(|(app, used)| {
+        apps.retain(|app| {
             if launched >= most {
                 return true;
             }
             let Some(instance) = next_instance(turn, app) else { return false };
-            match try_launch(turn, &instance, offer, &mut rest) {
+            match try_launch(turn, &instance, offer, &mut left, spread) {
                 Ok(tasks) => {
                     launches.extend(tasks);
                     launched += 1;
-                    *used = true;
                     true
                 }
                 Err(reasons) => {
-                    if !*used {
-                        note_unused(turn, app, offer, reasons);
-                    }
+                    let rest = if launches.is_empty() { offer.clone() } else { Arc::new(left.rest_of(offer)) };
+                    note_unused(turn, app, &rest, reasons);
                     false
                 }
             }
@@ -105,14 +107,17 @@ fn note_unused(turn: &mut Turn<'_, '_>, app: &PathId, offer: &Arc<Offer>, reason
     entry.processed += 1;
     entry.unused += 1;
     entry.last_unused_at = Some(wall);
-    if let Some(first) = reasons.first() {
+    // An offer counts once: at the first test that it failed.
+    if let Some(first) = reasons.iter().min() {
         entry.rejected[*first as usize] += 1;
     }
-    entry.last_unused_offers.retain(|unused| unused.offer.agent != offer.agent);
-    if entry.last_unused_offers.len() >= MAX_UNUSED_OFFERS {
-        entry.last_unused_offers.remove(0);
+    let kept = &mut entry.last_unused_offers;
+    if kept.len() >= MAX_UNUSED_OFFERS && !kept.contains_key(&offer.agent) {
+        let next = kept.get_next(&offer.agent).or_else(|| kept.get_min().map(|(agent, offer)| (agent, offer)));
+        let next = next.map(|(agent, _)| agent.clone());
+        next.into_iter().for_each(|agent| _ = kept.remove(&agent));
     }
-    entry.last_unused_offers.push(UnusedOffer { offer: offer.clone(), reasons, at: wall });
+    kept.insert(offer.agent.clone(), UnusedOffer { offer: offer.clone(), reasons, at: wall });
 }
 
 fn note_used(turn: &mut Turn<'_, '_>, app: &PathId) {
@@ -129,29 +134,25 @@ fn try_launch(
     turn: &mut Turn<'_, '_>,
     instance: &Arc<Instance>,
     offer: &Arc<Offer>,
-    rest: &mut Resources,
+    left: &mut Left,
+    spread: &mut Spread,
 ) -> Result<Vec<Launch>, Vec<Reject>> {
     let Some(app) = turn.state.tables.definition_of(instance).cloned() else { return Err(Vec::new()) };
-    check_place(turn, &app, offer)?;
-    let mut reasons = insufficient(&app, rest);
-    let picked = ports::pick(turn, &app, &offer.agent, rest);
-    let picked = match picked {
-        Some(picked) if reasons.is_empty() => picked,
-        Some(_) => return Err(reasons),
-        None => {
-            reasons.push(Reject::InsufficientPorts);
-            return Err(reasons);
-        }
-    };
+    let reasons = fit::misfits(turn, &app, offer, left, spread);
+    if !reasons.is_empty() {
+        return Err(reasons);
+    }
+    let default = turn.state.settings.accepted_resource_roles;
+    let picked = ports::pick(turn, &app, &offer.agent, &left.usable(&app, default)).ok_or_else(|| vec![Reject::InsufficientPorts])?;
     let resources = Resources {
         cpus: app.cpus,
         mem: app.mem,
         disk: app.disk,
-        gpus: 0,
+        gpus: app.gpus,
         ports: picked.taken.iter().map(|port| PortRange::new(*port, *port)).collect(),
     };
-    rest.take_scalars(&resources);
-    picked.taken.iter().for_each(|port| _ = rest.take_port(*port));
+    let reserved = left.take(&app, default, &resources);
+    spread.add(&app, offer);
 
     note_used(turn, &app.id);
     let launched = launched(turn, instance, &app, offer, &picked.host_ports);
@@ -168,6 +169,7 @@ fn try_launch(
         app,
         owner,
         resources,
+        reserved,
         ports: picked.host_ports,
         container_ports: picked.container_ports,
         env_vars_prefix: turn.state.settings.env_vars_prefix.as_deref().map(Into::into),
@@ -188,64 +190,6 @@ fn allotted(turn: &Turn<'_, '_>, app: &PathId) -> Vec<(u16, u16)> {
     turn.state.claims.range(of_env).filter_map(number).collect()
 }
 
-/// Role, constraints and the homes of bricks.
-fn check_place(turn: &mut Turn<'_, '_>, app: &App, offer: &Offer) -> Result<(), Vec<Reject>> {
-    if app.accepted_resource_roles.as_ref().is_some_and(|roles| !roles.iter().any(|role| role == "*")) {
-        return Err(vec![Reject::UnfulfilledRole]);
-    }
-    let facts = constraints::NodeFacts {
-        host: &offer.host,
-        region: offer.region.as_deref(),
-        zone: offer.zone.as_deref(),
-        attributes: &offer.attributes,
-    };
-    for constraint in &app.constraints {
-        let counts = counts_by_value(turn, app, &constraint.field);
-        let value = facts.value(&constraint.field);
-        if !constraints::is_satisfied(constraint, value, &counts, app.instances, &mut turn.state.patterns) {
-            return Err(vec![Reject::UnfulfilledConstraint]);
-        }
-    }
-    for brick in bricks_of(turn, app) {
-        if brick.lease.is_some() || brick.condemned {
-            return Err(vec![Reject::NoCorrespondingReservationFound]);
-        }
-        if brick.home.as_ref().is_some_and(|home| *home != offer.agent) {
-            return Err(vec![Reject::UnfulfilledConstraint]);
-        }
-    }
-    Ok(())
-}
-
-/// Live instances of the present configuration, by the field's value on their nodes. Its cost depends on how many nodes the app is on.
-fn counts_by_value(turn: &Turn<'_, '_>, app: &App, field: &str) -> BTreeMap<String, u32> {
-    let mut counts = BTreeMap::new();
-    let Some(index) = turn.state.index.get(&app.id) else { return counts };
-    for (agent, versions) in &index.on_agents {
-        let current: u32 = versions.range(app.version_info.last_config_change_at..).map(|(_, count)| count).sum();
-        let Some(agent) = turn.state.tables.agents.get(agent).filter(|_| current > 0) else { continue };
-        let facts = constraints::NodeFacts {
-            host: &agent.host,
-            region: agent.region.as_deref(),
-            zone: agent.zone.as_deref(),
-            attributes: &agent.attributes,
-        };
-        if let Some(value) = facts.value(field) {
-            *counts.entry(value.to_owned()).or_default() += current;
-        }
-    }
-    counts
-}
-
-fn insufficient(app: &App, rest: &Resources) -> Vec<Reject> {
-    let mut reasons = Vec::new();
-    let mut check = |enough: bool, reason| reasons.extend((!enough).then_some(reason));
-    check(app.cpus <= rest.cpus, Reject::InsufficientCpus);
-    check(app.mem <= rest.mem, Reject::InsufficientMemory);
-    check(app.disk <= rest.disk, Reject::InsufficientDisk);
-    reasons
-}
-
 fn launched(turn: &Turn<'_, '_>, instance: &Instance, app: &App, offer: &Offer, ports: &[u16]) -> Instance {
     Instance {
         incarnation: instance.incarnation + 1,
@@ -259,11 +203,6 @@ fn launched(turn: &Turn<'_, '_>, instance: &Instance, app: &App, offer: &Offer, 
         containers: pod::launched(app),
         ..instance.clone()
     }
-}
-
-fn bricks_of(turn: &Turn<'_, '_>, app: &App) -> Vec<Arc<Brick>> {
-    let names = app.bricks().filter_map(|volume| normal_container_path(&volume.container_path).ok()).map(|path| brick_name(&app.id, &path));
-    names.filter_map(|name| turn.state.tables.bricks.get(&name).cloned()).collect()
 }
 
 /// Gives the task a lease of each of its bricks, with a higher epoch than any before.

@@ -154,7 +154,7 @@ fn new_entry(app: &PathId, since: Timestamp) -> QueueEntry {
         last_unused_at: None,
         last_used_at: None,
         rejected: [0; 10],
-        last_unused_offers: Vec::new(),
+        last_unused_offers: OrdMap::new(),
         held_by: None,
     }
 }

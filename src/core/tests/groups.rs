@@ -290,7 +290,7 @@ fn a_group_goes_back_to_what_it_was() {
     world.play();
     assert_eq!(world.tables().definitions.keys().filter(|(id, _)| id.is_below(&path("/shop"))).count(), 0);
     world.restart();
-    world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into() });
+    world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into(), region: None });
 
     let at = |world: &World, version: Timestamp| group::past(world.tables(), &path("/shop"), version).map(|past| past.apps.len());
     assert_eq!((at(&world, first), at(&world, second), at(&world, gone)), (Some(3), Some(3), None));
@@ -338,7 +338,7 @@ fn a_deployment_of_a_group_is_taken_back_as_a_whole() {
     let id = id_of(world.group("/", body));
     assert_eq!(world.groups(), "/shop /shop/db /shop/web<-/shop/more /shop/web/deep");
     world.restart();
-    world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into() });
+    world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into(), region: None });
     world.request(Request::CancelDeployment { id, force: false }).unwrap();
     assert_eq!(world.groups(), "/shop /shop/db /shop/web<-/shop/db");
     assert_eq!(world.apps(), "/shop/db/pg /shop/web/api /shop/web/front");
@@ -399,7 +399,7 @@ fn a_deployment_goes_on_after_a_restart_at_any_step() {
         for round in 0..12 {
             if round == crash_at {
                 world.restart();
-                world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into() });
+                world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into(), region: None });
             }
             steps.extend(world.deployments().first().map(|step| step[..6].to_owned()));
             world.come_up();

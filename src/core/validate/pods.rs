@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Ctx, Found, MAX_AMOUNT, MAX_ARGS, MAX_ENTRIES, MAX_INSTANCES, MAX_ITEMS, MAX_PORTS, are_unique, check_constraint, check_sandbox_files,
-    passable_env,
+    Ctx, Found, MAX_AMOUNT, MAX_ARGS, MAX_ENTRIES, MAX_GPUS, MAX_INSTANCES, MAX_ITEMS, MAX_PORTS, are_unique, check_constraint,
+    check_sandbox_files, passable_env,
 };
 use crate::model::{
     app::{App, PortNumber},
@@ -52,6 +52,7 @@ fn limits(app: &App, pod: &Pod, found: &mut Found) {
         let text = format_args!("all containers together want {amount} {path}, which is more than {MAX_AMOUNT}");
         found.unless(amount <= MAX_AMOUNT, "/containers", text);
     }
+    found.unless(app.gpus <= MAX_GPUS, "/containers", format_args!("all containers together want more than {MAX_GPUS} gpus"));
     let text = format_args!("got {}, expected {MAX_INSTANCES} or less", app.instances);
     found.unless(app.instances <= MAX_INSTANCES, "/scaling/instances", text);
     let text = format_args!("got {:?}, expected 1.0 or more", app.backoff.factor);

@@ -59,6 +59,7 @@ pub struct AppInput {
     cpus: Option<Scalar>,
     mem: Option<Scalar>,
     disk: Option<Scalar>,
+    gpus: Option<u32>,
     executor: Option<String>,
     constraints: Option<Vec<ConstraintInput>>,
     accepted_resource_roles: Option<Vec<String>>,
@@ -228,6 +229,7 @@ impl AppInput {
         set(&mut app.cpus, &self.cpus);
         set(&mut app.mem, &self.mem);
         set(&mut app.disk, &self.disk);
+        set(&mut app.gpus, &self.gpus);
         set(&mut app.executor, &self.executor);
         set(&mut app.role, &self.role);
         set(&mut app.labels, &self.labels);
@@ -265,6 +267,7 @@ pub(in crate::model) fn blank(id: &PathId, defaults: &Defaults) -> App {
         cpus: Scalar::whole(1),
         mem: Scalar::whole(128),
         disk: Scalar::ZERO,
+        gpus: 0,
         executor: String::new(),
         constraints: Vec::new(),
         accepted_resource_roles: None,
@@ -432,6 +435,7 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         cpus: app.get("cpus").and_then(|cpus| cpus.number(0.001)).map(Scalar::from_f64),
         mem: app.get("mem").and_then(|mem| mem.number(0.0)).map(Scalar::from_f64),
         disk: app.get("disk").and_then(|disk| disk.number(0.0)).map(Scalar::from_f64),
+        gpus: app.get("gpus").and_then(|gpus| gpus.whole(i32::MAX as u32)),
         executor: app.get("executor").and_then(|executor| executor.text()),
         constraints: app.get("constraints").and_then(|constraints| constraints.set(read_constraint)),
         accepted_resource_roles: app.get("acceptedResourceRoles").and_then(|roles| roles.set(Reader::text)),
@@ -461,11 +465,6 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
 fn note_unsupported(app: &Reader<'_>, unsupported: &Violations) {
     for (key, text) in UNSUPPORTED_KEYS {
         note_unless_empty(app, key, text, unsupported);
-    }
-    if let Some(gpus) = app.get("gpus")
-        && gpus.whole(i32::MAX as u32).is_some_and(|gpus| gpus > 0)
-    {
-        unsupported.add(gpus.path(), "gpus are not supported yet");
     }
 }
 

@@ -36,7 +36,7 @@ pub fn definition(app: &App) -> Map<String, Value> {
     fields.set("labels", texts(&app.labels));
     fields.set("maxLaunchDelaySeconds", seconds(app.backoff.max_ms));
     fields.set("mem", scalar(app.mem));
-    fields.set("gpus", 0);
+    fields.set("gpus", app.gpus);
     fields.set("networks", networks(&app.network));
     if app.network == Network::Host {
         fields.set("portDefinitions", app.port_definitions.iter().map(port_definition).collect::<Vec<_>>());

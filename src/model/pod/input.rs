@@ -53,7 +53,7 @@ pub struct PodInput {
 const NO_SECRETS: &str = "Feature secrets is not enabled. Enable with --enable_features secrets)";
 
 /// What an executor takes when nothing is written.
-pub const EXECUTOR: Amounts = Amounts { cpus: Scalar(100), mem: Scalar::whole(32), disk: Scalar::whole(10) };
+pub const EXECUTOR: Amounts = Amounts { cpus: Scalar(100), mem: Scalar::whole(32), disk: Scalar::whole(10), gpus: 0 };
 
 impl PodInput {
     /// Checks the types of `value`. Unknown keys are ignored, as Marathon does; null is as good as absent.
@@ -108,6 +108,7 @@ impl PodInput {
             self.containers.iter().map(|container| amount(&container.is.amounts)).fold(amount(&executor), Scalar::plus)
         };
         (app.cpus, app.mem, app.disk) = (sum(|all| all.cpus), sum(|all| all.mem), sum(|all| all.disk));
+        app.gpus = self.containers.iter().fold(0, |sum, container| container.is.amounts.gpus.saturating_add(sum));
         self.connect(&mut app, &violations);
         self.check(&mut app, &violations);
         self.scheduling.lay_over(&mut app);
@@ -273,7 +274,7 @@ fn read_executor(amounts: &Reader<'_>) -> Option<Amounts> {
     let amount =
         |key: &str, min: f64, default: Scalar| amounts.get(key).map_or(Some(default), |value| value.number(min).map(Scalar::from_f64));
     let (cpus, mem, disk) = (amount("cpus", 0.1, EXECUTOR.cpus), amount("mem", 32.0, EXECUTOR.mem), amount("disk", 10.0, EXECUTOR.disk));
-    Some(Amounts { cpus: cpus?, mem: mem?, disk: disk? })
+    Some(Amounts { cpus: cpus?, mem: mem?, disk: disk?, gpus: 0 })
 }
 
 #[cfg(test)]

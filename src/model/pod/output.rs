@@ -72,9 +72,9 @@ fn amounts(amounts: &Amounts) -> Value {
     json!({ "cpus": amounts.cpus, "mem": amounts.mem, "disk": amounts.disk })
 }
 
-/// As [`amounts`], with GPUs, of which there are none.
+/// As [`amounts`], with GPUs.
 pub fn resources(amounts: &Amounts) -> Value {
-    json!({ "cpus": amounts.cpus, "mem": amounts.mem, "disk": amounts.disk, "gpus": 0 })
+    json!({ "cpus": amounts.cpus, "mem": amounts.mem, "disk": amounts.disk, "gpus": amounts.gpus })
 }
 
 fn volume(volume: &PodVolume) -> Value {

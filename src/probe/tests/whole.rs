@@ -20,17 +20,11 @@ use crate::{
 
 /// A server that says 200 while it is well and 500 otherwise.
 async fn moody_server(well: Arc<AtomicBool>) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut request = [0; 4096];
-            _ = stream.read(&mut request).await;
-            let status = if well.load(Ordering::Relaxed) { "200 OK" } else { "500 Internal Server Error" };
-            _ = stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes()).await;
-        }
-    });
-    port
+    let answer = move || match well.load(Ordering::Relaxed) {
+        true => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+        false => "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
+    };
+    serve(answer, |stream| async { Some(stream) }).await
 }
 
 struct Cluster {
@@ -57,6 +51,7 @@ impl Cluster {
             addresses: vec!["127.0.0.1".parse().unwrap()],
             resources,
             attributes: Vec::new(),
+            reserved: Vec::new(),
             region: None,
             zone: None,
         };
@@ -112,7 +107,7 @@ async fn a_task_that_turns_bad_is_killed_and_its_successor_checked() {
     start(Settings { max_concurrent: 4, nodes: None }, handle.clone(), events.clone(), stopping.clone()).unwrap();
     tokio::spawn(driver.run(stopping));
     let mut cluster = Cluster { events, calls: called, offers: 0 };
-    cluster.events.send(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into() }).await.unwrap();
+    cluster.events.send(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into(), region: None }).await.unwrap();
 
     let check = json!({"path": "/", "intervalSeconds": 1, "timeoutSeconds": 5, "gracePeriodSeconds": 0, "maxConsecutiveFailures": 1});
     let app = json!({"id": "/web", "cmd": "serve", "cpus": 1, "mem": 32, "portDefinitions": [{"port": 0}], "healthChecks": [check]});

@@ -17,7 +17,7 @@ fn texts(name: &str, value: &str) -> IndexMap<String, String> {
 }
 
 pub(super) fn full() -> App {
-    let amounts = Amounts { cpus: Scalar(100), mem: Scalar::whole(32), disk: Scalar::whole(10) };
+    let amounts = Amounts { cpus: Scalar(100), mem: Scalar::whole(32), disk: Scalar::whole(10), gpus: 1 };
     let endpoint = PortMapping {
         container_port: 80,
         host_port: Some(PortNumber::Fixed(8080)),

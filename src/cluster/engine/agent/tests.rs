@@ -86,6 +86,8 @@ impl World {
             addresses: vec!["10.0.0.5".parse().unwrap()],
             total,
             attributes: Vec::new(),
+            region: None,
+            zone: None,
             framework_id: "F".into(),
             master: "docker@node1".into(),
             kill_grace_ms: 10_000,

@@ -94,7 +94,7 @@ fn wrong_types_are_told_in_the_words_of_play_json() {
     check(json!({"instances": 2147483648u32}), "/instances: error.max");
     check(json!({"instances": "2"}), "/instances: error.expected.jsnumber");
     check(json!({"cpus": 0}), "/cpus: error.min");
-    check(json!({"mem": -0.5, "disk": true}), "/mem: error.min; /disk: error.expected.jsnumber");
+    check(json!({"mem": -0.5, "disk": true, "gpus": 1.5}), "/mem: error.min; /disk: error.expected.jsnumber; /gpus: error.expected.int");
     check(json!({"backoffFactor": 0.9}), "/backoffFactor: error.min");
     check(json!({"taskKillGracePeriodSeconds": 3e9}), "/taskKillGracePeriodSeconds: error.max");
     check(json!({"requirePorts": "yes"}), "/requirePorts: error.expected.jsboolean");
@@ -289,7 +289,7 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
     check(json!({"fetch": [{"uri": "http://a"}], "uris": ["http://a"]}), "/: cannot specify both uris and fetch fields");
     check(json!({"secrets": {"a": {"source": "b"}}}), "/secrets: secrets are not supported yet");
     check(json!({"env": {"A": {"secret": "b"}}}), "/env/A/secret: secrets are not supported yet");
-    check(json!({"gpus": 1}), "/gpus: gpus are not supported yet");
+    check(json!({"gpus": 1}), "fine");
     check(json!({"tty": true}), "/tty: tty is not supported yet");
     check(json!({"resourceLimits": {"mem": "unlimited"}}), "/resourceLimits: resourceLimits are not supported yet");
     check(json!({"executorResources": {"cpus": 0.1}}), "/executorResources: executorResources are not supported yet");

@@ -128,14 +128,14 @@ pub(super) fn read(container: &Reader<'_>, unsupported: &Violations) -> Option<C
         note_unless_empty(container, key, text, unsupported);
     }
     let name = container.required("name").and_then(|name| name.name(MAX_NAME, false));
-    let amounts = container.required("resources").and_then(|amounts| read_amounts(&amounts, unsupported));
+    let amounts = container.required("resources").and_then(|amounts| read_amounts(&amounts));
     let endpoints: Vec<EndpointInput> = container.get("endpoints").and_then(|list| list.list(read_endpoint)).unwrap_or_default();
     let check = container.get("healthCheck").and_then(|check| read_check(&check));
     let lifecycle = container.get("lifecycle").filter(Reader::is_object);
     let is = PodContainer {
         name: name.unwrap_or_default(),
         exec: container.get("exec").and_then(|exec| read_exec(&exec)),
-        amounts: amounts.unwrap_or(Amounts { cpus: Scalar::ZERO, mem: Scalar::ZERO, disk: Scalar::ZERO }),
+        amounts: amounts.unwrap_or(Amounts { cpus: Scalar::ZERO, mem: Scalar::ZERO, disk: Scalar::ZERO, gpus: 0 }),
         protocols: endpoints.iter().map(|endpoint| endpoint.protocols.clone()).collect(),
         has_health_check: check.is_some(),
         image: container.get("image").and_then(|image| read_image(&image, unsupported)),
@@ -149,7 +149,7 @@ pub(super) fn read(container: &Reader<'_>, unsupported: &Violations) -> Option<C
     Some(ContainerInput { is, endpoints, check })
 }
 
-fn read_amounts(amounts: &Reader<'_>, unsupported: &Violations) -> Option<Amounts> {
+fn read_amounts(amounts: &Reader<'_>) -> Option<Amounts> {
     if !amounts.is_object() {
         return None;
     }
@@ -157,12 +157,8 @@ fn read_amounts(amounts: &Reader<'_>, unsupported: &Violations) -> Option<Amount
         |key: &str, min: f64, default: Scalar| amounts.get(key).map_or(Some(default), |value| value.number(min).map(Scalar::from_f64));
     let (cpus, mem) = (amount("cpus", 0.001, Scalar::whole(1)), amount("mem", 0.001, Scalar::whole(128)));
     let disk = amount("disk", 0.0, Scalar::ZERO);
-    if let Some(gpus) = amounts.get("gpus")
-        && gpus.whole(i32::MAX as u32).is_some_and(|gpus| gpus > 0)
-    {
-        unsupported.add(gpus.path(), "gpus are not supported yet");
-    }
-    Some(Amounts { cpus: cpus?, mem: mem?, disk: disk? })
+    let gpus = amounts.get("gpus").map_or(Some(0), |gpus| gpus.whole(i32::MAX as u32));
+    Some(Amounts { cpus: cpus?, mem: mem?, disk: disk?, gpus: gpus? })
 }
 
 fn read_endpoint(endpoint: &Reader<'_>) -> Option<EndpointInput> {

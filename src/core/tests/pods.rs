@@ -107,7 +107,7 @@ fn what_finishes_leaves_the_rest_alone_until_all_have_finished() {
     assert_eq!((world.conditions("/shop"), world.kills()), ("Running*1".to_owned(), Vec::new()));
     // Only what may live is asked for, also after a restart; and what has ended does not come back to life.
     world.restart();
-    world.cluster(crate::model::cluster::ClusterEvent::Connected { framework_id: "f".into(), master: "m".into() });
+    world.cluster(crate::model::cluster::ClusterEvent::Connected { framework_id: "f".into(), master: "m".into(), region: None });
     let asked: Vec<TaskId> = world
         .calls
         .iter()

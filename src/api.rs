@@ -14,6 +14,7 @@
 //! | `v2` | the routes, one file each |
 //! | [`view`] | the JSON bodies, computed from a snapshot alone |
 //! | `patience` | which connections may be silent |
+//! | `describe` | what all this is, for programs and for people |
 //! | `error` | every refusal, with Marathon's status and text |
 //!
 //! # Why one warp filter and a hand-written table of routes
@@ -24,12 +25,13 @@
 //! # Where this differs from Marathon 1.11 on purpose
 //! * An unknown route is 404, not 500. `Accept` never leads to 406: JSON is sent.
 //! * `/v2/tasks` still speaks `text/plain`, as before 1.10.
-//! * There is always a leader: this process. `DELETE /v2/leader` and pods do not exist.
+//! * There is always a leader: this process. `DELETE /v2/leader` ends it, as in Marathon, for a supervisor to start it again; it takes no backup.
+//! * There are no pods.
 //! * `Host` and `Origin` are checked (`guard`).
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use warp::{Filter, filters::BoxedFilter, http::HeaderValue};
 
 use crate::{
@@ -37,18 +39,21 @@ use crate::{
     model::request::Origin,
     registry::platform::Platform,
     runtime::{handle::Handle, node::NodeAccess},
+    telemetry::Levels,
 };
 
 mod accept;
 pub mod access;
 mod answer;
 mod call;
+mod describe;
 mod error;
 mod guard;
 pub mod identity;
 mod info;
 mod patience;
 mod query;
+mod revalidate;
 #[cfg(test)]
 mod security;
 mod selector;
@@ -92,6 +97,10 @@ pub struct Api {
     pub nodes: Option<Arc<dyn NodeAccess>>,
     /// The platform's registry of images; without it nothing is served about them.
     pub images: Option<Arc<Platform>>,
+    /// How much each logger says.
+    pub levels: Levels,
+    /// Told when the server is to give up its leadership, which ends the process.
+    pub resign: Arc<Notify>,
     /// Room for event streams; see [`Limits::event_streams`].
     streams: Arc<Semaphore>,
     /// Room for outputs being read; see [`Limits::log_streams`].
@@ -120,6 +129,8 @@ impl Api {
             most_requests: None,
             nodes: None,
             images: None,
+            levels: Levels::default(),
+            resign: Arc::default(),
             streams: room(limits.event_streams),
             log_streams: room(limits.log_streams),
             brick_streams: room(limits.brick_streams),

@@ -70,6 +70,8 @@ pub struct Http {
     pub authentication: bool,
     /// An administrator beside the users.
     pub credentials: Option<Credentials>,
+    /// What browsers show when they ask for a password. Fit for a header.
+    pub realm: String,
     /// How long a token is good.
     pub token_lifetime: Duration,
     /// Requests that are answered at once; `None`: as many as there are connections.
@@ -163,6 +165,10 @@ pub struct Core {
     pub default_role: String,
     /// The network of apps in container mode that name none.
     pub default_network_name: Option<String>,
+    /// The network that stands for bridge mode in `ipAddress`.
+    pub bridge_name: String,
+    /// Features of Marathon's that are to be named to clients. Each once.
+    pub features: Vec<String>,
     /// New top-level groups prescribe their name as the role of their apps.
     pub new_group_enforce_role: bool,
     /// Which resources are used by what names no roles: `any`, `unreserved` or `reserved`.
@@ -349,6 +355,8 @@ fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>)
             env_vars_prefix: flags.env_vars_prefix,
             default_role: flags.mesos_role,
             default_network_name: flags.default_network_name,
+            bridge_name: flags.mesos_bridge_name,
+            features: each_once(flags.enable_features.into_iter()),
             new_group_enforce_role: flags.new_group_enforce_role == "top",
             accepted_resource_roles: flags.accepted_resource_roles_default_behavior,
             gpus_restricted: flags.gpu_scheduling_behavior == "restricted",
@@ -412,6 +420,7 @@ fn http(flags: &flags::Flags, warnings: &mut Vec<Warning>) -> Result<Http, Confi
         tls,
         authentication: flags.authentication,
         credentials: flags.http_credentials.as_ref().map(credentials).transpose()?,
+        realm: flags.http_realm.clone(),
         token_lifetime: Duration::from_secs(flags.token_lifetime * 3600),
         max_concurrent_requests: flags.http_max_concurrent_requests,
         allow_origin: flags.access_control_allow_origin.clone(),
@@ -543,11 +552,11 @@ fn listens_beside(addresses: &[IpAddr], other: IpAddr) -> bool {
     addresses.iter().any(|address| *address == other || address.is_unspecified())
 }
 
-fn each_once(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+fn each_once<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut found = Vec::new();
-    for address in addresses {
-        if !found.contains(&address) {
-            found.push(address);
+    for value in values {
+        if !found.contains(&value) {
+            found.push(value);
         }
     }
     found

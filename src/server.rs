@@ -58,6 +58,7 @@ use crate::{
         node::NodeAccess,
     },
     store::{StoreError, embedded::EmbeddedStore, identity::WorkDir},
+    telemetry::Levels,
 };
 
 mod registry;
@@ -124,6 +125,9 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
+    /// Leadership was given up: `DELETE /v2/leader`.
+    #[error("leadership was given up, as DELETE /v2/leader asked for; whoever supervises this process starts it again")]
+    Abdicated,
     /// Threads or signal handlers cannot be made.
     #[error("the operating system refuses {what}: {source}")]
     System {
@@ -138,17 +142,18 @@ impl ServerError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Bind { .. } | Self::Naming(NamingError::Bind { .. }) => 111,
+            Self::Abdicated => 105,
             Self::Tls(_) | Self::Nobody { .. } => config::EXIT_BAD_SETTINGS,
             _ => 1,
         }
     }
 }
 
-/// Runs the server until a signal asks it to end.
+/// Runs the server until a signal asks it to end. `levels`: how much is logged.
 ///
 /// # Errors
 /// See [`ServerError`]. Whatever the error, containers keep running.
-pub async fn run(config: Config) -> Result<(), ServerError> {
+pub async fn run(config: Config, levels: Levels) -> Result<(), ServerError> {
     let work_dir = WorkDir::open(&config.work_dir, ENGINE)?;
     let mut listeners = listeners(&config).await?;
     let dns_http = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.dns.http_port);
@@ -183,6 +188,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     api.audit = audit;
     api.nodes = Some(node);
     api.images = Some(images);
+    api.levels = levels;
     let (admin_socket, _admin_file) = unix_socket(&config, Door::Administrators)?;
     let (users_socket, _users_file) = unix_socket(&config, Door::Users)?;
     listeners.push((Listener::Unix(admin_socket, Door::Administrators), ADMIN_CONNECTIONS));
@@ -210,6 +216,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
             ended.unwrap_or_else(|error| Err(EngineError::Settings(format!("the engine failed: {error}")))).map_err(ServerError::from)
         }
         outcome = asked_to_end() => outcome,
+        () = api.resign.notified() => Err(ServerError::Abdicated),
     };
     _ = stop.send(true);
     if !engine_ended {
@@ -274,7 +281,8 @@ fn identity(config: &Config, audit: &Audit) -> Result<Arc<Identity>, ServerError
         .as_ref()
         .map(|given| gate::Credentials { user: Owner::new(given.user.as_str()), password: given.password.reveal().to_owned() });
     let rules = Rules { authentication: http.authentication, loopback_only: http.is_loopback_only() };
-    Ok(Arc::new(Identity::new(rules, Gate::new(key, http.token_lifetime, credentials), Arc::new(audit.clone()))))
+    let gate = Gate::new(key, http.token_lifetime, credentials);
+    Ok(Arc::new(Identity::new(rules, gate, Arc::new(audit.clone())).in_realm(&http.realm)))
 }
 
 /// The name server's own HTTP port asks nobody who they are, as Mesos-DNS' does: it tells of a name what the name server tells anyone anyway. Lists
@@ -361,6 +369,7 @@ fn api(config: &Config, core: &core::Settings, handle: Handle, identity: Arc<Ide
     if let Some(url) = &config.identity.webui_url {
         info.marathon_config.insert("webui_url".into(), url.as_str().into());
     }
+    info.marathon_config.insert("features".into(), config.core.features.clone().into());
     info.allow_origin = config.http.allow_origin.as_deref().and_then(|origin| origin.parse().ok());
     info.marathon_config.insert("access_control_allow_origin".into(), config.http.allow_origin.clone().into());
     info.compression = config.http.compression;
@@ -403,7 +412,11 @@ fn core_settings(config: &Config) -> core::Settings {
             _ => core::AcceptedResourceRoles::Any,
         },
         gpus_restricted: given.gpus_restricted,
-        app_defaults: Defaults { role: given.default_role.clone(), network_name: given.default_network_name.clone() },
+        app_defaults: Defaults {
+            role: given.default_role.clone(),
+            network_name: given.default_network_name.clone(),
+            bridge_name: given.bridge_name.clone(),
+        },
     }
 }
 

@@ -7,6 +7,7 @@
 //! | [`workload`], [`faults`] | what is asked, and what goes wrong: data, drawn from the seed |
 //! | [`world`] | the heap, the links, one run |
 //! | `master`, `agent` | a cluster as Mesos 1.11 is one: offers, statuses repeated until acknowledged, partitions, bricks |
+//! | [`placement`] | what nodes are like, and a second opinion on where instances may go |
 //! | `probe` | checks of the tasks, some of them sick |
 //! | `server` | the process under test: core, batch, commit, crash, restart, clients |
 //! | [`disk`] | the durable store |
@@ -21,6 +22,7 @@ pub mod disk;
 pub mod faults;
 pub mod invariants;
 pub mod master;
+pub mod placement;
 mod probe;
 pub mod rng;
 pub mod sabotage;
@@ -43,6 +45,8 @@ use world::{Outcome, Plan};
 pub struct Options {
     /// Nodes; `None`: 2 to 6, by the seed.
     pub agents: Option<u64>,
+    /// Instances that are asked for, about; `None`: a few, by the seed.
+    pub instances: Option<u64>,
     /// Minutes of the world's time until it heals; `None`: 5 to 15, by the seed.
     pub minutes: Option<u64>,
     /// A fault put in deliberately.
@@ -57,14 +61,22 @@ pub fn plan(seed: u64, options: Options) -> Plan {
     let chaos_ms = options.minutes.unwrap_or(minutes).max(1) * 60_000;
     // A large cluster gets more of everything, but not in proportion: what is wanted is found among few apps.
     let size = 1 + u64::from(agents.ilog2());
-    let scale = workload::Scale {
+    let mut scale = workload::Scale {
         agents,
         apps: rng.within(2, 3 + 2 * size) as u16,
         ops: rng.within(5, 20 + 10 * size),
         instances: rng.within(2, (4 * size).max(agents / 4)) as u32,
         span_ms: chaos_ms,
+        crowd: options.instances.is_some(),
     };
-    let ops = workload::draw(&mut rng, scale);
+    if let Some(instances) = options.instances {
+        scale.apps = rng.within(40, 60) as u16;
+        scale.ops = u64::from(scale.apps) + rng.within(20, 60);
+        // Some apps have few, because of what they are.
+        scale.instances = (instances * 5 / 2 / u64::from(scale.apps)).max(1) as u32;
+    }
+    let mut ops = workload::draw(&mut rng, scale);
+    workload::place(&mut Rng::part(seed, 6), &mut ops, scale);
     let noise = faults::Noise::draw(&mut rng);
     let count = *rng.pick(&[0, 2, 5, 10, 20, 30]) * size / 2;
     let faults = faults::draw(&mut rng, count, agents, chaos_ms);
@@ -82,7 +94,7 @@ const MAX_LINES_SHOWN: usize = 250;
 /// How to see a failing seed again, and the smallest plan that breaks the same rule, with its trace.
 pub fn explain_failure(seed: u64, options: Options, violation: &invariants::Violation) -> String {
     let mut again = format!("xtao-sim --seed {seed}");
-    for (flag, value) in [("agents", options.agents), ("minutes", options.minutes)] {
+    for (flag, value) in [("agents", options.agents), ("instances", options.instances), ("minutes", options.minutes)] {
         again.extend(value.map(|value| format!(" --{flag} {value}")));
     }
     again.extend(options.sabotage.map(|sabotage| format!(" --sabotage {sabotage}")));

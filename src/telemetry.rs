@@ -1,8 +1,13 @@
-//! Logging: lines on standard error, one for each event. `RUST_LOG` counts before the configured level and can name modules.
+//! Logging: lines on standard error, one for each event. `RUST_LOG` counts before the configured level and can name modules; while the server runs,
+//! [`Levels`] can change how much is said.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::{EnvFilter, filter::ParseError};
+
+mod levels;
+
+pub use levels::{Level, Levels, TooMany};
 
 /// Libraries that say at `info` what is of no interest to whoever runs the server.
 const QUIET: &str = "fjall=warn,lsm_tree=warn,hyper=warn,hickory_proto=warn,hickory_server=warn";
@@ -28,25 +33,31 @@ pub enum TelemetryError {
 ///
 /// # Errors
 /// See [`TelemetryError`].
-pub fn init(level: &str) -> Result<(), TelemetryError> {
-    let filter = filter(level, std::env::var("RUST_LOG").ok().as_deref())?;
-    tracing_subscriber::fmt()
+pub fn init(level: &str) -> Result<Levels, TelemetryError> {
+    let directives = directives(level, std::env::var("RUST_LOG").ok().as_deref());
+    let builder = tracing_subscriber::fmt()
         .compact()
-        .with_env_filter(filter)
+        .with_env_filter(filter(&directives)?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .try_init()
-        .map_err(|_| TelemetryError::Begun)
+        .with_filter_reloading();
+    let handle = builder.reload_handle();
+    builder.try_init().map_err(|_| TelemetryError::Begun)?;
+    // It fails only when the subscriber is gone, and then nothing is logged any more.
+    Ok(Levels::new(&directives, move |filter| _ = handle.reload(filter)))
 }
 
-fn filter(level: &str, rust_log: Option<&str>) -> Result<EnvFilter, TelemetryError> {
+/// What a filter is made of: `level` or `module=level`, separated by commas.
+fn directives(level: &str, rust_log: Option<&str>) -> String {
     match rust_log.filter(|value| !value.trim().is_empty()) {
-        Some(value) => EnvFilter::try_new(value).map_err(|source| TelemetryError::Filter { value: value.to_owned(), source }),
-        None => {
-            let quiet = if matches!(level, "info" | "warn") { format!("{level},{QUIET}") } else { level.to_owned() };
-            EnvFilter::try_new(&quiet).map_err(|source| TelemetryError::Filter { value: quiet, source })
-        }
+        Some(value) => value.to_owned(),
+        None if matches!(level, "info" | "warn") => format!("{level},{QUIET}"),
+        None => level.to_owned(),
     }
+}
+
+fn filter(directives: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(directives).map_err(|source| TelemetryError::Filter { value: directives.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -56,7 +67,7 @@ mod tests {
     #[test]
     fn the_variable_counts_before_the_level() {
         let check = |level: &str, rust_log: Option<&str>, expected: &str| {
-            let found = filter(level, rust_log).map_or_else(|error| error.to_string(), |filter| filter.to_string());
+            let found = filter(&directives(level, rust_log)).map_or_else(|error| error.to_string(), |filter| filter.to_string());
             assert!(found.contains(expected), "{level} {rust_log:?}: {found}");
         };
         check("debug", None, "debug");

@@ -309,7 +309,7 @@ async fn a_restart_of_the_server_adopts_what_runs() {
     rig.status(&quits, TaskState::Failed).await;
     rig.status(half.task(), TaskState::Dropped).await;
     let lost = rig::task("/lost");
-    rig.call(ClusterCall::Reconcile(vec![TaskRef { task: lost.clone(), agent: None }])).await;
+    rig.call(ClusterCall::Reconcile { tasks: vec![TaskRef { task: lost.clone(), agent: None }], others: true }).await;
     let gone = rig.status(&lost, TaskState::Gone).await;
     assert_eq!(gone.reason, Reason::Reconciliation);
     rig.status(&ticks, TaskState::Running).await;
@@ -537,7 +537,7 @@ async fn a_shutdown_lets_what_is_being_started_come_up() {
     rig.stop().await;
     assert_eq!(daemon.containers().iter().filter(|line| line.ends_with(" running")).count(), 3);
     rig.begin(&daemon).await;
-    rig.call(ClusterCall::Reconcile(Vec::new())).await;
+    rig.call(ClusterCall::Reconcile { tasks: Vec::new(), others: true }).await;
     for task in &tasks {
         rig.status(task, TaskState::Running).await;
     }

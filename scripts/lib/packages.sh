@@ -18,6 +18,7 @@ packages_need() {
 package_works() {
     case $1 in
         psql) psql --version >/dev/null 2>&1 ;;
+        python3-venv) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
         cc) command -v cc >/dev/null && [ -e /usr/include/stdio.h ] ;;
         *) command -v "$1" >/dev/null ;;
     esac

@@ -61,6 +61,11 @@ impl Access {
         self.handle.process()
     }
 
+    /// Names the present snapshot: the process, and which one of its snapshots it is.
+    pub fn revision(&self) -> (u32, u64) {
+        (self.handle.process(), self.handle.view().revision)
+    }
+
     /// What is counted about this process.
     pub fn metrics(&self) -> &Arc<Metrics> {
         self.handle.metrics()
@@ -71,6 +76,11 @@ impl Access {
         self.handle.view().tables.users.get(name).map(|user| (**user).clone())
     }
 
+    /// True for a user who reads the metrics alone.
+    pub fn is_monitor(&self, name: &Owner) -> bool {
+        self.handle.view().tables.users.get(name).is_some_and(|user| user.monitor)
+    }
+
     /// True when anybody has a password.
     pub fn has_passwords(&self) -> bool {
         self.handle.view().tables.passwords > 0
@@ -79,7 +89,7 @@ impl Access {
     fn standing(&self, name: &Owner, named: bool) -> Standing {
         let view = self.handle.view();
         match view.tables.users.get(name).filter(|_| named) {
-            Some(user) => Standing::User(user.generation, user.admin, user.locked),
+            Some(user) => Standing::User(user.generation, user.admin, user.locked, user.monitor),
             None if named => Standing::NoRecord,
             None => Standing::Nobody { passwords: view.tables.passwords > 0 },
         }
@@ -89,8 +99,8 @@ impl Access {
 /// What must stay as it was for a long answer to go on.
 #[derive(PartialEq, Eq)]
 enum Standing {
-    /// Password and lock (by the record's generation), being an administrator, being locked.
-    User(u64, bool, bool),
+    /// Password and lock (by the record's generation), being an administrator, being locked, reading the metrics alone.
+    User(u64, bool, bool, bool),
     /// Somebody with an account of the system, and no record.
     NoRecord,
     /// Who did not say who that is: as long as nobody has to.

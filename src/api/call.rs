@@ -153,7 +153,7 @@ fn boxed(body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync +
 }
 
 /// An id may come with its slashes encoded, so decoding goes first.
-fn segments(path: &str) -> Vec<String> {
+pub(super) fn segments(path: &str) -> Vec<String> {
     let mut segments: Vec<String> = decode(path, false).split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
     for prefix in [["service", "marathon"].as_slice(), &["marathon"]] {
         if segments.len() > prefix.len() && prefix.iter().zip(&segments).all(|(ours, theirs)| ours == theirs) {

@@ -8,7 +8,8 @@
 //!
 //! Without credentials a TCP request is the administrator in two cases: as long as the server listens on loopback only and nobody has a password
 //! ([`Identity::is_open`]), so that Marathon's clients work at once; and with `--authentication off`. Credentials are Basic, `Bearer TOKEN`, or
-//! `token=TOKEN` as DC/OS has it. Someone who is locked is refused everywhere. `/ping` is nobody's business and asked of nobody.
+//! `token=TOKEN` as DC/OS has it. Someone who reads the metrics alone is refused everywhere else. Someone who is locked is refused everywhere. `/ping` is
+//! nobody's business and asked of nobody.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,7 +23,7 @@ use tracing::{info, warn};
 use warp::{
     Filter,
     filters::BoxedFilter,
-    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+    http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION},
 };
 
 use super::{
@@ -40,8 +41,8 @@ use crate::{
     model::{id::Owner, request::Origin, user::User},
 };
 
-/// Marathon's default of `--http_realm`; browsers show it when they ask for a password.
-const CHALLENGE: &str = "Basic realm=\"Mesosphere\"";
+/// Marathon's default of `--http_realm`.
+const DEFAULT_REALM: &str = "Mesosphere";
 
 /// Where a request came in, and what that says of who sent it.
 #[derive(Clone, Debug)]
@@ -100,6 +101,8 @@ pub struct Who {
     pub user: Owner,
     /// May do everything.
     pub admin: bool,
+    /// Reads the metrics, and nothing else.
+    pub monitor: bool,
     /// How that is known.
     pub by: By,
     /// When a token that was presented ends; `None`: nothing ends by itself.
@@ -152,6 +155,7 @@ pub struct Identity {
     rules: Rules,
     gate: Gate,
     sink: Arc<dyn AuditSink>,
+    challenge: String,
 }
 
 impl Default for Identity {
@@ -165,7 +169,13 @@ impl Default for Identity {
 impl Identity {
     /// Asks by these rules, and tells `sink`.
     pub fn new(rules: Rules, gate: Gate, sink: Arc<dyn AuditSink>) -> Self {
-        Self { rules, gate, sink }
+        Self { rules, gate, sink, challenge: String::new() }.in_realm(DEFAULT_REALM)
+    }
+
+    /// With what browsers show when they ask for a password.
+    pub fn in_realm(mut self, realm: &str) -> Self {
+        self.challenge = format!("Basic realm=\"{realm}\"");
+        self
     }
 
     /// The judge of passwords and tokens.
@@ -184,6 +194,12 @@ impl Identity {
     /// 401 with a challenge: no credentials, or wrong ones. 403: a locked user, or an account without a name. 429: too many wrong ones.
     /// 503: too many logins at once.
     pub async fn who(&self, source: Option<&Source>, headers: &HeaderMap, access: &Access) -> Result<Who, ApiError> {
+        let mut who = self.recognise(source, headers, access).await?;
+        who.monitor = !who.admin && access.is_monitor(&who.user);
+        Ok(who)
+    }
+
+    async fn recognise(&self, source: Option<&Source>, headers: &HeaderMap, access: &Access) -> Result<Who, ApiError> {
         let is_unix = matches!(source, Some(Source::Unix { .. }));
         if !is_unix && self.is_open(access) {
             return Ok(everybody());
@@ -194,7 +210,7 @@ impl Identity {
         match source {
             Some(Source::Unix { door, uid, account }) => self.at_the_socket(*door, *uid, account, access),
             _ if !self.rules.authentication => Ok(everybody()),
-            _ => Err(unauthorized("credentials are required: a user and a password, or a token")),
+            _ => Err(self.unauthorized("credentials are required: a user and a password, or a token")),
         }
     }
 
@@ -216,7 +232,7 @@ impl Identity {
             return Ok(known);
         }
         let Some(Source::Unix { door, uid, account }) = source else {
-            return Err(unauthorized("a user and a password are required"));
+            return Err(self.unauthorized("a user and a password are required"));
         };
         let who = self.at_the_socket(*door, *uid, account, access)?;
         let user = find(access, &who.user).ok_or_else(|| {
@@ -229,7 +245,7 @@ impl Identity {
         let look_up = |name: &Owner| find(access, name);
         let address = source.and_then(Source::address);
         let Some(credentials) = Credentials::read(headers) else {
-            return Err(unauthorized("credentials that cannot be read: give Basic, 'Bearer TOKEN' or 'token=TOKEN', once"));
+            return Err(self.unauthorized("credentials that cannot be read: give Basic, 'Bearer TOKEN' or 'token=TOKEN', once"));
         };
         let (name, by, outcome) = match &credentials {
             Credentials::Password(name, password) => {
@@ -244,11 +260,11 @@ impl Identity {
                 if known.fresh {
                     tell(None);
                 }
-                Ok((Who { user: known.user.clone(), admin: known.admin, by, until: known.until }, known))
+                Ok((Who { user: known.user.clone(), admin: known.admin, monitor: false, by, until: known.until }, known))
             }
             Err(refusal) => {
                 tell(Some(refusal.to_string()));
-                Err(refuse(refusal))
+                Err(self.refuse(refusal))
             }
         }
     }
@@ -262,7 +278,7 @@ impl Identity {
             return Err(forbidden(format!("user '{name}' is locked")));
         }
         let admin = uid == 0 || door == Door::Administrators || user.is_some_and(|user| user.admin);
-        Ok(Who { user: name, admin, by: By::Account, until: None })
+        Ok(Who { user: name, admin, monitor: false, by: By::Account, until: None })
     }
 
     /// [`Identity::who`], once for each request however often it is asked.
@@ -274,17 +290,44 @@ impl Identity {
     }
 }
 
+impl Identity {
+    fn unauthorized(&self, message: &str) -> ApiError {
+        ApiError::unauthorized(message, &self.challenge)
+    }
+
+    /// That a user is locked is told only to who was recognised by the kernel: to others it would confirm the password.
+    fn refuse(&self, refusal: Refusal) -> ApiError {
+        match refusal {
+            Refusal::Wrong | Refusal::Locked => self.unauthorized(&Refusal::Wrong.to_string()),
+            Refusal::Token => self.unauthorized(&refusal.to_string()),
+            Refusal::TooMany(wait) => ApiError::too_many(refusal.to_string(), wait),
+            Refusal::Busy => ApiError::unavailable(refusal.to_string()),
+        }
+    }
+}
+
 /// What [`Identity::of`] remembers.
 pub type Asked = Arc<OnceCell<Result<Who, ApiError>>>;
 
 /// Finds out who sent `call` and writes it down there.
 ///
 /// # Errors
-/// See [`Identity::who`].
+/// See [`Identity::who`]. 403 also for who reads the metrics alone, and asks for something else.
 pub async fn ask(api: &Api, call: &mut Call) -> Result<(), ApiError> {
-    call.who = Some(api.identity.of(call.peer.as_ref(), &call.headers, &api.access).await?);
+    let who = api.identity.of(call.peer.as_ref(), &call.headers, &api.access).await?;
+    let refused = who.monitor && !is_a_monitors(call, &who.user);
+    call.who = Some(who);
     call.trail.of_origin(origin(call));
-    Ok(())
+    if refused { Err(forbidden("this user reads the metrics, and nothing else")) } else { Ok(()) }
+}
+
+/// The metrics, who one is, and the own password.
+fn is_a_monitors(call: &Call, user: &Owner) -> bool {
+    match call.segments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["metrics"] | ["metrics", "prometheus"] | ["v2", "auth", "whoami"] => call.is_read(),
+        ["v2", "auth", "users", name] => call.method == Method::PUT && name == user.as_str(),
+        _ => false,
+    }
 }
 
 /// Who asks; nobody without any right before [`ask`] was called.
@@ -309,6 +352,9 @@ pub fn filter(api: &Api) -> BoxedFilter<(Origin,)> {
             let (identity, access) = api.clone();
             async move {
                 let who = identity.of(peer.as_ref(), &headers, &access).await.map_err(|_| warp::reject())?;
+                if who.monitor {
+                    return Err(warp::reject());
+                }
                 let client_ip = Peer::client_ip(peer.as_ref());
                 Ok::<_, warp::Rejection>(Origin { user: who.user, admin: who.admin, client_ip, uri: path.as_str().to_owned() })
             }
@@ -317,29 +363,15 @@ pub fn filter(api: &Api) -> BoxedFilter<(Origin,)> {
 }
 
 fn everybody() -> Who {
-    Who { user: Owner::default_owner(), admin: true, by: By::Nothing, until: None }
+    Who { user: Owner::default_owner(), admin: true, monitor: false, by: By::Nothing, until: None }
 }
 
 fn find(access: &Access, name: &Owner) -> Option<User> {
     access.user(name)
 }
 
-fn unauthorized(message: &str) -> ApiError {
-    ApiError::unauthorized(message, CHALLENGE)
-}
-
 fn forbidden(message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, message)
-}
-
-/// That a user is locked is told only to who was recognised by the kernel: to others it would confirm the password.
-fn refuse(refusal: Refusal) -> ApiError {
-    match refusal {
-        Refusal::Wrong | Refusal::Locked => unauthorized(&Refusal::Wrong.to_string()),
-        Refusal::Token => unauthorized(&refusal.to_string()),
-        Refusal::TooMany(wait) => ApiError::too_many(refusal.to_string(), wait),
-        Refusal::Busy => ApiError::unavailable(refusal.to_string()),
-    }
 }
 
 /// What the `Authorization` header holds.

@@ -96,7 +96,7 @@ fn marathon_config(hostname: &str, settings: &Settings) -> Map<String, Value> {
         "local_port_min": settings.local_port_min,
         "master": null,
         "max_instances_per_offer": settings.max_instances_per_offer,
-        "mesos_bridge_name": "mesos-bridge",
+        "mesos_bridge_name": settings.app_defaults.bridge_name,
         "mesos_heartbeat_failure_threshold": 5,
         "mesos_heartbeat_interval": 15_000,
         "mesos_leader_ui_url": null,

@@ -20,6 +20,7 @@ use warp::{
 use super::{
     Api, Info, Limits,
     call::Peer,
+    describe,
     identity::{By, Source, Who},
     patience::Patience,
     routes,
@@ -196,6 +197,7 @@ impl World {
             password: None,
             admin,
             locked,
+            monitor: false,
             generation: 1,
             quota: Quota::default(),
             grants: Grants::default(),
@@ -291,9 +293,9 @@ pub struct Server {
     routes: BoxedFilter<(super::Response,)>,
 }
 
-/// Who somebody is: `root` an administrator, anybody else an ordinary user.
+/// Who somebody is: `root` an administrator, `watcher` one who reads the metrics alone, anybody else an ordinary user.
 pub fn who(user: &str) -> Who {
-    Who { user: Owner::new(user), admin: user == "root", by: By::Password, until: None }
+    Who { user: Owner::new(user), admin: user == "root", monitor: user == "watcher", by: By::Password, until: None }
 }
 
 /// A connection on which it is known already who asks.
@@ -385,11 +387,15 @@ impl Server {
         .boxed()
     }
 
+    /// Whatever comes back is held against the description of the API.
     pub async fn send(&self, request: HttpRequest<String>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let service = TowerToHyperService::new(warp::service(self.routes.clone()));
         let response = hyper::service::Service::call(&service, request).await.unwrap();
         let (head, body) = response.into_parts();
-        Answer { status: head.status, headers: head.headers, body: collect(body).await }
+        let answer = Answer { status: head.status, headers: head.headers, body: collect(body).await };
+        describe::check::answered(&method, &path, answer.status, &answer.headers, &answer.body);
+        answer
     }
 }
 
@@ -487,7 +493,7 @@ impl Driver {
                     definition: Arc::new(app("/posted").0),
                 },
             };
-            let published = Published { revision: self.revision, events: vec![Arc::new(posted)], changed: Vec::new() };
+            let published = Published { revision: self.revision, events: vec![Arc::new(posted)], changed: vec![RecordKey::Meta] };
             self.handle.publish(self.world.view.clone(), published);
             // The client may be gone.
             _ = submission.reply.send(outcome);

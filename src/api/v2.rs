@@ -5,15 +5,17 @@
 //! read, because a request is answered only after its commit and its snapshot.
 
 use serde_json::Value;
-use warp::http::Method;
+use warp::http::{HeaderValue, Method, header::CONTENT_SECURITY_POLICY};
 
 use super::{
     Api, Response, accept,
     access::Seen,
     answer,
     call::Call,
+    describe,
     error::{ApiError, ApiResult},
     guard, identity,
+    revalidate::Tag,
     trail::Owed,
 };
 use crate::model::{
@@ -34,6 +36,7 @@ mod groups;
 mod images;
 mod info;
 mod known;
+mod logging;
 mod logs;
 mod metrics;
 mod nodes;
@@ -85,8 +88,21 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
         ["v2", "registry", "token"] => return Box::pin(images::token(api, call)).await,
         _ => identity::ask(api, &mut call).await?,
     }
+    let tag = Tag::of(api, &call, &segments);
+    if let Some(tag) = tag.as_ref().filter(|tag| tag.is_known(&call)) {
+        return Ok(tag.not_modified());
+    }
+    let response = known_route(api, call, &segments).await?;
+    Ok(match tag {
+        Some(tag) => tag.mark(response),
+        None => response,
+    })
+}
+
+/// A request whose sender is known.
+async fn known_route(api: &Api, call: Call, segments: &[&str]) -> ApiResult {
     // Boxed, so that a request takes the room of its own route, not that of the largest one.
-    match segments.as_slice() {
+    match segments {
         ["v2", "auth", rest @ ..] => Box::pin(auth::route(api, call, rest)).await,
         ["v2", "apps", rest @ ..] => Box::pin(apps::route(api, call, rest)).await,
         ["v2", "deployments", rest @ ..] => Box::pin(deployments::route(api, call, rest)).await,
@@ -107,6 +123,11 @@ async fn route(api: &Api, mut call: Call) -> ApiResult {
         ["v2", "registry", rest @ ..] => images::registry(api, &call, rest),
         ["v2", "bricks", rest @ ..] => Box::pin(bricks::route(api, call, rest)).await,
         ["metrics", rest @ ..] => metrics::route(api, &call, rest),
+        // Mounted beside ours, for reading alone.
+        ["mesos_dns", "v1", _, ..] if call.method != Method::GET => Err(ApiError::method(&[Method::GET])),
+        ["help"] => help(&call),
+        ["v2", "openapi.json"] => openapi(&call),
+        ["logging"] => Box::pin(logging::route(api, call)).await,
         ["v2", "nodes"] => Box::pin(nodes::route(api, &call)).await,
         _ => Err(ApiError::no_route()),
     }
@@ -120,6 +141,21 @@ fn ping(call: &Call) -> ApiResult {
         Some(_) => answer::text("text/plain; charset=utf-8", "pong".into()),
         None => answer::empty(warp::http::StatusCode::NO_CONTENT),
     })
+}
+
+/// What all this is, for people. (Marathon sends them on to a console that it brings along.)
+fn help(call: &Call) -> ApiResult {
+    reads_only(call)?;
+    let mut response = answer::text("text/html; charset=utf-8", describe::PUBLISHED.page.clone());
+    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    Ok(response)
+}
+
+/// What all this is, for programs.
+fn openapi(call: &Call) -> ApiResult {
+    reads_only(call)?;
+    Ok(answer::ok(&describe::PUBLISHED.document))
 }
 
 /// # Errors

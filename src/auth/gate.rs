@@ -327,6 +327,7 @@ mod tests {
             password: Some(HASH.clone()),
             admin: false,
             locked: false,
+            monitor: false,
             generation: 1,
             quota: Quota::default(),
             grants: Grants::default(),

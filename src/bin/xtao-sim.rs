@@ -37,6 +37,9 @@ struct Play {
     /// Nodes (default: a few, by the seed).
     #[arg(long)]
     agents: Option<u64>,
+    /// Instances that are asked for, about (default: a few for each app, by the seed).
+    #[arg(long)]
+    instances: Option<u64>,
     /// Minutes of the world's time in which things go wrong (default: by the seed).
     #[arg(long)]
     minutes: Option<u64>,
@@ -68,6 +71,9 @@ struct Bench {
     /// Where the store is made; it is removed afterwards (default: a new directory in the system's temporary one).
     #[arg(long)]
     work_dir: Option<PathBuf>,
+    /// Make the store in this directory, which must be new, and leave it there: `xtao serve --work_dir` goes on with it.
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "work_dir")]
+    keep: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -90,7 +96,7 @@ fn main() -> ExitCode {
 }
 
 fn play_seeds(asked: &Play) -> ExitCode {
-    let options = Options { agents: asked.agents, minutes: asked.minutes, sabotage: asked.sabotage };
+    let options = Options { agents: asked.agents, instances: asked.instances, minutes: asked.minutes, sabotage: asked.sabotage };
     let seeds = asked.seed.map_or(asked.from..asked.from + asked.seeds, |seed| seed..seed + 1);
     let began = Instant::now();
     let (mut played, mut failed, mut saturated, mut frames, mut launches) = (0, 0, 0, 0, 0);
@@ -151,13 +157,13 @@ fn measure_checks(asked: &BenchChecks) -> ExitCode {
 fn measure(asked: &Bench) -> ExitCode {
     let size = bench::Size { agents: asked.agents.max(1), instances: asked.instances.max(1), apps: asked.apps.max(1) };
     let parent = asked.work_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let work_dir = parent.join(format!("xtao-sim-bench-{}", std::process::id()));
+    let work_dir = asked.keep.clone().unwrap_or_else(|| parent.join(format!("xtao-sim-bench-{}", std::process::id())));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let report = match runtime {
         Ok(runtime) => runtime.block_on(bench::run(size, &work_dir)).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let removed = std::fs::remove_dir_all(&work_dir);
+    let removed = if asked.keep.is_some() { Ok(()) } else { std::fs::remove_dir_all(&work_dir) };
     let report = match report {
         Ok(report) => report,
         Err(error) => {

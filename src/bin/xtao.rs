@@ -99,15 +99,18 @@ fn serve(args: &[String]) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&error),
     };
-    if let Err(error) = telemetry::init(&config.logging_level) {
-        complain(&error.to_string());
-        return ExitCode::from(config::EXIT_BAD_SETTINGS);
-    }
+    let levels = match telemetry::init(&config.logging_level) {
+        Ok(levels) => levels,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::from(config::EXIT_BAD_SETTINGS);
+        }
+    };
     for warning in warnings {
         warn!("{warning}");
     }
     more_files();
-    match block_on(async { Ok(server::run(config).await) }) {
+    match block_on(async { Ok(server::run(config, levels).await) }) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
             error!("{}", chain(&failure));

@@ -71,6 +71,15 @@ enum Command {
         /// The user
         user: String,
     },
+    /// Let a user read the metrics, and nothing else: for monitoring
+    #[command(after_help = "The user gets a password with 'xtao auth password'. Metrics are at /metrics and /metrics/prometheus.")]
+    Monitor {
+        /// The user
+        user: String,
+        /// Make an ordinary user of it again
+        #[arg(long)]
+        off: bool,
+    },
     /// Forget a user with password, limits and grants; services, ports and bricks stay under the name
     #[command(
         after_help = "Somebody with an account of that name on the machine still gets in through the socket there: lock such a user instead. \
@@ -144,6 +153,15 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
             say(&format!("user '{user}' is unlocked"));
             Ok(())
         }
+        Command::Monitor { user, off } => {
+            place.change(&user, UserChange { monitor: Some(!off), ..UserChange::default() }, None).await?;
+            say(&if off {
+                format!("user '{user}' is an ordinary user")
+            } else {
+                format!("user '{user}' reads the metrics, and nothing else")
+            });
+            Ok(())
+        }
         Command::Remove { user } => {
             place.remove(&user).await?;
             say(&format!("user '{user}' is removed; what '{user}' owns stays"));
@@ -212,8 +230,8 @@ impl Place {
             return offline::put(&self.work_dir, &name, change).await.map_err(|error| self.offline(error));
         };
         let mut body = json!({});
-        let fields =
-            [("password", pass.map(Value::from)), ("admin", change.admin.map(Value::from)), ("locked", change.locked.map(Value::from))];
+        let flags = [("admin", change.admin), ("locked", change.locked), ("monitor", change.monitor)];
+        let fields = std::iter::once(("password", pass.map(Value::from))).chain(flags.map(|(name, flag)| (name, flag.map(Value::from))));
         for (field, value) in fields {
             if let Some(value) = value {
                 body[field] = value;
@@ -253,7 +271,7 @@ fn table(users: &Value) -> String {
         let either = |field: &str, yes: &str, no: &str| if user[field] == true { yes } else { no }.to_owned();
         vec![
             cell(&user["name"]),
-            either("admin", "administrator", "user"),
+            if user["monitor"] == true { "metrics only".to_owned() } else { either("admin", "administrator", "user") },
             either("password", "yes", "no"),
             either("locked", "locked", "-"),
             cell(&user["createdAt"]),

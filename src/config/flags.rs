@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 
 use super::{
-    marathon::{NO_MEANING, REFUSED, Takes},
+    marathon::{self, Takes},
     values::{self, Attribute, DnsClients, Domain, PortSpan, ResourceOverride, Secret},
 };
 
@@ -79,6 +79,10 @@ pub struct Flags {
     /// Hours for which a token from POST /v2/auth/token is good.
     #[arg(long, value_name = "HOURS", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=8760), help_heading = HTTP)]
     pub token_lifetime: u64,
+
+    /// What browsers show when they ask for a password.
+    #[arg(long, value_name = "TEXT", default_value = "Mesosphere", value_parser = values::realm, help_heading = HTTP)]
+    pub http_realm: String,
 
     /// Requests that are answered at once; one more is refused with 503. Default: as many as there are connections, of which there are 2048.
     #[arg(long, value_name = "N", value_parser = positive, help_heading = HTTP)]
@@ -258,6 +262,15 @@ pub struct Flags {
     #[arg(long, value_name = "NAME", help_heading = CORE)]
     pub default_network_name: Option<String>,
 
+    /// The name that stands for bridge mode where an app names a network in `ipAddress`, as older definitions do.
+    #[arg(long, value_name = "NAME", default_value = "mesos-bridge", help_heading = CORE)]
+    pub mesos_bridge_name: String,
+
+    /// Features of Marathon's that clients look for in /v2/info: vips, task_killing, external_volumes, secrets, gpu_resources. What there is of
+    /// them here is there without. Separated by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = FEATURES, help_heading = CORE)]
+    pub enable_features: Vec<String>,
+
     /// Whether new top-level groups prescribe their name as the role of their apps: `off` or `top`.
     #[arg(long, value_name = "WHEN", value_parser = ["off", "top"], default_value = "off", help_heading = CORE)]
     pub new_group_enforce_role: String,
@@ -271,6 +284,9 @@ pub struct Flags {
     #[arg(long, value_name = "HOW", value_parser = ["restricted", "unrestricted"], default_value = "restricted", help_heading = CORE)]
     pub gpu_scheduling_behavior: String,
 }
+
+/// As Marathon knows them.
+const FEATURES: [&str; 6] = ["vips", "task_killing", "external_volumes", "secrets", "gpu_resources", "maintenance_mode"];
 
 const GENERAL: &str = "General";
 const HTTP: &str = "API";
@@ -322,7 +338,7 @@ pub fn command() -> Command {
     for switch in SWITCHES {
         command = command.arg(Arg::new(switch).long(switch).hide(true).action(ArgAction::Count));
     }
-    for known in NO_MEANING.iter().chain(&REFUSED) {
+    for known in marathon::unheeded() {
         let arg = Arg::new(known.name).long(known.name).hide(true);
         command = match known.takes {
             Takes::Value => command.arg(arg.action(ArgAction::Append)),

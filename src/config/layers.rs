@@ -11,7 +11,7 @@ use clap::{
 use super::{
     ConfigError, Warning,
     flags::{self, Flags, OURS, SWITCHES, parse},
-    marathon::{NO_MEANING, OTHER_VARIABLES, REFUSED, Takes},
+    marathon::{self, Meaning, OTHER_VARIABLES, Takes},
 };
 
 /// The variable prefix of Marathon's flags.
@@ -63,27 +63,16 @@ pub(super) fn merge(args: &[String], env: &[(String, String)], file: Option<(&Pa
             places.push((setting.name, setting.at));
         }
     }
-    let (flags, matches) = parse(&merged).map_err(ConfigError::Flags)?;
+    let (flags, _) = parse(&merged).map_err(ConfigError::Flags)?;
     let place = |name: &str| places.iter().find(|(other, _)| other == name).map_or_else(|| format!("--{name}"), |(_, at)| at.clone());
-    for known in &REFUSED {
-        let dangerous = match known.takes {
-            Takes::Value => known.name.to_owned(),
-            Takes::Switch => format!("disable_{}", known.name),
-        };
-        if is_given(&matches, &dangerous) {
-            return Err(ConfigError::Setting { at: place(known.name), reason: known.why.to_owned() });
+    for known in marathon::unheeded().filter(|known| given.contains(known.name)) {
+        match known.meaning {
+            Meaning::Works(_) => {}
+            Meaning::Nothing(why) => warnings.push(Warning(format!("{} has no effect: {why}", place(known.name)))),
+            Meaning::Refused(why) => return Err(ConfigError::Setting { at: place(known.name), reason: why.to_owned() }),
         }
     }
-    for known in NO_MEANING.iter().filter(|known| is_given(&matches, known.name) || is_given(&matches, &format!("disable_{}", known.name)))
-    {
-        warnings.push(Warning(format!("{} has no effect: {}", place(known.name), known.why)));
-    }
     Ok((flags, warnings))
-}
-
-fn is_given(matches: &ArgMatches, id: &str) -> bool {
-    // An id that does not exist is asked for when a flag is no switch.
-    matches.try_contains_id(id).is_ok() && matches.value_source(id) == Some(ValueSource::CommandLine)
 }
 
 fn given_flags(matches: &ArgMatches) -> HashSet<String> {
@@ -101,7 +90,7 @@ fn takes(name: &str) -> Option<Takes> {
     if SWITCHES.contains(&name) {
         return Some(Takes::Switch);
     }
-    match NO_MEANING.iter().chain(&REFUSED).find(|known| known.name == name) {
+    match marathon::unheeded().find(|known| known.name == name) {
         Some(known) => Some(known.takes),
         None => flags::command().get_arguments().any(|arg| arg.get_long() == Some(name)).then_some(Takes::Value),
     }

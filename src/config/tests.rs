@@ -1,6 +1,9 @@
 //! Layers, defaults, refusals, warnings: each a line of a table.
 
-use super::*;
+use super::{
+    marathon::{Known, Meaning, Takes},
+    *,
+};
 
 fn machine() -> Machine {
     Machine { host_name: "compute1".into(), address: Some("10.0.0.5".parse().unwrap()), directory: "/home/me".into() }
@@ -121,6 +124,9 @@ fn every_setting_arrives_where_it_belongs() {
         env_vars_prefix = "P_"
         mesos_role = "role"
         default_network_name = "net"
+        mesos_bridge_name = "br"
+        enable_features = ["vips", "vips,secrets"]
+        http_realm = "Compute"
         new_group_enforce_role = "top"
         accepted_resource_roles_default_behavior = "reserved"
         gpu_scheduling_behavior = "unrestricted"
@@ -243,6 +249,8 @@ fn what_cannot_be_used_is_said_with_its_place() {
     check("--dns_http_port 53", "", "", "--dns_http_port: 53 is also the port of the name server");
     check("--dns_port 8080", "", "", "--dns_port: 8080 is also the port of the API");
     check("--kill_chunk_size 0", "", "", "must be at least 1");
+    check("--enable_features vips,warp_drive", "", "", "invalid value 'warp_drive' for '--enable_features <NAMES>'");
+    check("--http_realm=\"x\"", "", "", "without quotation marks");
 }
 
 #[test]
@@ -294,24 +302,70 @@ fn what_has_no_effect_is_said() {
     check("--docker_host tcp://h:2375", "", "", &["--docker_host tcp://h:2375 is neither encrypted nor protected by a password"]);
 }
 
+/// How `known` is written as a flag, with `value`.
+fn as_flag(known: &Known, value: &str) -> String {
+    match known.takes {
+        Takes::Value => format!("--{}={value}", known.name),
+        Takes::Switch if value == "disable" => format!("--disable_{}", known.name),
+        Takes::Switch => format!("--{}", known.name),
+    }
+}
+
+/// How `known` is written as a variable, with `value`. Names with capitals, and those that look like what tasks have, have none, in Marathon either.
+fn as_variable(known: &Known, value: &str) -> Option<String> {
+    let name = known.name.to_uppercase();
+    let has_one = known.name.to_lowercase() == known.name && !known.name.starts_with("app_");
+    has_one.then(|| match known.takes {
+        Takes::Value => format!("MARATHON_{name}={value}"),
+        Takes::Switch if value == "disable" => format!("MARATHON_DISABLE_{name}="),
+        Takes::Switch => format!("MARATHON_{name}="),
+    })
+}
+
+/// Some flags say something only beside others.
+fn beside(name: &str) -> &'static str {
+    match name {
+        "http" | "https_address" | "https_port" | "ssl_keystore_path" | "ssl_keystore_password" => {
+            "ssl_keystore_path = '/etc/xtao/server.pem'"
+        }
+        _ => "",
+    }
+}
+
 #[test]
-fn every_known_flag_is_accepted_once_and_named_once() {
-    let mut names: Vec<&str> = marathon::NO_MEANING.iter().chain(&marathon::REFUSED).map(|known| known.name).collect();
-    names.extend(flags::OURS);
+fn every_flag_of_marathon_does_what_the_table_says() {
+    for known in &marathon::TABLE {
+        let name = known.name;
+        let sample = if let Meaning::Works(sample) = known.meaning { sample } else { "1" };
+        let forms = [Some((as_flag(known, sample), String::new())), as_variable(known, sample).map(|variable| (String::new(), variable))];
+        for (args, env) in forms.into_iter().flatten() {
+            match known.meaning {
+                Meaning::Works(_) => assert_ne!(good(&args, &env, beside(name)), good("", "", beside(name)), "{args}{env}"),
+                Meaning::Nothing(why) => {
+                    let (config, warnings) = load(&args, &env, "").unwrap();
+                    let at = if args.is_empty() { env.split('=').next().unwrap().to_owned() } else { format!("--{name}") };
+                    assert_eq!(config, good("", "", ""), "{args}{env}");
+                    assert_eq!(warnings, [Warning(format!("{at} has no effect: {why}"))]);
+                }
+                Meaning::Refused(why) => assert!(error(&args, &env, "").ends_with(why), "{args}{env}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_flag_is_in_one_place() {
+    let mut names: Vec<&str> = marathon::TABLE.iter().map(|known| known.name).chain(flags::OURS).collect();
     names.sort_unstable();
     let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).collect();
     assert_eq!(twice, Vec::<&[&str]>::new());
     let command = command();
-    for ours in flags::OURS {
-        assert!(command.get_arguments().any(|arg| arg.get_long() == Some(ours)), "{ours}");
-    }
-    command.debug_assert();
-    for known in &marathon::NO_MEANING {
-        let args = match known.takes {
-            marathon::Takes::Value => format!("--{} 1", known.name),
-            marathon::Takes::Switch => format!("--{0} --disable_{0}", known.name),
-        };
-        assert_eq!(warnings(&args, "", "").len(), 1, "{args}");
+    command.clone().debug_assert();
+    let unknown = |name: &&str| !names.contains(name) && *name != "help";
+    let declared = command.get_arguments().filter_map(clap::Arg::get_long).map(|flag| flag.strip_prefix("disable_").unwrap_or(flag));
+    assert_eq!(declared.filter(unknown).collect::<Vec<_>>(), Vec::<&str>::new());
+    for name in &names {
+        assert!(command.get_arguments().any(|arg| arg.get_long() == Some(name)), "{name} is in a table and is no flag");
     }
 }
 

@@ -178,6 +178,15 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     Ok(origin.to_owned())
 }
 
+/// A realm of HTTP: it stands in a header, in quotation marks.
+pub(super) fn realm(text: &str) -> Result<String, String> {
+    let good = |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && !matches!(byte, b'"' | b'\\');
+    if text.is_empty() || text.len() > 200 || !text.bytes().all(good) {
+        return Err("must be 1 to 200 plain ASCII characters, without quotation marks and backslashes".into());
+    }
+    Ok(text.to_owned())
+}
+
 /// One label of a domain name.
 pub(super) fn label(text: &str) -> Result<String, String> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';

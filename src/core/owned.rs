@@ -155,9 +155,10 @@ impl State {
         state
     }
 
-    /// What readers may see of it.
+    /// What readers may see of it. Whoever publishes it gives it its revision.
     pub fn view(&self) -> View {
         View {
+            revision: 0,
             tables: self.tables.clone(),
             queue: self.queue.entries.clone(),
             brick_usage: self.brick_usage.clone(),

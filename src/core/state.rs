@@ -483,6 +483,8 @@ pub struct Reading {
 /// What readers see: durable tables as of one commit, and the volatile rest as of the same moment.
 #[derive(Clone, Debug, Default)]
 pub struct View {
+    /// Another number than the one before when records, the queue or readings differ from it.
+    pub revision: u64,
     /// Everything durable.
     pub tables: Tables,
     /// Apps with something to launch.

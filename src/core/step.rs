@@ -74,11 +74,12 @@ fn settle(turn: &mut Turn<'_, '_>) {
 }
 
 fn due(turn: &mut Turn<'_, '_>) {
+    let mut unconfirmed = Vec::new();
     for _ in 0..MAX_DUE {
         let now = turn.now();
         let Some(timer) = turn.state.timers.pop_due(now) else { break };
         match timer {
-            Timer::Confirm(id) => confirm(turn, &id),
+            Timer::Confirm(id) => unconfirmed.extend(confirm(turn, &id)),
             Timer::Overdue(id) => overdue(turn, &id),
             Timer::Unreachable(id) => status::unreachable_too_long(turn, &id),
             Timer::Backoff(app) => {
@@ -95,17 +96,20 @@ fn due(turn: &mut Turn<'_, '_>) {
             Timer::Revive => turn.state.queue.revive_again(),
         }
     }
+    if !unconfirmed.is_empty() {
+        turn.call(ClusterCall::Reconcile { tasks: unconfirmed, others: false });
+    }
 }
 
-/// A launch without any status: the cluster is asked. Its answer (a state, or that it does not know the task) decides.
-fn confirm(turn: &mut Turn<'_, '_>, id: &InstanceId) {
+/// A launch without any status: the cluster is asked about it. Its answer (a state, or that it does not know the task) decides.
+fn confirm(turn: &mut Turn<'_, '_>, id: &InstanceId) -> Vec<TaskRef> {
     let Some(instance) = turn.state.tables.instances.get(id).filter(|instance| instance.condition == Condition::Provisioned) else {
-        return;
+        return Vec::new();
     };
     let tasks = task_refs(turn, instance);
-    turn.call(ClusterCall::Reconcile(tasks));
     let again = turn.now().after_ms(super::owned::CONFIRM_INTERVAL_MS);
     turn.state.timers.set(Timer::Confirm(id.clone()), again);
+    tasks
 }
 
 /// A task that has not come up in time is killed, and launched again when that is confirmed.
@@ -164,7 +168,7 @@ fn kills(turn: &mut Turn<'_, '_>) {
 pub(super) fn reconcile_all(turn: &mut Turn<'_, '_>) {
     let live = turn.state.tables.instances.values().filter(|instance| instance.condition.is_live());
     let tasks = live.flat_map(|instance| task_refs(turn, instance)).collect();
-    turn.call(ClusterCall::Reconcile(tasks));
+    turn.call(ClusterCall::Reconcile { tasks, others: true });
 }
 
 /// The tasks of an instance that may live: one, or that of each container of a pod.

@@ -512,13 +512,29 @@ fn what_does_not_fit_waits_with_the_reason() {
 }
 
 #[test]
+fn unconfirmed_launches_are_asked_about_together_and_nothing_else() {
+    let mut world = World::new();
+    world.create(web(60)).unwrap();
+    let launches = world.offer("a", 100, 10_000);
+    run(&mut world, &launches[..20]);
+    world.calls.clear();
+    world.wait(10_000);
+    let asked: Vec<usize> = world
+        .calls
+        .iter()
+        .filter_map(|call| if let ClusterCall::Reconcile { tasks, others: false } = call { Some(tasks.len()) } else { None })
+        .collect();
+    assert_eq!(asked, [40]);
+}
+
+#[test]
 fn an_unconfirmed_launch_is_asked_about_and_given_up_only_when_the_cluster_says_so() {
     let mut world = World::new();
     world.create(web(1)).unwrap();
     let launch = world.offer("a", 4, 1000).remove(0);
     world.calls.clear();
     world.wait(10_000);
-    assert!(world.calls.iter().any(|call| matches!(call, ClusterCall::Reconcile(tasks) if tasks.len() == 1)));
+    assert!(world.calls.iter().any(|call| matches!(call, ClusterCall::Reconcile { tasks, others: false } if tasks.len() == 1)));
     assert_eq!(world.conditions("/web"), "Provisioned*1");
     world.status(&launch.task, TaskState::Gone);
     assert_eq!(world.conditions("/web"), "Scheduled*1");

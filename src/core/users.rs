@@ -65,6 +65,10 @@ pub fn put(
     user.password = change.password.or(user.password);
     user.admin = change.admin.unwrap_or(user.admin);
     user.locked = change.locked.unwrap_or(user.locked);
+    user.monitor = change.monitor.unwrap_or(user.monitor);
+    if user.admin && user.monitor {
+        return Err(RequestError::Unprocessable(format!("'{name}' cannot be an administrator and read the metrics alone")));
+    }
     user.quota = change.quota.unwrap_or(user.quota);
     user.grants = change.grants.unwrap_or(user.grants);
     Ok(Change::Put(Record::User(user.into())))
@@ -91,6 +95,7 @@ fn new_user(name: &Owner, generation: u64, wall: Timestamp) -> User {
         password: None,
         admin: false,
         locked: false,
+        monitor: false,
         generation,
         quota: Quota::default(),
         grants: Grants::default(),
@@ -147,7 +152,14 @@ mod tests {
             Ok(Change::Put(Record::User(user))) => {
                 let flag = |set: bool, name: &str| if set { format!(" {name}") } else { String::new() };
                 let hash = user.password.as_ref().map_or(String::new(), |hash| format!(" {}", hash.reveal()));
-                format!("{}{}{}{hash} {}", user.name, flag(user.admin, "admin"), flag(user.locked, "locked"), user.generation)
+                format!(
+                    "{}{}{}{}{hash} {}",
+                    user.name,
+                    flag(user.admin, "admin"),
+                    flag(user.locked, "locked"),
+                    flag(user.monitor, "monitor"),
+                    user.generation
+                )
             }
             Ok(Change::Delete(RecordKey::User(name))) => format!("{name} removed"),
             Ok(other) => panic!("{other:?}"),
@@ -176,6 +188,12 @@ mod tests {
         check_put(&["zm password"], "#root", "zm", admin(true), "zm admin $old 1");
         check_put(&["zm admin"], "#root", "zm", password(), "zm admin $new 7");
         check_put(&[], "#root", "z:m", password(), "Object is not valid");
+        let monitor = |monitor| UserChange { monitor: Some(monitor), ..UserChange::default() };
+        check_put(&["zm password"], "#root", "zm", monitor(true), "zm monitor $old 1");
+        check_put(&["zm password"], "#root", "zm", monitor(false), "zm $old 1");
+        let both = "'zm' cannot be an administrator and read the metrics alone";
+        check_put(&["zm admin password"], "#root", "zm", monitor(true), both);
+        check_put(&[], "#root", "zm", UserChange { admin: Some(true), ..monitor(true) }, both);
     }
 
     #[test]
@@ -193,6 +211,7 @@ mod tests {
         check_put(&["zm password"], "zm", "zm", UserChange::default(), FORBIDDEN);
         check_put(&["zm password"], "zm", "zm", with(|change| change.admin = Some(true)), FORBIDDEN);
         check_put(&["zm password"], "zm", "zm", with(|change| change.locked = Some(false)), FORBIDDEN);
+        check_put(&["zm password"], "zm", "zm", with(|change| change.monitor = Some(false)), FORBIDDEN);
         check_put(&["zm password"], "zm", "zm", with(|change| change.quota = Some(Quota::default())), FORBIDDEN);
         check_put(&["zm password"], "zm", "zm", with(|change| change.grants = Some(Grants::default())), FORBIDDEN);
         check_remove(&["zm password"], "zm", "zm", FORBIDDEN);

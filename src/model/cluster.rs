@@ -89,9 +89,13 @@ pub enum ClusterCall {
         /// The status.
         uuid: Uuid,
     },
-    /// Tell the state of these tasks and of every other task of ours that you know. A task that is unknown on a known node is answered with
-    /// `Gone`, one of an unknown node with `Unknown`.
-    Reconcile(Vec<TaskRef>),
+    /// Tell the state of these tasks. A task that is unknown on a known node is answered with `Gone`, one of an unknown node with `Unknown`.
+    Reconcile {
+        /// The tasks.
+        tasks: Vec<TaskRef>,
+        /// Tell also the state of every other task of ours that you know.
+        others: bool,
+    },
     /// Unmount the brick, if this lease has it mounted, once the holder's container is gone; answer with [`BrickReport::Released`].
     ReleaseBrick {
         /// The brick.
@@ -169,6 +173,8 @@ pub struct Launch {
     pub resources: Resources,
     /// The part of it that comes out of what is reserved for its role.
     pub reserved: Option<Reserved>,
+    /// Which of its node's GPUs it has, by number. As in Mesos the node chooses: none until it has.
+    pub gpus: Vec<u32>,
     /// The host port of each port definition, or of each mapping that has one, in order.
     pub ports: Vec<u16>,
     /// The container's port for each mapping, in order (a declared 0 is filled in).

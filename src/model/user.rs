@@ -31,6 +31,9 @@ pub struct User {
     pub admin: bool,
     /// Refused everywhere, whatever is presented.
     pub locked: bool,
+    /// Reads the metrics, and may do nothing else. Never an administrator.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub monitor: bool,
     /// Changes at random with every password, lock and unlock: a token that was given out under another one is void.
     pub generation: u64,
     /// How much all apps of this user may take.
@@ -120,6 +123,8 @@ pub struct UserChange {
     pub admin: Option<bool>,
     /// Locks or unlocks.
     pub locked: Option<bool>,
+    /// Leaves the metrics alone, or gives back the rest.
+    pub monitor: Option<bool>,
     /// New limits, in place of all the old ones.
     pub quota: Option<Quota>,
     /// New grants, in place of all the old ones.
@@ -129,8 +134,8 @@ pub struct UserChange {
 impl UserChange {
     /// True when it changes nothing but the password: what users may do for themselves.
     pub fn is_password_only(&self) -> bool {
-        let Self { password, admin, locked, quota, grants } = self;
-        password.is_some() && admin.is_none() && locked.is_none() && quota.is_none() && grants.is_none()
+        let Self { password, admin, locked, monitor, quota, grants } = self;
+        password.is_some() && admin.is_none() && locked.is_none() && monitor.is_none() && quota.is_none() && grants.is_none()
     }
 }
 

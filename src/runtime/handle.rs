@@ -168,7 +168,10 @@ impl Handle {
 
     /// Makes a commit visible: first the snapshot, then the news of it. The driver's alone.
     pub fn publish(&self, view: View, published: Published) {
-        self.view.store(Arc::new(view));
+        let before = self.view.load();
+        let same = published.changed.is_empty() && before.queue.ptr_eq(&view.queue) && before.readings.ptr_eq(&view.readings);
+        let revision = if same { before.revision } else { published.revision };
+        self.view.store(Arc::new(View { revision, ..view }));
         let published = Arc::new(published);
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.push(&published);
@@ -180,10 +183,27 @@ impl Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::state::Readings;
     use crate::model::{
         event::{Audience, Fact},
         time::Timestamp,
     };
+
+    #[test]
+    fn a_snapshot_has_another_revision_when_it_is_another() {
+        let (handle, _submissions) = Handle::new(View::default());
+        let publish = |revision: u64, changed: Vec<RecordKey>, view: View| {
+            handle.publish(view, Published { revision, events: Vec::new(), changed });
+            handle.view().revision
+        };
+        assert_eq!(publish(1, vec![], View::clone(&handle.view())), 0, "nothing has changed");
+        assert_eq!(publish(2, vec![RecordKey::Meta], View::clone(&handle.view())), 2, "a record");
+        assert_eq!(publish(3, vec![], View::clone(&handle.view())), 2, "nothing has changed");
+        let nothing = Readings { since: crate::model::time::Instant(0), checks: Vec::new(), readiness: None };
+        let mut view = View::clone(&handle.view());
+        view.readings.insert(crate::model::id::InstanceId::new("/web".parse().unwrap(), uuid::Uuid::nil()), nothing.into());
+        assert_eq!(publish(4, vec![], view), 4, "a reading");
+    }
 
     #[test]
     fn history_is_complete_or_nothing() {

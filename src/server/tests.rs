@@ -27,6 +27,7 @@ fn handle(with_password: bool) -> (Handle, tokio::sync::mpsc::Receiver<Submissio
         password: with_password.then(|| PasswordHash::new("$")),
         admin: false,
         locked: false,
+        monitor: false,
         generation: 1,
         quota: Quota::default(),
         grants: Grants::default(),

@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use super::{
     invariants::bound_ports,
+    master::Pools,
+    placement::Facts,
     rng::Rng,
     trace::short,
-    workload::host_name,
     world::{What, World},
 };
 use crate::model::{
-    agent::Attribute,
     brick::BrickMount,
     cluster::{BrickReport, Launch, Offer, TaskState, TaskStatus},
     id::{AgentId, BrickName, OfferId, TaskId},
@@ -40,9 +40,10 @@ const DEFAULT_GRACE_MS: u64 = 3_000;
 pub struct Agent {
     pub(super) id: AgentId,
     pub(super) host: Arc<str>,
-    pub(super) total: Resources,
+    pub(super) facts: Facts,
+    pub(super) total: Pools,
     /// Neither used nor offered, as the master counts.
-    pub(super) free: Resources,
+    pub(super) free: Pools,
     pub(super) registered: bool,
     pub(super) unreachable: bool,
     /// Tells the present connection from earlier ones.
@@ -211,7 +212,7 @@ pub fn is_end(state: TaskState) -> bool {
 }
 
 impl Agent {
-    pub(super) fn new(seed: u64, at: usize) -> Self {
+    pub(super) fn new(seed: u64, at: usize, agents: u64) -> Self {
         let mut rng = Rng::part(seed, 1000 + at as u64);
         let ports = *rng.pick(&[20, 1000, 1000]);
         let total = Resources {
@@ -221,9 +222,12 @@ impl Agent {
             gpus: 0,
             ports: vec![PortRange::new(31_000, 31_000 + ports)],
         };
+        let facts = Facts::draw(seed, at, agents);
+        let total = facts.divide(total);
         Self {
             id: AgentId::new(format!("agent-{at}")),
-            host: host_name(at as u64).into(),
+            host: facts.host.as_str().into(),
+            facts,
             free: total.clone(),
             total,
             registered: true,
@@ -260,18 +264,18 @@ impl Agent {
         IpAddr::V4(Ipv4Addr::from(0x0a00_0001 + number))
     }
 
-    pub(super) fn offer(&self, id: OfferId, resources: Resources) -> Offer {
-        Offer {
+    pub(super) fn offer(&self, id: OfferId, pools: Pools) -> Offer {
+        pools.into_offer(Offer {
             id,
             agent: self.id.clone(),
             host: self.host.clone(),
             addresses: vec![self.address()],
-            resources,
-            attributes: vec![Attribute { name: "rack".into(), text: "a".into() }],
+            resources: Resources::default(),
             reserved: Vec::new(),
-            region: None,
-            zone: None,
-        }
+            attributes: self.facts.attributes.clone(),
+            region: Some(self.facts.region.into()),
+            zone: Some(self.facts.zone.clone()),
+        })
     }
 }
 

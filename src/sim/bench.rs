@@ -90,7 +90,7 @@ fn median(parts: &[Duration]) -> f64 {
 pub async fn run(size: Size, work_dir: &Path) -> Result<Report, StoreError> {
     let mut report = Report::default();
     {
-        let mut bench = Bench::open(work_dir).await?;
+        let mut bench = Bench::open(work_dir, size).await?;
         bench.connect(size).await?;
         let before = resident_bytes();
         report.create = bench.create(size).await?;
@@ -116,7 +116,7 @@ fn running(state: &State) -> usize {
 }
 
 fn open(work_dir: &Path) -> Result<EmbeddedStore, StoreError> {
-    EmbeddedStore::open(&WorkDir::open(work_dir, "bench")?)
+    EmbeddedStore::open(&WorkDir::open(work_dir, "docker")?)
 }
 
 struct Bench {
@@ -128,11 +128,13 @@ struct Bench {
 }
 
 impl Bench {
-    async fn open(work_dir: &Path) -> Result<Self, StoreError> {
+    async fn open(work_dir: &Path, size: Size) -> Result<Self, StoreError> {
         let mut store = open(work_dir)?;
         let epoch = store.elect().await?;
         let records = store.load().await?;
-        let state = State::recover(Settings::default(), records, Moment(0));
+        // Every app has its deployment until its instances run.
+        let settings = Settings { max_running_deployments: size.apps + 1, ..Settings::default() };
+        let state = State::recover(settings, records, Moment(0));
         Ok(Self { state, store, epoch, began: Instant::now(), rng: Rng::new(1) })
     }
 

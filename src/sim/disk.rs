@@ -196,7 +196,8 @@ impl Disk {
 
     /// The deployments that run.
     pub fn deployments(&self) -> impl Iterator<Item = &Deployment> {
-        self.small().filter_map(|record| if let Record::Deployment(deployment) = record { Some(&**deployment) } else { None })
+        let all = self.records.range(RecordKey::Deployment(crate::model::id::DeploymentId::new(""))..);
+        all.map_while(|(_, record)| if let Record::Deployment(deployment) = record { Some(&**deployment) } else { None })
     }
 
     /// Every brick.

@@ -38,6 +38,13 @@ pub enum FaultKind {
         /// How long.
         ms: u64,
     },
+    /// All nodes of a rack are cut off; their tasks go on.
+    RackOut {
+        /// Which, modulo those there are.
+        rack: u64,
+        /// How long.
+        ms: u64,
+    },
     /// A node dies with everything on it, and comes back empty.
     AgentCrash {
         /// Which.
@@ -164,7 +171,8 @@ fn draw_kind(rng: &mut Rng, agents: u64) -> FaultKind {
         30..37 => FaultKind::LinkDown { ms: brief },
         37..42 => FaultKind::Failover { ms: brief },
         42..48 => FaultKind::Partition { agent, ms: brief },
-        48..60 => FaultKind::Partition { agent, ms: long },
+        48..57 => FaultKind::Partition { agent, ms: long },
+        57..60 => FaultKind::RackOut { rack: agent, ms: long },
         60..70 => FaultKind::AgentCrash { agent, ms: long, forgets: rng.chance(400) },
         70..79 => FaultKind::TaskFails { nth: rng.bits() },
         79..84 => FaultKind::TaskSick { nth: rng.bits(), ms: rng.within(1_000, 120_000) },

@@ -20,7 +20,7 @@
 //! | `above-maximum`, `below-minimum` | a replacement stays within its bounds by our doing |
 //! | `started-early` | within a deployment, an app is started only when what it depends on has come up |
 //! | `wrong-past` | the versions of the root that are kept say what there was |
-//! | `constraint` | placement rules hold |
+//! | `constraint`, `wrong-role`, `wasted-gpus` | placement rules hold, resources are used by whom they are reserved for, GPUs are kept for what needs them |
 //! | `hot-loop` | time goes on |
 //! | `progress` | after healing everything becomes as wanted |
 
@@ -32,6 +32,7 @@ use std::{
 use super::{
     agent::{Phase, Told, is_end},
     disk::Disk,
+    master::Pools,
     server::Stepped,
     trace::{short, short_instance},
     workload::{GRACE_S, MAX_FAILURES},
@@ -40,7 +41,7 @@ use super::{
 use crate::{
     core::{Frame, Input, RequestId, State, group, state::Tables},
     model::{
-        app::{App, Network, Operator, PortNumber},
+        app::{App, Network, PortNumber},
         brick::{Brick, BrickMount},
         cluster::{ClusterCall, ClusterEvent, Launch, TaskState},
         deployment::{ActionKind, Deployment},
@@ -96,6 +97,8 @@ pub(super) struct Rules {
     roots: BTreeMap<Timestamp, BTreeMap<PathId, Timestamp>>,
     /// A second opinion on the health of each task.
     health: BTreeMap<TaskId, Health>,
+    /// What checks really found, where something else is told.
+    honest: BTreeMap<(TaskId, Timestamp), Outcome>,
     /// When the present process began: a grace period begins anew.
     pub booted_at: u64,
     /// Apps whose last deployment was cancelled half-way: what is outdated stays, as in Marathon.
@@ -129,6 +132,11 @@ struct Delay {
 impl Rules {
     pub(super) fn asked(&mut self, id: RequestId, wanted: Wanted) {
         self.asked.insert(id, wanted);
+    }
+
+    /// A check found this, and something else is told of it.
+    pub(super) fn told_otherwise(&mut self, task: &TaskId, at: Timestamp, honest: Outcome) {
+        self.honest.insert((task.clone(), at), honest);
     }
 
     /// A task runs.
@@ -247,7 +255,9 @@ impl World<'_> {
     fn learn_health(&mut self, one: &Stepped) {
         let Input::Cluster(ClusterEvent::Checked(reports)) = &one.cause else { return };
         for report in reports {
-            let Finding::Health { outcome, .. } = &report.finding else { continue };
+            let Finding::Health { outcome: told, .. } = &report.finding else { continue };
+            let honest = self.rules.honest.remove(&(report.task.clone(), report.at));
+            let outcome = honest.as_ref().unwrap_or(told);
             let booted_at = self.rules.booted_at;
             let health = self.rules.health.entry(report.task.clone()).or_default();
             let graced = !health.succeeded && one.at < health.since.max(booted_at) + GRACE_S * 1000;
@@ -330,6 +340,9 @@ impl World<'_> {
         }
         if let Some(new) = new {
             self.check_health_kill(one, old, new);
+            if old.condition == Condition::Scheduled && new.condition == Condition::Provisioned {
+                self.check_placed(new);
+            }
         }
         if let Some(new) = new
             && new.incarnation < old.incarnation
@@ -550,12 +563,13 @@ impl World<'_> {
 
     fn check_accept(&mut self, id: &crate::model::id::OfferId, launches: &[Launch]) {
         self.answer_offer(id);
-        let mut left = self.master.shown.get(id).map(|(offer, _)| offer.resources.clone());
+        let mut left = self.master.shown.get(id).map(|(offer, _)| Pools::of_offer(offer));
         for launch in launches {
             self.check_launch(launch);
-            if let Some(left) = &mut left
-                && let Err(what) = take(left, &launch.resources)
-            {
+            let Some(left) = &mut left else { continue };
+            self.check_roles(launch, left);
+            let takes = Pools::of(launch);
+            if let Err(what) = take(&mut left.common, &takes.common).and_then(|()| take(&mut left.reserved, &takes.reserved)) {
                 self.violate("offer-exceeded", || format!("{id} has not enough {what} for {}", short(&launch.task)));
             }
         }
@@ -576,7 +590,6 @@ impl World<'_> {
         if let Err((rule, reason)) = self.has_right_ports(launch) {
             return self.violate(rule, || format!("{}: {reason}", short(id)));
         }
-        self.check_constraints(launch);
         self.check_dependencies(launch);
         self.check_maximum(&launch.app.id);
     }
@@ -647,38 +660,6 @@ impl World<'_> {
             }
         }
         Ok(())
-    }
-
-    fn check_constraints(&mut self, launch: &Launch) {
-        let Some(at) = self.agent_at(launch.agent.as_str()) else { return };
-        let host = self.agents[at].host.clone();
-        for constraint in launch.app.constraints.iter().filter(|constraint| constraint.field == "hostname") {
-            let value = constraint.value.as_deref();
-            let here = self.wanted_on(at, &launch.app);
-            let kept = match constraint.operator {
-                Operator::Unique => here == 0,
-                Operator::MaxPer => value.and_then(|most| most.parse().ok()).is_none_or(|most: usize| here < most),
-                Operator::Cluster | Operator::Is => value.is_none_or(|wanted| *wanted == *host),
-                _ => true,
-            };
-            if !kept {
-                let operator = constraint.operator;
-                self.violate("constraint", || format!("{operator:?} {value:?} on {host} with {here} there: {}", short(&launch.task)));
-            }
-        }
-    }
-
-    /// Tasks of the same configuration on a node that the records still want, without the one that is just being launched.
-    fn wanted_on(&self, at: usize, app: &App) -> usize {
-        let config = app.version_info.last_config_change_at;
-        let of_config = self.agents[at].tasks.iter().filter(|id| {
-            let task = &self.tasks[*id];
-            id.instance.app() == &app.id
-                && task.launch.app.version_info.last_config_change_at == config
-                && task.phase != Phase::Ended
-                && self.is_wanted(id)
-        });
-        of_config.count()
     }
 
     /// True when the records count on this very task.
@@ -805,6 +786,9 @@ fn take(left: &mut Resources, wanted: &Resources) -> Result<(), &'static str> {
     if wanted.disk > left.disk {
         return Err("disk");
     }
+    if wanted.gpus > left.gpus {
+        return Err("gpus");
+    }
     left.take_scalars(wanted);
     let ports = wanted.ports.iter().flat_map(|range| range.begin..=range.end).all(|port| left.take_port(port));
     if ports { Ok(()) } else { Err("ports") }
@@ -838,7 +822,9 @@ pub(super) fn bound_ports(launch: &Launch) -> BTreeSet<u16> {
 impl World<'_> {
     /// The containers of a node fit into it.
     pub(super) fn check_room(&mut self, at: usize) {
-        let mut left = self.agents[at].total.clone();
+        let total = &self.agents[at].total;
+        let mut left = total.common.clone();
+        super::master::give(&mut left, &total.reserved);
         left.ports.clear();
         for id in &self.agents[at].tasks {
             let task = &self.tasks[id];
@@ -958,7 +944,7 @@ impl World<'_> {
         let mut unfinished: Vec<(&App, String)> = Vec::new();
         for app in self.disk.apps().filter_map(|entry| self.disk.current(&entry.id)) {
             if let Err(state) = self.is_complete(app) {
-                if self.has_room_for(app) {
+                if self.has_room_for_more(app) {
                     unfinished.push((app, state));
                 } else {
                     without_room.insert(app.id.clone());
@@ -1017,6 +1003,17 @@ impl World<'_> {
         Err(format!("{running} of {} run ({states}); queue: {}", app.instances, why.unwrap_or_else(|| "not in it".into())))
     }
 
+    /// True when one that waits has room, each by its own version, or one that should wait.
+    fn has_room_for_more(&self, app: &App) -> bool {
+        let present = self.disk.instances_of(&app.id).count();
+        let waiting = self.disk.instances_of(&app.id).filter(|instance| instance.condition == Condition::Scheduled);
+        let versions: BTreeSet<Timestamp> = waiting.map(|instance| instance.version).collect();
+        let now = versions.is_empty() || versions.contains(&app.version) || present < app.instances as usize;
+        let mut outdated = versions.iter().filter(|version| **version != app.version);
+        let has_room = |version: &Timestamp| self.disk.definition(&app.id, *version).is_some_and(|version| self.has_room_for(version));
+        now && self.has_room_for(app) || outdated.any(has_room)
+    }
+
     /// True when some node could take one more instance, as the world is.
     fn has_room_for(&self, app: &App) -> bool {
         let home =
@@ -1024,16 +1021,18 @@ impl World<'_> {
         (0..self.agents.len()).any(|at| {
             let agent = &self.agents[at];
             let mut left = agent.total.clone();
-            for id in &agent.tasks {
-                let task = &self.tasks[id];
-                if task.phase != Phase::Ended && take(&mut left, &task.launch.resources).is_err() {
+            for task in agent.tasks.iter().map(|id| &self.tasks[id]).filter(|task| task.phase != Phase::Ended) {
+                let takes = Pools::of(&task.launch);
+                if take(&mut left.common, &takes.common).and_then(|()| take(&mut left.reserved, &takes.reserved)).is_err() {
                     return false;
                 }
             }
-            let scalars = Resources { cpus: app.cpus, mem: app.mem, disk: app.disk, ..Resources::default() };
-            take(&mut left, &scalars).is_ok()
-                && home.as_ref().is_none_or(|home| *home == agent.id)
-                && self.ports_free(at, app, &left)
+            let at_home = home.as_ref().is_some_and(|home| *home == agent.id);
+            let Some(mut usable) = Self::usable(app, &left, at_home) else { return false };
+            let scalars = Resources { cpus: app.cpus, mem: app.mem, disk: app.disk, gpus: app.gpus, ..Resources::default() };
+            take(&mut usable, &scalars).is_ok()
+                && (home.is_none() || at_home)
+                && self.ports_free(at, app, &usable)
                 && self.constraints_allow(at, app)
         })
     }
@@ -1061,15 +1060,5 @@ impl World<'_> {
         }
         let free = left.ports.iter().flat_map(|range| range.begin..=range.end).filter(|port| self.disk.port(*port).is_none());
         free.take(dynamic).count() == dynamic
-    }
-
-    fn constraints_allow(&self, at: usize, app: &App) -> bool {
-        let here = self.wanted_on(at, app);
-        app.constraints.iter().all(|constraint| match constraint.operator {
-            Operator::Unique => here == 0,
-            Operator::MaxPer => constraint.value.as_deref().and_then(|most| most.parse().ok()).is_none_or(|most: usize| here < most),
-            Operator::Cluster | Operator::Is => constraint.value.as_deref().is_none_or(|host| host == &*self.agents[at].host),
-            _ => true,
-        })
     }
 }

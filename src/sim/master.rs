@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     agent::{AgentMessage, Phase, Task},
+    placement::LOCAL_REGION,
     trace::short,
     world::{What, World},
 };
@@ -31,12 +32,52 @@ const OFFER_MEMORY_MS: u64 = 300_000;
 pub struct Master {
     pub(super) up: bool,
     suppressed: bool,
-    offers: BTreeMap<OfferId, (usize, Resources)>,
+    offers: BTreeMap<OfferId, (usize, Pools)>,
     /// Every offer as it was shown, for the invariants, and whether the server has answered it.
     pub(super) shown: BTreeMap<OfferId, (Offer, bool)>,
     offerable: BTreeSet<usize>,
-    filters: Vec<Option<(u64, Resources)>>,
+    filters: Vec<Option<(u64, Pools)>>,
     allocating: bool,
+}
+
+/// What a node has, or has left: for everybody, and for one role.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pools {
+    /// Role `*`.
+    pub common: Resources,
+    /// Role [`GROUP_ROLE`](super::workload::GROUP_ROLE).
+    pub reserved: Resources,
+}
+
+impl Pools {
+    /// What a launch takes of each.
+    pub(super) fn of(launch: &Launch) -> Self {
+        let reserved = launch.reserved.as_ref().map_or_else(Resources::default, |reserved| reserved.resources.clone());
+        let mut common = launch.resources.clone();
+        common.take_scalars(&reserved);
+        common.ports.retain(|range| !reserved.ports.contains(range));
+        Self { common, reserved }
+    }
+
+    pub(super) fn give(&mut self, more: &Self) {
+        give(&mut self.common, &more.common);
+        give(&mut self.reserved, &more.reserved);
+    }
+
+    fn take(&mut self, wanted: &Self) {
+        self.common.draw(&wanted.common);
+        self.reserved.draw(&wanted.reserved);
+    }
+
+    fn exceeds(&self, refused: &Self) -> bool {
+        exceeds(&self.common, &refused.common) || exceeds(&self.reserved, &refused.reserved)
+    }
+
+    /// Less than Mesos offers.
+    fn is_little(&self) -> bool {
+        let little = |pool: &Resources| pool.cpus < Scalar(10) || pool.mem < Scalar::whole(1);
+        little(&self.common) && little(&self.reserved)
+    }
 }
 
 impl Master {
@@ -64,7 +105,11 @@ impl World<'_> {
         self.master.suppressed = false;
         self.master.filters.iter_mut().for_each(|filter| *filter = None);
         self.master.offerable = (0..self.agents.len()).collect();
-        self.send_event(ClusterEvent::Connected { framework_id: "framework-1".into(), master: "master:5050".into(), region: None });
+        self.send_event(ClusterEvent::Connected {
+            framework_id: "framework-1".into(),
+            master: "master:5050".into(),
+            region: Some(LOCAL_REGION.into()),
+        });
         self.wake_allocator();
     }
 
@@ -129,27 +174,27 @@ impl World<'_> {
     fn offer_of(&mut self, at: usize) -> Option<Offer> {
         let id = OfferId::new(format!("offer-{}", self.next_id + 1));
         let agent = &mut self.agents[at];
-        if !agent.registered || agent.unreachable || agent.free.cpus < Scalar(10) || agent.free.mem < Scalar::whole(1) {
+        if !agent.registered || agent.unreachable || agent.free.is_little() {
             return None;
         }
         if let Some((until, refused)) = &self.master.filters[at]
             && self.now < *until
-            && !exceeds(&agent.free, refused)
+            && !agent.free.exceeds(refused)
         {
             return None;
         }
-        let resources = std::mem::take(&mut agent.free);
-        let offer = agent.offer(id.clone(), resources.clone());
+        let pools = std::mem::take(&mut agent.free);
+        let offer = agent.offer(id.clone(), pools.clone());
         self.fresh();
         self.master.filters[at] = None;
-        self.master.offers.insert(id, (at, resources));
+        self.master.offers.insert(id, (at, pools));
         Some(offer)
     }
 
     /// Takes an offer back, if it is still out.
     pub(super) fn rescind(&mut self, offer: &OfferId) {
-        let Some((agent, resources)) = self.master.offers.remove(offer) else { return };
-        give(&mut self.agents[agent].free, &resources);
+        let Some((agent, pools)) = self.master.offers.remove(offer) else { return };
+        self.agents[agent].free.give(&pools);
         self.after(OFFER_MEMORY_MS, What::OfferForgotten(offer.clone()));
         self.send_event(ClusterEvent::Rescinded(offer.clone()));
         self.offerable(agent);
@@ -168,8 +213,8 @@ impl World<'_> {
 
     /// Forgets every offer without a word: the session in which they were made is over.
     pub(super) fn void_offers(&mut self) {
-        for (id, (agent, resources)) in std::mem::take(&mut self.master.offers) {
-            give(&mut self.agents[agent].free, &resources);
+        for (id, (agent, pools)) in std::mem::take(&mut self.master.offers) {
+            self.agents[agent].free.give(&pools);
             self.master.offerable.insert(agent);
             self.after(OFFER_MEMORY_MS, What::OfferForgotten(id));
         }
@@ -191,7 +236,7 @@ impl World<'_> {
             ClusterCall::Suppress => self.master.suppressed = true,
             ClusterCall::Kill { task, agent, grace_ms } => self.route_kill(task, agent, grace_ms),
             ClusterCall::Acknowledge { task, uuid, .. } => self.on_acknowledge(&task, uuid),
-            ClusterCall::Reconcile(asked) => self.reconcile(&asked),
+            ClusterCall::Reconcile { tasks, others } => self.reconcile(&tasks, others),
             ClusterCall::ReleaseBrick { brick, epoch, agent, task } => {
                 if let Some(at) = self.agent_at(agent.as_str()) {
                     self.order(at, AgentMessage::ReleaseBrick { brick, epoch, task });
@@ -203,18 +248,18 @@ impl World<'_> {
     }
 
     fn decline(&mut self, offer: &OfferId, refuse_ms: u64) {
-        let Some((agent, resources)) = self.master.offers.remove(offer) else { return };
+        let Some((agent, pools)) = self.master.offers.remove(offer) else { return };
         self.after(OFFER_MEMORY_MS, What::OfferForgotten(offer.clone()));
-        give(&mut self.agents[agent].free, &resources);
+        self.agents[agent].free.give(&pools);
         if refuse_ms > 0 {
-            self.master.filters[agent] = Some((self.now + refuse_ms, resources));
+            self.master.filters[agent] = Some((self.now + refuse_ms, pools));
             self.after(refuse_ms, What::FilterEnds(agent));
         }
         self.offerable(agent);
     }
 
     fn accept(&mut self, offer: &OfferId, launches: Vec<Launch>) {
-        let Some((at, mut resources)) = self.master.offers.remove(offer) else {
+        let Some((at, mut pools)) = self.master.offers.remove(offer) else {
             for launch in launches.iter().filter(|launch| !self.ever.contains(&launch.task)).collect::<Vec<_>>() {
                 self.note(|| format!("master: {} is dropped, its offer is void", short(&launch.task)));
                 self.master_says(launch.task.clone(), Some(launch.agent.clone()), TaskState::Dropped, Reason::Other);
@@ -223,10 +268,7 @@ impl World<'_> {
         };
         self.after(OFFER_MEMORY_MS, What::OfferForgotten(offer.clone()));
         for launch in launches {
-            resources.take_scalars(&launch.resources);
-            for port in launch.resources.ports.iter().flat_map(|range| range.begin..=range.end) {
-                resources.take_port(port);
-            }
+            pools.take(&Pools::of(&launch));
             self.stats.launches += 1;
             self.ever.insert(launch.task.clone());
             let launch = Arc::new(launch);
@@ -234,7 +276,7 @@ impl World<'_> {
             self.agents[at].tasks.insert(launch.task.clone());
             self.order(at, AgentMessage::Run(launch));
         }
-        give(&mut self.agents[at].free, &resources);
+        self.agents[at].free.give(&pools);
         self.offerable(at);
     }
 
@@ -248,8 +290,11 @@ impl World<'_> {
         }
     }
 
-    fn reconcile(&mut self, asked: &[TaskRef]) {
+    fn reconcile(&mut self, asked: &[TaskRef], others: bool) {
         asked.iter().for_each(|one| self.reconcile_one(one));
+        if !others {
+            return;
+        }
         let named: BTreeSet<&TaskId> = asked.iter().map(|one| &one.task).collect();
         let others: Vec<TaskRef> = self
             .tasks
@@ -315,7 +360,7 @@ impl World<'_> {
             return;
         }
         let (agent, launch) = (known.agent, known.launch.clone());
-        give(&mut self.agents[agent].free, &launch.resources);
+        self.agents[agent].free.give(&Pools::of(&launch));
         self.offerable(agent);
     }
 
@@ -399,7 +444,11 @@ pub fn give(free: &mut Resources, more: &Resources) {
 
 fn exceeds(free: &Resources, refused: &Resources) -> bool {
     let ports = |of: &Resources| of.ports.iter().map(|range| range.count()).sum::<usize>();
-    free.cpus > refused.cpus || free.mem > refused.mem || free.disk > refused.disk || ports(free) > ports(refused)
+    free.cpus > refused.cpus
+        || free.mem > refused.mem
+        || free.disk > refused.disk
+        || free.gpus > refused.gpus
+        || ports(free) > ports(refused)
 }
 
 #[cfg(test)]

@@ -34,7 +34,10 @@ impl World<'_> {
         let asked: Vec<TaskId> = asked.map(|(id, _)| id).filter(|id| is_asked(id)).cloned().collect();
         let at = self.wall();
         let reports = asked.into_iter().map(|task| {
-            let outcome = self.outcome(&task);
+            let mut outcome = self.outcome(&task);
+            if let Some(told) = self.sabotage_check(&outcome) {
+                self.rules.told_otherwise(&task, at, std::mem::replace(&mut outcome, told));
+            }
             CheckReport { task, at, finding: Finding::Health { check: 0, outcome } }
         });
         let reports: Vec<CheckReport> = reports.collect();

@@ -5,11 +5,12 @@ use std::{fmt, str::FromStr};
 use super::{rng::Rng, server::Stepped, world::World};
 use crate::model::{
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState},
+    health::Outcome,
     resources::PortRange,
 };
 
 /// Each must be found within this many seeds.
-pub const MAX_SEEDS_TO_FIND: u64 = 20;
+pub const MAX_SEEDS_TO_FIND: u64 = 30;
 
 /// The deliberate faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +29,13 @@ pub enum Sabotage {
     EarlyAck,
     /// A task that is only starting is reported as running.
     FalseStart,
+    /// What a check cannot tell, because we are slow or cut off ourselves, is reported as the task's failure.
+    BlamedTask,
 }
 
 impl Sabotage {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::DoubleLaunch,
         Self::LostWrite,
         Self::TwoHolders,
@@ -40,6 +43,7 @@ impl Sabotage {
         Self::ForgottenKill,
         Self::EarlyAck,
         Self::FalseStart,
+        Self::BlamedTask,
     ];
 
     /// The name on the command line.
@@ -52,6 +56,7 @@ impl Sabotage {
             Self::ForgottenKill => "forgotten-kill",
             Self::EarlyAck => "early-ack",
             Self::FalseStart => "false-start",
+            Self::BlamedTask => "blamed-task",
         }
     }
 
@@ -65,6 +70,7 @@ impl Sabotage {
             Self::ForgottenKill => &["progress"],
             Self::EarlyAck => &["early-ack"],
             Self::FalseStart => &["started-early"],
+            Self::BlamedTask => &["healthy-killed"],
         }
     }
 }
@@ -150,6 +156,14 @@ impl World<'_> {
                 Some(ClusterEvent::Status(status))
             }
             event => Some(event),
+        }
+    }
+
+    /// What becomes of what a check found: what is told instead, if anything.
+    pub(super) fn sabotage_check(&self, honest: &Outcome) -> Option<Outcome> {
+        match honest {
+            Outcome::Uncertain(why) if self.saboteur.what == Some(Sabotage::BlamedTask) => Some(Outcome::Failed(why.clone())),
+            _ => None,
         }
     }
 

@@ -361,7 +361,7 @@ impl World<'_> {
             return;
         }
         let smallest =
-            |of: fn(&crate::model::resources::Resources) -> u64| self.agents.iter().map(|agent| of(&agent.total)).min().unwrap_or(0);
+            |of: fn(&crate::model::resources::Resources) -> u64| self.agents.iter().map(|agent| of(&agent.total.common)).min().unwrap_or(0);
         let (cpus, mem) = (smallest(|total| total.cpus.0), smallest(|total| total.mem.0));
         let demand = |app: &crate::model::app::App| (u64::from(app.instances) * app.cpus.0, u64::from(app.instances) * app.mem.0);
         let apps: Vec<_> = self.disk.apps().filter_map(|entry| self.disk.current(&entry.id)).collect();
@@ -458,7 +458,10 @@ fn describe_call(call: &ClusterCall) -> String {
         }
         ClusterCall::Kill { task, agent, grace_ms } => format!("kill {} at {agent:?} grace {grace_ms:?}", short(task)),
         ClusterCall::Acknowledge { task, .. } => format!("acknowledge {}", short(task)),
-        ClusterCall::Reconcile(asked) => format!("reconcile {}", asked.iter().map(|one| short(&one.task)).collect::<Vec<_>>().join(" ")),
+        ClusterCall::Reconcile { tasks, others } => {
+            let names: Vec<String> = tasks.iter().take(20).map(|one| short(&one.task)).collect();
+            format!("reconcile {}{}: {}", tasks.len(), if *others { " and all others" } else { "" }, names.join(" "))
+        }
         ClusterCall::ReleaseBrick { brick, epoch, agent, task } => format!("release {brick} lease {epoch} at {agent} of {}", short(task)),
         other => format!("{other:?}"),
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::rng::Rng;
+use super::{placement::racks, rng::Rng};
 
 /// One request, and when it is sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +115,21 @@ pub struct AppSpec {
     pub fate: Fate,
     /// With a health check.
     pub checked: bool,
+    /// What else decides where it goes.
+    pub place: Place,
+}
+
+/// What else than its shape decides where an app goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// A constraint: field, operator, value.
+    pub rule: Option<(&'static str, &'static str, Option<String>)>,
+    /// GPUs.
+    pub gpus: u32,
+    /// It has the role of its group ([`GROUP_ROLE`]).
+    pub role: bool,
+    /// `acceptedResourceRoles`: `*`, and its own.
+    pub accepts: Option<(bool, bool)>,
 }
 
 /// Which of the interesting shapes an app has.
@@ -179,6 +194,9 @@ impl Fate {
 
 /// A group with a third of the apps.
 pub const GROUP: &str = "/group";
+
+/// The role that only apps of the group may have, and for which some nodes keep a part.
+pub const GROUP_ROLE: &str = "group";
 
 /// A group in it, with another third.
 pub const DEEP: &str = "/group/deep";
@@ -253,15 +271,45 @@ impl AppSpec {
         if self.checked {
             put("healthChecks", health_checks());
         }
-        self.put_shape(agents, &mut put);
+        self.put_place(agents, &mut put);
+        self.put_shape(&mut put);
         Value::Object(body)
     }
 
-    fn put_shape(&self, agents: u64, put: &mut impl FnMut(&str, Value)) {
+    fn put_place(&self, agents: u64, put: &mut impl FnMut(&str, Value)) {
+        let of_shape = match self.kind {
+            Kind::Unique => Some(json!(["hostname", "UNIQUE"])),
+            Kind::MaxPer(most) => Some(json!(["hostname", "MAX_PER", most.to_string()])),
+            Kind::Pinned(agent) => Some(json!(["hostname", "CLUSTER", host_name(agent % agents.max(1))])),
+            _ => None,
+        };
+        let rule = self.place.rule.as_ref().map(|(field, operator, value)| match value {
+            Some(value) => json!([field, operator, value]),
+            None => json!([field, operator]),
+        });
+        let constraints: Vec<Value> = of_shape.into_iter().chain(rule).collect();
+        if !constraints.is_empty() {
+            put("constraints", constraints.into());
+        }
+        if self.place.gpus > 0 && !matches!(self.kind, Kind::Bridge | Kind::BridgeClaim | Kind::Brick(_)) {
+            put("gpus", self.place.gpus.into());
+        }
+        let role = self.place.role && group_of(self.app).is_some();
+        if role {
+            put("role", GROUP_ROLE.into());
+        }
+        if let Some((common, own)) = self.place.accepts {
+            let own = (own && role).then_some(GROUP_ROLE);
+            let accepted: Vec<&str> = (common || own.is_none()).then_some("*").into_iter().chain(own).collect();
+            put("acceptedResourceRoles", accepted.into());
+        }
+    }
+
+    fn put_shape(&self, put: &mut impl FnMut(&str, Value)) {
         let bridge = |host_port: Value| json!({"type": "DOCKER", "docker": {"image": "web"}, "portMappings": [{"containerPort": 80, "hostPort": host_port, "name": "http"}]});
         let on_bridge = || json!([{"mode": "container/bridge"}]);
         match self.kind {
-            Kind::Plain => {}
+            Kind::Plain | Kind::Unique | Kind::MaxPer(_) | Kind::Pinned(_) => {}
             Kind::Dynamic(ports) => put("portDefinitions", (0..ports).map(|_| json!({"port": 0})).collect()),
             Kind::Fixed(port) => {
                 put("portDefinitions", json!([{"port": port}]));
@@ -282,9 +330,6 @@ impl AppSpec {
                 put("container", json!({"type": "DOCKER", "docker": {"image": "db"}, "volumes": [volume]}));
                 put("env", json!({"DBPORT": "@PORT"}));
             }
-            Kind::Unique => put("constraints", json!([["hostname", "UNIQUE"]])),
-            Kind::MaxPer(most) => put("constraints", json!([["hostname", "MAX_PER", most.to_string()]])),
-            Kind::Pinned(agent) => put("constraints", json!([["hostname", "CLUSTER", host_name(agent % agents.max(1))]])),
         }
     }
 }
@@ -302,6 +347,63 @@ pub struct Scale {
     pub instances: u32,
     /// Milliseconds in which they are sent.
     pub span_ms: u64,
+    /// Small instances, and upgrades that do not go one by one.
+    pub crowd: bool,
+}
+
+/// Gives some apps a rule, GPUs or a role: each app nearly always the same.
+pub fn place(rng: &mut Rng, ops: &mut [Op], scale: Scale) {
+    let places: Vec<Place> = (0..scale.apps).map(|_| draw_place(rng, scale.agents)).collect();
+    for spec in ops.iter_mut().flat_map(|op| specs_of(&mut op.ask)) {
+        let usual = places.get(usize::from(spec.app)).cloned().unwrap_or_default();
+        spec.place = if rng.chance(900) { usual } else { draw_place(rng, scale.agents) };
+    }
+}
+
+fn specs_of(ask: &mut Ask) -> Vec<&mut AppSpec> {
+    match ask {
+        Ask::Create(spec) | Ask::Replace(spec) => vec![spec],
+        Ask::Both(one, other) => vec![one, other],
+        Ask::Group { apps, deep } => apps.iter_mut().chain(deep.iter_mut().flatten()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn draw_place(rng: &mut Rng, agents: u64) -> Place {
+    Place {
+        rule: rng.chance(if is_small(agents) { 200 } else { 450 }).then(|| draw_rule(rng, agents)),
+        gpus: if rng.chance(80) { rng.within(1, 2) as u32 } else { 0 },
+        role: rng.chance(300),
+        accepts: rng.chance(200).then(|| *rng.pick(&[(true, false), (false, true), (true, true)])),
+    }
+}
+
+/// Of few nodes not every rule can be met.
+fn is_small(agents: u64) -> bool {
+    agents < 20
+}
+
+fn draw_rule(rng: &mut Rng, agents: u64) -> (&'static str, &'static str, Option<String>) {
+    let racks = racks(agents);
+    let some = |value: &str| Some(value.to_owned());
+    match rng.below(16) {
+        0 => ("rack", "GROUP_BY", Some(racks.to_string())),
+        1 => ("rack", "GROUP_BY", Some(rng.within(1, racks + 1).to_string())),
+        2 => ("rack", "GROUP_BY", None),
+        3 => ("@zone", "GROUP_BY", some("2")),
+        4 => ("rack", "MAX_PER", Some(rng.within(1, 30).to_string())),
+        5 => ("rack", "UNIQUE", None),
+        6 => ("rack", "CLUSTER", None),
+        7 => ("rack", "CLUSTER", some("rack-0")),
+        8 => ("@zone", "CLUSTER", None),
+        9 => ("hostname", "LIKE", some("node[0-9]*[02468]")),
+        10 => ("hostname", "UNLIKE", some("node[0-9]*1")),
+        11 => ("level", "IS", some(["1.50", "2.0004"][rng.below(2) as usize])),
+        12 => ("@region", "UNLIKE", some("nowhere")),
+        13 => ("@region", "IS", some("east")),
+        14 => ("cards", "LIKE", some(r".*[,{]b[,}].*")),
+        _ => ("jdk", "UNLIKE", some(r"\[5-.*")),
+    }
 }
 
 /// A schedule of requests.
@@ -383,9 +485,9 @@ fn draw_app(rng: &mut Rng, app: u16, kind: Kind, scale: Scale) -> AppSpec {
         app,
         kind,
         instances: draw_instances(rng, kind, scale),
-        cpus: rng.within(1, 10) as u32 * 50,
-        mem: rng.within(16, 128) as u32,
-        strategy: if exclusive || rng.chance(300) { None } else { Some((*rng.pick(&[0, 30, 50, 100]), *rng.pick(&[0, 0, 30, 50, 100]))) },
+        cpus: rng.within(1, if scale.crowd { 3 } else { 10 }) as u32 * 50,
+        mem: rng.within(16, if scale.crowd { 48 } else { 128 }) as u32,
+        strategy: if exclusive || rng.chance(300) { None } else { Some(draw_strategy(rng, scale.crowd)) },
         backoff_s: rng.within(1, 5) as u32,
         max_delay_s: rng.within(20, 60) as u32,
         grace_s: rng.chance(500).then(|| rng.within(0, 40) as u32),
@@ -401,7 +503,14 @@ fn draw_app(rng: &mut Rng, app: u16, kind: Kind, scale: Scale) -> AppSpec {
         after_deep: group_of(app) != Some(DEEP) && rng.chance(200),
         fate: draw_fate(rng),
         checked: rng.chance(400),
+        place: Place::default(),
     }
+}
+
+/// One by one, hundreds of instances would take longer than a world lasts.
+fn draw_strategy(rng: &mut Rng, crowd: bool) -> (u32, u32) {
+    let (health, over) = (*rng.pick(&[0, 30, 50, 100]), *rng.pick(&[0, 0, 30, 50, 100]));
+    if crowd && over == 0 { (health.min(80), over) } else { (health, over) }
 }
 
 fn draw_fate(rng: &mut Rng) -> Fate {

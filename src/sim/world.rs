@@ -12,6 +12,7 @@ use super::{
     faults::{CrashPoint, Fault, FaultKind, Noise},
     invariants::{Rules, Violation},
     master::Master,
+    placement::racks,
     rng::Rng,
     sabotage::{Sabotage, Saboteur},
     server::Server,
@@ -185,7 +186,7 @@ pub fn run(plan: &Plan, trace: Trace) -> Outcome {
 
 impl<'a> World<'a> {
     fn new(plan: &'a Plan, trace: Trace) -> Self {
-        let agents = (0..plan.agents as usize).map(|at| Agent::new(plan.seed, at)).collect();
+        let agents = (0..plan.agents as usize).map(|at| Agent::new(plan.seed, at, plan.agents)).collect();
         let mut world = Self {
             plan,
             now: 0,
@@ -357,6 +358,7 @@ impl<'a> World<'a> {
             FaultKind::LinkDown { ms } => self.link_down(ms),
             FaultKind::Failover { ms } => self.failover(ms),
             FaultKind::Partition { agent, ms } => self.begin_partition(node(agent), ms),
+            FaultKind::RackOut { rack, ms } => self.rack_out(rack, ms),
             FaultKind::AgentCrash { agent, ms, forgets } => self.agent_crash(node(agent), ms, forgets),
             FaultKind::TaskFails { nth } => self.fail_some_task(nth),
             FaultKind::TaskSick { nth, ms } => self.sicken_some_task(nth, ms),
@@ -366,6 +368,13 @@ impl<'a> World<'a> {
             FaultKind::RescindAll => self.rescind_all(),
             FaultKind::WallJump { by } => self.wall_jump += by,
         }
+    }
+
+    /// All nodes of one rack are cut off.
+    fn rack_out(&mut self, rack: u64, ms: u64) {
+        let rack = rack % racks(self.plan.agents);
+        let nodes: Vec<usize> = (0..self.agents.len()).filter(|at| self.agents[*at].facts.rack == rack).collect();
+        nodes.into_iter().for_each(|at| self.begin_partition(at, ms));
     }
 
     fn link_down(&mut self, ms: u64) {

@@ -373,6 +373,7 @@ fn full_user() -> User {
         password: Some(PasswordHash::new("$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$aGFzaA")),
         admin: true,
         locked: true,
+        monitor: true,
         generation: u64::MAX,
         quota,
         grants: Grants { privileged: true, docker_parameters: true, host_volumes: true },
@@ -386,6 +387,7 @@ fn bare_user() -> User {
         password: None,
         admin: false,
         locked: false,
+        monitor: false,
         generation: 1,
         quota: Quota::default(),
         grants: Grants::default(),
@@ -723,12 +725,13 @@ fn any_user() -> BoxedStrategy<User> {
         docker_parameters,
         host_volumes,
     });
-    (text(), option::of(text()), any::<bool>(), any::<bool>(), any::<u64>(), quota, grants, when())
-        .prop_map(|(name, password, admin, locked, generation, quota, grants, created_at)| User {
+    (text(), option::of(text()), any::<bool>(), any::<bool>(), any::<bool>(), any::<u64>(), quota, grants, when())
+        .prop_map(|(name, password, admin, locked, monitor, generation, quota, grants, created_at)| User {
             name: Owner::new(name),
             password: password.map(PasswordHash::new),
             admin,
             locked,
+            monitor,
             generation,
             quota,
             grants,

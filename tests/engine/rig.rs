@@ -58,6 +58,7 @@ pub fn command(app: &str, cmd: &str) -> Wanted {
         account: None,
         resources,
         reserved: None,
+        gpus: Vec::new(),
         ports: Vec::new(),
         container_ports: Vec::new(),
         env_vars_prefix: None,

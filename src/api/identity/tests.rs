@@ -65,6 +65,7 @@ fn user(line: &str) -> User {
         password: has("password").then(|| HASH.clone()),
         admin: has("admin"),
         locked: has("locked"),
+        monitor: has("monitor"),
         generation: 1,
         quota: Quota::default(),
         grants: Grants::default(),

@@ -101,11 +101,12 @@ async fn put(api: &Api, call: &Call, name: Owner, body: &Value) -> ApiResult {
 
 /// A user for the API: whether there is a password, and never what is kept of it.
 fn shown(user: &User) -> Value {
-    let User { name, password, admin, locked, generation: _, quota, grants, created_at } = user;
+    let User { name, password, admin, locked, monitor, generation: _, quota, grants, created_at } = user;
     json!({
         "name": name,
         "admin": admin,
         "locked": locked,
+        "monitor": monitor,
         "password": password.is_some(),
         "quota": quota,
         "grants": {
@@ -130,9 +131,10 @@ fn change(body: &Value) -> Result<(UserChange, Option<String>), ApiError> {
             "password" => password = reader.password(value),
             "admin" => change.admin = reader.flag("/admin", value),
             "locked" => change.locked = reader.flag("/locked", value),
+            "monitor" => change.monitor = reader.flag("/monitor", value),
             "quota" => change.quota = Some(reader.quota("/quota", value)),
             "grants" => change.grants = Some(reader.grants(value)),
-            other => reader.complain(&format!("/{other}"), "is none of password, admin, locked, quota, grants"),
+            other => reader.complain(&format!("/{other}"), "is none of password, admin, locked, monitor, quota, grants"),
         }
     }
     reader.done().map(|()| (change, password))

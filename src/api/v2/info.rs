@@ -1,16 +1,21 @@
 //! `/v2/info`, `/v2/leader`, `/v2/plugins`.
 //!
 //! Facts (Marathon 1.11): `/v2/info` is the one body with nulls. The existing web page starts polling only when `/v2/plugins` has answered, and needs
-//! `{"plugins": []}`. Giving up leadership (`DELETE /v2/leader`) makes no sense for a single server: 405.
+//! `{"plugins": []}`. `DELETE /v2/leader` is answered, and half a second later the leader gives up, which ends the process; whoever supervises it starts it
+//! again. With `backup` or `restore` the next leader would save or restore what is kept; nothing like it exists here, and 422 says so.
+
+use std::time::Duration;
 
 use serde_json::json;
+use warp::http::Method;
 
-use super::reads_only;
+use super::{origin, reads_only};
 use crate::api::{
     Api, answer,
     call::Call,
     error::{ApiError, ApiResult},
 };
+use crate::model::request::RequestError;
 
 pub fn info(api: &Api, call: &Call) -> ApiResult {
     reads_only(call)?;
@@ -30,9 +35,34 @@ pub fn info(api: &Api, call: &Call) -> ApiResult {
     })))
 }
 
+/// From the answer of `DELETE /v2/leader` to the end.
+const ABDICATION_DELAY: Duration = Duration::from_millis(500);
+
 pub fn leader(api: &Api, call: &Call) -> ApiResult {
-    reads_only(call)?;
+    if call.method == Method::DELETE {
+        return abdicate(api, call);
+    }
+    if !call.is_read() {
+        return Err(ApiError::method(&[Method::GET, Method::HEAD, Method::DELETE]));
+    }
     Ok(answer::ok(&json!({ "leader": api.info.leader })))
+}
+
+fn abdicate(api: &Api, call: &Call) -> ApiResult {
+    if !origin(call).admin {
+        return Err(RequestError::Forbidden.into());
+    }
+    if let Some(name) = ["backup", "restore"].into_iter().find(|name| call.query.first(name).is_some()) {
+        let text =
+            format!("{name}: this server keeps its state in its work directory alone, and neither saves nor restores it on this way");
+        return Err(ApiError::unprocessable(text));
+    }
+    let resign = api.resign.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(ABDICATION_DELAY).await;
+        resign.notify_one();
+    });
+    Ok(answer::ok(&json!({ "message": "Leadership abdicated" })))
 }
 
 pub fn plugins(call: &Call, rest: &[&str]) -> ApiResult {
@@ -55,9 +85,20 @@ mod tests {
             ("leader", "GET /v2/leader"),
             ("plugins", "GET /v2/plugins/"),
             ("no_plugin", "GET /v2/plugins/x/main.js"),
-            ("no_abdication", "DELETE /v2/leader"),
+            ("no_backup", "DELETE /v2/leader?backup=file:///backup.tar"),
+            ("no_such_method", "PUT /v2/leader"),
         ] {
             insta::assert_snapshot!(name, server.ask(line, "").await.show());
         }
+    }
+
+    #[tokio::test]
+    async fn leadership_is_given_up_by_administrators_after_the_answer() {
+        let server = Server::new(World::default());
+        let resigned = server.api.resign.clone();
+        assert_eq!(server.ask_as("anna", "DELETE /v2/leader", "").await.status, 403);
+        let answer = server.ask("DELETE /v2/leader", "").await;
+        assert_eq!((answer.status.as_u16(), &*answer.message()), (200, "Leadership abdicated"));
+        resigned.notified().await;
     }
 }

@@ -1,12 +1,16 @@
-//! `/metrics` and `/metrics/prometheus`, for administrators: they tell of everybody.
+//! `/metrics` and `/metrics/prometheus`, for administrators and for users who read nothing else: they tell of everybody.
 //!
 //! Facts (Marathon 1.11): Dropwizard's JSON with `version` 4.0.0; names begin with `--metrics_name_prefix`; the text of Prometheus is 404 with
 //! `--disable_metrics_prometheus`.
 
-use super::{Api, ApiError, ApiResult, Call, Seen, answer, origin, reads_only, seen};
+use super::{Api, ApiError, ApiResult, Call, Seen, answer, origin, reads_only};
 use crate::{
     metrics,
-    model::{id::PathId, instance::Condition, request::RequestError},
+    model::{
+        id::PathId,
+        instance::Condition,
+        request::{Origin, RequestError},
+    },
 };
 
 pub fn route(api: &Api, call: &Call, rest: &[&str]) -> ApiResult {
@@ -16,11 +20,13 @@ pub fn route(api: &Api, call: &Call, rest: &[&str]) -> ApiResult {
         _ => return Err(ApiError::no_route()),
     };
     reads_only(call)?;
-    if !origin(call).admin {
+    let origin = origin(call);
+    if !origin.admin && !call.who.as_ref().is_some_and(|who| who.monitor) {
         return Err(RequestError::Forbidden.into());
     }
     let (counts, prefix) = (api.access.metrics(), api.info.metrics_prefix.as_str());
-    let gauges = gauges(&seen(api, call));
+    // Sums over all, whoever may read them.
+    let gauges = gauges(&api.access.seen(&Origin { admin: true, ..origin }));
     Ok(if is_text {
         answer::text("text/plain; version=0.0.4; charset=utf-8", metrics::prometheus(counts, prefix, &gauges))
     } else {
@@ -73,9 +79,42 @@ mod tests {
         for (name, expected) in [("apps.active", 2.0), ("groups.active", 2.0), ("instances.running", 1.0), ("instances.staged", 1.0)] {
             assert_eq!(body["gauges"][format!("marathon.{name}.gauge")]["value"], expected, "{name}");
         }
+        assert_eq!(server.ask_as("anna", "GET /metrics", "").await.status, 403);
+        let watched = server.ask_as("watcher", "GET /metrics", "").await.json();
+        assert_eq!(watched["gauges"]["marathon.apps.active.gauge"]["value"], 2.0);
         let text = server.ask("GET /metrics/prometheus", "").await;
         assert_eq!(text.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
         // The request before this one has been counted.
-        assert!(text.body.contains("marathon_http_responses_2xx_rate_meter_count 1\n"), "{}", text.body);
+        assert!(text.body.contains("marathon_http_responses_2xx_rate_meter_count 2\n"), "{}", text.body);
+    }
+
+    #[tokio::test]
+    async fn who_reads_the_metrics_reads_nothing_else() {
+        let mut world = World::default();
+        world.app(app("/web"));
+        let server = Server::new(world);
+        let check = async |line: &str, body: &str, status: u16| {
+            let answer = server.ask_as("watcher", line, body).await;
+            assert_eq!(answer.status, status, "{line}: {}", answer.body);
+        };
+        for line in ["GET /metrics", "GET /metrics/prometheus", "GET /v2/auth/whoami"] {
+            check(line, "", 200).await;
+        }
+        for line in [
+            "GET /v2/apps",
+            "GET /v2/apps/web",
+            "GET /v2/info",
+            "GET /v2/events",
+            "GET /logging",
+            "GET /v2/auth/users/watcher",
+            "GET /nowhere",
+        ] {
+            check(line, "", 403).await;
+        }
+        for line in ["POST /v2/apps", "POST /metrics", "DELETE /v2/apps/web", "PUT /v2/auth/users/anna", "PUT /v2/apps/x"] {
+            check(line, r#"{"id": "/x", "cmd": "x"}"#, 403).await;
+        }
+        // The own password may be changed; this body changes nothing.
+        check("PUT /v2/auth/users/watcher", r#"{"passwort": ""}"#, 422).await;
     }
 }

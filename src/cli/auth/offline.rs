@@ -30,7 +30,7 @@ pub async fn list(work_dir: &Path) -> Result<Value, Error> {
     let opened = Opened::open(work_dir).await?;
     let users = opened.tables.users.values().map(|user| {
         json!({
-            "name": user.name, "admin": user.admin, "locked": user.locked, "password": user.password.is_some(), "createdAt": user.created_at,
+            "name": user.name, "admin": user.admin, "locked": user.locked, "monitor": user.monitor, "password": user.password.is_some(), "createdAt": user.created_at,
         })
     });
     Ok(json!({ "users": users.collect::<Vec<_>>() }))

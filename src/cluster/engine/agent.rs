@@ -107,6 +107,8 @@ pub enum Runner {
 pub struct Holding {
     /// What it takes.
     pub resources: Resources,
+    /// Its GPUs.
+    pub gpus: Vec<u32>,
     /// Its host ports.
     pub ports: Vec<u16>,
     /// It shares the node's network.
@@ -428,7 +430,7 @@ impl Agent {
             ClusterCall::Suppress => self.suppressed = true,
             ClusterCall::Kill { task, grace_ms, .. } => self.kill(&task, grace_ms, ctx, &mut out),
             ClusterCall::Acknowledge { task, uuid, .. } => self.acknowledge(&task, uuid, &mut out),
-            ClusterCall::Reconcile(tasks) => self.reconcile(&tasks, ctx, &mut out),
+            ClusterCall::Reconcile { tasks, others } => self.reconcile(&tasks, others, ctx, &mut out),
             ClusterCall::ReleaseBrick { brick, epoch, task, .. } => self.release(brick, epoch, task, ctx, &mut out),
             ClusterCall::DestroyBrick { brick, epoch, pool, .. } => out.push(Action::Destroy { brick, epoch, pool }),
             ClusterCall::Teardown => {
@@ -582,9 +584,11 @@ impl Agent {
         }
     }
 
-    fn begin(&mut self, launch: Launch, ctx: &mut Ctx, out: &mut Vec<Action>) {
+    fn begin(&mut self, mut launch: Launch, ctx: &mut Ctx, out: &mut Vec<Action>) {
+        launch.gpus = self.ledger.free_gpus(launch.resources.gpus);
         let holding = Holding {
             resources: Resources { ports: Vec::new(), ..launch.resources.clone() },
+            gpus: launch.gpus.clone(),
             ports: launch.ports.clone(),
             host_network: launch.app.network == crate::model::app::Network::Host,
             bricks: !launch.bricks.is_empty(),
@@ -727,7 +731,7 @@ impl Agent {
         remember(&mut self.removed, task.clone());
     }
 
-    fn reconcile(&mut self, asked: &[TaskRef], ctx: &Ctx, out: &mut Vec<Action>) {
+    fn reconcile(&mut self, asked: &[TaskRef], others: bool, ctx: &Ctx, out: &mut Vec<Action>) {
         if !self.connected {
             return; // The next session begins with a reconciliation of its own; until then nothing is known for certain.
         }
@@ -742,7 +746,9 @@ impl Agent {
             }
             out.push(Action::Tell(ClusterEvent::Status(status)));
         }
-        for known in self.tasks.values().filter(|known| known.phase != Phase::Removing) {
+        let named: BTreeSet<&TaskId> = asked.iter().map(|asked| &asked.task).collect();
+        let is_asked = |task: &TaskId| others || named.contains(task);
+        for (_, known) in self.tasks.iter().filter(|(task, known)| known.phase != Phase::Removing && is_asked(task)) {
             let status = TaskStatus { reason: Reason::Reconciliation, uuid: None, ..known.latest.clone() };
             out.push(Action::Tell(ClusterEvent::Status(status)));
         }

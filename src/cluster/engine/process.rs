@@ -74,6 +74,9 @@ pub fn check(launch: &Launch) -> Result<(), String> {
             "a command without an image has the node's network: ask for host networking, or name a container.docker.image".to_owned()
         );
     }
+    if app.gpus > 0 {
+        return Err("GPUs need an image: use container.type MESOS with a docker.image".to_owned());
+    }
     let in_sandbox = |volume: &Volume| matches!(volume, Volume::Shared { container_path, mode: Mode::Rw, .. } if link_in_sandbox(container_path).is_some());
     if app.container.iter().flat_map(|container| &container.volumes).any(|volume| !in_sandbox(volume)) {
         return Err(match launch.pod {
@@ -331,6 +334,7 @@ pub fn list(work_dir: &Path, cluster: &ClusterId) -> io::Result<Vec<Found>> {
 fn holding(order: &Order) -> Holding {
     Holding {
         resources: order.resources.clone(),
+        gpus: Vec::new(),
         ports: order.ports.clone(),
         host_network: true,
         bricks: false,

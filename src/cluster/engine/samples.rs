@@ -26,6 +26,7 @@ pub(super) fn launch(app: &str, incarnation: u32) -> Launch {
         account: None,
         resources,
         reserved: None,
+        gpus: Vec::new(),
         ports: Vec::new(),
         container_ports: Vec::new(),
         env_vars_prefix: None,

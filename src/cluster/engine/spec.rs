@@ -11,8 +11,8 @@ use std::{
 };
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding,
-    RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum,
+    MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 
 use super::{
@@ -36,6 +36,7 @@ const LABEL_OWNER: &str = "xtao.owner";
 const LABEL_APP: &str = "xtao.app";
 const LABEL_VERSION: &str = "xtao.version";
 const LABEL_HASH: &str = "xtao.definition";
+const LABEL_GPUS: &str = "xtao.gpus";
 const LABEL_RESOURCES: &str = "xtao.resources";
 const LABEL_PORTS: &str = "xtao.ports";
 const LABEL_BRICKS: &str = "xtao.bricks";
@@ -136,13 +137,17 @@ pub fn container(launch: &Launch, settings: &Settings, given: Given<'_>) -> Resu
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             log_config: Some(log_config(settings)),
             init: Some(false),
+            device_requests: gpus(&launch.gpus),
             ..limits(&launch.resources, settings.cpu_hard_limit)
         }),
         ..ContainerCreateBody::default()
     };
     parameters::apply(&docker.parameters, settings.allow_privileged, &mut body)?;
-    let labels = labels(launch, &settings.cluster_id).into_iter().chain(pod_labels(launch, given.addresses));
-    body.labels.get_or_insert_default().extend(labels);
+    let own = body.labels.get_or_insert_default();
+    own.extend(labels(launch, &settings.cluster_id).into_iter().chain(pod_labels(launch, given.addresses)));
+    if !launch.gpus.is_empty() {
+        own.insert(LABEL_GPUS.to_owned(), serde_json::to_string(&launch.gpus).unwrap_or_default());
+    }
     Ok(body)
 }
 
@@ -233,6 +238,17 @@ fn limits(resources: &Resources, cpu_hard_limit: bool) -> HostConfig {
         memory_swap: bytes,
         ..HostConfig::default()
     }
+}
+
+/// As `docker run --gpus device=0,3` asks for them.
+fn gpus(numbers: &[u32]) -> Option<Vec<DeviceRequest>> {
+    let request = DeviceRequest {
+        driver: Some("nvidia".to_owned()),
+        device_ids: Some(numbers.iter().map(u32::to_string).collect()),
+        capabilities: Some(vec![vec!["gpu".to_owned()]]),
+        ..DeviceRequest::default()
+    };
+    (!numbers.is_empty()).then(|| vec![request])
 }
 
 fn log_config(settings: &Settings) -> HostConfigLogConfig {
@@ -343,7 +359,8 @@ pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
     let bricks = labels.get(LABEL_BRICKS)? != "[]";
     let overhead = labels.get(LABEL_OVERHEAD).map_or(Some(Resources::default()), |text| serde_json::from_str(text).ok())?;
     let in_pod = labels.contains_key(LABEL_ADDRESSES);
-    Some(Found { task, holding: Holding { resources, ports, host_network, bricks, runner: Runner::Docker, in_pod, overhead }, state })
+    let gpus = labels.get(LABEL_GPUS).map_or(Some(Vec::new()), |gpus| serde_json::from_str(gpus).ok())?;
+    Some(Found { task, holding: Holding { resources, gpus, ports, host_network, bricks, runner: Runner::Docker, in_pod, overhead }, state })
 }
 
 /// How far an inspected container is.

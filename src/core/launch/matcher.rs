@@ -170,6 +170,7 @@ fn try_launch(
         owner,
         resources,
         reserved,
+        gpus: Vec::new(),
         ports: picked.host_ports,
         container_ports: picked.container_ports,
         env_vars_prefix: turn.state.settings.env_vars_prefix.as_deref().map(Into::into),

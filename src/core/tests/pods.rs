@@ -111,9 +111,9 @@ fn what_finishes_leaves_the_rest_alone_until_all_have_finished() {
     let asked: Vec<TaskId> = world
         .calls
         .iter()
-        .flat_map(
-            |call| if let ClusterCall::Reconcile(tasks) = call { tasks.iter().map(|one| one.task.clone()).collect() } else { Vec::new() },
-        )
+        .flat_map(|call| {
+            if let ClusterCall::Reconcile { tasks, .. } = call { tasks.iter().map(|one| one.task.clone()).collect() } else { Vec::new() }
+        })
         .collect();
     assert_eq!(asked, std::slice::from_ref(&web));
     world.calls.clear();

@@ -95,11 +95,13 @@ pub struct Defaults {
     pub role: String,
     /// The network of container mode without a name.
     pub network_name: Option<String>,
+    /// The network that stands for bridge mode in `ipAddress` (`--mesos_bridge_name`).
+    pub bridge_name: String,
 }
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { role: "*".into(), network_name: None }
+        Self { role: "*".into(), network_name: None, bridge_name: "mesos-bridge".into() }
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::model::{app::App, instance::Instance};
+use crate::model::{app::App, instance::Instance, user::User};
 use crate::store::samples::{any_path, any_record, bare, full};
 
 fn samples() -> Vec<(&'static str, Record)> {
@@ -207,6 +207,7 @@ fn as_of_version_1(record: Record) -> Record {
             deployment.changes.iter_mut().for_each(|change| change.owner = None);
             Record::Deployment(Arc::new(deployment))
         }
+        Record::User(user) => Record::User(Arc::new(User { monitor: false, ..(*user).clone() })),
         other => other,
     }
 }
@@ -288,11 +289,18 @@ fn fixtures_of_version_4_stay_readable() {
     check_fixtures("v4", samples_without_pods().into_iter().filter(|(_, record)| changed(record)).collect());
 }
 
+/// The version after the fourth, in which users changed.
 #[test]
 fn fixtures_of_version_5_stay_readable() {
+    check_fixtures("v5", samples().into_iter().filter(|(_, record)| matches!(record, Record::User(_))).collect());
+}
+
+/// The version in which pods came.
+#[test]
+fn fixtures_of_version_6_stay_readable() {
     let changed =
         |record: &Record| matches!(record, Record::Definition(_) | Record::Deployment(_) | Record::Instance(_) | Record::Archived(_));
-    check_fixtures("v5", samples().into_iter().filter(|(_, record)| changed(record)).collect());
+    check_fixtures("v6", samples().into_iter().filter(|(_, record)| changed(record)).collect());
 }
 
 /// One file per sample: the key and the envelope in hexadecimal, and for people the text. Written once, when a version is released; run with

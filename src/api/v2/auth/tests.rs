@@ -15,6 +15,7 @@ fn world() -> World {
         password: None,
         admin: true,
         locked: false,
+        monitor: false,
         generation: 1,
         quota: Quota { cpus: Some(Scalar::from_f64(2.5)), brick: Some(1024), ..Quota::default() },
         grants: Grants { privileged: true, ..Grants::default() },

@@ -46,6 +46,12 @@ impl Ledger {
             && ports.iter().all(|port| !self.ports.contains(port))
     }
 
+    /// So many GPUs that nobody has, those with the lowest numbers.
+    pub(super) fn free_gpus(&self, count: u32) -> Vec<u32> {
+        let held: BTreeSet<u32> = self.held.values().flat_map(|holding| &holding.gpus).copied().collect();
+        (0..self.total.gpus).filter(|number| !held.contains(number)).take(count as usize).collect()
+    }
+
     pub(super) fn take(&mut self, task: &TaskId, holding: &Holding) {
         self.give_back(task);
         self.cpus = self.cpus.plus(holding.resources.cpus).plus(holding.overhead.cpus);
@@ -91,6 +97,34 @@ fn push_range(gaps: &mut Vec<PortRange>, begin: u32, end: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_tasks_have_the_same_gpu() {
+        let task = |number: u32| crate::cluster::engine::samples::task("/a", number);
+        let mut ledger = Ledger::new(Resources { gpus: 4, ..Resources::default() });
+        let hold = |ledger: &mut Ledger, number: u32, count: u32| {
+            let gpus = ledger.free_gpus(count);
+            let resources = Resources { gpus: count, ..Resources::default() };
+            assert!(ledger.fits(&resources, &[]));
+            let holding = Holding {
+                resources,
+                gpus: gpus.clone(),
+                ports: vec![],
+                host_network: true,
+                bricks: false,
+                runner: Default::default(),
+                in_pod: false,
+                overhead: Resources::default(),
+            };
+            ledger.take(&task(number), &holding);
+            gpus
+        };
+        assert_eq!(hold(&mut ledger, 1, 1), [0]);
+        assert_eq!(hold(&mut ledger, 2, 2), [1, 2]);
+        ledger.give_back(&task(1));
+        assert_eq!(hold(&mut ledger, 3, 2), [0, 3]);
+        assert_eq!((ledger.free().gpus, ledger.free_gpus(1)), (0, vec![]));
+    }
 
     #[test]
     fn free_ports_are_what_lies_between_the_held_ones() {

@@ -62,6 +62,7 @@ fn found(text: &str) -> Found {
     let runner = if name == "p" { Runner::Process } else { Runner::Docker };
     let holding = Holding {
         resources: launch.resources,
+        gpus: vec![],
         ports: vec![],
         host_network: name != "w",
         bricks: name == "x",
@@ -152,7 +153,7 @@ impl World {
             ["reconcile", names @ ..] => {
                 let agent = |name: &str| AgentId::new(if name.ends_with('\'') { "other" } else { "A" });
                 let asked = names.iter().map(|name| TaskRef { task: task(name.trim_end_matches('\'')), agent: Some(agent(name)) });
-                self.call(ClusterCall::Reconcile(asked.collect()))
+                self.call(ClusterCall::Reconcile { tasks: asked.collect(), others: true })
             }
             ["release", name] => {
                 self.call(ClusterCall::ReleaseBrick { brick: brick(), epoch: 7, agent: AgentId::new("A"), task: task(name) })

@@ -57,6 +57,19 @@ fn an_image_with_a_bridge_and_a_brick() {
 }
 
 #[test]
+fn gpus_are_given_by_number_and_found_again() {
+    let mut launch = samples::launch("/train", 1);
+    launch.resources.gpus = 2;
+    launch.gpus = vec![0, 3];
+    let settings = samples::settings("/var/lib/xtao".into());
+    let body = container(&launch, &settings, Given { image_id: "sha256:abc", ..Given::default() }).unwrap();
+    let host = body.host_config.unwrap();
+    insta::assert_json_snapshot!(host.device_requests);
+    let found = found(&body.labels.unwrap(), Seen::Created).unwrap();
+    assert_eq!((found.holding.gpus, found.holding.resources.gpus), (vec![0, 3], 2));
+}
+
+#[test]
 fn what_this_engine_does_not_do_is_refused_in_words() {
     let check = |change: fn(&mut crate::model::app::App), expected: &str| {
         let mut launch = samples::launch("/web", 1);
@@ -96,6 +109,7 @@ fn labels_say_what_a_container_holds() {
     let found = found(body.labels.as_ref().unwrap(), seen.clone()).unwrap();
     let holding = Holding {
         resources: launch.resources.clone(),
+        gpus: vec![],
         ports: vec![1066],
         host_network: true,
         bricks: false,

@@ -10,9 +10,6 @@ use super::{
 };
 use crate::model::app::{App, Container, ContainerKind, NamedNetwork, Network, PortDefinition, PortMapping, PortNumber, Protocol};
 
-/// The CNI network that stands for bridge mode in `ipAddress` (Marathon's default of `--mesos_bridge_name`).
-const MESOS_BRIDGE: &str = "mesos-bridge";
-
 /// The name of the one port that an app has when it says nothing of ports.
 const DEFAULT_PORT: &str = "default";
 
@@ -194,7 +191,7 @@ fn written_network(input: &AppInput, defaults: &Defaults, violations: &Violation
             violations.add("/container/docker/network", "unsupported docker network type NONE");
             return None;
         }
-        (None, Some(_)) if name.as_deref() == Some(MESOS_BRIDGE) => NetworkMode::Bridge,
+        (None, Some(_)) if name.as_deref() == Some(defaults.bridge_name.as_str()) => NetworkMode::Bridge,
         (None, Some(_)) => NetworkMode::Container,
         (None, None) => return None,
     };

@@ -14,7 +14,7 @@ fn id() -> PathId {
 }
 
 fn defaults() -> Defaults {
-    Defaults { role: "*".into(), network_name: Some("dcos".into()) }
+    Defaults { role: "*".into(), network_name: Some("dcos".into()), ..Defaults::default() }
 }
 
 fn read(json: &Value) -> AppInput {

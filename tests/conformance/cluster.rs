@@ -1,0 +1,148 @@
+//! A cluster of one node that does at once whatever it is told. What an app's command says decides what becomes of its tasks:
+//!
+//! | `cmd` begins with | then its tasks |
+//! | --- | --- |
+//! | `fail` | run, and fail |
+//! | `finish` | run, and end well |
+//! | `stage` | are taken, and never run |
+//! | `sick` | run, and fail every health check from the start |
+//! | anything else | run, and pass every check |
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc;
+use uuid::Uuid;
+use xtao::model::{
+    cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskState, TaskStatus},
+    health::{CheckReport, Finding, Outcome, ReadinessAnswer},
+    id::{AgentId, OfferId, TaskId},
+    resources::{PortRange, Resources, Scalar},
+    time::Timestamp,
+};
+
+/// Runs until the driver has gone.
+pub async fn run(mut calls: mpsc::Receiver<ClusterCall>, events: mpsc::Sender<ClusterEvent>) {
+    let mut cluster = Cluster { events, offers: 0, tasks: BTreeMap::new() };
+    cluster.tell(ClusterEvent::Connected { framework_id: "framework".into(), master: "node1:5050".into(), region: None }).await;
+    cluster.offer().await;
+    while let Some(call) = calls.recv().await {
+        cluster.take(call).await;
+    }
+}
+
+struct Cluster {
+    events: mpsc::Sender<ClusterEvent>,
+    offers: u32,
+    /// Those that have not ended.
+    tasks: BTreeMap<String, TaskId>,
+}
+
+impl Cluster {
+    async fn tell(&self, event: ClusterEvent) {
+        // Nobody listens any more: the case is over.
+        _ = self.events.send(event).await;
+    }
+
+    async fn offer(&mut self) {
+        self.offers += 1;
+        let resources = Resources {
+            cpus: Scalar::whole(1000),
+            mem: Scalar::whole(1_000_000),
+            disk: Scalar::whole(1_000_000),
+            gpus: 0,
+            ports: vec![PortRange::new(31_000, 32_000)],
+        };
+        let offer = Offer {
+            id: OfferId::new(format!("offer-{}", self.offers)),
+            agent: agent(),
+            host: "node1".into(),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            resources,
+            reserved: Vec::new(),
+            attributes: Vec::new(),
+            region: None,
+            zone: None,
+        };
+        self.tell(ClusterEvent::Offers(vec![offer])).await;
+    }
+
+    async fn take(&mut self, call: ClusterCall) {
+        match call {
+            ClusterCall::Accept { launches, .. } => {
+                for launch in launches {
+                    self.launch(launch).await;
+                }
+                self.offer().await;
+            }
+            ClusterCall::Revive => self.offer().await,
+            ClusterCall::Kill { task, .. } => {
+                self.tasks.remove(&task.to_string());
+                self.status(&task, TaskState::Killed, "killed").await;
+            }
+            ClusterCall::ReleaseBrick { brick, epoch, agent, .. } => {
+                self.tell(ClusterEvent::Brick(BrickReport::Released { brick, epoch, agent })).await;
+            }
+            ClusterCall::DestroyBrick { brick, epoch, .. } => self.tell(ClusterEvent::Brick(BrickReport::Destroyed { brick, epoch })).await,
+            _ => {}
+        }
+    }
+
+    async fn launch(&mut self, launch: Launch) {
+        let task = launch.task.clone();
+        let cmd = launch.app.cmd.clone().unwrap_or_default();
+        self.tasks.insert(task.to_string(), task.clone());
+        if cmd.starts_with("stage") {
+            return self.status(&task, TaskState::Staging, "").await;
+        }
+        self.status(&task, TaskState::Running, "").await;
+        self.check(&launch, !cmd.starts_with("sick")).await;
+        for (word, state, message) in [("fail", TaskState::Failed, "exit status 1"), ("finish", TaskState::Finished, "")] {
+            if cmd.starts_with(word) {
+                self.tasks.remove(&task.to_string());
+                self.status(&task, state, message).await;
+            }
+        }
+    }
+
+    /// As if the checks had been run: once when all is well, and often enough to be killed when not.
+    async fn check(&self, launch: &Launch, well: bool) {
+        let at = now();
+        let outcome = || if well { Outcome::Passed } else { Outcome::Failed("connection refused".into()) };
+        for (check, of) in launch.app.health_checks.iter().enumerate() {
+            let times = if well { 1 } else { of.max_consecutive_failures + 1 };
+            for _ in 0..times {
+                let finding = Finding::Health { check, outcome: outcome() };
+                self.tell(ClusterEvent::Checked(vec![CheckReport { task: launch.task.clone(), at, finding }])).await;
+            }
+        }
+        if !launch.app.readiness_checks.is_empty() {
+            let answer = ReadinessAnswer { ready: well, status: 200, content_type: "text/plain".into(), body: "ready".into() };
+            let report = CheckReport { task: launch.task.clone(), at, finding: Finding::Readiness(answer) };
+            self.tell(ClusterEvent::Checked(vec![report])).await;
+        }
+    }
+
+    async fn status(&self, task: &TaskId, state: TaskState, message: &str) {
+        self.tell(ClusterEvent::Status(TaskStatus {
+            task: task.clone(),
+            agent: Some(agent()),
+            state,
+            reason: Reason::Other,
+            message: message.into(),
+            timestamp: now(),
+            uuid: Some(Uuid::new_v4()),
+            healthy: None,
+            addresses: vec!["192.0.2.7".parse().unwrap()],
+        }))
+        .await;
+    }
+}
+
+fn agent() -> AgentId {
+    "agent-S0".parse().unwrap()
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Timestamp(since.as_millis() as i64)
+}

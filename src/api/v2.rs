@@ -75,12 +75,12 @@ async fn answer_in_time(api: &Api, call: Call) -> Response {
 
 /// Requests whose duration depends on how much data there is. What they wait for has limits of its own.
 fn takes_long(call: &Call) -> bool {
-    matches!(call.segments.as_slice(), [v2, bricks, _, backup] if v2 == "v2" && bricks == "bricks" && backup == "backup")
+    matches!(&call.segments[..], [v2, bricks, _, backup] if v2 == "v2" && bricks == "bricks" && backup == "backup")
 }
 
 async fn route(api: &Api, mut call: Call) -> ApiResult {
     guard::check(&api.info, call.is_tls(), &call.method, &call.headers)?;
-    let segments = std::mem::take(&mut call.segments);
+    let segments = call.segments.clone();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
         ["ping"] => return ping(&call),

@@ -55,7 +55,7 @@ pub struct Call {
     /// Its method.
     pub method: Method,
     /// The path's segments, decoded; empty ones are dropped, and so are the prefixes under which DC/OS mounts Marathon.
-    pub segments: Vec<String>,
+    pub segments: Arc<[String]>,
     /// Its query.
     pub query: Query,
     /// Its headers.
@@ -135,7 +135,7 @@ pub fn filter(body_bytes_max: usize) -> impl Filter<Extract = (Call,), Error = R
         .and(warp::body::stream().map(boxed))
         .map(move |method, path: warp::path::FullPath, query: String, headers: HeaderMap, peer, upgrade, pieces| Call {
             method,
-            segments: segments(path.as_str()),
+            segments: segments(path.as_str()).into(),
             query: Query::read(&query),
             body: Body::new(pieces, &headers),
             headers,

@@ -11,7 +11,7 @@ use std::{io::Read, time::Duration};
 
 use docker::{Daemon, Options};
 use registry::Registry;
-use rig::{Rig, bridge, command, parameter, process, volume, with_brick};
+use rig::{Rig, bridge, command, parameter, process, volume, with_brick, with_volume};
 use xtao::{
     cluster::engine::sandbox,
     model::{
@@ -507,8 +507,16 @@ async fn a_brick_goes_from_one_holder_to_the_next() {
     rig.release(&brick, 2, &second).await;
     assert_eq!(rig.brick_report().await, released(2));
 
-    rig.call(ClusterCall::DestroyBrick { brick: brick.clone(), pool: PoolName::new("datapool"), epoch: 2, agent: None }).await;
-    assert_eq!(rig.brick_report().await, BrickReport::Destroyed { brick, epoch: 2 });
+    // A persistent volume is the same, in the sandbox.
+    let third = rig.launch(with_volume(command("/third", "cat $MESOS_SANDBOX/data/rows; exec sleep 1000"), &brick, 3)).await;
+    rig.await_output(&third, "one\ntwo\n").await;
+    rig.kill(&third, Some(0)).await;
+    rig.status(&third, TaskState::Killed).await;
+    rig.release(&brick, 3, &third).await;
+    assert_eq!(rig.brick_report().await, released(3));
+
+    rig.call(ClusterCall::DestroyBrick { brick: brick.clone(), pool: PoolName::new("datapool"), epoch: 3, agent: None }).await;
+    assert_eq!(rig.brick_report().await, BrickReport::Destroyed { brick, epoch: 3 });
     rig.stop().await;
 }
 

@@ -430,6 +430,10 @@ impl State {
             }
             return;
         };
+        if brick.reservation.is_some() && brick.lease.is_none() && before.is_some_and(|before| before.lease.is_some()) {
+            // An offer may have been declined for want of it.
+            self.queue.revive_again();
+        }
         match &brick.lease {
             Some(lease) => {
                 self.holders.entry(lease.task.instance.clone()).or_default().insert(brick.name.clone());

@@ -14,6 +14,7 @@ use super::{
     },
     group,
     holdings::Usage,
+    launch::residency,
     owned::has_ports,
     ownership::{self, Source},
     quota, status,
@@ -44,7 +45,7 @@ pub(super) fn handle(turn: &mut Turn<'_, '_>, origin: &Origin, request: Request)
         Request::UpdateApps { updates, partial, create, force } => update(turn, origin, &updates, partial, create, force),
         Request::DeleteApp { app, force } => delete(turn, origin, &app, force),
         Request::RestartApp { app, force } => restart(turn, origin, &app, force),
-        Request::KillTasks { selection, scale, force, wipe: _ } => kill(turn, origin, &selection, scale, force),
+        Request::KillTasks { selection, scale, force, wipe } => kill(turn, origin, &selection, scale, force, wipe),
         Request::UpdateGroup { base, input, create, force, dry_run } => {
             group::update(turn, origin, &base, &input, group::Manner { create, force, dry_run })
         }
@@ -268,6 +269,12 @@ pub(super) fn prepare(
     }
     check_domain_name(turn, origin, &app)?;
     let allotted = allotment::allot(turn, &mut app, current.as_deref(), origin, &mut draft.taken)?;
+    if let Some(current) = &current {
+        let violations = validate::resident_update(current, &app);
+        if !violations.is_empty() {
+            return Err(RequestError::Invalid(violations));
+        }
+    }
     let kind = date(turn, &mut app, current.as_deref(), draft.version);
     let mut prepared = match kind {
         Some(kind) => changed(app, current.as_ref(), kind, true),
@@ -459,6 +466,7 @@ fn check_quota(turn: &Turn<'_, '_>, origin: &Origin, prepared: &[Prepared]) -> R
             let present = tables.bricks.get(&brick.name).map_or(0, |present| present.size);
             after.brick += u128::from(brick.size.saturating_sub(present));
         }
+        after.brick += one.definition.as_ref().map_or(0, |definition| residency::missing_size(tables, definition));
     }
     quota::check(tables, &origin.user, before, after)
 }
@@ -529,8 +537,20 @@ fn cancel(turn: &mut Turn<'_, '_>, origin: &Origin, id: &DeploymentId, force: bo
 
 // === tasks ===
 
-fn kill(turn: &mut Turn<'_, '_>, origin: &Origin, selection: &KillSelector, scale: bool, force: bool) -> Result<Reply, RequestError> {
+/// `wipe`: their persistent volumes go too.
+fn kill(
+    turn: &mut Turn<'_, '_>,
+    origin: &Origin,
+    selection: &KillSelector,
+    scale: bool,
+    force: bool,
+    wipe: bool,
+) -> Result<Reply, RequestError> {
     let victims = select(turn, origin, selection)?;
+    // Both at once make no sense, and the API refuses them.
+    if wipe && !scale {
+        victims.iter().for_each(|victim| residency::wipe(turn, &victim.id));
+    }
     if !scale {
         victims.iter().for_each(|victim| kill_one(turn, victim));
         return Ok(Reply::Killed(victims.iter().map(|victim| (**victim).clone()).collect()));
@@ -648,7 +668,8 @@ fn fence_brick(turn: &mut Turn<'_, '_>, origin: &Origin, name: &BrickName, epoch
             return Err(RequestError::Conflict(text));
         }
     }
-    turn.put(Record::Brick(Brick { lease: None, ..(*brick).clone() }.into()));
+    let now = turn.wall();
+    turn.put(Record::Brick(brick.released(now).into()));
     if let Some(holder) = holder.filter(|holder| holder.condition.is_live()) {
         status::forget(turn, &holder, Condition::Gone);
     }

@@ -5,7 +5,7 @@
 mod checks;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::{Arguments, Display},
 };
 
@@ -15,8 +15,8 @@ use crate::{
     core::allotment::token,
     model::{
         app::{
-            App, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, Network, Operator, PortMapping, PortNumber, Protocol,
-            UnreachableStrategy, Volume, input::is_single_instance,
+            App, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, Mode, Network, Operator, PersistentVolume,
+            PortMapping, PortNumber, Protocol, UnreachableStrategy, Volume, input::is_single_instance,
         },
         artifact::{MAX_URI_BYTES, is_uri, sandbox_path},
         brick::normal_container_path,
@@ -91,6 +91,7 @@ pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
         container(app, found_container, ctx, &mut found);
     }
     bricks(app, &mut found);
+    residency(app, &mut found);
     checks::health(app, &mut found);
     checks::readiness(app, &mut found);
     found.0
@@ -387,14 +388,14 @@ fn fixed_host_ports(mapping: &PortMapping) -> impl Iterator<Item = (u16, &'stati
 }
 
 fn check_volume(path: Arguments<'_>, volume: &Volume, ctx: Ctx<'_>, found: &mut Found) {
-    let container_path = match volume {
-        Volume::Host { container_path, .. } => container_path,
-        Volume::Brick(brick) => &brick.container_path,
-    };
-    if let Err(error) = normal_container_path(container_path) {
+    if let Volume::Persistent(volume) = volume {
+        return check_persistent(path, volume, found);
+    }
+    if let Err(error) = normal_container_path(volume.container_path()) {
         found.add(format_args!("{path}/containerPath"), error.to_string());
     }
     match volume {
+        Volume::Persistent(_) => {}
         Volume::Host { host_path, .. } => {
             if let Err(error) = ctx.host_volumes.check(host_path) {
                 found.add(format_args!("{path}/hostPath"), error.to_string());
@@ -402,6 +403,22 @@ fn check_volume(path: Arguments<'_>, volume: &Volume, ctx: Ctx<'_>, found: &mut 
         }
         Volume::Brick(brick) => check_brick(path, brick, found),
     }
+}
+
+/// Marathon's texts, but for the upper limits.
+fn check_persistent(path: Arguments<'_>, volume: &PersistentVolume, found: &mut Found) {
+    let name = volume.container_path.as_str();
+    for (fine, text) in [
+        (!name.contains('/'), "value must not contain \"/\""),
+        (!matches!(name, "." | ".."), "can not be one of (.,..)"),
+        (name.len() <= 255 && !name.chars().any(char::is_control), "must have at most 255 bytes and no control characters"),
+    ] {
+        found.unless(fine, format_args!("{path}/containerPath"), text);
+    }
+    found.unless(volume.mode == Mode::Rw, format_args!("{path}/mode"), "got RO, expected RW");
+    found.unless(volume.size > 0, format_args!("{path}/persistent/size"), format_args!("got {}, expected more than 0", volume.size));
+    let text = format_args!("got {}, expected at most {MAX_BRICK_SIZE} MiB", volume.size);
+    found.unless(volume.size <= MAX_BRICK_SIZE, format_args!("{path}/persistent/size"), text);
 }
 
 fn check_brick(path: Arguments<'_>, brick: &BrickVolume, found: &mut Found) {
@@ -420,11 +437,11 @@ fn check_brick(path: Arguments<'_>, brick: &BrickVolume, found: &mut Found) {
 fn container_paths(container: &Container, found: &mut Found) {
     let mut earlier = BTreeSet::new();
     for (index, volume) in container.volumes.iter().enumerate() {
-        let text = match volume {
-            Volume::Host { container_path, .. } => container_path,
-            Volume::Brick(brick) => &brick.container_path,
+        let path = match volume {
+            Volume::Persistent(volume) => Ok(volume.container_path.clone()),
+            other => normal_container_path(other.container_path()),
         };
-        let Ok(path) = normal_container_path(text) else { continue };
+        let Ok(path) = path else { continue };
         let at = format_args!("/container/volumes({index})/containerPath");
         found.unless(!earlier.contains(&path), at, format_args!("'{path}' is used by another volume"));
         earlier.insert(path);
@@ -440,6 +457,45 @@ fn bricks(app: &App, found: &mut Found) {
     let zero = strategy.minimum_health_capacity == 0.0 && strategy.maximum_over_capacity == 0.0;
     let text = "apps with a brick need minimumHealthCapacity 0 and maximumOverCapacity 0: only one instance can hold the brick";
     found.unless(zero, "/upgradeStrategy", text);
+}
+
+/// Facts (Marathon 1.11): there a role other than `*` is asked for too, because Mesos reserves for roles. The embedded engine's volumes need none.
+fn residency(app: &App, found: &mut Found) {
+    if !app.is_resident() {
+        return;
+    }
+    let over = app.upgrade_strategy.maximum_over_capacity;
+    let path = "/upgradeStrategy/maximumOverCapacity";
+    found.unless(over == 0.0 || is_single_instance(app), path, format_args!("got {over:?}, expected 0.0"));
+    let is_disabled = app.unreachable_strategy == UnreachableStrategy::Disabled;
+    found.unless(is_disabled, "/", "unreachableStrategy must be disabled for resident tasks");
+    found.unless(app.bricks().next().is_none(), "/container/volumes", "an app has either bricks or persistent volumes");
+}
+
+/// What an update of an app with persistent volumes may not change: its volumes are where its resources are.
+pub fn resident_update(from: &App, to: &App) -> Vec<Violation> {
+    const RESOURCES: &str = "Services with persistent volumes configured may not change resource requirements. \
+                             If you need to make this change, please create a new service.";
+    const PORTS: &str = "Services with persistent volumes configured may not change host ports. \
+                         If you need to make this change, please create a new service.";
+    let mut found = Found(Vec::new());
+    if !from.is_resident() && !to.is_resident() {
+        return found.0;
+    }
+    let volumes =
+        |app: &App| app.persistent_volumes().cloned().map(|volume| (volume.container_path.clone(), volume)).collect::<BTreeMap<_, _>>();
+    found.unless(volumes(from) == volumes(to), "/", "Persistent volumes can not be changed!");
+    found.unless(from.cpus == to.cpus, "/cpus", RESOURCES);
+    found.unless(from.mem == to.mem, "/mem", RESOURCES);
+    found.unless(from.disk == to.disk, "/disk", RESOURCES);
+    found.unless(from.gpus == to.gpus, "/gpus", RESOURCES);
+    found.unless(from.require_ports == to.require_ports, "/requirePorts", RESOURCES);
+    let ports = |app: &App| {
+        let mapped = app.port_mappings().iter().filter_map(|mapping| mapping.host_port);
+        app.port_definitions.iter().map(|definition| definition.port).chain(mapped).map(PortNumber::number).collect::<BTreeSet<_>>()
+    };
+    found.unless(ports(from) == ports(to), "/", PORTS);
+    found.0
 }
 
 fn are_unique<T: Ord>(items: impl IntoIterator<Item = T>) -> bool {

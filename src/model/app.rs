@@ -146,8 +146,21 @@ impl App {
     pub fn bricks(&self) -> impl Iterator<Item = &BrickVolume> {
         self.container.iter().flat_map(|container| &container.volumes).filter_map(|volume| match volume {
             Volume::Brick(brick) => Some(brick),
-            Volume::Host { .. } => None,
+            Volume::Host { .. } | Volume::Persistent(_) => None,
         })
+    }
+
+    /// The persistent volumes of each instance, in the order written.
+    pub fn persistent_volumes(&self) -> impl Iterator<Item = &PersistentVolume> {
+        self.container.iter().flat_map(|container| &container.volumes).filter_map(|volume| match volume {
+            Volume::Persistent(volume) => Some(volume),
+            Volume::Host { .. } | Volume::Brick(_) => None,
+        })
+    }
+
+    /// True when its instances have volumes that outlive their tasks, and go where these are.
+    pub fn is_resident(&self) -> bool {
+        self.persistent_volumes().next().is_some()
     }
 }
 
@@ -372,6 +385,31 @@ pub enum Volume {
     },
     /// Storage that follows the app.
     Brick(BrickVolume),
+    /// Storage of each instance, which stays on its node and outlives its tasks.
+    Persistent(PersistentVolume),
+}
+
+impl Volume {
+    /// Where the container sees it, as the user wrote it; of a persistent volume a name in the sandbox.
+    pub fn container_path(&self) -> &str {
+        match self {
+            Self::Host { container_path, .. } => container_path,
+            Self::Brick(brick) => &brick.container_path,
+            Self::Persistent(volume) => &volume.container_path,
+        }
+    }
+}
+
+/// Marathon's local persistent volume, on a disk of type `root`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersistentVolume {
+    /// Its name in the sandbox: no path.
+    pub container_path: String,
+    /// Marathon allows read-write alone.
+    pub mode: Mode,
+    /// MiB.
+    pub size: u64,
 }
 
 /// A brick that an app asks for.

@@ -46,7 +46,7 @@ use crate::{
         deployment::{ActionKind, Deployment},
         group::input::GroupInput,
         health::{Finding, Outcome},
-        id::{BrickName, InstanceId, PathId, TaskId},
+        id::{AgentId, BrickName, InstanceId, PathId, TaskId},
         instance::{Condition, Goal, Instance},
         port::{PortClaim, Position},
         record::{AppEntry, Change, Record, RecordKey},
@@ -438,6 +438,8 @@ impl World<'_> {
             let asked = matches!(&one.cause, Input::Api(_, _, request) if matches!(**request, Request::KillTasks { .. }));
             let Some(app) = self.disk.current(id) else { continue };
             let least = (f64::from(app.instances) * app.upgrade_strategy.minimum_health_capacity).ceil() as u32;
+            // None can come on top of those with volumes: one goes first (Marathon 1.11).
+            let least = if app.is_resident() && least == app.instances { least.saturating_sub(1) } else { least };
             let left = self.serving(id);
             // What does not serve may go at any time.
             if !asked && left < least && left < *before {
@@ -596,7 +598,7 @@ impl World<'_> {
         if self.disk.definition(id.instance.app(), launch.app.version) != Some(&*launch.app) {
             return Err("its definition is not durable".into());
         }
-        if launch.bricks.len() != launch.app.bricks().count() {
+        if launch.bricks.len() != launch.app.bricks().count() + launch.app.persistent_volumes().count() {
             return Err("not every brick is mounted".into());
         }
         for mount in &launch.bricks {
@@ -606,6 +608,9 @@ impl World<'_> {
             });
             if !leased {
                 return Err(format!("brick {} is leased to {:?}", mount.name, brick.lease));
+            }
+            if brick.reservation.as_ref().is_some_and(|reservation| reservation.instance != id.instance) {
+                return Err(format!("volume {} is {:?}", mount.name, brick.reservation));
             }
         }
         Ok(())
@@ -1018,6 +1023,7 @@ impl World<'_> {
     fn has_room_for(&self, app: &App) -> bool {
         let home =
             app.bricks().next().and_then(|_| self.disk.bricks().find(|brick| brick.app == app.id)).and_then(|brick| brick.home.clone());
+        let volumes = self.volumes_waited_for(app);
         (0..self.agents.len()).any(|at| {
             let agent = &self.agents[at];
             let mut left = agent.total.clone();
@@ -1030,9 +1036,18 @@ impl World<'_> {
             let scalars = Resources { cpus: app.cpus, mem: app.mem, disk: app.disk, ..Resources::default() };
             take(&mut left, &scalars).is_ok()
                 && home.as_ref().is_none_or(|home| *home == agent.id)
+                && volumes.as_ref().is_none_or(|homes| homes.contains(&agent.id))
                 && self.ports_free(at, app, &left)
                 && self.constraints_allow(at, app)
         })
+    }
+
+    /// Where the next instance of an app has to go because a volume waits for it there; `None`: anywhere.
+    fn volumes_waited_for(&self, app: &App) -> Option<BTreeSet<AgentId>> {
+        let volumes: Vec<_> = self.disk.bricks().filter(|brick| brick.app == app.id && brick.reservation.is_some()).collect();
+        let waiting = volumes.iter().filter(|brick| brick.lease.is_none());
+        let waits = app.is_resident() && volumes.len() >= app.instances as usize;
+        waits.then(|| waiting.filter_map(|brick| brick.home.clone()).collect())
     }
 
     fn ports_free(&self, at: usize, app: &App, left: &Resources) -> bool {

@@ -19,8 +19,8 @@ use xtao::{
     },
     model::{
         app::{
-            App, Backoff, Container, ContainerKind, Docker, EnvValue, FileSystem, KillSelection, Mode, Network, PortMapping, PortNumber,
-            Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
+            App, Backoff, Container, ContainerKind, Docker, EnvValue, FileSystem, KillSelection, Mode, Network, PersistentVolume,
+            PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
         },
         brick::{BrickMount, DEFAULT_POOL},
         cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState, TaskStatus},
@@ -115,6 +115,16 @@ pub fn with_brick(mut wanted: Wanted, name: &BrickName, epoch: u64) -> Wanted {
         container_path: "/data".to_owned(),
         read_only: false,
     });
+    wanted
+}
+
+/// With a persistent volume of 64 MiB, `data` in the sandbox.
+pub fn with_volume(wanted: Wanted, name: &BrickName, epoch: u64) -> Wanted {
+    let mut wanted = with_brick(wanted, name, epoch);
+    wanted.launch.bricks.last_mut().unwrap().container_path = "data".to_owned();
+    let none = Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes: Vec::new() };
+    let volume = PersistentVolume { container_path: "data".to_owned(), mode: Mode::Rw, size: 64 };
+    wanted.app().container.get_or_insert(none).volumes.push(Volume::Persistent(volume));
     wanted
 }
 
@@ -398,6 +408,21 @@ impl Rig {
         report
     }
 
+    /// The same of one brick.
+    pub async fn brick_report_of(&mut self, wanted: &BrickName) -> BrickReport {
+        loop {
+            let report = self.brick_report().await;
+            match &report {
+                BrickReport::Released { brick, .. } | BrickReport::Stuck { brick, .. } | BrickReport::Destroyed { brick, .. }
+                    if brick == wanted =>
+                {
+                    return report;
+                }
+                _ => {}
+            }
+        }
+    }
+
     pub fn history(&self, task: &TaskId) -> Vec<TaskState> {
         self.told.iter().filter(|status| status.task == *task).map(|status| status.state).collect()
     }
@@ -475,6 +500,7 @@ impl Rig {
             work_dir: self.settings.work_dir.clone(),
             log_file_bytes: 1000,
             limits: Default::default(),
+            volumes: Vec::new(),
         };
         Records::of(&self.settings.work_dir, &launch.task).put_order(&order).unwrap();
     }

@@ -203,7 +203,7 @@ impl Attempt<'_> {
         let wanted: Vec<(String, String, bool)> = volumes
             .filter_map(|volume| match volume {
                 Volume::Host { container_path, host_path, mode } => Some((host_path.clone(), container_path.clone(), *mode == Mode::Ro)),
-                Volume::Brick(_) => None,
+                Volume::Brick(_) | Volume::Persistent(_) => None,
             })
             .collect();
         if wanted.is_empty() {
@@ -235,22 +235,20 @@ impl Attempt<'_> {
         let files = made.map_err(std::io::Error::other).flatten().map_err(failed)?;
         fetch::run(self.context, self.launch, &files, &self.cancel).await?;
         sandbox::open_to_all(&files).map_err(failed)?;
-        let taken = |volume: &Volume| match volume {
-            Volume::Host { container_path, .. } => container_path == spec::SANDBOX,
-            Volume::Brick(brick) => brick.container_path == spec::SANDBOX,
-        };
-        let is_taken = self.launch.app.container.iter().flat_map(|container| &container.volumes).any(taken);
+        let mut volumes = self.launch.app.container.iter().flat_map(|container| &container.volumes);
+        let is_taken = volumes.any(|volume| volume.container_path() == spec::SANDBOX);
         Ok((!is_taken).then(|| Bind { source: files, target: spec::SANDBOX.to_owned(), read_only: false }))
     }
 
     async fn bricks(&mut self, binds: &mut Vec<Bind>, expected: &mut Vec<Expected>) -> Result<(), End> {
         for brick in &self.launch.bricks {
-            let source = self.mount(brick).await?;
+            let source = mount(self.context, self.task, &self.cancel, brick).await?;
+            let target = spec::in_container(&brick.container_path);
             let identity = volumes::identity(&source)
                 .map_err(|error| End::failed(format!("brick '{}' is not where it was mounted: {error}", brick.name)))?;
             let what = format!("the mount of brick '{}'", brick.name);
-            expected.push(Expected { target: brick.container_path.clone(), identity, what });
-            binds.push(Bind { source, target: brick.container_path.clone(), read_only: brick.read_only });
+            expected.push(Expected { target: target.clone(), identity, what });
+            binds.push(Bind { source, target, read_only: brick.read_only });
         }
         if !self.launch.bricks.is_empty() {
             tokio::spawn(jobs::brick_usage(self.context.clone()));
@@ -259,24 +257,22 @@ impl Attempt<'_> {
     }
 }
 
-impl Attempt<'_> {
-    /// Mounts a brick. What takes long (the check of a large file system) or is busy for a moment is waited for; an end in between is seen in between.
-    async fn mount(&self, brick: &BrickMount) -> Result<PathBuf, End> {
-        let began = Instant::now();
-        loop {
-            if self.is_cancelled() {
-                return Err(End::Cancelled);
-            }
-            match self.context.bricks.mount(brick).await {
-                Ok(path) => return Ok(path),
-                Err(busy @ BrickError::Busy { .. }) if began.elapsed() < BRICK_PATIENCE => {
-                    let message = format!("waiting for a brick: {busy}");
-                    self.context.report_if_room(Report::Progress { task: self.task.clone(), message });
-                }
-                Err(error) => return Err(End::failed(error.to_string())),
-            }
-            tokio::time::sleep(BRICK_PAUSE).await;
+/// Mounts a brick. What takes long (the check of a large file system) or is busy for a moment is waited for; an end in between is seen in between.
+pub(super) async fn mount(context: &Context, task: &TaskId, cancel: &watch::Receiver<bool>, brick: &BrickMount) -> Result<PathBuf, End> {
+    let began = Instant::now();
+    loop {
+        if *cancel.borrow() {
+            return Err(End::Cancelled);
         }
+        match context.bricks.mount(brick).await {
+            Ok(path) => return Ok(path),
+            Err(busy @ BrickError::Busy { .. }) if began.elapsed() < BRICK_PATIENCE => {
+                let message = format!("waiting for a brick: {busy}");
+                context.report_if_room(Report::Progress { task: task.clone(), message });
+            }
+            Err(error) => return Err(End::failed(error.to_string())),
+        }
+        tokio::time::sleep(BRICK_PAUSE).await;
     }
 }
 

@@ -41,6 +41,11 @@ const LABEL_BRICKS: &str = "xtao.bricks";
 const LABEL_NETWORK: &str = "xtao.network";
 /// Where a container sees its sandbox, as Mesos has it.
 pub const SANDBOX: &str = "/mnt/mesos/sandbox";
+/// Where a container sees a volume: a relative path is one in the sandbox.
+pub fn in_container(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("{SANDBOX}/{path}") }
+}
+
 /// Labels below this are ours alone.
 pub const LABEL_PREFIX: &str = "xtao.";
 

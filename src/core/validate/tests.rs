@@ -329,3 +329,36 @@ fn what_is_fetched_stays_in_the_sandbox() {
     let many: Vec<Value> = (0..101).map(|_| json!({"uri": "http://a/b"})).collect();
     check(json!({"fetch": many}), "/fetch: must have at most 100 entries");
 }
+
+#[test]
+fn persistent_volumes_are_marathons() {
+    let app = |volume: Value, more: Value| {
+        let mut json = json!({"container": {"type": "MESOS", "volumes": [volume]}});
+        json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json
+    };
+    let volume = |path: &str, mode: &str, size: u64| json!({"containerPath": path, "mode": mode, "persistent": {"size": size}});
+    let data = || volume("data", "RW", 100);
+    check(app(data(), json!({"instances": 3})), "");
+    check(app(volume("da ta", "RW", 1), json!({})), "");
+    check(app(volume("/data", "RW", 1), json!({})), "/container/volumes(0)/containerPath: value must not contain \"/\"");
+    check(app(volume("..", "RW", 1), json!({})), "/container/volumes(0)/containerPath: can not be one of (.,..)");
+    check(app(volume("data", "RO", 1), json!({})), "/container/volumes(0)/mode: got RO, expected RW");
+    check(app(volume("data", "RW", 0), json!({})), "/container/volumes(0)/persistent/size: got 0, expected more than 0");
+    check(
+        app(volume("data", "RW", 1 << 40), json!({})),
+        "/container/volumes(0)/persistent/size: got 1099511627776, expected at most 67108864 MiB",
+    );
+    check(
+        app(data(), json!({"upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 0.5}})),
+        "/upgradeStrategy/maximumOverCapacity: got 0.5, expected 0.0",
+    );
+    check(
+        app(data(), json!({"unreachableStrategy": {"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0}})),
+        "/: unreachableStrategy must be disabled for resident tasks",
+    );
+    check(
+        json!({"container": {"type": "MESOS", "volumes": [data(), data()]}}),
+        "/container/volumes(1)/containerPath: 'data' is used by another volume",
+    );
+}

@@ -6,7 +6,11 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::model::{app::App, instance::Instance};
+use crate::model::{
+    app::{App, Volume},
+    brick::Brick,
+    instance::Instance,
+};
 use crate::store::samples::{any_path, any_record, bare, full};
 
 fn samples() -> Vec<(&'static str, Record)> {
@@ -234,9 +238,24 @@ fn as_of_version_2(record: Record) -> Record {
 
 /// A sample as it is read from the third version, which knew no GPUs.
 fn as_of_version_3(record: Record) -> Record {
-    match record {
+    match as_of_version_4(record) {
         Record::Definition(app) => Record::Definition(Arc::new(App { gpus: 0, ..(*app).clone() })),
         Record::Archived(app) => Record::Archived(Arc::new(App { gpus: 0, ..(*app).clone() })),
+        other => other,
+    }
+}
+
+/// A sample as it is read from the fourth version, which knew no persistent volumes.
+fn as_of_version_4(record: Record) -> Record {
+    let without = |app: &App| {
+        let mut app = app.clone();
+        app.container.iter_mut().for_each(|container| container.volumes.retain(|volume| !matches!(volume, Volume::Persistent(_))));
+        Arc::new(app)
+    };
+    match record {
+        Record::Definition(app) => Record::Definition(without(&app)),
+        Record::Archived(app) => Record::Archived(without(&app)),
+        Record::Brick(brick) => Record::Brick(Arc::new(Brick { reservation: None, ..(*brick).clone() })),
         other => other,
     }
 }
@@ -275,7 +294,14 @@ fn fixtures_of_version_3_stay_readable() {
 #[test]
 fn fixtures_of_version_4_stay_readable() {
     let changed = |record: &Record| matches!(record, Record::Definition(_) | Record::Archived(_));
-    check_fixtures("v4", samples().into_iter().filter(|(_, record)| changed(record)).collect());
+    let samples = samples().into_iter().filter(|(_, record)| changed(record)).map(|(name, record)| (name, as_of_version_4(record)));
+    check_fixtures("v4", samples.collect());
+}
+
+#[test]
+fn fixtures_of_version_5_stay_readable() {
+    let changed = |record: &Record| matches!(record, Record::Definition(_) | Record::Archived(_) | Record::Brick(_));
+    check_fixtures("v5", samples().into_iter().filter(|(_, record)| changed(record)).collect());
 }
 
 /// One file per sample: the key and the envelope in hexadecimal, and for people the text. Written once, when a version is released; run with

@@ -300,12 +300,20 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
     );
     let volume = |volume: Value| json!({"container": {"docker": {"image": "i"}, "volumes": [volume]}});
     check(
-        volume(json!({"containerPath": "a", "mode": "RW", "persistent": {"size": 1}})),
-        "/container/volumes(0)/persistent: persistent volumes are not supported yet: use a brick",
+        volume(json!({"containerPath": "a", "mode": "RW", "persistent": {"size": 1, "type": "mount"}})),
+        "/container/volumes(0)/persistent/type: the nodes of the embedded engine have root disks only",
+    );
+    check(
+        volume(json!({"containerPath": "a", "mode": "RW", "persistent": {"size": 1, "constraints": [["path", "LIKE", "x"]]}})),
+        "/container/volumes(0)/persistent: Constraints on root volumes are not supported",
+    );
+    check(
+        volume(json!({"containerPath": "a", "mode": "RW", "persistent": {"size": 1, "type": "root", "maxSize": 2}})),
+        "/container/volumes(0)/persistent: Only mount volumes can have maxSize",
     );
     check(
         volume(json!({"containerPath": "a", "mode": "RW", "external": {}})),
-        "/container/volumes(0)/external: external volumes are not supported yet: use a brick",
+        "/container/volumes(0): Feature external_volumes is not enabled. Enable with --enable_features external_volumes)",
     );
     check(volume(json!({"containerPath": "a", "secret": "s"})), "/container/volumes(0)/secret: secrets are not supported yet");
     check(
@@ -768,4 +776,25 @@ fn what_is_fetched_has_defaults_and_a_legacy_form() {
     ] {
         assert_eq!(told(&AppInput::read(&wrong).unwrap_err()), expected);
     }
+}
+
+#[test]
+fn an_app_with_persistent_volumes_is_resident() {
+    let volume = json!({"containerPath": "data", "mode": "RW", "persistent": {"size": 100}});
+    let json = json!({"cmd": "x", "container": {"type": "MESOS", "volumes": [volume]}});
+    let app = create(&json);
+    assert!(app.is_resident());
+    let shown = Value::Object(crate::model::app::output::definition(&app));
+    assert_eq!(shown["residency"], json!({"relaunchEscalationTimeoutSeconds": 3600, "taskLostBehavior": "WAIT_FOREVER"}));
+    assert_eq!(shown["upgradeStrategy"], json!({"maximumOverCapacity": 0, "minimumHealthCapacity": 0.5}));
+    assert_eq!(shown["unreachableStrategy"], json!("disabled"));
+    let volume = json!({"containerPath": "data", "mode": "RW", "persistent": {"size": 100, "type": "root", "constraints": []}});
+    assert_eq!(shown["container"]["volumes"], json!([volume]));
+    // What is shown can be sent back.
+    assert_eq!(read(&shown).update(&app, &defaults()).unwrap(), app);
+    let plain = Value::Object(crate::model::app::output::definition(&create(&json!({"cmd": "x"}))));
+    assert_eq!(plain.get("residency"), None);
+    let wrong = |residency: Value| AppInput::read(&json!({"cmd": "x", "residency": residency})).is_err();
+    assert!(wrong(json!({"taskLostBehavior": "RUN"})) && wrong(json!({"relaunchEscalationTimeoutSeconds": -1})));
+    assert!(!wrong(json!({"taskLostBehavior": "RELAUNCH_AFTER_TIMEOUT", "relaunchEscalationTimeoutSeconds": 10})));
 }

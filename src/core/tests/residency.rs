@@ -69,11 +69,11 @@ fn a_failed_instance_comes_back_to_its_volume_and_to_nothing_else() {
     assert!(world.offer("a", 9, 9000).is_empty());
     world.nodes_obey();
     world.restart();
-    world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into() });
+    world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into(), region: None });
     world.wait(60_000);
     assert!(world.offer("b", 9, 9000).is_empty(), "its volume is elsewhere");
     let entry = world.state.view().queue[&path("/db")].clone();
-    assert_eq!(entry.last_unused_offers.last().unwrap().reasons, [crate::core::state::Reject::NoCorrespondingReservationFound]);
+    assert_eq!(entry.last_unused_offers[&AgentId::new("b")].reasons, [crate::core::state::Reject::NoCorrespondingReservationFound]);
     let second = world.run_on("a").remove(0);
     assert_eq!((&second.task.instance, second.task.incarnation), (&first.task.instance, 2));
     assert_eq!(second.bricks[0].name, mount.name);

@@ -279,3 +279,38 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_a_crowd_makes_a_batch() {
+        let check = |callers: usize, inputs: usize, begins: bool, half: Option<usize>| {
+            let mut crowd = Crowd::default();
+            assert_eq!(crowd.is_enough(inputs, callers), begins, "{inputs} of {callers}");
+            assert_eq!(crowd.until.is_some(), inputs > 0 && !begins, "{inputs} of {callers}: a batch that waits has an end of waiting");
+            let before_fading = Crowd { lately: callers * 16, until: None };
+            assert_eq!(before_fading.half(), half, "{callers}");
+        };
+        check(1, 1, true, None);
+        check(MIN_CROWD - 1, 1, true, None);
+        check(MIN_CROWD, MIN_CROWD / 2 - 1, false, Some(MIN_CROWD / 2));
+        check(MIN_CROWD, MIN_CROWD / 2, true, Some(MIN_CROWD / 2));
+        check(64, 0, false, Some(32));
+        check(64, 31, false, Some(32));
+        check(64, 32, true, Some(32));
+        check(100_000, MAX_INPUTS / 2, true, Some(MAX_INPUTS / 2));
+    }
+
+    #[test]
+    fn a_crowd_that_has_gone_is_forgotten() {
+        let mut crowd = Crowd { lately: 64 * 16, until: None };
+        for _ in 0..100 {
+            // As many as are wanted, of few callers.
+            let inputs = crowd.half().unwrap_or(1);
+            assert!(crowd.is_enough(inputs, 1));
+        }
+        assert_eq!(crowd.half(), None);
+    }
+}

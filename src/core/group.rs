@@ -275,7 +275,8 @@ fn read_apps<'a>(turn: &Turn<'_, '_>, origin: &Origin, id: &PathId, apps: &'a [A
         }
     }
     let tables = &turn.state.tables;
-    let gone = tables.apps_below(id).filter(|app| app.parent() == *id && !written.apps.contains_key(*app));
+    // Pods cannot be written here: they stay.
+    let gone = tables.apps_below(id).filter(|app| app.parent() == *id && !written.apps.contains_key(*app) && !tables.is_pod(app));
     let own: Vec<PathId> = gone.filter(|app| origin.may_touch(tables.owner_of(app))).cloned().collect();
     written.gone.extend(own);
 }
@@ -319,7 +320,7 @@ fn scale(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, factor: f64, dra
     }
     let tables = &turn.state.tables;
     let own = tables.apps_below(id).filter(|app| origin.may_touch(tables.owner_of(app))).filter_map(|app| tables.app(app));
-    let own: Vec<Arc<App>> = own.cloned().collect();
+    let own: Vec<Arc<App>> = own.filter(|app| app.pod.is_none()).cloned().collect();
     for app in own {
         // Too many is refused by the check of the definition.
         let instances = (f64::from(app.instances) * factor).ceil() as u32;
@@ -408,7 +409,7 @@ fn roll_back(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, version: Tim
             continue;
         }
         match turn.state.tables.apps.contains_key(&app) {
-            true if ownership::app(turn, origin, &app).is_err() => continue,
+            true if ownership::spec(turn, origin, &app).is_err() => continue,
             true => {}
             false => ownership::check_free(turn, origin, &app)?,
         }

@@ -14,7 +14,7 @@ use crate::model::{
     cluster::TaskState,
     event::Fact,
     health::{CheckReport, CheckState, Finding, HealthCheck, Outcome, ReadinessAnswer, cause, overall},
-    id::AgentId,
+    id::{AgentId, TaskId},
     instance::{Condition, Instance, TaskFailure},
     record::Record,
 };
@@ -51,8 +51,15 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
         Finding::Readiness(ref answer) => ready(turn, &instance, &readings, answer.clone()),
         Finding::Health { check, ref outcome } => {
             let Some(definition) = turn.state.tables.definition_of(&instance).cloned() else { return };
+            // A container that has done its work is asked no more.
+            let container = definition.pod.as_ref().and_then(|pod| pod.checked(check));
+            let place = container.and_then(|container| definition.pod.as_ref()?.place(&container.name));
+            if place.and_then(|place| instance.containers.get(place)).is_some_and(|state| state.condition != Condition::Running) {
+                return;
+            }
+            let task = instance.task_of(container.map(|container| container.name.as_str()));
             let (Some(asked), Some(reading)) = (definition.health_checks.get(check), readings.checks.get(check).cloned()) else { return };
-            let one = One { instance: &instance, asked, at: check, count: definition.health_checks.len(), readings: &readings };
+            let one = One { instance: &instance, task, asked, at: check, count: definition.health_checks.len(), readings: &readings };
             match outcome {
                 Outcome::Passed => passed(turn, &one, &report, reading),
                 Outcome::Failed(why) => failed(turn, &one, &report, reading, &cause(why)),
@@ -65,6 +72,7 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
 /// One check of one task.
 struct One<'a> {
     instance: &'a Arc<Instance>,
+    task: TaskId,
     asked: &'a HealthCheck,
     /// Its place among `count`.
     at: usize,
@@ -121,8 +129,11 @@ fn failed(turn: &mut Turn<'_, '_>, one: &One<'_>, report: &CheckReport, reading:
         one.with(CheckState { failures: failures.min(limit), last_failure: Some(report.at), last_failure_cause: why.to_owned(), ..state })
     });
     if verdict == Verdict::Kill {
-        turn.event(Some(one.instance.app()), Fact::UnhealthyInstanceKill { instance: one.instance.clone(), reason: why.to_owned() });
-        remember(turn, one.instance, report, why);
+        turn.event(
+            Some(one.instance.app()),
+            Fact::UnhealthyInstanceKill { instance: one.instance.clone(), task: one.task.clone(), reason: why.to_owned() },
+        );
+        remember(turn, one, report, why);
         let instance = changed.unwrap_or_else(|| (**one.instance).clone());
         changed = Some(Instance { condition: Condition::Killing, since: turn.wall(), ..instance });
     }
@@ -131,14 +142,15 @@ fn failed(turn: &mut Turn<'_, '_>, one: &One<'_>, report: &CheckReport, reading:
     }
 }
 
-fn remember(turn: &mut Turn<'_, '_>, instance: &Instance, report: &CheckReport, why: &str) {
+fn remember(turn: &mut Turn<'_, '_>, one: &One<'_>, report: &CheckReport, why: &str) {
+    let instance = one.instance;
     if !turn.state.tables.apps.contains_key(instance.app()) {
         return;
     }
     let placement = instance.placement.as_ref();
     let failure = TaskFailure {
         app: instance.app().clone(),
-        task: report.task.clone(),
+        task: one.task.clone(),
         state: TaskState::Killed,
         message: format!("Task was killed since health check failed. Reason: {why}"),
         host: placement.map_or_else(String::new, |placement| placement.host.to_string()),
@@ -172,6 +184,7 @@ mod tests {
             port: None,
             port_index: Some(0),
             command: None,
+            argv: Vec::new(),
             grace_seconds: 300,
             interval_seconds: 60,
             timeout_seconds: 20,

@@ -103,7 +103,7 @@ fn audience(tables: &Tables, app: Option<&PathId>, fact: &Fact) -> Audience {
         | Fact::HealthStatusChanged { instance, .. }
         | Fact::UnhealthyInstanceKill { instance, .. } => of(instance),
         Fact::AddHealthCheck { app, .. } | Fact::AppTerminated { app } | Fact::RemoveHealthCheck { app } => owner(tables.owner_of(app)),
-        Fact::GroupChangeSuccess { .. } => owner(app.and_then(|app| tables.owner_of(app))),
+        Fact::Pod { .. } | Fact::GroupChangeSuccess { .. } => owner(app.and_then(|app| tables.owner_of(app))),
         Fact::SchedulerDisconnected { .. } | Fact::SchedulerRegistered { .. } | Fact::SchedulerReregistered { .. } => Audience::Everyone,
         // A stream tells it to itself.
         Fact::EventStreamAttached { .. } => Audience::Everyone,

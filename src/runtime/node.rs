@@ -31,6 +31,9 @@ pub enum NodeError {
     /// 422: what was sent is not acceptable.
     #[error("{0}")]
     Unacceptable(String),
+    /// 422: nothing of the kind is done here, and that is not the task's doing.
+    #[error("{0}")]
+    Impossible(String),
     /// 507: there is no room for it.
     #[error("{0}")]
     NoRoom(String),

@@ -118,7 +118,8 @@ impl NodeAccess for ThisNode {
         let (input, output) = self.access.exec(task, request.command, request.terminal).await.map_err(|error| match error {
             ExecError::NotRunning(_) => NodeError::Conflict(error.to_string()),
             ExecError::TooMany | ExecError::Docker(DockerError::Unreachable(_)) => NodeError::Unavailable(error.to_string()),
-            ExecError::NoContainer(_) | ExecError::Vulnerable(_) | ExecError::Docker(_) => NodeError::Unacceptable(error.to_string()),
+            ExecError::NoContainer(_) | ExecError::Vulnerable(_) => NodeError::Impossible(error.to_string()),
+            ExecError::Docker(_) => NodeError::Unacceptable(error.to_string()),
         })?;
         Ok(Exec { input, output })
     }

@@ -4,7 +4,7 @@
 //! last: who finds one finds a server. The driver and the
 //! name server have threads of their own, so that a busy API starves neither. Down: a signal, or the end of the driver, ends all; tasks keep running.
 
-mod node;
+pub mod node;
 pub mod sockets;
 pub mod tls;
 

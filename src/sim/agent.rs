@@ -132,7 +132,9 @@ pub enum Told {
     Nothing,
     /// That it lives.
     Live,
-    /// That it has ended, or may have.
+    /// That it is out of reach, or unknown: it may have ended.
+    Lost,
+    /// That it has ended.
     Gone,
 }
 

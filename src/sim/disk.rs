@@ -8,7 +8,7 @@ use crate::model::{
     app::App,
     brick::Brick,
     deployment::Deployment,
-    id::{BrickName, InstanceId, PathId},
+    id::{BrickName, InstanceId, PathId, TaskId},
     instance::{Condition, Goal, Instance},
     port::PortClaim,
     record::{AppEntry, Change, Record, RecordKey},
@@ -185,6 +185,17 @@ impl Disk {
         self.records
             .range(first..=last)
             .filter_map(|(_, record)| if let Record::Instance(instance) = record { Some(&**instance) } else { None })
+    }
+
+    /// The present tasks of an instance, and how far the record says that each is: one, or that of each container of a pod that was launched.
+    pub fn tasks_of(&self, instance: &Instance) -> Vec<(TaskId, Condition)> {
+        match self.definition(instance.app(), instance.version).filter(|app| app.pod.is_some()) {
+            None => vec![(instance.task(), instance.condition)],
+            Some(pod) => {
+                let states = instance.containers.iter().map(|container| container.condition);
+                pod.containers().map(|name| instance.task_of(name)).zip(states).collect()
+            }
+        }
     }
 
     /// Every record but instances and definitions: few enough to walk.

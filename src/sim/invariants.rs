@@ -7,13 +7,14 @@
 //! | `wrong-write` | an answer "done" means that the records say what was asked; "refused" means that nothing of it was written; nothing else changes apps |
 //! | `no-record` | a launch has the durable record of its very incarnation, place, ports and leases |
 //! | `launched-twice` | a task id is launched once |
+//! | `torn-pod` | the containers of a pod's instance are launched together, each of them, on one node |
 //! | `offer-used-twice`, `offer-exceeded` | an offer is answered once, with no more than it holds |
 //! | `over-committed` | the containers of a node fit into it |
 //! | `port-used-twice`, `foreign-claim`, `wrong-ports` | a port of a node has one wanted holder; a claimed number is used by its app alone; fixed and claimed numbers are what they should be |
 //! | `claim-moved`, `claim-lost` | a position keeps its number until someone releases it |
 //! | `two-holders`, `lease-ended-early`, `lease-order`, `data-left-behind`, `data-destroyed` | a brick has one mount, a lease ends after it, and the data stays where it is |
-//! | `forgot-live-task` | an instance's task is written off only after the cluster said that it ended or may have |
-//! | `killed-wanted` | only what is told to end is killed |
+//! | `forgot-live-task` | an instance is written off only after the cluster said that its task, or each of a pod, ended, or may have |
+//! | `killed-wanted` | only what is told to end is killed, and what a container of its pod has taken along |
 //! | `healthy-killed` | a kill for bad health comes after as many counted failures as the definition says, none of them in the grace period or uncertain |
 //! | `early-ack` | an acknowledged status is in the records |
 //! | `back-off` | nothing is launched while its app has to wait |
@@ -93,6 +94,10 @@ pub(super) struct Rules {
     delays: BTreeMap<(PathId, Timestamp), Delay>,
     /// Instances that have run, in truth, by app and configuration.
     came_up: BTreeMap<(PathId, Timestamp), BTreeSet<InstanceId>>,
+    /// The containers of each launch of a pod that have run, in truth.
+    parts_up: BTreeMap<(InstanceId, u32), BTreeSet<TaskId>>,
+    /// How the tasks of each launch of an instance ended, as the server was told first.
+    ends: BTreeMap<(InstanceId, u32), BTreeMap<TaskId, TaskState>>,
     /// The apps, and their versions, of every version of the root.
     roots: BTreeMap<Timestamp, BTreeMap<PathId, Timestamp>>,
     /// A second opinion on the health of each task.
@@ -139,8 +144,15 @@ impl Rules {
         self.honest.insert((task.clone(), at), honest);
     }
 
-    /// A task runs.
+    /// A task runs. An instance of a pod has come up when all of its containers have.
     pub(super) fn came_up(&mut self, launch: &Launch) {
+        if let Some(pod) = launch.pod.as_ref().and_then(|pod| pod.app.pod.as_ref()) {
+            let parts = self.parts_up.entry(launch_of(&launch.task)).or_default();
+            parts.insert(launch.task.clone());
+            if parts.len() < pod.containers.len() {
+                return;
+            }
+        }
         let key = (launch.app.id.clone(), launch.app.version_info.last_config_change_at);
         self.came_up.entry(key).or_default().insert(launch.task.instance.clone());
     }
@@ -234,10 +246,16 @@ impl World<'_> {
     fn learn(&mut self, cause: &Input) {
         match cause {
             Input::Cluster(ClusterEvent::Status(status)) => {
+                if is_end(status.state) {
+                    let ends = self.rules.ends.entry(launch_of(&status.task)).or_default();
+                    ends.entry(status.task.clone()).or_insert(status.state);
+                }
                 if let Some(task) = self.tasks.get_mut(&status.task) {
-                    let gone =
-                        is_end(status.state) || matches!(status.state, TaskState::Unreachable | TaskState::Unknown | TaskState::Lost);
-                    task.told = if gone { Told::Gone } else { Told::Live };
+                    task.told = match status.state {
+                        state if is_end(state) => Told::Gone,
+                        TaskState::Unreachable | TaskState::Unknown | TaskState::Lost => Told::Lost,
+                        _ => Told::Live,
+                    };
                 }
             }
             Input::Api(_, _, request) => {
@@ -273,17 +291,21 @@ impl World<'_> {
     fn check_health_kill(&mut self, one: &Stepped, old: &Instance, new: &Instance) {
         let runs = |instance: &Instance| instance.condition == Condition::Running;
         if !runs(old) && runs(new) {
-            self.rules.health.entry(new.task()).or_default().since = one.at;
+            for (task, _) in self.disk.tasks_of(new) {
+                self.rules.health.entry(task).or_default().since = one.at;
+            }
         }
         let by_check = matches!(&one.cause, Input::Cluster(ClusterEvent::Checked(_)));
         if !by_check || !runs(old) || new.condition != Condition::Killing {
             return;
         }
-        let health = self.rules.health.get(&old.task()).copied().unwrap_or_default();
-        if health.failures <= MAX_FAILURES {
-            self.violate("healthy-killed", || format!("{} is killed: {health:?}", short(&old.task())));
+        let tasks: Vec<TaskId> = self.disk.tasks_of(old).into_iter().map(|(task, _)| task).collect();
+        let of_tasks = tasks.iter().filter_map(|task| self.rules.health.get(task).copied());
+        let worst = of_tasks.max_by_key(|health| health.failures).unwrap_or_default();
+        if worst.failures <= MAX_FAILURES {
+            self.violate("healthy-killed", || format!("{} is killed: {worst:?}", short_instance(&old.id)));
         }
-        self.rules.asked_to_kill.insert(old.task());
+        self.rules.asked_to_kill.extend(tasks);
     }
 
     fn check_change(&mut self, one: &Stepped, change: &Change, old: Option<Record>) {
@@ -335,7 +357,7 @@ impl World<'_> {
     fn check_instance(&mut self, one: &Stepped, old: &Instance, new: Option<&Instance>) {
         let written_off = old.condition.is_live() && new.is_none_or(|new| !new.condition.is_live() || new.incarnation != old.incarnation);
         if written_off {
-            self.check_written_off(&old.task());
+            self.check_written_off(old);
             self.note_failure(one, old);
         }
         if let Some(new) = new {
@@ -351,10 +373,16 @@ impl World<'_> {
         }
     }
 
-    fn check_written_off(&mut self, id: &TaskId) {
-        let Some(task) = self.tasks.get(id) else { return };
-        if task.alive() && task.told != Told::Gone {
-            let told = task.told;
+    fn check_written_off(&mut self, old: &Instance) {
+        let tasks: Vec<TaskId> = self.disk.tasks_of(old).into_iter().map(|(task, _)| task).collect();
+        let told = |task: &TaskId| self.tasks.get(task).map(|task| task.told);
+        // A node that is out of reach is so for all that is on it.
+        if tasks.iter().any(|task| told(task) == Some(Told::Lost)) {
+            return;
+        }
+        let lives = |task: &&TaskId| self.tasks.get(*task).is_some_and(|task| task.alive() && task.told != Told::Gone);
+        if let Some(id) = tasks.iter().find(lives) {
+            let told = told(id);
             self.violate("forgot-live-task", || format!("{} lives, and nobody said otherwise (told: {told:?})", short(id)));
         }
     }
@@ -363,8 +391,13 @@ impl World<'_> {
     fn note_failure(&mut self, one: &Stepped, old: &Instance) {
         use TaskState::*;
         let Input::Cluster(ClusterEvent::Status(status)) = &one.cause else { return };
-        let costs = matches!(status.state, Failed | Error | Dropped | Gone | GoneByOperator | Finished);
-        if !costs || status.task != old.task() || old.goal != Goal::Running {
+        let is_its = launch_of(&status.task) == (old.id.clone(), old.incarnation);
+        if !is_its || !is_end(status.state) || old.goal != Goal::Running {
+            return;
+        }
+        // Of a pod it is enough that one of its containers ended so.
+        let mut ends = self.rules.ends.get(&(old.id.clone(), old.incarnation)).into_iter().flat_map(BTreeMap::values);
+        if !ends.any(|state| matches!(state, Failed | Error | Dropped | Gone | GoneByOperator | Finished)) {
             return;
         }
         let Some(app) = self.disk.current(old.app()) else { return };
@@ -481,10 +514,12 @@ impl World<'_> {
         };
         let done = match request {
             Request::CreateApp { input, .. } => input.id().and_then(|id| id.parse().ok()).is_some_and(|id| is_written(&id)),
+            Request::CreatePod { input, .. } => input.path().is_ok_and(|id| is_written(&id)),
+            Request::UpdatePod { pod, .. } => is_written(pod),
             Request::UpdateApps { updates, .. } => updates.iter().all(|(app, _)| is_written(app)),
             Request::UpdateGroup { base, input, .. } => self.is_group_written(base, input, &is_written),
             Request::DeleteGroup { group, .. } => self.disk.apps().all(|entry| !entry.id.is_below(group)),
-            Request::DeleteApp { app, .. } => self.disk.app(app).is_none(),
+            Request::DeleteApp { app, .. } | Request::DeletePod { pod: app, .. } => self.disk.app(app).is_none(),
             Request::RestartApp { app, .. } => self.disk.app(app).is_some(),
             Request::ReleasePort { port } => self.disk.port(*port).is_none(),
             _ => true,
@@ -501,7 +536,8 @@ impl World<'_> {
         let within = |text: Option<&str>| PathId::resolve(text.unwrap_or_default(), id).ok();
         let apps = input.apps.as_ref().is_none_or(|apps| {
             let named: Vec<PathId> = apps.iter().filter_map(|app| within(app.id())).collect();
-            let is_named = |entry: &AppEntry| entry.id.parent() != *id || named.contains(&entry.id);
+            let is_pod = |entry: &AppEntry| self.disk.current(&entry.id).is_some_and(|app| app.pod.is_some());
+            let is_named = |entry: &AppEntry| entry.id.parent() != *id || named.contains(&entry.id) || is_pod(entry);
             named.iter().all(is_written) && self.disk.apps().all(is_named)
         });
         let groups = input.groups.iter().flatten();
@@ -512,12 +548,12 @@ impl World<'_> {
 
 fn tasks_to_kill(disk: &Disk, request: &Request) -> Vec<TaskId> {
     let Request::KillTasks { selection, .. } = request else { return Vec::new() };
+    let of = |instance: &Instance| disk.tasks_of(instance).into_iter().map(|(task, _)| task);
     match selection {
-        KillSelector::App { app, .. } => disk.instances_of(app).map(Instance::task).collect(),
+        KillSelector::App { app, .. } => disk.instances_of(app).flat_map(of).collect(),
         KillSelector::Task { task, .. } => task.parse().into_iter().collect(),
         KillSelector::Tasks(tasks) => tasks.clone(),
-        // The workload has no pods.
-        KillSelector::Instances { .. } => Vec::new(),
+        KillSelector::Instances { instances, .. } => instances.iter().filter_map(|id| disk.instance(id)).flat_map(of).collect(),
     }
 }
 
@@ -525,6 +561,8 @@ fn touches(request: &Request, app: &PathId) -> bool {
     match request {
         Request::CreateApp { input, .. } => input.id().and_then(|id| id.parse::<PathId>().ok()).as_ref() == Some(app),
         Request::UpdateApps { updates, .. } => updates.iter().any(|(id, _)| id == app),
+        Request::CreatePod { input, .. } => input.path().is_ok_and(|id| id == *app),
+        Request::UpdatePod { pod: named, .. } | Request::DeletePod { pod: named, .. } => named == app,
         Request::DeleteApp { app: named, .. } | Request::RestartApp { app: named, .. } => named == app,
         Request::KillTasks { selection, scale, .. } => {
             *scale
@@ -573,9 +611,25 @@ impl World<'_> {
                 self.violate("offer-exceeded", || format!("{id} has not enough {what} for {}", short(&launch.task)));
             }
         }
+        self.check_whole(launches);
         let agent = self.master.shown.get(id).map(|(offer, _)| offer.agent.clone());
         if let Some(launch) = launches.iter().find(|launch| agent.as_ref().is_some_and(|agent| *agent != launch.agent)) {
             self.violate("no-record", || format!("{} goes to {}, the offer is of {agent:?}", short(&launch.task), launch.agent));
+        }
+    }
+
+    /// What is launched of a pod is all of it.
+    fn check_whole(&mut self, launches: &[Launch]) {
+        let mut parts: BTreeMap<(InstanceId, u32), Vec<&Launch>> = BTreeMap::new();
+        for launch in launches.iter().filter(|launch| launch.pod.is_some()) {
+            parts.entry(launch_of(&launch.task)).or_default().push(launch);
+        }
+        for (of, launches) in parts {
+            let named: Vec<Option<&str>> = launches.iter().map(|launch| launch.task.container.as_deref()).collect();
+            let expected: Vec<Option<&str>> = launches[0].pod.as_ref().map(|pod| pod.app.containers().collect()).unwrap_or_default();
+            if named != expected || launches.iter().any(|launch| launch.agent != launches[0].agent) {
+                return self.violate("torn-pod", || format!("of {} there is {named:?}, not {expected:?}", short_instance(&of.0)));
+            }
         }
     }
 
@@ -606,11 +660,19 @@ impl World<'_> {
             ));
         }
         let place = instance.placement.as_ref().ok_or("the durable instance has no place")?;
-        if place.agent != launch.agent || place.ports != launch.ports {
+        let (app, ports) = whole_of(launch);
+        if place.agent != launch.agent || place.ports != ports {
             return Err(format!("the durable place is {place:?}"));
         }
-        if self.disk.definition(id.instance.app(), launch.app.version) != Some(&*launch.app) {
+        let definition = self.disk.definition(id.instance.app(), launch.app.version);
+        if definition != Some(app) {
             return Err("its definition is not durable".into());
+        }
+        if let Some(name) = &id.container {
+            let container = app.pod.as_ref().and_then(|pod| app.as_container(pod.place(name)?));
+            if container.as_ref() != Some(&*launch.app) {
+                return Err("its container is not that of its definition".into());
+            }
         }
         if launch.bricks.len() != launch.app.bricks().count() {
             return Err("not every brick is mounted".into());
@@ -636,15 +698,16 @@ impl World<'_> {
         if let Some((name, value)) = launch.environment().iter().find(|(_, value)| value.contains("@PORT")) {
             return Err(("wrong-ports", format!("{name} is still {value}")));
         }
-        let wanted: Vec<PortNumber> = match launch.app.network {
-            Network::Host => launch.app.port_definitions.iter().map(|definition| definition.port).collect(),
-            Network::Bridge | Network::Container(_) => launch.app.port_mappings().iter().filter_map(|mapping| mapping.host_port).collect(),
+        let (app, ports) = whole_of(launch);
+        let wanted: Vec<PortNumber> = match app.network {
+            Network::Host => app.port_definitions.iter().map(|definition| definition.port).collect(),
+            Network::Bridge | Network::Container(_) => app.port_mappings().iter().filter_map(|mapping| mapping.host_port).collect(),
         };
-        if wanted.len() != launch.ports.len() {
-            return Err(("wrong-ports", format!("{} ports for {}", launch.ports.len(), wanted.len())));
+        if wanted.len() != ports.len() {
+            return Err(("wrong-ports", format!("{} ports for {}", ports.len(), wanted.len())));
         }
-        let required = launch.app.network != Network::Host || launch.app.require_ports;
-        for (want, port) in wanted.iter().zip(&launch.ports) {
+        let required = app.network != Network::Host || app.require_ports;
+        for (want, port) in wanted.iter().zip(ports) {
             let exact = match want {
                 PortNumber::Fixed(number) if required => Some(*number),
                 PortNumber::Allotted(number) => Some(*number),
@@ -654,8 +717,9 @@ impl World<'_> {
                 return Err(("wrong-ports", format!("{port} instead of {want:?}")));
             }
             let offered = launch.resources.ports.iter().any(|range| range.contains(*port));
-            let outside = matches!(want, PortNumber::Allotted(_)) && launch.app.network == Network::Host;
-            if !offered && !outside {
+            let outside = matches!(want, PortNumber::Allotted(_)) && app.network == Network::Host;
+            // Those of a pod's other containers are looked at with them.
+            if launch.ports.contains(port) && !offered && !outside {
                 return Err(("wrong-ports", format!("{port} is not taken from the offer")));
             }
         }
@@ -691,12 +755,17 @@ impl World<'_> {
     /// Kills are for what was told to end, for strangers, and for what does not come up.
     fn check_kill(&mut self, id: &TaskId) {
         let Some(instance) = self.disk.instance(&id.instance).filter(|instance| instance.incarnation == id.incarnation) else { return };
-        let (goal, condition) = (instance.goal, instance.condition);
+        let goal = instance.goal;
+        let Some(condition) = self.disk.tasks_of(instance).into_iter().find(|(task, _)| task == id).map(|(_, condition)| condition) else {
+            return;
+        };
         // A kill that nobody asked for hides behind its condition: only what never came up may be killed by us alone.
         let runs = self.tasks.get(id).is_some_and(|task| task.phase == Phase::Running && task.told == Told::Live);
         let overdue = self.tasks.get(id).is_some_and(|task| self.now - task.launched_at >= OVERDUE_MS);
         let wanted = goal == Goal::Running && (condition == Condition::Running || runs && !overdue);
-        if wanted && !self.rules.asked_to_kill.contains(id) {
+        let taken_along = id.container.is_some()
+            && self.rules.ends.get(&launch_of(id)).is_some_and(|ends| ends.values().any(|state| *state != TaskState::Finished));
+        if wanted && !taken_along && !self.rules.asked_to_kill.contains(id) {
             self.violate("killed-wanted", || format!("{} runs, and nobody asked for its end", short(id)));
         }
     }
@@ -706,7 +775,8 @@ impl World<'_> {
         let Some(state) = task.updates.iter().find(|status| status.uuid == Some(uuid)).map(|status| status.state) else { return };
         let Some(instance) = self.disk.instance(&id.instance).filter(|instance| instance.incarnation == id.incarnation) else { return };
         use Condition::*;
-        let now = instance.condition;
+        let containers = self.disk.tasks_of(instance);
+        let Some(now) = containers.iter().find(|(task, _)| task == id).map(|(_, condition)| *condition) else { return };
         let behind = match state {
             TaskState::Staging => now == Provisioned,
             TaskState::Starting => matches!(now, Provisioned | Staging),
@@ -725,7 +795,7 @@ impl World<'_> {
         match reply {
             Ok(Reply::Killed(instances)) => {
                 let live = instances.iter().filter(|instance| instance.condition.is_live());
-                self.rules.doomed.extend(live.map(Instance::task));
+                self.rules.doomed.extend(live.flat_map(|instance| self.disk.tasks_of(instance)).map(|(task, _)| task));
                 self.stats.accepted += 1;
             }
             Ok(_) => self.stats.accepted += 1,
@@ -806,6 +876,16 @@ fn most_of(app: &App) -> u32 {
     let least = (f64::from(app.instances) * strategy.minimum_health_capacity).ceil() as u32;
     let most = (f64::from(app.instances) * (1.0 + strategy.maximum_over_capacity)).trunc() as u32;
     if least == most { most + 1 } else { most }
+}
+
+/// Which launch of which instance a task is of.
+fn launch_of(task: &TaskId) -> (InstanceId, u32) {
+    (task.instance.clone(), task.incarnation)
+}
+
+/// The definition of all that is launched together, and its host ports.
+fn whole_of(launch: &Launch) -> (&App, &[u16]) {
+    launch.pod.as_ref().map_or((&launch.app, &launch.ports), |pod| (&pod.app, &pod.ports))
 }
 
 /// The ports that a task binds on its node: its host ports, and what the workload's apps read from their environment.
@@ -975,7 +1055,7 @@ impl World<'_> {
         let blocking = waits_for(deployment, without_room)?;
         let mut later = deployment.steps.iter().skip(deployment.current_step + 1).flat_map(|step| &step.actions);
         let keeps = |instance: &Instance| {
-            let lives = self.tasks.get(&instance.task()).is_some_and(|task| task.phase == Phase::Running);
+            let lives = self.lives(instance);
             let no_room = || self.disk.definition(&app.id, instance.version).is_some_and(|version| !self.has_room_for(version));
             instance.condition == Condition::Running && lives || instance.condition == Condition::Scheduled && no_room()
         };
@@ -983,13 +1063,18 @@ impl World<'_> {
         (its_turn_comes && self.disk.instances_of(&app.id).all(keeps)).then(|| blocking.to_string())
     }
 
+    /// Its task runs, or those of a pod that have not done their work.
+    fn lives(&self, instance: &Instance) -> bool {
+        let runs = |task: &TaskId| self.tasks.get(task).is_some_and(|task| task.phase == Phase::Running);
+        self.disk.tasks_of(instance).iter().all(|(task, condition)| *condition == Condition::Finished || runs(task))
+    }
+
     fn is_complete(&self, app: &App) -> Result<(), String> {
         let config = app.version_info.last_config_change_at;
         let half_way = self.rules.half_way.contains(&app.id);
         let instances: Vec<&Instance> = self.disk.instances_of(&app.id).collect();
         let runs = |instance: &&&Instance| {
-            let lives = self.tasks.get(&instance.task()).is_some_and(|task| task.phase == Phase::Running);
-            instance.condition == Condition::Running && (instance.version >= config || half_way) && lives
+            instance.condition == Condition::Running && (instance.version >= config || half_way) && self.lives(instance)
         };
         let running = instances.iter().filter(runs).count();
         if running == app.instances as usize && instances.len() == running {

@@ -56,6 +56,7 @@ impl Pools {
         let mut common = launch.resources.clone();
         common.take_scalars(&reserved);
         common.ports.retain(|range| !reserved.ports.contains(range));
+        give(&mut common, &launch.overhead());
         Self { common, reserved }
     }
 
@@ -270,6 +271,7 @@ impl World<'_> {
         for launch in launches {
             pools.take(&Pools::of(&launch));
             self.stats.launches += 1;
+            self.stats.parts += u64::from(launch.pod.is_some());
             self.ever.insert(launch.task.clone());
             let launch = Arc::new(launch);
             self.tasks.insert(launch.task.clone(), Task::new(launch.clone(), at));

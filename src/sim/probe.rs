@@ -7,7 +7,7 @@ use super::{
     world::{What, World},
 };
 use crate::model::{
-    cluster::ClusterEvent,
+    cluster::{ClusterEvent, Launch},
     health::{CheckReport, Finding, Outcome},
     id::TaskId,
     instance::Condition,
@@ -18,6 +18,14 @@ pub(super) const ROUND_MS: u64 = 5_000;
 
 /// Of a node that is cut off, so many in a thousand results are taken for the task's fault.
 const BLAMED: u32 = 500;
+
+/// The place of a task's only check in its definition, if it has one.
+fn check_of(launch: &Launch) -> Option<usize> {
+    let Some(pod) = launch.pod.as_ref().and_then(|pod| pod.app.pod.as_ref()) else {
+        return (!launch.app.health_checks.is_empty()).then_some(0);
+    };
+    pod.check_of(pod.place(launch.task.container.as_deref()?)?)
+}
 
 impl World<'_> {
     /// One round.
@@ -30,15 +38,15 @@ impl World<'_> {
             let instance = self.disk.instance(&id.instance);
             instance.is_some_and(|instance| instance.incarnation == id.incarnation && instance.condition == Condition::Running)
         };
-        let asked = self.tasks.iter().filter(|(_, task)| !task.launch.app.health_checks.is_empty());
-        let asked: Vec<TaskId> = asked.map(|(id, _)| id).filter(|id| is_asked(id)).cloned().collect();
+        let asked = self.tasks.iter().filter_map(|(id, task)| Some((id, check_of(&task.launch)?)));
+        let asked: Vec<(TaskId, usize)> = asked.filter(|(id, _)| is_asked(id)).map(|(id, check)| (id.clone(), check)).collect();
         let at = self.wall();
-        let reports = asked.into_iter().map(|task| {
+        let reports = asked.into_iter().map(|(task, check)| {
             let mut outcome = self.outcome(&task);
             if let Some(told) = self.sabotage_check(&outcome) {
                 self.rules.told_otherwise(&task, at, std::mem::replace(&mut outcome, told));
             }
-            CheckReport { task, at, finding: Finding::Health { check: 0, outcome } }
+            CheckReport { task, at, finding: Finding::Health { check, outcome } }
         });
         let reports: Vec<CheckReport> = reports.collect();
         if !reports.is_empty() {

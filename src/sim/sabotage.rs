@@ -31,11 +31,13 @@ pub enum Sabotage {
     FalseStart,
     /// What a check cannot tell, because we are slow or cut off ourselves, is reported as the task's failure.
     BlamedTask,
+    /// One container of a pod is not launched.
+    HalfPod,
 }
 
 impl Sabotage {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DoubleLaunch,
         Self::LostWrite,
         Self::TwoHolders,
@@ -44,6 +46,7 @@ impl Sabotage {
         Self::EarlyAck,
         Self::FalseStart,
         Self::BlamedTask,
+        Self::HalfPod,
     ];
 
     /// The name on the command line.
@@ -57,6 +60,7 @@ impl Sabotage {
             Self::EarlyAck => "early-ack",
             Self::FalseStart => "false-start",
             Self::BlamedTask => "blamed-task",
+            Self::HalfPod => "half-pod",
         }
     }
 
@@ -71,6 +75,7 @@ impl Sabotage {
             Self::EarlyAck => &["early-ack"],
             Self::FalseStart => &["started-early"],
             Self::BlamedTask => &["healthy-killed"],
+            Self::HalfPod => &["torn-pod"],
         }
     }
 }
@@ -116,6 +121,7 @@ impl World<'_> {
     /// What becomes of a call on its way out.
     pub(super) fn sabotage_call(&mut self, mut call: ClusterCall) -> Vec<ClusterCall> {
         match &mut call {
+            ClusterCall::Accept { launches, .. } if self.saboteur.what == Some(Sabotage::HalfPod) => self.forget_container(launches),
             ClusterCall::Accept { launches, .. } => self.launch_again(launches),
             ClusterCall::Kill { task, .. } if self.saboteur.what == Some(Sabotage::ForgottenKill) => {
                 // The same tasks each time, or the kill would only be late.
@@ -139,6 +145,13 @@ impl World<'_> {
             launches.push(again);
         } else if self.saboteur.strikes(Sabotage::DoubleLaunch, 300) {
             self.saboteur.held = launches.first().cloned();
+        }
+    }
+
+    fn forget_container(&mut self, launches: &mut Vec<Launch>) {
+        let last = launches.iter().rposition(|launch| launch.task.container.is_some());
+        if let Some(last) = last.filter(|_| self.saboteur.strikes(Sabotage::HalfPod, 300)) {
+            launches.remove(last);
         }
     }
 

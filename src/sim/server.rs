@@ -12,17 +12,18 @@ use super::{
     invariants::Wanted,
     rng::Rng,
     sabotage::Sabotage,
-    workload::{Ask, DEEP, GROUP, Op, app_id, host_name, labels},
+    workload::{AppSpec, Ask, DEEP, GROUP, Op, app_id, host_name, labels},
     world::{What, World},
 };
 use crate::{
     core::{Ctx, Frame, Input, RequestId, Settings, State},
     model::{
-        app::input::AppInput,
+        app::{App, input::AppInput},
         cluster::{ClusterCall, ClusterEvent},
         group::input::GroupInput,
         health::{CheckReport, Finding, Outcome},
         id::{Owner, PathId},
+        pod::{input::PodInput, output},
         request::{KillSelector, Origin, Reply, Request},
         time::Instant,
     },
@@ -282,29 +283,59 @@ impl World<'_> {
     fn request_of(&mut self, op: &Op) -> Option<Request> {
         let force = op.force;
         let path = |app: u16| app_id(app).parse::<PathId>().expect("the workload's ids are valid");
-        let read = |spec: &super::workload::AppSpec| AppInput::read(&spec.json(op.mark, self.plan.agents));
+        let read = |spec: &AppSpec| AppInput::read(&spec.json(op.mark, self.plan.agents));
+        let read_pod = |spec: &AppSpec| {
+            let input = PodInput::read(&spec.pod_json(op.mark, self.plan.agents));
+            Box::new(input.expect("the workload's pods are valid"))
+        };
+        // A change of a pod is its whole definition once more, changed.
+        let change_pod = |pod: &App, change: &dyn Fn(&mut Value)| {
+            let mut body = Value::Object(output::definition(pod));
+            change(&mut body);
+            Some(Request::UpdatePod { pod: pod.id.clone(), input: Box::new(PodInput::read(&body).ok()?), force })
+        };
+        let pod = |app: u16| self.disk.current(&path(app)).filter(|app| app.pod.is_some());
         let request = match &op.ask {
+            Ask::Create(spec) if spec.is_pod() => Request::CreatePod { input: read_pod(spec), force },
             Ask::Create(spec) => Request::CreateApp { input: read(spec).ok()?, force },
+            Ask::Replace(spec) if spec.is_pod() => Request::UpdatePod { pod: path(spec.app), input: read_pod(spec), force },
             Ask::Replace(spec) => {
                 Request::UpdateApps { updates: vec![(path(spec.app), read(spec).ok()?)], partial: false, create: true, force }
             }
+            Ask::Both(one, other) if one.is_pod() || other.is_pod() => return None,
             Ask::Both(one, other) => {
                 let updates = vec![(path(one.app), read(one).ok()?), (path(other.app), read(other).ok()?)];
                 Request::UpdateApps { updates, partial: false, create: true, force }
             }
+            Ask::Patch { app, fate, .. } if pod(*app).is_some() => change_pod(pod(*app)?, &|body| body["labels"] = labels(op.mark, *fate))?,
             Ask::Patch { app, mem, fate } => {
                 let body = serde_json::json!({"mem": mem, "labels": labels(op.mark, *fate)});
                 Request::UpdateApps { updates: vec![(path(*app), AppInput::read(&body).ok()?)], partial: true, create: false, force }
+            }
+            Ask::Scale { app, instances } if pod(*app).is_some() => {
+                change_pod(pod(*app)?, &|body| body["scaling"]["instances"] = (*instances).into())?
             }
             Ask::Scale { app, instances } => {
                 let body = serde_json::json!({"instances": instances});
                 Request::UpdateApps { updates: vec![(path(*app), AppInput::read(&body).ok()?)], partial: true, create: false, force }
             }
             Ask::Restart { app } => Request::RestartApp { app: path(*app), force },
+            Ask::Destroy { app } if pod(*app).is_some() => Request::DeletePod { pod: path(*app), force },
             Ask::Destroy { app } => Request::DeleteApp { app: path(*app), force },
+            Ask::KillApp { app, wipe, .. } if pod(*app).is_some() => {
+                let pod = path(*app);
+                let instances = self.disk.instances_of(&pod).map(|instance| instance.id.clone()).collect();
+                Request::KillTasks { selection: KillSelector::Instances { pod, instances }, scale: false, force, wipe: *wipe }
+            }
             Ask::KillApp { app, host, scale, wipe } => {
                 let host = host.map(|agent| host_name(agent % self.plan.agents.max(1)));
                 Request::KillTasks { selection: KillSelector::App { app: path(*app), host }, scale: *scale, force, wipe: *wipe }
+            }
+            Ask::KillOne { app, nth, scale: wipe } if pod(*app).is_some() => {
+                let pod = path(*app);
+                let instances: Vec<_> = self.disk.instances_of(&pod).map(|instance| instance.id.clone()).collect();
+                let instances = vec![nth_of(&instances, *nth)?.clone()];
+                Request::KillTasks { selection: KillSelector::Instances { pod, instances }, scale: false, force, wipe: *wipe }
             }
             Ask::KillOne { app, nth, scale } => {
                 let app = path(*app);
@@ -313,8 +344,8 @@ impl World<'_> {
                 Request::KillTasks { selection: KillSelector::Task { app, task }, scale: *scale, force, wipe: false }
             }
             Ask::Group { apps, deep } => {
-                let json =
-                    |specs: &[super::workload::AppSpec]| specs.iter().map(|spec| spec.json(op.mark, self.plan.agents)).collect::<Value>();
+                let apps_of = |specs: &[AppSpec]| specs.iter().filter(|spec| !spec.is_pod()).cloned().collect::<Vec<_>>();
+                let json = |specs: &[AppSpec]| apps_of(specs).iter().map(|spec| spec.json(op.mark, self.plan.agents)).collect::<Value>();
                 let mut body = serde_json::json!({"apps": json(apps)});
                 if let Some(deep) = deep {
                     body["groups"] = serde_json::json!([{"id": DEEP, "apps": json(deep)}]);
@@ -369,9 +400,11 @@ impl World<'_> {
         if total.0 * 2 <= cpus && total.1 * 2 <= mem {
             return;
         }
-        let Some(largest) = apps.iter().max_by_key(|app| demand(app)).map(|app| app.id.clone()) else { return };
-        self.note(|| format!("make room: destroy {largest}"));
-        self.submit(Request::DeleteApp { app: largest, force: true }, Wanted::default());
+        let Some(largest) = apps.iter().max_by_key(|app| demand(app)) else { return };
+        let (id, is_pod) = (largest.id.clone(), largest.pod.is_some());
+        self.note(|| format!("make room: destroy {id}"));
+        let request = if is_pod { Request::DeletePod { pod: id, force: true } } else { Request::DeleteApp { app: id, force: true } };
+        self.submit(request, Wanted::default());
         self.after(1_000, What::MakeRoom);
     }
 

@@ -157,6 +157,8 @@ pub enum Kind {
     MaxPer(u32),
     /// On this node only.
     Pinned(u64),
+    /// A pod of this many containers, each with a dynamic port; the last one has the fate.
+    Pod(u32),
 }
 
 /// `unreachableStrategy`
@@ -226,6 +228,11 @@ pub const GRACE_S: u64 = 30;
 /// `maxConsecutiveFailures` of every check.
 pub const MAX_FAILURES: u32 = 2;
 
+fn pod_health_check() -> Value {
+    json!({"exec": {"command": {"shell": "true"}}, "gracePeriodSeconds": GRACE_S, "intervalSeconds": 5, "timeoutSeconds": 4,
+        "maxConsecutiveFailures": MAX_FAILURES})
+}
+
 fn health_checks() -> Value {
     json!([{"protocol": "COMMAND", "command": {"value": "true"}, "gracePeriodSeconds": GRACE_S, "intervalSeconds": 5,
         "maxConsecutiveFailures": MAX_FAILURES}])
@@ -237,7 +244,63 @@ pub fn labels(mark: u32, fate: Fate) -> Value {
 }
 
 impl AppSpec {
-    /// The JSON that is sent.
+    /// True for a pod.
+    pub fn is_pod(&self) -> bool {
+        matches!(self.kind, Kind::Pod(_))
+    }
+
+    /// The JSON that is sent for a pod; of anything else a pod with one container is made.
+    pub fn pod_json(&self, mark: u32, agents: u64) -> Value {
+        let count = if let Kind::Pod(count) = self.kind { count.max(1) } else { 1 };
+        let container = |at: u32| {
+            let mut container = json!({
+                "name": format!("c{at}"),
+                "exec": {"command": {"shell": "sleep 100000"}},
+                "resources": {"cpus": f64::from(self.cpus) / 1000.0 / f64::from(count), "mem": self.mem.max(32) / count, "disk": 0},
+                "endpoints": [{"name": format!("port{at}")}],
+            });
+            if let Some(grace) = self.grace_s {
+                container["lifecycle"] = json!({"killGracePeriodSeconds": grace});
+            }
+            if at + 1 == count {
+                container["labels"] = json!({"fate": self.fate.as_str()});
+            } else if self.checked {
+                container["healthCheck"] = pod_health_check();
+            }
+            container
+        };
+        let mut scheduling = json!({"backoff": {"backoff": self.backoff_s, "maxLaunchDelay": self.max_delay_s}});
+        if let Some((health, over)) = self.strategy {
+            let part = |percent: u32| f64::from(percent) / 100.0;
+            scheduling["upgrade"] = json!({"minimumHealthCapacity": part(health), "maximumOverCapacity": part(over)});
+        }
+        match self.unreachable {
+            Unreachable::Default => {}
+            Unreachable::Disabled => scheduling["unreachableStrategy"] = json!("disabled"),
+            Unreachable::After(inactive, expunge) => {
+                scheduling["unreachableStrategy"] = json!({"inactiveAfterSeconds": inactive, "expungeAfterSeconds": expunge});
+            }
+        }
+        let rules: Vec<Value> = self
+            .rules(agents)
+            .into_iter()
+            .map(|(field, operator, value)| match value {
+                Some(value) => json!({"fieldName": field, "operator": operator, "value": value}),
+                None => json!({"fieldName": field, "operator": operator}),
+            })
+            .collect();
+        scheduling["placement"] = json!({"constraints": rules});
+        json!({
+            "id": app_id(self.app),
+            "labels": {"mark": mark.to_string()},
+            "containers": (0..count).map(container).collect::<Vec<_>>(),
+            "executorResources": {"cpus": 0.1, "mem": 32, "disk": 10},
+            "scaling": {"kind": "fixed", "instances": self.instances},
+            "scheduling": scheduling,
+        })
+    }
+
+    /// The JSON that is sent for an app.
     pub fn json(&self, mark: u32, agents: u64) -> Value {
         let mut body = Map::new();
         let mut put = |name: &str, value: Value| _ = body.insert(name.into(), value);
@@ -276,18 +339,26 @@ impl AppSpec {
         Value::Object(body)
     }
 
-    fn put_place(&self, agents: u64, put: &mut impl FnMut(&str, Value)) {
+    /// Its constraints: field, operator, value.
+    fn rules(&self, agents: u64) -> Vec<(&'static str, &'static str, Option<String>)> {
         let of_shape = match self.kind {
-            Kind::Unique => Some(json!(["hostname", "UNIQUE"])),
-            Kind::MaxPer(most) => Some(json!(["hostname", "MAX_PER", most.to_string()])),
-            Kind::Pinned(agent) => Some(json!(["hostname", "CLUSTER", host_name(agent % agents.max(1))])),
+            Kind::Unique => Some(("hostname", "UNIQUE", None)),
+            Kind::MaxPer(most) => Some(("hostname", "MAX_PER", Some(most.to_string()))),
+            Kind::Pinned(agent) => Some(("hostname", "CLUSTER", Some(host_name(agent % agents.max(1))))),
             _ => None,
         };
-        let rule = self.place.rule.as_ref().map(|(field, operator, value)| match value {
-            Some(value) => json!([field, operator, value]),
-            None => json!([field, operator]),
-        });
-        let constraints: Vec<Value> = of_shape.into_iter().chain(rule).collect();
+        of_shape.into_iter().chain(self.place.rule.clone()).collect()
+    }
+
+    fn put_place(&self, agents: u64, put: &mut impl FnMut(&str, Value)) {
+        let constraints: Vec<Value> = self
+            .rules(agents)
+            .into_iter()
+            .map(|(field, operator, value)| match value {
+                Some(value) => json!([field, operator, value]),
+                None => json!([field, operator]),
+            })
+            .collect();
         if !constraints.is_empty() {
             put("constraints", constraints.into());
         }
@@ -309,7 +380,7 @@ impl AppSpec {
         let bridge = |host_port: Value| json!({"type": "DOCKER", "docker": {"image": "web"}, "portMappings": [{"containerPort": 80, "hostPort": host_port, "name": "http"}]});
         let on_bridge = || json!([{"mode": "container/bridge"}]);
         match self.kind {
-            Kind::Plain | Kind::Unique | Kind::MaxPer(_) | Kind::Pinned(_) => {}
+            Kind::Plain | Kind::Unique | Kind::MaxPer(_) | Kind::Pinned(_) | Kind::Pod(_) => {}
             Kind::Dynamic(ports) => put("portDefinitions", (0..ports).map(|_| json!({"port": 0})).collect()),
             Kind::Fixed(port) => {
                 put("portDefinitions", json!([{"port": port}]));
@@ -357,6 +428,23 @@ pub fn place(rng: &mut Rng, ops: &mut [Op], scale: Scale) {
     for spec in ops.iter_mut().flat_map(|op| specs_of(&mut op.ask)) {
         let usual = places.get(usize::from(spec.app)).cloned().unwrap_or_default();
         spec.place = if rng.chance(900) { usual } else { draw_place(rng, scale.agents) };
+    }
+}
+
+/// In every other schedule some apps are pods: each app nearly always the same.
+pub fn pods(rng: &mut Rng, ops: &mut [Op], scale: Scale) {
+    if rng.chance(500) {
+        return;
+    }
+    let kinds: Vec<Option<Kind>> = (0..scale.apps).map(|_| rng.chance(350).then(|| Kind::Pod(rng.within(1, 4) as u32))).collect();
+    for spec in ops.iter_mut().flat_map(|op| specs_of(&mut op.ask)) {
+        let usual = kinds.get(usize::from(spec.app)).copied().flatten();
+        let odd = rng.chance(30);
+        spec.kind = match usual {
+            Some(kind) if !odd => kind,
+            None if odd => Kind::Pod(rng.within(1, 4) as u32),
+            _ => spec.kind,
+        };
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Stats {
     pub stepped_ahead: u64,
     /// Containers started.
     pub launches: u64,
+    /// Of these, the ones of pods.
+    pub parts: u64,
     /// Requests carried out.
     pub accepted: u64,
     /// Requests refused.

@@ -266,10 +266,11 @@ async fn a_command_runs_in_a_task_and_ends_with_its_client() {
     assert!((shown + &errors).contains("no such file or directory") && ["126", "127"].contains(&&*code), "{code}");
 
     // A client that leaves takes its command along.
-    let ends = access.exec(&task, words(&["sleep", "123456789"]), None).await.unwrap();
-    rig::until_runs("sleep 123456789", true).await;
+    let seconds = format!("{}", 1_000_000_000 + u64::from(std::process::id()));
+    let ends = access.exec(&task, words(&["sleep", &seconds]), None).await.unwrap();
+    rig::until_runs(&format!("sleep {seconds}"), true).await;
     drop(ends);
-    rig::until_runs("sleep 123456789", false).await;
+    rig::until_runs(&format!("sleep {seconds}"), false).await;
     rig.kill(&task, Some(0)).await;
     rig.status(&task, TaskState::Killed).await;
     let refused = access.exec(&task, words(&["true"]), None).await.unwrap_err();

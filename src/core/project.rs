@@ -111,7 +111,7 @@ fn audience(tables: &Tables, app: Option<&PathId>, fact: &Fact) -> Audience {
         Fact::SchedulerDisconnected { .. } | Fact::SchedulerRegistered { .. } | Fact::SchedulerReregistered { .. } => Audience::Everyone,
         // A stream tells it to itself.
         Fact::EventStreamAttached { .. } => Audience::Everyone,
-        // Nothing says whose it was.
-        Fact::UnknownInstanceTerminated { .. } => Audience::Administrators,
+        // Nothing says whose it was; who asked for the change is told by whoever tells it.
+        Fact::GroupChangeFailed { .. } | Fact::UnknownInstanceTerminated { .. } => Audience::Administrators,
     }
 }

@@ -368,7 +368,19 @@ fn check_domain_name(turn: &Turn<'_, '_>, origin: &Origin, app: &App) -> Result<
 
 // === deployments ===
 
-pub(super) fn deploy(turn: &mut Turn<'_, '_>, origin: &Origin, mut draft: Draft, force: bool) -> Result<Reply, RequestError> {
+/// Begins the deployment that the draft asks for. A change that fails is an event too (Marathon 1.11), unless it was not the caller's to make.
+pub(super) fn deploy(turn: &mut Turn<'_, '_>, origin: &Origin, draft: Draft, force: bool) -> Result<Reply, RequestError> {
+    let (group, version) = (draft.about.clone(), draft.version);
+    let outcome = begin(turn, origin, draft, force);
+    if let Err(error) = &outcome
+        && *error != RequestError::Forbidden
+    {
+        turn.event_for(&origin.user, Fact::GroupChangeFailed { group, version, reason: error.to_string() });
+    }
+    outcome
+}
+
+fn begin(turn: &mut Turn<'_, '_>, origin: &Origin, mut draft: Draft, force: bool) -> Result<Reply, RequestError> {
     let steps = plan(turn, origin, &mut draft)?;
     // What stays as it is does not have to wait for anybody.
     let changing = draft.prepared.iter().filter(|one| one.planned.kind.is_some());

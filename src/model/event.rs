@@ -53,6 +53,7 @@ pub enum Fact {
     DeploymentSuccess { deployment: Arc<Deployment> },
     EventStreamAttached { remote_address: String },
     FailedHealthCheck { instance: Arc<Instance>, check: Box<HealthCheck> },
+    GroupChangeFailed { group: PathId, version: Timestamp, reason: String },
     GroupChangeSuccess { group: PathId, version: Timestamp },
     HealthStatusChanged { instance: Arc<Instance>, alive: bool },
     InstanceChanged(Arc<Instance>),
@@ -89,6 +90,7 @@ impl Event {
             Fact::DeploymentSuccess { .. } => "deployment_success",
             Fact::EventStreamAttached { .. } => "event_stream_attached",
             Fact::FailedHealthCheck { .. } => "failed_health_check_event",
+            Fact::GroupChangeFailed { .. } => "group_change_failed",
             Fact::GroupChangeSuccess { .. } => "group_change_success",
             Fact::HealthStatusChanged { .. } => "health_status_changed_event",
             Fact::InstanceChanged(_) => "instance_changed_event",
@@ -175,6 +177,9 @@ impl Fact {
                 ("taskId", instance.id.to_string().into()),
                 ("healthCheck", output::health_check(check)),
             ]),
+            Self::GroupChangeFailed { group, version, reason } => {
+                fields([("groupId", group.as_str().into()), ("version", version.to_string().into()), ("reason", reason.as_str().into())])
+            }
             Self::GroupChangeSuccess { group, version } => {
                 fields([("groupId", group.as_str().into()), ("version", version.to_string().into())])
             }

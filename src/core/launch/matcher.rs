@@ -31,6 +31,9 @@ use crate::{
 /// Apps that one offer is tried for; the next offer begins after them.
 pub const MAX_APPS_PER_OFFER: usize = 1024;
 
+/// An offer that was used is given back once so many apps in a row could not use what is left of it: it is offered again, and begins after them.
+const MAX_MISFITS: usize = 64;
+
 /// Uses, or declines, every offer that is held. True when something was launched.
 pub(in crate::core) fn match_offers(turn: &mut Turn<'_, '_>) -> bool {
     let mut declined = Vec::new();
@@ -58,42 +61,52 @@ fn decline(turn: &mut Turn<'_, '_>, offers: Vec<OfferId>) {
 
 fn match_offer(turn: &mut Turn<'_, '_>, offer: &Arc<Offer>, spread: &mut Spread) -> Vec<Launch> {
     let mut left = Left::of(offer);
+    // What is left of it, as it is shown to those who cannot use it.
+    let mut rest = Some(offer.clone());
     let mut launches = Vec::new();
     let mut apps = ready_apps(turn);
     let most = turn.state.settings.max_instances_per_offer;
-    let mut launched = 0;
-    while !apps.is_empty() && launched < most {
+    let (mut launched, mut misfits) = (0, 0);
+    let mut is_first_round = true;
+    let mut is_done = false;
+    while !apps.is_empty() && !is_done {
         apps.retain(|app| {
-            if launched >= most {
+            if is_done {
                 return true;
+            }
+            if is_first_round {
+                // The next offer begins after the last that this one was tried for.
+                turn.state.queue.cursor = Some(app.clone());
             }
             let Some(instance) = next_instance(turn, app) else { return false };
             match try_launch(turn, &instance, offer, &mut left, spread) {
                 Ok(tasks) => {
                     launches.extend(tasks);
-                    launched += 1;
+                    (launched, misfits, rest) = (launched + 1, 0, None);
+                    is_done = launched >= most;
                     true
                 }
                 Err(reasons) => {
-                    let rest = if launches.is_empty() { offer.clone() } else { Arc::new(left.rest_of(offer)) };
-                    note_unused(turn, app, &rest, reasons);
+                    let rest = rest.get_or_insert_with(|| Arc::new(left.rest_of(offer)));
+                    note_unused(turn, app, rest, reasons);
+                    misfits += 1;
+                    is_done = launched > 0 && misfits >= MAX_MISFITS;
                     false
                 }
             }
         });
+        is_first_round = false;
     }
     launches
 }
 
 /// Up to [`MAX_APPS_PER_OFFER`] apps that can use an offer, beginning after the one that came last.
-fn ready_apps(turn: &mut Turn<'_, '_>) -> Vec<PathId> {
-    let queue = &mut turn.state.queue;
-    let after = queue.cursor.take().unwrap_or_else(PathId::root);
+fn ready_apps(turn: &Turn<'_, '_>) -> Vec<PathId> {
+    let queue = &turn.state.queue;
+    let after = queue.cursor.clone().unwrap_or_else(PathId::root);
     let later = queue.ready.range::<PathId, _>((std::ops::Bound::Excluded(&after), std::ops::Bound::Unbounded));
     let earlier = queue.ready.range::<PathId, _>(..=&after);
-    let apps: Vec<PathId> = later.chain(earlier).take(MAX_APPS_PER_OFFER).cloned().collect();
-    queue.cursor = apps.last().cloned();
-    apps
+    later.chain(earlier).take(MAX_APPS_PER_OFFER).cloned().collect()
 }
 
 fn next_instance(turn: &Turn<'_, '_>, app: &PathId) -> Option<Arc<Instance>> {

@@ -830,6 +830,33 @@ async fn what_an_administrator_grants_may_be_used() {
     assert_eq!(platform.ask("bob", "PUT /v2/apps/x?force=true", &json!({ "instances": 2 })).await.status, 200);
 }
 
+/// A push goes to the registry, and is seen here by the token that it needs; a token for reading is no change.
+#[tokio::test]
+async fn who_may_push_an_image_is_in_the_audit_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut platform = Platform::new().await;
+    platform.server.set_images(platforms_registry(directory.path()));
+    platform.server.audited(crate::audit::Audit::open(&directory.path().join("audit")).unwrap());
+    for (user, scope) in [
+        ("ann", "repository:ann/db:pull,push"),
+        ("bob", "repository:ann/db:pull,push"),
+        ("bob", "repository:library/anna:pull"),
+        ("root", "repository:library/anna:delete"),
+    ] {
+        platform.fine(user, &format!("GET /v2/registry/token?service=x&scope={scope}"), &Value::Null).await;
+    }
+    platform.ask("bob", "DELETE /v2/images/anna:1", &Value::Null).await;
+    let entries = platform.fine("root", "GET /v2/audit", &Value::Null).await;
+    let line = |entry: &Value| format!("{} {} {} {} {}", entry["user"], entry["method"], entry["path"], entry["of"], entry["status"]);
+    let lines: Vec<String> = entries["entries"].as_array().unwrap().iter().map(line).collect();
+    insta::assert_snapshot!(lines.join("\n").replace('"', ""), @r"
+    ann GET /v2/registry/token [image ann/db] 200
+    bob GET /v2/registry/token [image ann/db (not granted)] 200
+    root GET /v2/registry/token [image anna] 200
+    bob DELETE /v2/images/anna:1 [image anna:1] 403
+    ");
+}
+
 #[tokio::test]
 async fn every_change_is_in_the_audit_log_with_its_outcome() {
     let directory = tempfile::tempdir().unwrap();

@@ -355,6 +355,9 @@ fn shells_complete_what_is_typed() {
             terminal.expect(wanted.strip_prefix(typed).unwrap());
             terminal.send("\x15\r");
         }
+        terminal.expect("ready> ");
+        terminal.send("exit\r");
+        terminal.end();
     }
 }
 

@@ -11,6 +11,7 @@ pub mod tls;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -42,6 +43,7 @@ use crate::{
     model::{
         agent::Attribute,
         app::input::Defaults,
+        cluster::{ClusterCall, ClusterEvent},
         host_volume::HostVolumeRule,
         id::Owner,
         resources::{PortRange, Scalar},
@@ -149,11 +151,22 @@ impl ServerError {
     }
 }
 
+/// What launches tasks.
+pub enum Cluster {
+    /// The embedded engine: Docker and processes of this machine.
+    Engine,
+    /// Another one, made of the driver's calls, the way for its events, and what turns true at the end.
+    Other(Box<dyn FnOnce(mpsc::Receiver<ClusterCall>, mpsc::Sender<ClusterEvent>, watch::Receiver<bool>) -> Running + Send>),
+}
+
+/// A cluster that runs.
+pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Runs the server until a signal asks it to end. `levels`: how much is logged.
 ///
 /// # Errors
 /// See [`ServerError`]. Whatever the error, containers keep running.
-pub async fn run(config: Config, levels: Levels) -> Result<(), ServerError> {
+pub async fn run(config: Config, levels: Levels, cluster: Cluster) -> Result<(), ServerError> {
     let work_dir = WorkDir::open(&config.work_dir, ENGINE)?;
     let mut listeners = listeners(&config).await?;
     let dns_http = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.dns.http_port);
@@ -179,7 +192,16 @@ pub async fn run(config: Config, levels: Levels) -> Result<(), ServerError> {
     let checks = probe::Settings { max_concurrent: config.core.max_concurrent_health_checks, nodes: Some(node.clone()) };
     let threads = |source| ServerError::System { what: "the thread of the checks", source };
     probe::start(checks, handle.clone(), event_sender.clone(), stopping.clone()).map_err(threads)?;
-    let mut engine = tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone()));
+    let mut engine = match cluster {
+        Cluster::Engine => tokio::spawn(engine::run(engine_settings, bricks, calls, event_sender, stopping.clone())),
+        Cluster::Other(start) => {
+            let running = start(calls, event_sender, stopping.clone());
+            tokio::spawn(async move {
+                running.await;
+                Ok(())
+            })
+        }
+    };
     let dns_routes = naming::http::routes(&names);
     let audit = open_audit(&config)?;
     let identity = identity(&config, &audit)?;

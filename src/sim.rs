@@ -18,6 +18,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod cluster;
 pub mod disk;
 pub mod faults;
 pub mod invariants;

@@ -265,8 +265,8 @@ async fn a_command_runs_in_a_task_and_ends_with_its_client() {
     let [shown, errors, code] = rig::conversation(output).await;
     assert!((shown + &errors).contains("no such file or directory") && ["126", "127"].contains(&&*code), "{code}");
 
-    // A client that leaves takes its command along.
-    let seconds = format!("{}", 1_000_000_000 + u64::from(std::process::id()));
+    // A client that leaves takes its command along. Its number is this run's own: the same test of another checkout may run beside it.
+    let seconds = (1_000_000_000 + u64::from(std::process::id())).to_string();
     let ends = access.exec(&task, words(&["sleep", &seconds]), None).await.unwrap();
     rig::until_runs(&format!("sleep {seconds}"), true).await;
     drop(ends);

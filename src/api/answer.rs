@@ -1,7 +1,6 @@
 //! Responses: JSON, nothing, and the headers that every one of them has.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
 use warp::{
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -31,8 +30,8 @@ pub fn ok(body: &impl Serialize) -> Response {
 }
 
 /// JSON with 200: `{"name": [...]}`. Each item is written as it comes, so that of a long list only the text is ever held.
-pub fn list(name: &str, items: impl Iterator<Item = Map<String, Value>>) -> Response {
-    // What is written to memory, out of maps of values, cannot fail.
+pub fn list(name: &str, items: impl Iterator<Item: Serialize>) -> Response {
+    // What is written to memory, under names that are texts, cannot fail.
     let mut text = Vec::from(b"{");
     _ = serde_json::to_writer(&mut text, name);
     text.extend_from_slice(b":[");
@@ -78,8 +77,13 @@ pub fn with_deployment(mut response: Response, id: &DeploymentId) -> Response {
 }
 
 /// Adds `Location`. Marathon gives the app's id as a path of its own host (`http://host:8080/shop/web`), which is no address of the API.
-pub fn with_location(mut response: Response, base: &str, app: &PathId) -> Response {
-    set(response.headers_mut(), LOCATION, &format!("{base}{app}"));
+pub fn with_location(response: Response, base: &str, app: &PathId) -> Response {
+    with_place(response, &format!("{base}{app}"))
+}
+
+/// Adds `Location` as it is.
+pub fn with_place(mut response: Response, place: &str) -> Response {
+    set(response.headers_mut(), LOCATION, place);
     response
 }
 

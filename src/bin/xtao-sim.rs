@@ -3,7 +3,16 @@
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use clap::{Args, Parser, Subcommand};
-use xtao::sim::{Options, bench, explain_failure, play, sabotage::Sabotage, trace::Trace};
+use xtao::{
+    config::Config,
+    server,
+    sim::{Options, bench, cluster, explain_failure, play, sabotage::Sabotage, trace::Trace},
+    telemetry,
+};
+
+/// As in the server.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Plays seeds of the deterministic world against the real core.
 #[derive(Parser)]
@@ -21,6 +30,8 @@ enum Command {
     Bench(Bench),
     /// Measures how punctual health checks are, how evenly they are spread, and what they cost.
     BenchChecks(BenchChecks),
+    /// Runs the server as `xtao serve` does, with its flags, but on a simulated cluster in which everything succeeds at once.
+    Serve(Serve),
 }
 
 #[derive(Args)]
@@ -77,6 +88,13 @@ struct Bench {
 }
 
 #[derive(Args)]
+struct Serve {
+    /// Those of `xtao serve`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    flags: Vec<String>,
+}
+
+#[derive(Args)]
 struct BenchChecks {
     /// Checks, one every 10 seconds each.
     #[arg(long, default_value_t = 25_000)]
@@ -91,7 +109,25 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Command::Bench(bench)) => measure(&bench),
         Some(Command::BenchChecks(bench)) => measure_checks(&bench),
+        Some(Command::Serve(Serve { flags })) => serve(&flags),
         None => play_seeds(&cli.play),
+    }
+}
+
+fn serve(flags: &[String]) -> ExitCode {
+    let run = async || {
+        let (config, _) = Config::load(flags).map_err(|error| error.to_string())?;
+        let levels = telemetry::init(&config.logging_level).map_err(|error| error.to_string())?;
+        let start = |calls, events, stopping| Box::pin(cluster::run(calls, events, stopping)) as server::Running;
+        server::run(config, levels, server::Cluster::Other(Box::new(start))).await.map_err(|error| error.to_string())
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(run())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("serve: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -131,7 +131,7 @@ fn serve(args: &[String]) -> ExitCode {
         warn!("{warning}");
     }
     more_files();
-    match block_on(async { Ok(server::run(config, levels).await) }) {
+    match block_on(async { Ok(server::run(config, levels, server::Cluster::Engine).await) }) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
             error!("{}", chain(&failure));

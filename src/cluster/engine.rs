@@ -17,7 +17,7 @@
 //! | a call without an answer | its outcome is looked up before it is repeated |
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, OnceLock},
@@ -51,6 +51,7 @@ pub mod cgroup;
 pub mod docker;
 pub mod facts;
 mod fetch;
+mod holder;
 mod images;
 mod jobs;
 mod launch;
@@ -496,7 +497,9 @@ impl Engine {
     }
 
     fn collect_sandboxes(&mut self) {
-        let in_use: HashSet<String> = self.agent.tasks().map(spec::file_name).collect();
+        // The volumes of a pod are in the sandbox of its holder.
+        let in_use =
+            self.agent.tasks().flat_map(|task| [spec::file_name(task), spec::file_name(&crate::model::pod::holder(task))]).collect();
         let settings = &self.context.settings;
         let (work_dir, keep, max) = (settings.work_dir.clone(), settings.sandbox_keep, settings.sandbox_max);
         self.jobs.spawn_blocking(move || match sandbox::collect(&work_dir, &in_use, keep, max) {

@@ -4,8 +4,8 @@
 use super::{Ctx, Frame, owned::State, project};
 use crate::model::{
     cluster::ClusterCall,
-    event::Fact,
-    id::{InstanceId, PathId},
+    event::{Audience, Event, Fact},
+    id::{InstanceId, Owner, PathId},
     record::{Change, Record, RecordKey},
     time::{Instant, Timestamp},
 };
@@ -53,6 +53,11 @@ impl<'a, 'b> Turn<'a, 'b> {
 
     pub(super) fn event(&mut self, app: Option<&PathId>, fact: Fact) {
         self.frame.events.push(project::event(&self.state.tables, self.ctx.wall, app, fact));
+    }
+
+    /// An event for one user, and the administrators.
+    pub(super) fn event_for(&mut self, user: &Owner, fact: Fact) {
+        self.frame.events.push(Event { timestamp: self.ctx.wall, app: None, audience: Audience::Owners(vec![user.clone()]), fact });
     }
 
     /// A time-based UUID (version 1): the present moment and 62 random bits.

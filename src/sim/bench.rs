@@ -19,8 +19,8 @@ use crate::{
     model::{
         app::input::AppInput,
         cluster::{ClusterCall, ClusterEvent, Offer, Reason, TaskState, TaskStatus},
-        id::{AgentId, OfferId, Owner, TaskId},
-        request::{Origin, Request},
+        id::{AgentId, IdError, OfferId, Owner, TaskId},
+        request::{Origin, Request, Violation},
         resources::{PortRange, Resources, Scalar},
         time::{Instant as Moment, Timestamp},
     },
@@ -50,11 +50,11 @@ pub struct Size {
 pub struct Report {
     /// From an offer to the durable launch, per [`PART`] launches.
     pub launch_parts: Vec<Duration>,
-    /// Creating the apps, with their waiting instances.
+    /// Creating the apps, without instances.
     pub create: Duration,
     /// Every instance from launched to running.
     pub running: Duration,
-    /// Growth of the resident memory from the empty core to all running, bytes.
+    /// Growth of the resident memory from the apps alone to all of their instances running, bytes.
     pub memory: u64,
     /// Opening the store and reading it.
     pub load: Duration,
@@ -92,8 +92,9 @@ pub async fn run(size: Size, work_dir: &Path) -> Result<Report, StoreError> {
     {
         let mut bench = Bench::open(work_dir, size).await?;
         bench.connect(size).await?;
-        let before = resident_bytes();
         report.create = bench.create(size).await?;
+        let before = resident_bytes();
+        bench.scale(size).await?;
         let tasks = bench.launch(size, &mut report).await?;
         report.running = bench.bring_up(&tasks).await?;
         report.memory = resident_bytes().saturating_sub(before);
@@ -163,17 +164,41 @@ impl Bench {
 
     async fn create(&mut self, size: Size) -> Result<Duration, StoreError> {
         let began = Instant::now();
-        for app in 0..size.apps {
-            let body = json!({"id": format!("/bench/app{app}"), "cmd": "sleep 1", "cpus": 0.01, "mem": 1, "instances": size.instances / size.apps});
-            let input = AppInput::read(&body).map_err(|violations| failed(&format!("{violations:?}")))?;
-            let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
-            let request = Request::CreateApp { input, force: false };
-            let frame = self.turn(vec![Input::Api(app as u64, origin, Box::new(request))]).await?;
-            if let Some((_, Err(error))) = frame.replies.first() {
+        let create = |app: usize| {
+            let body = json!({"id": format!("/bench/app{app}"), "cmd": "sleep 1", "cpus": 0.01, "mem": 1, "instances": 0});
+            Ok(Request::CreateApp { input: AppInput::read(&body)?, force: false })
+        };
+        self.ask(size.apps, create).await?;
+        Ok(began.elapsed())
+    }
+
+    /// The apps get their instances, which wait for offers.
+    async fn scale(&mut self, size: Size) -> Result<(), StoreError> {
+        let scale = |app: usize| {
+            let id = format!("/bench/app{app}").parse().map_err(|error: IdError| vec![Violation::new("/id", error.to_string())])?;
+            let input = AppInput::read(&json!({"instances": size.instances / size.apps}))?;
+            Ok(Request::UpdateApps { updates: vec![(id, input)], partial: true, create: false, force: false })
+        };
+        self.ask(size.apps, scale).await
+    }
+
+    /// So many requests, as many in one batch as the driver takes.
+    async fn ask(&mut self, count: usize, request: impl Fn(usize) -> Result<Request, Vec<Violation>>) -> Result<(), StoreError> {
+        let origin = || Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
+        let numbers: Vec<usize> = (0..count).collect();
+        for some in numbers.chunks(batch::MAX_INPUTS) {
+            let request = |number: &usize| Ok(Input::Api(*number as u64, origin(), Box::new(request(*number)?)));
+            let inputs = some
+                .iter()
+                .map(request)
+                .collect::<Result<_, _>>()
+                .map_err(|violations: Vec<Violation>| failed(&format!("{violations:?}")))?;
+            let frame = self.turn(inputs).await?;
+            if let Some(error) = frame.replies.into_iter().find_map(|(_, reply)| reply.err()) {
                 return Err(failed(&error.to_string()));
             }
         }
-        Ok(began.elapsed())
+        Ok(())
     }
 
     /// Offers node after node, a thousand launches at a time.

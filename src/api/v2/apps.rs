@@ -26,7 +26,10 @@ use crate::{
         error::{ApiError, ApiResult},
         query::Embed,
         selector::Selector,
-        view::{app::Context, task},
+        view::{
+            app::Context,
+            task::{self, Task},
+        },
         wall,
     },
     model::{
@@ -273,7 +276,7 @@ fn list_tasks(api: &Api, call: &Call, id: &[&str]) -> ApiResult {
         return Ok(answer::text("text/plain; charset=utf-8", task::plain(&seen, apps.into_iter())));
     }
     let live = apps.iter().flat_map(|app| task::live(&seen, &app.id));
-    Ok(answer::ok(&json!({ "tasks": live.map(|instance| task::task(&seen, instance)).collect::<Vec<_>>() })))
+    Ok(answer::list("tasks", live.map(|instance| Task::new(&seen, instance))))
 }
 
 async fn kill_one(api: &Api, call: Call, id: &[&str], task: &str) -> ApiResult {
@@ -286,7 +289,7 @@ async fn kill_one(api: &Api, call: Call, id: &[&str], task: &str) -> ApiResult {
     match tasks::kill(api, &call, selection, flags).await? {
         Reply::Killed(killed) => {
             let instance = killed.first().ok_or_else(|| RequestError::NoTask(task.to_owned()))?;
-            Ok(answer::ok(&json!({ "task": task::task(&seen(api, &call), instance) })))
+            Ok(answer::ok(&json!({ "task": Task::new(&seen(api, &call), instance) })))
         }
         reply => Ok(changed(reply)),
     }

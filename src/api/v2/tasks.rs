@@ -15,7 +15,7 @@ use crate::{
         answer,
         call::Call,
         error::{ApiError, ApiResult},
-        view::task,
+        view::task::{self, Task},
     },
     model::{
         id::{InstanceId, TaskId},
@@ -72,10 +72,7 @@ pub async fn kill(api: &Api, call: &Call, selection: KillSelector, flags: KillFl
 pub fn killed(seen: &Seen, reply: Reply) -> Response {
     match reply {
         Reply::Deployment { id, version, .. } => answer::deployment(StatusCode::OK, &id, version),
-        Reply::Killed(instances) => {
-            let tasks: Vec<_> = instances.iter().map(|instance| task::task(seen, instance)).collect();
-            answer::ok(&json!({ "tasks": tasks }))
-        }
+        Reply::Killed(instances) => answer::list("tasks", instances.iter().map(|instance| Task::new(seen, instance))),
         Reply::Done | Reply::Planned(_) => answer::ok(&json!({ "tasks": [] })),
     }
 }
@@ -94,9 +91,9 @@ fn list(api: &Api, call: &Call) -> Response {
         Condition::Provisioned | Condition::Staging => staging,
         _ => false,
     };
-    let live = seen.instances().filter(|instance| instance.condition.is_live() && picked(instance));
-    let tasks: Vec<_> = live.map(|instance| task::with_service_ports(&seen, instance)).collect();
-    answer::ok(&json!({ "tasks": tasks }))
+    // Those of pods are shown with their pods.
+    let live = seen.instances().filter(|instance| instance.condition.is_live() && instance.containers.is_empty() && picked(instance));
+    answer::list("tasks", live.map(|instance| Task::new(&seen, instance).with_service_ports()))
 }
 
 /// True when the client prefers the old list to JSON.

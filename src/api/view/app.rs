@@ -5,11 +5,12 @@
 
 use std::{cell::OnceCell, collections::HashMap};
 
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value, json};
 
 use super::{
     endpoints::{self, Names},
-    task,
+    task::{self, Task},
 };
 use crate::{
     api::{Info, access::Seen, query::Embed},
@@ -39,37 +40,13 @@ impl<'a> Context<'a> {
     }
 
     /// An app, with what `embed` asks for. Costs in proportion to the app's own instances at most.
-    pub fn app(&self, app: &App, embed: Embed) -> Map<String, Value> {
-        let seen = self.seen;
-        let mut fields = self.definition(app, embed.endpoints);
-        let mut set = |name: &str, value: Value| _ = fields.insert(name.into(), value);
-        if embed.counts {
-            let tally = seen.tally(&app.id);
-            set("tasksStaged", tally.map_or(0, |tally| tally.staged()).into());
-            set("tasksRunning", tally.map_or(0, |tally| tally.running()).into());
-            set("tasksHealthy", tally.map_or(0, |tally| tally.healthy()).into());
-            set("tasksUnhealthy", tally.map_or(0, |tally| tally.unhealthy()).into());
-        }
-        if embed.deployments {
-            let locks = self.locks().get(&app.id).map_or([].as_slice(), Vec::as_slice);
-            set("deployments", locks.iter().map(|id| json!({ "id": id })).collect());
-        }
-        if embed.readiness {
-            let deploys = self.locks().contains_key(&app.id);
-            set("readinessCheckResults", if deploys { super::health::readiness(seen, &app.id) } else { json!([]) });
-        }
-        if embed.last_task_failure
-            && let Some(failure) = seen.failure(&app.id)
-        {
-            set("lastTaskFailure", last_task_failure(failure));
-        }
-        if embed.tasks {
-            set("tasks", task::live(seen, &app.id).map(|instance| Value::Object(task::task(seen, instance))).collect());
-        }
-        if embed.task_stats {
-            set("tasksStats", task::stats(seen, app, self.now));
-        }
-        fields
+    pub fn app<'b>(&'b self, app: &'b App, embed: Embed) -> Shown<'b, 'a> {
+        Shown { context: self, app, embed }
+    }
+
+    /// The moment of the answer.
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// The definition and where the app is reached. The latter only when it uses what Marathon does not know, or when it is asked for: clients with
@@ -112,6 +89,64 @@ impl<'a> Context<'a> {
             self.seen.ports().for_each(|claim| claims.entry(&claim.app).or_default().push(claim));
             claims
         })
+    }
+}
+
+/// An app to be shown. Its parts are made when they are written, one after the other.
+pub struct Shown<'b, 'a> {
+    context: &'b Context<'a>,
+    app: &'b App,
+    embed: Embed,
+}
+
+impl Serialize for Shown<'_, '_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { context, app, embed } = *self;
+        let seen = context.seen;
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in &context.definition(app, embed.endpoints) {
+            map.serialize_entry(name, value)?;
+        }
+        if embed.counts {
+            let tally = seen.tally(&app.id);
+            map.serialize_entry("tasksStaged", &tally.map_or(0, |tally| tally.staged()))?;
+            map.serialize_entry("tasksRunning", &tally.map_or(0, |tally| tally.running()))?;
+            map.serialize_entry("tasksHealthy", &tally.map_or(0, |tally| tally.healthy()))?;
+            map.serialize_entry("tasksUnhealthy", &tally.map_or(0, |tally| tally.unhealthy()))?;
+        }
+        if embed.deployments {
+            let locks = context.locks().get(&app.id).map_or([].as_slice(), Vec::as_slice);
+            map.serialize_entry("deployments", &locks.iter().map(|id| json!({ "id": id })).collect::<Value>())?;
+        }
+        if embed.readiness {
+            let deploys = context.locks().contains_key(&app.id);
+            map.serialize_entry("readinessCheckResults", &if deploys { super::health::readiness(seen, &app.id) } else { json!([]) })?;
+        }
+        if embed.last_task_failure
+            && let Some(failure) = seen.failure(&app.id)
+        {
+            map.serialize_entry("lastTaskFailure", &last_task_failure(failure))?;
+        }
+        if embed.tasks {
+            map.serialize_entry("tasks", &Tasks { seen, app })?;
+        }
+        if embed.task_stats {
+            map.serialize_entry("tasksStats", &task::stats(seen, app, context.now))?;
+        }
+        map.end()
+    }
+}
+
+/// The live tasks of an app.
+struct Tasks<'a> {
+    seen: &'a Seen,
+    app: &'a App,
+}
+
+impl Serialize for Tasks<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { seen, app } = *self;
+        serializer.collect_seq(task::live(seen, &app.id).map(|instance| Task::of(seen, instance, app)))
     }
 }
 

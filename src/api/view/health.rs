@@ -13,6 +13,9 @@ use crate::{
 
 /// `healthCheckResults` of a task.
 pub fn results(seen: &Seen, instance: &Instance) -> Value {
+    if instance.checks.is_empty() {
+        return json!([]);
+    }
     let readings = seen.readings(&instance.id);
     let none = Reading::default();
     let results = instance.checks.iter().enumerate().filter(|(_, state)| state.has_result()).map(|(at, state)| {

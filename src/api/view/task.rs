@@ -2,11 +2,11 @@
 //!
 //! Facts (Marathon 1.11): `servicePorts` is filled only in `/v2/tasks`; a launched task without a status shows as `TASK_STAGING`.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value, json};
 
-use super::object;
 use crate::{
     api::access::Seen,
     model::{
@@ -22,38 +22,87 @@ pub fn live<'a>(seen: &'a Seen, app: &PathId) -> impl Iterator<Item = &'a Arc<In
     seen.instances_of(app).filter(|instance| instance.condition.is_live())
 }
 
-/// One task.
-pub fn task(seen: &Seen, instance: &Instance) -> Map<String, Value> {
-    let mut fields = object(json!({
-        "appId": instance.app(),
-        "id": instance.task(),
-        "state": state(instance.condition),
-        "version": instance.version,
-        "ipAddresses": addresses(instance),
-        "servicePorts": [],
-        "healthCheckResults": super::health::results(seen, instance),
-        "localVolumes": [],
-    }));
-    let mut set = |name: &str, value: Option<Value>| value.into_iter().for_each(|value| _ = fields.insert(name.into(), value));
-    let placement = instance.placement.as_ref();
-    set("host", placement.map(|placement| json!(&*placement.host)));
-    set("slaveId", placement.map(|placement| json!(placement.agent)));
-    set("ports", Some(placement.map_or_else(|| json!([]), |placement| json!(placement.ports))));
-    set("stagedAt", instance.staged_at.map(|at| json!(at)));
-    set("startedAt", instance.started_at.map(|at| json!(at)));
-    let agent = placement.and_then(|placement| seen.agent(&placement.agent));
-    set("region", agent.and_then(|agent| agent.region.as_deref()).map(Value::from));
-    set("zone", agent.and_then(|agent| agent.zone.as_deref()).map(Value::from));
-    set("role", seen.definition_of(instance).map(|app| json!(app.role)));
-    fields
+/// One task. It is written as it is, without a [`Value`] between: there may be a hundred thousand in one answer.
+pub struct Task<'a> {
+    seen: &'a Seen,
+    instance: &'a Instance,
+    definition: Option<&'a App>,
+    with_service_ports: bool,
 }
 
-/// One task as `/v2/tasks` shows it.
-pub fn with_service_ports(seen: &Seen, instance: &Instance) -> Map<String, Value> {
-    let mut fields = task(seen, instance);
-    let ports = seen.definition_of(instance).map(|app| service_ports(app)).unwrap_or_default();
-    fields.insert("servicePorts".into(), json!(ports));
-    fields
+impl<'a> Task<'a> {
+    /// A task.
+    pub fn new(seen: &'a Seen, instance: &'a Instance) -> Self {
+        let definition = seen.definition_of(instance).map(|app| &**app);
+        Self { seen, instance, definition, with_service_ports: false }
+    }
+
+    /// A task of `app`: its definition need not be looked for when it is the present one.
+    pub fn of(seen: &'a Seen, instance: &'a Instance, app: &'a App) -> Self {
+        if instance.version != app.version {
+            return Self::new(seen, instance);
+        }
+        Self { seen, instance, definition: Some(app), with_service_ports: false }
+    }
+
+    /// As `/v2/tasks` shows it.
+    pub fn with_service_ports(self) -> Self {
+        Self { with_service_ports: true, ..self }
+    }
+}
+
+impl Serialize for Task<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { seen, instance, definition, with_service_ports } = *self;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("appId", instance.app())?;
+        map.serialize_entry("id", &instance.task())?;
+        map.serialize_entry("state", state(instance.condition))?;
+        map.serialize_entry("version", &instance.version)?;
+        map.serialize_entry("ipAddresses", &Addresses(&instance.addresses))?;
+        let service_ports = definition.filter(|_| with_service_ports).map(service_ports);
+        map.serialize_entry("servicePorts", service_ports.as_deref().unwrap_or_default())?;
+        map.serialize_entry("healthCheckResults", &super::health::results(seen, instance))?;
+        map.serialize_entry("localVolumes", &[(); 0])?;
+        let placement = instance.placement.as_ref();
+        if let Some(placement) = placement {
+            map.serialize_entry("host", &*placement.host)?;
+            map.serialize_entry("slaveId", &placement.agent)?;
+        }
+        map.serialize_entry("ports", placement.map_or(&[][..], |placement| &placement.ports))?;
+        if let Some(at) = instance.staged_at {
+            map.serialize_entry("stagedAt", &at)?;
+        }
+        if let Some(at) = instance.started_at {
+            map.serialize_entry("startedAt", &at)?;
+        }
+        let agent = placement.and_then(|placement| seen.agent(&placement.agent));
+        if let Some(region) = agent.and_then(|agent| agent.region.as_deref()) {
+            map.serialize_entry("region", region)?;
+        }
+        if let Some(zone) = agent.and_then(|agent| agent.zone.as_deref()) {
+            map.serialize_entry("zone", zone)?;
+        }
+        if let Some(app) = definition {
+            map.serialize_entry("role", &app.role)?;
+        }
+        map.end()
+    }
+}
+
+struct Addresses<'a>(&'a [IpAddr]);
+
+impl Serialize for Addresses<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Address<'a> {
+            ip_address: &'a IpAddr,
+            protocol: &'static str,
+        }
+        let protocol = |address: &IpAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        serializer.collect_seq(self.0.iter().map(|address| Address { ip_address: address, protocol: protocol(address) }))
+    }
 }
 
 /// One service port for each definition, or for each mapping.
@@ -81,11 +130,6 @@ pub fn state(condition: Condition) -> &'static str {
         Condition::Unknown => "TASK_UNKNOWN",
         Condition::Unreachable | Condition::UnreachableInactive => "TASK_UNREACHABLE",
     }
-}
-
-fn addresses(instance: &Instance) -> Value {
-    let protocol = |address: &std::net::IpAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    instance.addresses.iter().map(|address| json!({ "ipAddress": address, "protocol": protocol(address) })).collect()
 }
 
 /// The list that haproxy bridges read: for each app and service port one line of the id with `_` for `/`, the port, and every `host:port`, each

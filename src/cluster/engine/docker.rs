@@ -11,11 +11,11 @@ use bollard::{
     errors::Error,
     models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary, EventMessage, SystemInfo},
     query_parameters::{
-        CreateContainerOptionsBuilder, EventsOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-        RemoveContainerOptionsBuilder,
+        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder, KillContainerOptionsBuilder,
+        ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
     },
 };
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt};
 
 use super::vetting::{self, Part};
 
@@ -165,6 +165,26 @@ impl Client {
             Err(DockerError::Missing(_)) => Ok(None),
             Err(other) => Err(other),
         }
+    }
+
+    /// The directory in which the image wants its commands to begin; `None`: it does not say.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn working_dir(&self, image: &str) -> Result<Option<String>, DockerError> {
+        let image = within(LOOK_LIMIT, self.docker.inspect_image(image)).await?;
+        Ok(image.config.and_then(|config| config.working_dir).filter(|directory| !directory.is_empty()))
+    }
+
+    /// Makes an image of an archive with its files.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn import_image(&self, name: &str, files: Vec<u8>) -> Result<(), DockerError> {
+        let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
+        let options = CreateImageOptionsBuilder::new().from_src("-").repo(repository).tag(tag).build();
+        let said = self.docker.create_image(Some(options), Some(bollard::body_full(files.into())), None);
+        within(CHANGE_LIMIT, said.try_for_each(|_| std::future::ready(Ok(())))).await
     }
 
     /// Makes a container.

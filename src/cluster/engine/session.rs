@@ -170,8 +170,8 @@ async fn complete(context: &Context, client: &Client, summary: ContainerSummary)
         Some(State::REMOVING) => return Ok(None),
         Some(State::RUNNING | State::PAUSED | State::RESTARTING) => {
             let networks = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-            let addresses = networks.values().filter_map(|network| network.ip_address.as_ref()?.parse().ok()).collect();
-            Seen::Running { addresses }
+            let own = networks.values().filter_map(|network| network.ip_address.as_ref()?.parse().ok());
+            Seen::Running { addresses: spec::pod_addresses(&labels).unwrap_or_else(|| own.collect()) }
         }
         _ => match jobs::look(context, client, &found.task).await {
             Ok(Some(seen)) => seen,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     core::{
         allotment::new_brick,
-        ownership,
+        ownership, pod,
         state::{MAX_UNUSED_OFFERS, Reject, UnusedOffer},
         turn::Turn,
     },
@@ -30,6 +30,9 @@ use crate::{
 
 /// Apps that one offer is tried for; the next offer begins after them.
 pub const MAX_APPS_PER_OFFER: usize = 1024;
+
+/// An offer that was used is given back once so many apps in a row could not use what is left of it: it is offered again, and begins after them.
+const MAX_MISFITS: usize = 64;
 
 /// Uses, or declines, every offer that is held. True when something was launched.
 pub(in crate::core) fn match_offers(turn: &mut Turn<'_, '_>) -> bool {
@@ -58,40 +61,52 @@ fn decline(turn: &mut Turn<'_, '_>, offers: Vec<OfferId>) {
 
 fn match_offer(turn: &mut Turn<'_, '_>, offer: &Arc<Offer>, spread: &mut Spread) -> Vec<Launch> {
     let mut left = Left::of(offer);
+    // What is left of it, as it is shown to those who cannot use it.
+    let mut rest = Some(offer.clone());
     let mut launches = Vec::new();
     let mut apps = ready_apps(turn);
     let most = turn.state.settings.max_instances_per_offer;
-    while !apps.is_empty() && launches.len() < most {
+    let (mut launched, mut misfits) = (0, 0);
+    let mut is_first_round = true;
+    let mut is_done = false;
+    while !apps.is_empty() && !is_done {
         apps.retain(|app| {
-            if launches.len() >= most {
+            if is_done {
                 return true;
+            }
+            if is_first_round {
+                // The next offer begins after the last that this one was tried for.
+                turn.state.queue.cursor = Some(app.clone());
             }
             let Some(instance) = next_instance(turn, app) else { return false };
             match try_launch(turn, &instance, offer, &mut left, spread) {
-                Ok(launch) => {
-                    launches.push(launch);
+                Ok(tasks) => {
+                    launches.extend(tasks);
+                    (launched, misfits, rest) = (launched + 1, 0, None);
+                    is_done = launched >= most;
                     true
                 }
                 Err(reasons) => {
-                    let rest = if launches.is_empty() { offer.clone() } else { Arc::new(left.rest_of(offer)) };
-                    note_unused(turn, app, &rest, reasons);
+                    let rest = rest.get_or_insert_with(|| Arc::new(left.rest_of(offer)));
+                    note_unused(turn, app, rest, reasons);
+                    misfits += 1;
+                    is_done = launched > 0 && misfits >= MAX_MISFITS;
                     false
                 }
             }
         });
+        is_first_round = false;
     }
     launches
 }
 
 /// Up to [`MAX_APPS_PER_OFFER`] apps that can use an offer, beginning after the one that came last.
-fn ready_apps(turn: &mut Turn<'_, '_>) -> Vec<PathId> {
-    let queue = &mut turn.state.queue;
-    let after = queue.cursor.take().unwrap_or_else(PathId::root);
+fn ready_apps(turn: &Turn<'_, '_>) -> Vec<PathId> {
+    let queue = &turn.state.queue;
+    let after = queue.cursor.clone().unwrap_or_else(PathId::root);
     let later = queue.ready.range::<PathId, _>((std::ops::Bound::Excluded(&after), std::ops::Bound::Unbounded));
     let earlier = queue.ready.range::<PathId, _>(..=&after);
-    let apps: Vec<PathId> = later.chain(earlier).take(MAX_APPS_PER_OFFER).cloned().collect();
-    queue.cursor = apps.last().cloned();
-    apps
+    later.chain(earlier).take(MAX_APPS_PER_OFFER).cloned().collect()
 }
 
 fn next_instance(turn: &Turn<'_, '_>, app: &PathId) -> Option<Arc<Instance>> {
@@ -127,14 +142,14 @@ fn note_used(turn: &mut Turn<'_, '_>, app: &PathId) {
 }
 
 /// Decides whether the instance fits into what is left of the offer, and if so writes its launch down: the record first, the leases of its bricks
-/// after it, the call last.
+/// after it, the call last. One launch, or one for each container of a pod.
 fn try_launch(
     turn: &mut Turn<'_, '_>,
     instance: &Arc<Instance>,
     offer: &Arc<Offer>,
     left: &mut Left,
     spread: &mut Spread,
-) -> Result<Launch, Vec<Reject>> {
+) -> Result<Vec<Launch>, Vec<Reject>> {
     let Some(app) = turn.state.tables.definition_of(instance).cloned() else { return Err(Vec::new()) };
     let reasons = fit::misfits(turn, &app, offer, left, spread);
     if !reasons.is_empty() {
@@ -153,13 +168,13 @@ fn try_launch(
     spread.add(&app, offer);
 
     note_used(turn, &app.id);
-    let launched = launched(turn, instance, offer, &picked.host_ports);
+    let launched = launched(turn, instance, &app, offer, &picked.host_ports);
     let task = launched.task();
     turn.put(Record::Instance(launched.into()));
     let owner = turn.state.tables.owner_of(&app.id).cloned().unwrap_or_else(Owner::default_owner);
     let bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
     let allotted = allotted(turn, &app.id);
-    Ok(Launch {
+    let launch = Launch {
         task,
         agent: offer.agent.clone(),
         host: offer.host.clone(),
@@ -174,7 +189,9 @@ fn try_launch(
         env_vars_prefix: turn.state.settings.env_vars_prefix.as_deref().map(Into::into),
         allotted,
         bricks,
-    })
+        pod: None,
+    };
+    Ok(if launch.app.pod.is_some() { launch.containers() } else { vec![launch] })
 }
 
 /// The numbers behind `@PORT`, `@PORT1` ... of the app's environment.
@@ -187,7 +204,7 @@ fn allotted(turn: &Turn<'_, '_>, app: &PathId) -> Vec<(u16, u16)> {
     turn.state.claims.range(of_env).filter_map(number).collect()
 }
 
-fn launched(turn: &Turn<'_, '_>, instance: &Instance, offer: &Offer, ports: &[u16]) -> Instance {
+fn launched(turn: &Turn<'_, '_>, instance: &Instance, app: &App, offer: &Offer, ports: &[u16]) -> Instance {
     Instance {
         incarnation: instance.incarnation + 1,
         condition: Condition::Provisioned,
@@ -197,6 +214,7 @@ fn launched(turn: &Turn<'_, '_>, instance: &Instance, offer: &Offer, ports: &[u1
         started_at: None,
         addresses: Vec::new(),
         healthy: None,
+        containers: pod::launched(app),
         ..instance.clone()
     }
 }

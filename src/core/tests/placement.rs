@@ -192,6 +192,26 @@ fn launches_of_one_round_count_for_the_next_offer() {
     check(json!(["rack", "UNLIKE", "r."]), "web@d web@d web@d web@d web@d web@d");
 }
 
+/// What an offer has left once it was used is not tried for everybody: it comes back, and those who were not asked come first then.
+#[test]
+fn a_used_offer_is_given_back_after_so_many_misfits() {
+    let mut world = World::new();
+    world.state.settings.max_running_deployments = 200;
+    for number in 0..200 {
+        world.create(small(&format!("/app{number:03}"), 1, json!({"cpus": 2}))).unwrap();
+    }
+    let asked = |world: &World| world.state.view().queue.values().filter(|entry| entry.processed > 0).count();
+    assert_eq!(offers(&mut world, &["a cpus=5"]), "app000@a app001@a");
+    assert_eq!(asked(&world), 64);
+    // A round of another node begins after them; nobody is left out.
+    assert_eq!(offers(&mut world, &["b cpus=5"]), "app066@b app067@b");
+    assert_eq!(offers(&mut world, &["c cpus=5"]), "app132@c app133@c");
+    assert_eq!(offers(&mut world, &["d cpus=5"]), "app198@d app199@d");
+    // An offer that nobody can use is tried for all, so that each knows why.
+    assert_eq!(offers(&mut world, &["e cpus=1"]), "");
+    assert_eq!((asked(&world), world.state.view().queue.len()), (192, 192));
+}
+
 /// A new version is placed as if the old one were not there; nothing else is.
 #[test]
 fn only_the_present_configuration_is_in_the_way() {

@@ -403,8 +403,17 @@ async fn whatever_is_described_tells_and_gives_others_nothing() {
     let deployment = platform.fine("ann", "PUT /v2/apps/prod/db", &json!({ "cmd": "serve --key k3y --more" })).await;
     let deployment = deployment["deploymentId"].as_str().unwrap().to_owned();
     let version = platform.fine("ann", "GET /v2/apps/prod/db/versions", &Value::Null).await["versions"][0].as_str().unwrap().to_owned();
-    let names: [(&str, &str); 9] = [
+    let pod = json!({ "id": "/prod/pod", "containers": [{
+        "name": "c", "resources": { "cpus": 0.1, "mem": 32 }, "exec": { "command": { "shell": "serve --key k3y" } },
+        "image": { "kind": "DOCKER", "id": "busybox" }, "environment": { "PASSWORD": "s3cret" },
+    }] });
+    platform.fine("ann", "POST /v2/pods", &pod).await;
+    let status = platform.fine("ann", "GET /v2/pods/prod/pod::status", &Value::Null).await;
+    let instance = status["instances"][0]["id"].as_str().unwrap_or("prod_pod.instance-00000000-0000-0000-0000-000000000001").to_owned();
+    let names: [(&str, &str); 11] = [
         ("{app}", "prod/db"),
+        ("{pod}", "prod/pod"),
+        ("{instance}", &instance),
         ("{group}", "prod"),
         ("{task}", &task),
         ("{brick}", &brick),
@@ -445,9 +454,17 @@ async fn whatever_is_described_tells_and_gives_others_nothing() {
             }
         }
     }
-    for path in
-        ["/v2/apps/{app}", "/v2/apps/{app}/versions/{version}", "/v2/groups/{group}", "/v2/bricks/{brick}", "/v2/ports/{port}", "/v2/queue"]
-    {
+    for path in [
+        "/v2/apps/{app}",
+        "/v2/apps/{app}/versions/{version}",
+        "/v2/pods/{pod}",
+        "/v2/pods/{pod}::status",
+        "/v2/pods/::status",
+        "/v2/groups/{group}",
+        "/v2/bricks/{brick}",
+        "/v2/ports/{port}",
+        "/v2/queue",
+    ] {
         assert!(told_to_ann.contains(&path), "{path} is not answered to ann herself: {told_to_ann:?}");
     }
     assert_eq!(platform.running_task().await, task);

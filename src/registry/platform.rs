@@ -308,10 +308,13 @@ impl Platform {
 
     fn visible<'a>(&self, who: &Who, name: &'a ImageName) -> Result<&'a str, PlatformError> {
         let repository = name.repository();
-        if name.owner().is_some() && may(who, repository, "pull") {
-            return Ok(repository);
+        match name.owner() {
+            Some(_) if may(who, repository, "pull") => Ok(repository),
+            // As of one that is not there.
+            Some(_) => Err(PlatformError::Missing(short(repository).to_owned())),
+            // Another registry's.
+            None => Err(PlatformError::Missing(name.to_string())),
         }
-        Err(PlatformError::Missing(short(repository).to_owned()))
     }
 
     async fn tags(&self, registry: &Registry, repository: &str) -> Result<Vec<String>, PlatformError> {

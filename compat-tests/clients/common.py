@@ -82,7 +82,7 @@ class Said:
         return f"{' '.join(self.command)}: exit {self.code}\n       output {self.out[-700:]!r}\n       complaint {self.err[-700:]!r}"
 
 
-def program(*command, stdin="", seconds=120, env=None, shown=None):
+def program(*command, stdin="", seconds=300, env=None, shown=None):
     """Runs a program to its end."""
     env = dict(os.environ if env is None else env)
     # Who would clear the screen for a terminal does not.

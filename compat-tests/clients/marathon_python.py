@@ -142,6 +142,14 @@ class Section:
         equal((mapped.container_port, mapped.host_port, mapped.protocol, mapped.name, mapped.labels), (80, 0, "tcp", "http", {"a": "b"}))
         equal((app.health_checks[0].path, app.health_checks[0].protocol, app.health_checks[0].interval_seconds), ("/", "HTTP", 1))
 
+    def command_check(self):
+        check = MarathonHealthCheck(command='test "$NAME" = value', protocol="COMMAND", interval_seconds=1, grace_period_seconds=30, delay_seconds=0)
+        made = self.client.create_app("/py/checked", small(env={"NAME": "value"}, health_checks=[check]))
+        self.api.deployed(made.deployments[0].id)
+        app = self.client.get_app("/py/checked")
+        equal((app.tasks_healthy, app.health_checks[0].command, app.tasks[0].health_check_results[0].alive), (1, {"value": check.command["value"]}, True))
+        self.done(self.client.delete_app("/py/checked"))
+
     def list_apps(self):
         names = lambda **filters: sorted(app.id for app in self.client.list_apps(**filters))
         check = lambda filters, expected: equal(names(**filters), expected, filters)
@@ -430,6 +438,7 @@ class Section:
         ("create_app", create),
         ("the model of an app and its tasks", model),
         ("the models of a container, a port mapping, a volume and a health check", container),
+        ("a COMMAND health check of a command without an image", command_check),
         ("list_apps with each filter", list_apps),
         ("list_apps and get_app with each embed", embeds),
         ("create_app refused: 409, two 422, its own check of ids", create_refused),

@@ -14,6 +14,7 @@ mod kill;
 pub mod launch;
 mod owned;
 mod ownership;
+mod pod;
 mod project;
 mod quota;
 mod request;

@@ -17,6 +17,7 @@ pub mod host_volume;
 pub mod id;
 pub mod image;
 pub mod instance;
+pub mod pod;
 pub mod port;
 pub mod record;
 pub mod request;

@@ -78,8 +78,13 @@ pub fn with_deployment(mut response: Response, id: &DeploymentId) -> Response {
 }
 
 /// Adds `Location`. Marathon gives the app's id as a path of its own host (`http://host:8080/shop/web`), which is no address of the API.
-pub fn with_location(mut response: Response, base: &str, app: &PathId) -> Response {
-    set(response.headers_mut(), LOCATION, &format!("{base}{app}"));
+pub fn with_location(response: Response, base: &str, app: &PathId) -> Response {
+    with_place(response, &format!("{base}{app}"))
+}
+
+/// Adds `Location` as it is.
+pub fn with_place(mut response: Response, place: &str) -> Response {
+    set(response.headers_mut(), LOCATION, place);
     response
 }
 

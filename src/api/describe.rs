@@ -17,7 +17,12 @@ mod page;
 mod text;
 
 /// The files, in the order in which they are shown.
-const FILES: [&str; 3] = [include_str!("describe/apps.txt"), include_str!("describe/platform.txt"), include_str!("describe/system.txt")];
+const FILES: [&str; 4] = [
+    include_str!("describe/apps.txt"),
+    include_str!("describe/pods.txt"),
+    include_str!("describe/platform.txt"),
+    include_str!("describe/system.txt"),
+];
 
 /// Both forms as they are sent: made once, when they are first asked for.
 pub static PUBLISHED: LazyLock<Published> = LazyLock::new(|| {

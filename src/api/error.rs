@@ -52,6 +52,11 @@ impl ApiError {
         Self::not_found(format!("App '{app}' does not exist"))
     }
 
+    /// 404: `Pod '/x' does not exist`
+    pub fn no_pod(pod: impl std::fmt::Display) -> Self {
+        Self::not_found(format!("Pod '{pod}' does not exist"))
+    }
+
     /// 404: `Group '/x' does not exist`
     pub fn no_group(group: impl std::fmt::Display) -> Self {
         Self::not_found(format!("Group '{group}' does not exist"))
@@ -150,6 +155,7 @@ impl From<RequestError> for ApiError {
         let text = error.to_string();
         match error {
             E::NoApp(_)
+            | E::NoPod(_)
             | E::NoGroup(_)
             | E::NoVersion(..)
             | E::NoTask(_)
@@ -158,7 +164,7 @@ impl From<RequestError> for ApiError {
             | E::NoPort(_)
             | E::NoBrick(_)
             | E::NoUser(_) => Self::not_found(text),
-            E::AppExists(_) | E::Conflict(_) => Self::new(StatusCode::CONFLICT, text),
+            E::AppExists(_) | E::PodExists(_) | E::Conflict(_) => Self::new(StatusCode::CONFLICT, text),
             E::Locked(deployments) => {
                 let mut error = Self::new(StatusCode::CONFLICT, text);
                 error.body["deployments"] = deployments.iter().map(|id| json!({ "id": id })).collect();

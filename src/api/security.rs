@@ -193,6 +193,57 @@ async fn the_request_that_takes_a_node_over_is_refused_to_everybody() {
     }
 }
 
+/// Pods are guarded as apps are.
+#[tokio::test]
+async fn a_pod_is_its_owners_alone_and_cannot_break_out() {
+    let platform = Platform::new().await;
+    let pod = |volumes: Value, mount: &str| {
+        let container = json!({
+            "name": "one", "resources": { "cpus": 0.1, "mem": 32 }, "image": { "kind": "DOCKER", "id": "busybox" },
+            "environment": { "PASSWORD": "s3cret" }, "volumeMounts": [{ "name": "v", "mountPath": mount }],
+        });
+        json!({ "id": "/prod/pod", "containers": [container], "volumes": volumes })
+    };
+    for path in ["/", "/etc", "/proc/1/root", "/var/run/docker.sock", "/var/lib/docker", "/var/lib/xtao", "../../etc", "etc", ""] {
+        let answer = platform.ask("root", "POST /v2/pods", &pod(json!([{ "name": "v", "host": path }]), "/mnt/x")).await;
+        assert_eq!((answer.status.as_u16(), answer.body.contains("/volumes(0)/host")), (422, true), "{path}: {}", answer.body);
+    }
+    for mount in ["../x", "/data/../../etc", "/", "a\0b"] {
+        let answer = platform.ask("ann", "POST /v2/pods", &pod(json!([{ "name": "v" }]), mount)).await;
+        assert_eq!((answer.status.as_u16(), answer.body.contains("mountPath")), (422, true), "{mount}: {}", answer.body);
+    }
+    for name in ["../x", "_pod", "_app", "a/b", ""] {
+        let mut escaping = pod(json!([{ "name": "v" }]), "/v");
+        escaping["containers"][0]["name"] = json!(name);
+        assert_eq!(platform.ask("ann", "POST /v2/pods", &escaping).await.status, 422, "{name}");
+    }
+    let fine = pod(json!([{ "name": "v" }]), "/v");
+    platform.fine("ann", "POST /v2/pods", &fine).await;
+    for line in ["GET /v2/pods", "GET /v2/pods/::status", "GET /v2/groups", "GET /v2/deployments", "GET /v2/queue", "GET /v2/groups/prod"] {
+        let said = platform.said("bob", line, &Value::Null).await;
+        assert!(!said.contains("/prod/pod") && !said.contains("s3cret"), "{line}: {said}");
+        assert!(line.contains("/prod") || platform.said("ann", line, &Value::Null).await.contains("/prod/pod"), "{line}");
+    }
+    let instance = "prod_pod.instance-00000000-0000-0000-0000-000000000001";
+    for (line, body, status) in [
+        ("GET /v2/pods/prod/pod".to_owned(), Value::Null, 404),
+        ("GET /v2/pods/prod/pod::status".to_owned(), Value::Null, 404),
+        ("GET /v2/pods/prod/pod::versions".to_owned(), Value::Null, 404),
+        ("DELETE /v2/pods/prod/pod".to_owned(), Value::Null, 404),
+        (format!("DELETE /v2/pods/prod/pod::instances/{instance}"), Value::Null, 404),
+        (format!("GET /v2/tasks/{instance}.one.1/logs"), Value::Null, 404),
+        (format!("GET /v2/tasks/{instance}.._pod.1/logs"), Value::Null, 404),
+        ("PUT /v2/pods/prod/pod".to_owned(), json!({ "owner": "bob" }), 404),
+        // That an id is taken is said, and no more.
+        ("PUT /v2/pods/prod/pod?force=true".to_owned(), fine.clone(), 409),
+        ("POST /v2/pods?force=true".to_owned(), fine, 409),
+    ] {
+        let answer = platform.ask("bob", &line, &body).await;
+        assert_eq!(answer.status, status, "{line}: {}", answer.body);
+        assert!(!answer.body.contains("s3cret"), "{line}: {}", answer.body);
+    }
+}
+
 #[tokio::test]
 async fn definitions_that_would_break_out_are_refused() {
     let platform = Platform::new().await;

@@ -35,12 +35,13 @@ use crate::{
         agent::Agent,
         app::{
             App, Backoff, Container, ContainerKind, Docker, EnvValue, KillSelection, Network, PortDefinition, PortMapping, PortNumber,
-            Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo,
+            Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, input::Defaults,
         },
         deployment::{Action, ActionKind, AppChange, Deployment, Step},
         event::{Audience, Event, Fact},
         id::{DeploymentId, InstanceId, Owner, PathId},
-        instance::{Condition, Goal, Instance, Placement},
+        instance::{Condition, ContainerState, Goal, Instance, Placement},
+        pod::input::PodInput,
         port::{PortClaim, Position},
         record::{AppEntry, Change, Record, RecordKey},
         request::{KillSelector, Origin, Reply, Request, RequestError},
@@ -105,7 +106,16 @@ pub fn app(id: &str) -> AppBuilder {
         owner: Some(Owner::default_owner()),
         vouched: false,
         administered: false,
+        pod: None,
     })
+}
+
+/// A pod as it is written.
+pub fn pod(json: &Value) -> AppBuilder {
+    let input = PodInput::read(json).unwrap();
+    let app = input.complete(&input.path().unwrap(), &Defaults::default()).unwrap();
+    let version_info = VersionInfo { last_scaling_at: at(0), last_config_change_at: at(0) };
+    AppBuilder(App { version: at(0), version_info, owner: Some(Owner::default_owner()), ..app })
 }
 
 impl AppBuilder {
@@ -207,6 +217,8 @@ impl World {
         let launched = condition != Condition::Scheduled;
         let placement = Placement { agent: "agent-S1".parse().unwrap(), host: "node1".into(), ports: ports.to_vec() };
         let started = matches!(condition, Condition::Running | Condition::Killing | Condition::Unreachable);
+        let pod = self.view.tables.app(&app).and_then(|app| app.pod.clone()).filter(|_| launched);
+        let container = ContainerState { condition, started_at: started.then(|| at(12)) };
         self.put(Record::Instance(Arc::new(Instance {
             id: InstanceId::new(app, Uuid::from_u128(number)),
             version,
@@ -221,6 +233,7 @@ impl World {
             healthy: None,
             checks: Vec::new(),
             ready: false,
+            containers: pod.map_or_else(Vec::new, |pod| vec![container; pod.containers.len()]),
         })))
     }
 
@@ -238,7 +251,7 @@ impl World {
 
     pub fn deployment(&mut self, id: &str, app: &str) -> &mut Self {
         let app: PathId = app.parse().unwrap();
-        let action = |kind| Step { actions: vec![Action { kind, app: app.clone() }] };
+        let action = |kind| Step { actions: vec![Action { kind, app: app.clone(), pod: false }] };
         self.put(Record::Deployment(Arc::new(Deployment {
             id: id.parse().unwrap(),
             version: at(0),
@@ -543,14 +556,18 @@ impl Driver {
                 self.unlocked(&app, force)?;
                 Ok(self.deployed(Vec::new()))
             }
+            Request::KillTasks { selection: KillSelector::Instances { .. }, .. } => self.carry_out_for_real(request, origin),
             Request::KillTasks { selection, scale, .. } => {
                 let killed = self.select(selection)?;
                 Ok(if scale { self.deployed(Vec::new()) } else { Reply::Killed(killed) })
             }
-            // What a request means for a tree of groups only the core knows.
-            Request::UpdateGroup { .. } | Request::EnforceRole { .. } | Request::DeleteGroup { .. } => {
-                self.carry_out_for_real(request, origin)
-            }
+            // What a request means for a tree of groups, or for a pod, only the core knows.
+            Request::CreatePod { .. }
+            | Request::UpdatePod { .. }
+            | Request::DeletePod { .. }
+            | Request::UpdateGroup { .. }
+            | Request::EnforceRole { .. }
+            | Request::DeleteGroup { .. } => self.carry_out_for_real(request, origin),
             Request::CancelDeployment { id, force } => {
                 let found = self.world.view.tables.deployments.contains_key(&id);
                 let done = || if force { Reply::Done } else { self.deployed(Vec::new()) };
@@ -610,6 +627,7 @@ impl Driver {
                 let found: Vec<_> = live(&app).filter(|instance| instance.task().to_string() == task).collect();
                 if found.is_empty() { Err(RequestError::NoTask(task)) } else { Ok(found) }
             }
+            KillSelector::Instances { pod, .. } => Err(RequestError::NoPod(pod)),
             KillSelector::Tasks(tasks) => {
                 Ok(tasks.iter().filter_map(|task| tables.instances.get(&task.instance)).map(|instance| (**instance).clone()).collect())
             }

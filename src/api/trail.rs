@@ -47,10 +47,13 @@ fn named(request: &Request) -> Vec<String> {
     match request {
         Request::CreateApp { input, .. } => input.id().map(str::to_owned).into_iter().collect(),
         Request::UpdateApps { updates, .. } => updates.iter().map(|(id, _)| id.to_string()).collect(),
+        Request::CreatePod { input, .. } => input.id().map(str::to_owned).into_iter().collect(),
+        Request::UpdatePod { pod, .. } | Request::DeletePod { pod, .. } => one(pod.to_string()),
         Request::DeleteApp { app, .. } | Request::RestartApp { app, .. } | Request::ResetDelay { app } => one(app.to_string()),
         Request::KillTasks { selection, .. } => match selection {
             KillSelector::App { app, .. } => one(app.to_string()),
             KillSelector::Task { task, .. } => one(task.clone()),
+            KillSelector::Instances { instances, .. } => instances.iter().map(ToString::to_string).collect(),
             KillSelector::Tasks(tasks) => tasks.iter().map(ToString::to_string).collect(),
         },
         Request::UpdateGroup { base, input, .. } => one(input.resolve(base).unwrap_or_else(|_| base.clone()).to_string()),

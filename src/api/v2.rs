@@ -40,6 +40,7 @@ mod logging;
 mod logs;
 mod metrics;
 mod nodes;
+mod pods;
 mod ports;
 mod queue;
 mod quota;
@@ -109,10 +110,11 @@ async fn known_route(api: &Api, call: Call, segments: &[&str]) -> ApiResult {
         ["v2", "tasks", task, "logs"] => Box::pin(logs::route(api, &call, task)).await,
         ["v2", "tasks", task, "exec"] => Box::pin(exec::route(api, call, task)).await,
         ["v2", "tasks", rest @ ..] => Box::pin(tasks::route(api, call, rest)).await,
+        ["v2", "pods", rest @ ..] => Box::pin(pods::route(api, call, rest)).await,
         ["v2", "queue", rest @ ..] => Box::pin(queue::route(api, call, rest)).await,
         ["v2", "events"] => events::route(api, &call),
         ["v2", "audit"] => Box::pin(audit::route(api, &call)).await,
-        ["v2", "info"] => info::info(api, &call),
+        ["v2", "info"] => Box::pin(info::info(api, &call)).await,
         ["v2", "leader"] => info::leader(api, &call),
         ["v2", "plugins", rest @ ..] => info::plugins(&call, rest),
         ["v2", "ports", rest @ ..] => Box::pin(ports::route(api, call, rest)).await,
@@ -237,8 +239,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_served_is_404_and_wrong_methods_are_405() {
         let server = Server::new(World::default());
-        for line in ["GET /", "GET /v2", "GET /v2/pods", "HEAD /v2/pods", "GET /v2/eventSubscriptions", "GET /v2/info/x", "GET /metrics/x"]
-        {
+        for line in ["GET /", "GET /v2", "GET /v2/eventSubscriptions", "GET /v2/info/x", "GET /metrics/x"] {
             assert_eq!(
                 server.ask(line, "").await.show(),
                 "404 Not Found\ncontent-type: application/json\n\n{\n  \"message\": \"URI not found\"\n}"
@@ -322,6 +323,11 @@ mod tests {
         "groups",
         "versions",
         "restart",
+        "pods",
+        "::status",
+        "web::status",
+        "web::versions",
+        "web::instances",
         "*",
         "..",
         ".",

@@ -8,6 +8,7 @@ pub mod endpoints;
 pub mod group;
 pub mod health;
 pub mod node;
+pub mod pod;
 pub mod queue;
 pub mod storage;
 pub mod task;

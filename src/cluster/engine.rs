@@ -17,7 +17,7 @@
 //! | a call without an answer | its outcome is looked up before it is repeated |
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, OnceLock},
@@ -51,6 +51,7 @@ pub mod cgroup;
 pub mod docker;
 pub mod facts;
 mod fetch;
+mod holder;
 mod images;
 mod jobs;
 mod launch;
@@ -61,6 +62,7 @@ pub mod process;
 pub mod sandbox;
 mod session;
 pub mod spec;
+pub mod vetting;
 pub mod volumes;
 
 #[cfg(test)]
@@ -148,6 +150,8 @@ pub struct Settings {
     pub cpu_hard_limit: bool,
     /// Privileged containers and powerful `docker.parameters` are allowed: whoever may post an app then owns this machine.
     pub allow_privileged: bool,
+    /// Containers are started also when Docker has a part with a known way out of them.
+    pub allow_vulnerable_runtime: bool,
     /// The program that supervises tasks without an image, as `PROGRAM task-shim`: this one.
     pub shim: PathBuf,
     /// The platform's registry and what it knows of images' owners; `None`: images are Docker's business alone.
@@ -185,6 +189,7 @@ impl Settings {
             pids_limit: 8_192,
             cpu_hard_limit: false,
             allow_privileged: false,
+            allow_vulnerable_runtime: false,
             // Also when its file has been replaced by a newer one.
             shim: "/proc/self/exe".into(),
             platform: None,
@@ -236,6 +241,7 @@ pub async fn run(
         reports,
         rule: host_volume_rule(&settings),
         groups,
+        refusal: std::sync::Mutex::default(),
         docker_root: OnceLock::new(),
         settings,
     });
@@ -491,7 +497,9 @@ impl Engine {
     }
 
     fn collect_sandboxes(&mut self) {
-        let in_use: HashSet<String> = self.agent.tasks().map(spec::file_name).collect();
+        // The volumes of a pod are in the sandbox of its holder.
+        let in_use =
+            self.agent.tasks().flat_map(|task| [spec::file_name(task), spec::file_name(&crate::model::pod::holder(task))]).collect();
         let settings = &self.context.settings;
         let (work_dir, keep, max) = (settings.work_dir.clone(), settings.sandbox_keep, settings.sandbox_max);
         self.jobs.spawn_blocking(move || match sandbox::collect(&work_dir, &in_use, keep, max) {

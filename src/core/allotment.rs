@@ -87,7 +87,10 @@ pub(super) fn allot(
         set_port(app, position, port);
     }
     let bricks = app.bricks().map(|volume| brick(turn, app, volume, &owner, origin)).collect::<Result<Vec<_>, _>>()?;
-    service_ports(turn, app, current, taken)?;
+    // Marathon knows none for pods.
+    if app.pod.is_none() {
+        service_ports(turn, app, current, taken)?;
+    }
     Ok(Allotted { claims, bricks: bricks.into_iter().flatten().collect() })
 }
 

@@ -14,7 +14,7 @@ use crate::model::{
     cluster::TaskState,
     event::Fact,
     health::{CheckReport, CheckState, Finding, HealthCheck, Outcome, ReadinessAnswer, cause, overall},
-    id::AgentId,
+    id::{AgentId, TaskId},
     instance::{Condition, Instance, TaskFailure},
     record::Record,
 };
@@ -51,8 +51,15 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
         Finding::Readiness(ref answer) => ready(turn, &instance, &readings, answer.clone()),
         Finding::Health { check, ref outcome } => {
             let Some(definition) = turn.state.tables.definition_of(&instance).cloned() else { return };
+            // A container that has done its work is asked no more.
+            let container = definition.pod.as_ref().and_then(|pod| pod.checked(check));
+            let place = container.and_then(|container| definition.pod.as_ref()?.place(&container.name));
+            if place.and_then(|place| instance.containers.get(place)).is_some_and(|state| state.condition != Condition::Running) {
+                return;
+            }
+            let task = instance.task_of(container.map(|container| container.name.as_str()));
             let (Some(asked), Some(reading)) = (definition.health_checks.get(check), readings.checks.get(check).cloned()) else { return };
-            let one = One { instance: &instance, asked, at: check, count: definition.health_checks.len(), readings: &readings };
+            let one = One { instance: &instance, task, asked, at: check, count: definition.health_checks.len(), readings: &readings };
             match outcome {
                 Outcome::Passed => passed(turn, &one, &report, reading),
                 Outcome::Failed(why) => failed(turn, &one, &report, reading, &cause(why)),
@@ -65,6 +72,7 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
 /// One check of one task.
 struct One<'a> {
     instance: &'a Arc<Instance>,
+    task: TaskId,
     asked: &'a HealthCheck,
     /// Its place among `count`.
     at: usize,
@@ -82,6 +90,13 @@ impl One<'_> {
         let mut readings = self.readings.clone();
         readings.checks[self.at] = reading;
         turn.state.readings.insert(self.instance.id.clone(), readings.into());
+    }
+
+    /// Of apps alone: of a pod Marathon tells only whether its instances are healthy.
+    fn tell(&self, turn: &mut Turn<'_, '_>, fact: Fact) {
+        if self.task.container.is_none() {
+            turn.event(Some(self.instance.app()), fact);
+        }
     }
 
     /// The instance with this check as it is now.
@@ -113,16 +128,15 @@ fn failed(turn: &mut Turn<'_, '_>, one: &One<'_>, report: &CheckReport, reading:
     let failures = failures.saturating_add(1);
     let seen = Reading { last_failure: Some(report.at), last_failure_cause: why.to_owned(), failures, uncertain: None, ..reading };
     one.see(turn, seen);
-    let told = Fact::FailedHealthCheck { instance: one.instance.clone(), check: Box::new(one.asked.clone()) };
-    turn.event(Some(one.instance.app()), told);
+    one.tell(turn, Fact::FailedHealthCheck { instance: one.instance.clone(), check: Box::new(one.asked.clone()) });
     // Beyond what can kill, the number is of interest to readers alone.
     let limit = one.asked.max_consecutive_failures.saturating_add(1);
     let mut changed = (state.failures < failures.min(limit)).then(|| {
         one.with(CheckState { failures: failures.min(limit), last_failure: Some(report.at), last_failure_cause: why.to_owned(), ..state })
     });
     if verdict == Verdict::Kill {
-        turn.event(Some(one.instance.app()), Fact::UnhealthyInstanceKill { instance: one.instance.clone(), reason: why.to_owned() });
-        remember(turn, one.instance, report, why);
+        one.tell(turn, Fact::UnhealthyInstanceKill { instance: one.instance.clone(), task: one.task.clone(), reason: why.to_owned() });
+        remember(turn, one, report, why);
         let instance = changed.unwrap_or_else(|| (**one.instance).clone());
         changed = Some(Instance { condition: Condition::Killing, since: turn.wall(), ..instance });
     }
@@ -131,14 +145,15 @@ fn failed(turn: &mut Turn<'_, '_>, one: &One<'_>, report: &CheckReport, reading:
     }
 }
 
-fn remember(turn: &mut Turn<'_, '_>, instance: &Instance, report: &CheckReport, why: &str) {
+fn remember(turn: &mut Turn<'_, '_>, one: &One<'_>, report: &CheckReport, why: &str) {
+    let instance = one.instance;
     if !turn.state.tables.apps.contains_key(instance.app()) {
         return;
     }
     let placement = instance.placement.as_ref();
     let failure = TaskFailure {
         app: instance.app().clone(),
-        task: report.task.clone(),
+        task: one.task.clone(),
         state: TaskState::Killed,
         message: format!("Task was killed since health check failed. Reason: {why}"),
         host: placement.map_or_else(String::new, |placement| placement.host.to_string()),
@@ -172,6 +187,7 @@ mod tests {
             port: None,
             port_index: Some(0),
             command: None,
+            argv: Vec::new(),
             grace_seconds: 300,
             interval_seconds: 60,
             timeout_seconds: 20,

@@ -15,11 +15,21 @@ use crate::model::{
     request::{Origin, Possession, Reply, RequestError},
 };
 
-/// The present definition of an app that the origin may change.
-pub(super) fn app(turn: &Turn<'_, '_>, origin: &Origin, id: &PathId) -> Result<Arc<App>, RequestError> {
+/// The present definition of an app or a pod that the origin may change.
+pub(super) fn spec(turn: &Turn<'_, '_>, origin: &Origin, id: &PathId) -> Result<Arc<App>, RequestError> {
     let tables = &turn.state.tables;
     let found = tables.app(id).filter(|_| origin.may_touch(tables.owner_of(id)));
     found.cloned().ok_or_else(|| RequestError::NoApp(id.clone()))
+}
+
+/// The present definition of an app that is no pod.
+pub(super) fn app(turn: &Turn<'_, '_>, origin: &Origin, id: &PathId) -> Result<Arc<App>, RequestError> {
+    spec(turn, origin, id).ok().filter(|app| app.pod.is_none()).ok_or_else(|| RequestError::NoApp(id.clone()))
+}
+
+/// The present definition of a pod.
+pub(super) fn pod(turn: &Turn<'_, '_>, origin: &Origin, id: &PathId) -> Result<Arc<App>, RequestError> {
+    spec(turn, origin, id).ok().filter(|app| app.pod.is_some()).ok_or_else(|| RequestError::NoPod(id.clone()))
 }
 
 /// A brick that the origin may change.
@@ -91,10 +101,11 @@ pub(super) fn rights(turn: &Turn<'_, '_>, origin: &Origin, app: &App, current: O
     let kept_administered = current.is_some_and(|current| current.administered);
     let kept_vouched = current.is_some_and(|current| current.vouched);
     if origin.admin {
-        let wrote = source == Source::Written && current.is_none_or(|current| !host_volumes(current).eq(host_volumes(app)));
+        let wrote = source == Source::Written && current.is_none_or(|current| !has_same_host_volumes(current, app));
         let vouched = wrote || if source == Source::Stored { app.vouched } else { kept_vouched };
         // What is written anew as a whole is an administrator's; what is laid over a user's definition is not, unless it says as whom that shall run.
-        let wrote_user = source == Source::Written && current.is_none_or(|current| app.user.is_some() && current.user != app.user);
+        let names_user = app.users().any(|user| user.is_some());
+        let wrote_user = source == Source::Written && current.is_none_or(|current| names_user && !current.users().eq(app.users()));
         let administered = wrote_user || if source == Source::Stored { app.administered } else { kept_administered };
         return Rights { privileged: true, docker_parameters: true, vouched, administered };
     }
@@ -112,6 +123,15 @@ pub(super) fn account(turn: &Turn<'_, '_>, app: &App, owner: &Owner) -> Option<O
     (!app.vouched && !free).then(|| owner.clone())
 }
 
+fn has_same_host_volumes(one: &App, other: &App) -> bool {
+    let of_pod = |app: &App| {
+        let pod = app.pod.as_ref()?;
+        let mounts: Vec<_> = pod.containers.iter().map(|container| container.volume_mounts.clone()).collect();
+        Some((pod.volumes.clone(), mounts))
+    };
+    host_volumes(one).eq(host_volumes(other)) && of_pod(one) == of_pod(other)
+}
+
 fn host_volumes(app: &App) -> impl Iterator<Item = &Volume> {
     let volumes = app.container.iter().flat_map(|container| &container.volumes);
     volumes.filter(|volume| matches!(volume, Volume::Host { .. }))
@@ -121,7 +141,7 @@ fn host_volumes(app: &App) -> impl Iterator<Item = &Volume> {
 pub(super) fn hand_over(turn: &mut Turn<'_, '_>, origin: &Origin, what: &Possession, to: &Owner) -> Result<Reply, RequestError> {
     match what {
         Possession::App(id) => {
-            app(turn, origin, id)?;
+            spec(turn, origin, id)?;
             administrator(origin)?;
             hand_over_app(turn, id, to)?;
         }

@@ -16,7 +16,7 @@ use super::{
     holdings::Usage,
     owned::has_ports,
     ownership::{self, Source},
-    quota, status,
+    pod, quota, status,
     turn::Turn,
     users, validate,
 };
@@ -42,9 +42,15 @@ pub(super) fn handle(turn: &mut Turn<'_, '_>, origin: &Origin, request: Request)
     match request {
         Request::CreateApp { input, force } => create(turn, origin, &input, force),
         Request::UpdateApps { updates, partial, create, force } => update(turn, origin, &updates, partial, create, force),
-        Request::DeleteApp { app, force } => delete(turn, origin, &app, force),
+        Request::DeleteApp { app, force } => {
+            ownership::app(turn, origin, &app)?;
+            delete(turn, origin, &app, force)
+        }
+        Request::CreatePod { input, force } => pod::create(turn, origin, &input, force),
+        Request::UpdatePod { pod, input, force } => pod::update(turn, origin, &pod, &input, force),
+        Request::DeletePod { pod, force } => pod::delete(turn, origin, &pod, force),
         Request::RestartApp { app, force } => restart(turn, origin, &app, force),
-        Request::KillTasks { selection, scale, force, wipe: _ } => kill(turn, origin, &selection, scale, force),
+        Request::KillTasks { selection, scale, force, wipe } => kill(turn, origin, &selection, Manner { scale, force, wipe }),
         Request::UpdateGroup { base, input, create, force, dry_run } => {
             group::update(turn, origin, &base, &input, group::Manner { create, force, dry_run })
         }
@@ -150,7 +156,7 @@ fn create(turn: &mut Turn<'_, '_>, origin: &Origin, input: &AppInput, force: boo
     let id = PathId::resolve(input.id().ok_or_else(|| invalid("error.path.missing"))?, &PathId::root())
         .map_err(|error| invalid(&error.to_string()))?;
     if turn.state.tables.apps.contains_key(&id) {
-        return Err(RequestError::AppExists(id));
+        return Err(if ownership::pod(turn, origin, &id).is_ok() { pod::same_id() } else { RequestError::AppExists(id) });
     }
     ownership::check_free(turn, origin, &id)?;
     let mut draft = Draft::new(turn, id.parent());
@@ -204,17 +210,17 @@ pub(super) fn definition(turn: &Turn<'_, '_>, id: &PathId, version: Timestamp) -
     found.map(|app| (**app).clone()).ok_or_else(|| RequestError::NoVersion(id.clone(), version))
 }
 
-fn delete(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, force: bool) -> Result<Reply, RequestError> {
+pub(super) fn delete(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, force: bool) -> Result<Reply, RequestError> {
     let mut draft = Draft::new(turn, id.parent());
     remove(turn, origin, id, &mut draft)?;
     deploy(turn, origin, draft, force)
 }
 
 pub(super) fn remove(turn: &Turn<'_, '_>, origin: &Origin, id: &PathId, draft: &mut Draft) -> Result<(), RequestError> {
-    let current = ownership::app(turn, origin, id)?;
+    let current = ownership::spec(turn, origin, id)?;
     let owner = turn.state.tables.owner_of(id).cloned();
     let change = AppChange { app: id.clone(), owner, from: Some(current.version), to: None };
-    let planned = Planned { change, kind: Some(ActionKind::Stop) };
+    let planned = Planned { change, kind: Some(ActionKind::Stop), pod: current.pod.is_some() };
     draft.prepared.push(Prepared { planned, definition: None, claims: Vec::new(), bricks: Vec::new(), entry: None, posted: false });
     Ok(())
 }
@@ -240,9 +246,12 @@ pub(super) fn prepare(
     draft: &mut Draft,
 ) -> Result<(), RequestError> {
     let current = match turn.state.tables.apps.contains_key(&app.id) {
-        true => Some(ownership::app(turn, origin, &app.id)?),
+        true => Some(ownership::spec(turn, origin, &app.id)?),
         false => None,
     };
+    if current.as_ref().is_some_and(|current| current.pod.is_some() != app.pod.is_some()) {
+        return Err(pod::same_id());
+    }
     // Whoever runs it is given everybody's tokens.
     if app.id.as_str() == image::REGISTRY_APP && !origin.admin {
         return Err(RequestError::Forbidden);
@@ -267,6 +276,7 @@ pub(super) fn prepare(
         return Err(RequestError::Invalid(violations));
     }
     check_domain_name(turn, origin, &app)?;
+    let is_pod = app.pod.is_some();
     let allotted = allotment::allot(turn, &mut app, current.as_deref(), origin, &mut draft.taken)?;
     let kind = date(turn, &mut app, current.as_deref(), draft.version);
     let mut prepared = match kind {
@@ -274,7 +284,7 @@ pub(super) fn prepare(
         None => unchanged(&app),
     };
     (prepared.claims, prepared.bricks) = (allotted.claims, allotted.bricks);
-    prepared.posted &= draft.posts;
+    prepared.posted &= draft.posts && !is_pod;
     draft.prepared.push(prepared);
     Ok(())
 }
@@ -286,7 +296,7 @@ fn changed(app: App, current: Option<&Arc<App>>, kind: ActionKind, posted: bool)
     let owner = app.owner.clone().unwrap_or_else(Owner::default_owner);
     let entry = AppEntry { id: app.id.clone(), version: app.version, owner };
     Prepared {
-        planned: Planned { change, kind: Some(kind) },
+        planned: Planned { change, kind: Some(kind), pod: app.pod.is_some() },
         definition: Some(app.into()),
         claims: Vec::new(),
         bricks: Vec::new(),
@@ -298,7 +308,7 @@ fn changed(app: App, current: Option<&Arc<App>>, kind: ActionKind, posted: bool)
 fn unchanged(app: &App) -> Prepared {
     let change = AppChange { app: app.id.clone(), owner: app.owner.clone(), from: Some(app.version), to: Some(app.version) };
     Prepared {
-        planned: Planned { change, kind: None },
+        planned: Planned { change, kind: None, pod: app.pod.is_some() },
         definition: None,
         claims: Vec::new(),
         bricks: Vec::new(),
@@ -529,17 +539,34 @@ fn cancel(turn: &mut Turn<'_, '_>, origin: &Origin, id: &DeploymentId, force: bo
 
 // === tasks ===
 
-fn kill(turn: &mut Turn<'_, '_>, origin: &Origin, selection: &KillSelector, scale: bool, force: bool) -> Result<Reply, RequestError> {
+/// How tasks are killed.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    scale: bool,
+    force: bool,
+    /// The instance goes too, and another one takes its place.
+    wipe: bool,
+}
+
+fn kill(turn: &mut Turn<'_, '_>, origin: &Origin, selection: &KillSelector, manner: Manner) -> Result<Reply, RequestError> {
+    let Manner { scale, force, wipe } = manner;
     let victims = select(turn, origin, selection)?;
     if !scale {
-        victims.iter().for_each(|victim| kill_one(turn, victim));
+        let pods = matches!(selection, KillSelector::Instances { .. });
+        for victim in &victims {
+            match victim.condition.is_live() {
+                _ if wipe && pods => scale::decommission(turn, &victim.id),
+                true => kill_one(turn, victim),
+                false => {}
+            }
+        }
         return Ok(Reply::Killed(victims.iter().map(|victim| (**victim).clone()).collect()));
     }
     let mut draft = Draft::new(turn, PathId::root());
     let mut sizes: BTreeMap<PathId, u32> = BTreeMap::new();
     victims.iter().for_each(|victim| *sizes.entry(victim.app().clone()).or_default() += 1);
     for (id, killed) in sizes {
-        let current = ownership::app(turn, origin, &id)?;
+        let current = ownership::spec(turn, origin, &id)?;
         let app = App { instances: current.instances.saturating_sub(killed), ..(*current).clone() };
         prepare(turn, origin, app, Source::Stored, &mut draft)?;
     }
@@ -568,12 +595,19 @@ fn select(turn: &Turn<'_, '_>, origin: &Origin, selection: &KillSelector) -> Res
             let found = found.filter(|instance| incarnation.is_none_or(|incarnation| incarnation == instance.incarnation));
             found.map(|instance| vec![instance.clone()]).ok_or_else(missing)
         }
+        KillSelector::Instances { pod, instances } => {
+            ownership::pod(turn, origin, pod)?;
+            let own = instances.iter().filter(|id| id.app() == pod).filter_map(|id| tables.instances.get(id));
+            Ok(own.cloned().collect())
+        }
         KillSelector::Tasks(ids) => {
             let found =
                 ids.iter().filter_map(|id| tables.instances.get(&id.instance).filter(|instance| instance.incarnation == id.incarnation));
             // What is another's is skipped as what is not there.
             let own = |instance: &&Arc<Instance>| origin.may_touch(tables.owner_of(instance.app()));
-            Ok(found.filter(|instance| instance.condition.is_live()).filter(own).cloned().collect())
+            // What a pod runs is killed as a whole, by its own routes.
+            let of_app = |instance: &&Arc<Instance>| instance.condition.is_live() && instance.containers.is_empty();
+            Ok(found.filter(of_app).filter(own).cloned().collect())
         }
     }
 }

@@ -282,6 +282,11 @@ impl Tables {
         self.definitions.get(&(id.clone(), entry.version))
     }
 
+    /// True for a pod that exists.
+    pub fn is_pod(&self, id: &PathId) -> bool {
+        self.app(id).is_some_and(|app| app.pod.is_some())
+    }
+
     /// Whose an app is, also while one that was destroyed still has instances. `None`: there is nothing of it, or it was written before apps had
     /// owners.
     pub fn owner_of(&self, id: &PathId) -> Option<&Owner> {

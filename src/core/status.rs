@@ -7,6 +7,7 @@ use super::{
     instance::{Outcome, condition_of, costs_back_off, is_failure, transition},
     launch,
     owned::Timer,
+    pod::{self, News},
     state::BrickUsage,
     step::reconcile_all,
     turn::Turn,
@@ -112,12 +113,52 @@ fn task_status(turn: &mut Turn<'_, '_>, status: TaskStatus) {
     let Some(instance) = instance.filter(|instance| instance.incarnation == status.task.incarnation) else {
         return foreign(turn, &status, told);
     };
+    match &status.task.container {
+        Some(name) => return container_status(turn, &instance, name, &status, told),
+        // A pod has no task without a name.
+        None if !instance.containers.is_empty() => return foreign(turn, &status, told),
+        None => {}
+    }
     match transition(instance.condition, told) {
         Outcome::Kill => kill_task(turn, &status),
-        Outcome::Keep => refresh(turn, &instance, &status, told),
+        Outcome::Keep => refresh(turn, &instance, &status, told, instance.condition),
         Outcome::Become(next) => {
             turn.event(Some(instance.app()), Fact::StatusUpdate { status: status.clone().into(), instance: instance.clone() });
-            if next.is_terminal() { ended(turn, &instance, &status, next) } else { lives(turn, &instance, &status, next) }
+            turn_into(turn, &instance, &status, next);
+        }
+    }
+}
+
+fn turn_into(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus, next: Condition) {
+    if next.is_terminal() { ended(turn, instance, status, next) } else { lives(turn, instance, status, next) }
+}
+
+/// The status of one container of a pod.
+fn container_status(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, name: &str, status: &TaskStatus, told: Condition) {
+    let definition = turn.state.tables.definition_of(instance).cloned();
+    let place = definition.as_ref().and_then(|app| app.pod.as_ref()?.place(name));
+    let (Some(app), Some(place)) = (definition, place) else { return foreign(turn, status, told) };
+    match pod::news(instance, place, told, status.timestamp) {
+        News::Kill => kill_task(turn, status),
+        News::Keep => {
+            let now = instance.containers.get(place).map_or(instance.condition, |container| container.condition);
+            refresh(turn, instance, status, told, now);
+        }
+        News::Inside(containers) => {
+            turn.event(Some(instance.app()), pod::status_update(&app, instance, place, status));
+            if told.is_terminal() {
+                remember_failure(turn, instance, status);
+            }
+            let addresses = if status.addresses.is_empty() { instance.addresses.clone() } else { status.addresses.clone() };
+            turn.put(Record::Instance(Instance { containers, addresses, ..(**instance).clone() }.into()));
+        }
+        News::Become(next, containers) => {
+            turn.event(Some(instance.app()), pod::status_update(&app, instance, place, status));
+            if told.is_terminal() && !next.is_terminal() {
+                remember_failure(turn, instance, status);
+            }
+            let instance = Arc::new(Instance { containers, ..(**instance).clone() });
+            turn_into(turn, &instance, status, next);
         }
     }
 }
@@ -141,8 +182,8 @@ fn kill_task(turn: &mut Turn<'_, '_>, status: &TaskStatus) {
 }
 
 /// The same condition again: perhaps with news of health or addresses, or a sign that a slow start goes on.
-fn refresh(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus, told: Condition) {
-    if told != instance.condition {
+fn refresh(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus, told: Condition, now: Condition) {
+    if told != now {
         return;
     }
     if matches!(told, Condition::Staging | Condition::Starting) {
@@ -237,6 +278,7 @@ fn ended(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus,
         healthy: None,
         checks: Vec::new(),
         ready: false,
+        containers: Vec::new(),
         ..(**instance).clone()
     };
     turn.put(Record::Instance(next.into()));

@@ -102,11 +102,14 @@ fn due(turn: &mut Turn<'_, '_>) {
 }
 
 /// A launch without any status: the cluster is asked about it. Its answer (a state, or that it does not know the task) decides.
-fn confirm(turn: &mut Turn<'_, '_>, id: &InstanceId) -> Option<TaskRef> {
-    let task = task_ref(turn.state.tables.instances.get(id).filter(|instance| instance.condition == Condition::Provisioned)?);
+fn confirm(turn: &mut Turn<'_, '_>, id: &InstanceId) -> Vec<TaskRef> {
+    let Some(instance) = turn.state.tables.instances.get(id).filter(|instance| instance.condition == Condition::Provisioned) else {
+        return Vec::new();
+    };
+    let tasks = task_refs(turn, instance);
     let again = turn.now().after_ms(super::owned::CONFIRM_INTERVAL_MS);
     turn.state.timers.set(Timer::Confirm(id.clone()), again);
-    Some(task)
+    tasks
 }
 
 /// A task that has not come up in time is killed, and launched again when that is confirmed.
@@ -148,19 +151,33 @@ fn kills(turn: &mut Turn<'_, '_>) {
     let (now, retry_ms, chunk) = (turn.now(), turn.state.settings.kill_retry_timeout_ms, turn.state.settings.kill_chunk_size);
     for id in turn.state.kills.advance(now, retry_ms, chunk) {
         let Some(instance) = turn.state.tables.instances.get(&id).cloned() else { continue };
-        let grace_ms = turn.state.tables.definition_of(&instance).and_then(|app| app.kill_grace_ms);
         let agent = instance.placement.as_ref().map(|placement| placement.agent.clone());
-        turn.call(ClusterCall::Kill { task: instance.task(), agent, grace_ms });
+        let kill = |task, grace_ms| ClusterCall::Kill { task, agent: agent.clone(), grace_ms };
+        let definition = turn.state.tables.definition_of(&instance).cloned();
+        let Some(pod) = definition.as_ref().and_then(|app| app.pod.as_ref()) else {
+            turn.call(kill(instance.task(), definition.and_then(|app| app.kill_grace_ms)));
+            continue;
+        };
+        for (container, _) in pod.containers.iter().zip(&instance.containers).filter(|(_, state)| state.condition.is_live()) {
+            turn.call(kill(instance.task_of(Some(&container.name)), container.kill_grace_ms));
+        }
     }
 }
 
 /// Asks for the state of every task that may live.
 pub(super) fn reconcile_all(turn: &mut Turn<'_, '_>) {
     let live = turn.state.tables.instances.values().filter(|instance| instance.condition.is_live());
-    let tasks = live.map(|instance| task_ref(instance)).collect();
+    let tasks = live.flat_map(|instance| task_refs(turn, instance)).collect();
     turn.call(ClusterCall::Reconcile { tasks, others: true });
 }
 
-fn task_ref(instance: &Instance) -> TaskRef {
-    TaskRef { task: instance.task(), agent: instance.placement.as_ref().map(|placement| placement.agent.clone()) }
+/// The tasks of an instance that may live: one, or that of each container of a pod.
+fn task_refs(turn: &Turn<'_, '_>, instance: &Instance) -> Vec<TaskRef> {
+    let reference = |task| TaskRef { task, agent: instance.placement.as_ref().map(|placement| placement.agent.clone()) };
+    if instance.containers.is_empty() {
+        return vec![reference(instance.task())];
+    }
+    let definition = turn.state.tables.definition_of(instance);
+    let containers = definition.into_iter().flat_map(|app| app.containers()).zip(&instance.containers);
+    containers.filter(|(_, state)| state.condition.is_live()).map(|(name, _)| reference(instance.task_of(name))).collect()
 }

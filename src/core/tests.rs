@@ -22,6 +22,7 @@ use crate::model::{
 
 mod groups;
 mod placement;
+mod pods;
 
 /// The core with a cluster of nodes that do as they are told.
 struct World {

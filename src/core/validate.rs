@@ -3,6 +3,7 @@
 //! Pure, and about one definition alone. What depends on other apps, claims, bricks or groups is decided where those are known.
 
 mod checks;
+mod pods;
 
 use std::{
     collections::BTreeSet,
@@ -15,8 +16,8 @@ use crate::{
     core::allotment::token,
     model::{
         app::{
-            App, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, Network, Operator, PortMapping, PortNumber, Protocol,
-            UnreachableStrategy, Volume, input::is_single_instance,
+            App, BrickVolume, Constraint, Container, ContainerKind, Docker, Env, EnvValue, Fetch, Network, Operator, PortMapping,
+            PortNumber, Protocol, UnreachableStrategy, Volume, input::is_single_instance,
         },
         artifact::{MAX_URI_BYTES, is_uri, sandbox_path},
         brick::normal_container_path,
@@ -40,7 +41,7 @@ pub const MAX_ARGS: usize = 1000;
 /// Bytes of a command, an argument, or a variable with its name: what Linux takes at most.
 pub const MAX_TEXT_BYTES: usize = 128 * 1024 - 1;
 /// GPUs of one instance.
-const MAX_GPUS: u32 = 1000;
+pub const MAX_GPUS: u32 = 1000;
 
 /// CPUs, MiB of memory, MiB of disk: far beyond any machine, and exact.
 pub const MAX_AMOUNT: Scalar = Scalar::whole(1_000_000_000_000);
@@ -74,11 +75,18 @@ pub struct Ctx<'a> {
 pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
     let mut found = Found(Vec::new());
     id(app, &mut found);
+    if let Some(pod) = &app.pod {
+        roles(app, ctx, &mut found);
+        networks(app, &mut found);
+        strategies(app, &mut found);
+        pods::check(app, pod, ctx, &mut found);
+        return found.0;
+    }
     what_runs(app, &mut found);
     amounts(app, &mut found);
     limits(app, &mut found);
-    environment(app, &mut found);
-    fetch(app, &mut found);
+    passable_env("/env", &app.env, &mut found);
+    check_sandbox_files("/fetch", &app.fetch, &mut found);
     roles(app, ctx, &mut found);
     for (index, constraint) in app.constraints.iter().enumerate() {
         found.check(format!("/constraints({index})"), check_constraint(constraint));
@@ -181,7 +189,6 @@ fn amounts(app: &App, found: &mut Found) {
 
 fn limits(app: &App, found: &mut Found) {
     found.at_most("/args", app.args.len(), MAX_ARGS);
-    found.at_most("/env", app.env.len(), MAX_ENTRIES);
     found.at_most("/labels", app.labels.len(), MAX_ENTRIES);
     found.at_most("/constraints", app.constraints.len(), MAX_ITEMS);
     found.at_most("/portDefinitions", app.port_definitions.len(), MAX_PORTS);
@@ -197,31 +204,32 @@ fn limits(app: &App, found: &mut Found) {
     }
 }
 
-fn environment(app: &App, found: &mut Found) {
-    for (index, (name, value)) in app.env.iter().enumerate() {
-        let key = format_args!("/env/keys({index})");
+fn passable_env(at: &str, env: &Env, found: &mut Found) {
+    found.at_most(at, env.len(), MAX_ENTRIES);
+    for (index, (name, value)) in env.iter().enumerate() {
+        let key = format_args!("{at}/keys({index})");
         found.unless(!name.is_empty(), key, "must not be empty");
         found.unless(!name.contains('='), key, "must not contain '='");
         found.unless(!name.contains('\0'), key, "must not contain a NUL character");
         let EnvValue::Text(text) = value else {
-            found.add(format_args!("/env/{name}/secret"), "secrets are not supported yet");
+            found.add(format_args!("{at}/{name}/secret"), "secrets are not supported yet");
             continue;
         };
-        found.passable(format_args!("/env/{name}"), name.len() + 1 + text.len(), text);
+        found.passable(format_args!("{at}/{name}"), name.len() + 1 + text.len(), text);
         let highest = token::tokens(text).max().map_or(0, usize::from);
-        found.unless(highest < MAX_PORTS, format_args!("/env/{name}"), format_args!("the index of @PORT must be less than {MAX_PORTS}"));
+        found.unless(highest < MAX_PORTS, format_args!("{at}/{name}"), format_args!("the index of @PORT must be less than {MAX_PORTS}"));
     }
 }
 
 /// Marathon asks no more of a URI than that it is one. Where it leads in the sandbox is ours.
-fn fetch(app: &App, found: &mut Found) {
-    found.at_most("/fetch", app.fetch.len(), MAX_ITEMS);
-    for (index, fetch) in app.fetch.iter().enumerate() {
-        let path = format!("/fetch({index})/uri");
+fn check_sandbox_files(at: &str, files: &[Fetch], found: &mut Found) {
+    found.at_most(at, files.len(), MAX_ITEMS);
+    for (index, fetch) in files.iter().enumerate() {
+        let path = format!("{at}({index})/uri");
         found.unless(is_uri(&fetch.uri), path.clone(), "URI has invalid syntax.");
         found.unless(fetch.uri.len() <= MAX_URI_BYTES, path, format!("must have at most {MAX_URI_BYTES} bytes"));
         if let Some(name) = &fetch.dest_path {
-            found.check(format!("/fetch({index})/destPath"), sandbox_path(name).map(drop));
+            found.check(format!("{at}({index})/destPath"), sandbox_path(name).map(drop));
         }
     }
 }
@@ -387,11 +395,7 @@ fn fixed_host_ports(mapping: &PortMapping) -> impl Iterator<Item = (u16, &'stati
 }
 
 fn check_volume(path: Arguments<'_>, volume: &Volume, ctx: Ctx<'_>, found: &mut Found) {
-    let container_path = match volume {
-        Volume::Host { container_path, .. } => container_path,
-        Volume::Brick(brick) => &brick.container_path,
-    };
-    if let Err(error) = normal_container_path(container_path) {
+    if let Err(error) = normal_container_path(volume.container_path()) {
         found.add(format_args!("{path}/containerPath"), error.to_string());
     }
     match volume {
@@ -401,6 +405,7 @@ fn check_volume(path: Arguments<'_>, volume: &Volume, ctx: Ctx<'_>, found: &mut 
             }
         }
         Volume::Brick(brick) => check_brick(path, brick, found),
+        Volume::Shared { .. } => found.add(path, "only pods have volumes that containers share"),
     }
 }
 
@@ -420,11 +425,7 @@ fn check_brick(path: Arguments<'_>, brick: &BrickVolume, found: &mut Found) {
 fn container_paths(container: &Container, found: &mut Found) {
     let mut earlier = BTreeSet::new();
     for (index, volume) in container.volumes.iter().enumerate() {
-        let text = match volume {
-            Volume::Host { container_path, .. } => container_path,
-            Volume::Brick(brick) => &brick.container_path,
-        };
-        let Ok(path) = normal_container_path(text) else { continue };
+        let Ok(path) = normal_container_path(volume.container_path()) else { continue };
         let at = format_args!("/container/volumes({index})/containerPath");
         found.unless(!earlier.contains(&path), at, format_args!("'{path}' is used by another volume"));
         earlier.insert(path);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     health::{HealthCheck, ReadinessCheck},
     id::{Owner, PathId, PoolName},
+    pod::Pod,
     resources::Scalar,
     time::Timestamp,
 };
@@ -111,6 +112,9 @@ pub struct App {
     /// as the server. False also for what was written before this was kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub administered: bool,
+    /// Set: this is a pod, and what it is besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Box<Pod>>,
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -146,7 +150,7 @@ impl App {
     pub fn bricks(&self) -> impl Iterator<Item = &BrickVolume> {
         self.container.iter().flat_map(|container| &container.volumes).filter_map(|volume| match volume {
             Volume::Brick(brick) => Some(brick),
-            Volume::Host { .. } => None,
+            Volume::Host { .. } | Volume::Shared { .. } => None,
         })
     }
 }
@@ -372,6 +376,26 @@ pub enum Volume {
     },
     /// Storage that follows the app.
     Brick(BrickVolume),
+    /// A directory that the containers of one instance of a pod share. Only in the container that a pod's launch is about.
+    #[serde(rename_all = "snake_case")]
+    Shared {
+        /// Where the container sees it.
+        container_path: String,
+        /// The pod's name for it.
+        name: String,
+        /// Read-only or read-write.
+        mode: Mode,
+    },
+}
+
+impl Volume {
+    /// Where the container sees it, as the user wrote it.
+    pub fn container_path(&self) -> &str {
+        match self {
+            Self::Host { container_path, .. } | Self::Shared { container_path, .. } => container_path,
+            Self::Brick(brick) => &brick.container_path,
+        }
+    }
 }
 
 /// A brick that an app asks for.

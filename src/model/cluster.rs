@@ -11,10 +11,11 @@ use super::{
     agent::Attribute,
     app::App,
     brick::BrickMount,
-    environment::{Place, environment},
+    environment::{Place, environment, pod_environment},
     health::CheckReport,
     id::{AgentId, BrickName, OfferId, Owner, TaskId},
-    resources::{Reserved, Resources},
+    pod::PodContainer,
+    resources::{PortRange, Reserved, Resources},
     time::Timestamp,
 };
 
@@ -184,14 +185,63 @@ pub struct Launch {
     pub allotted: Vec<(u16, u16)>,
     /// What to mount before the container starts.
     pub bricks: Vec<BrickMount>,
+    /// Set for a container of a pod: what it shares with the others. The rest is then about this container alone.
+    pub pod: Option<Arc<PodLaunch>>,
+}
+
+/// One instance of a pod that is being launched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodLaunch {
+    /// The pod.
+    pub app: Arc<App>,
+    /// The host ports of all its endpoints that have one, in order.
+    pub ports: Vec<u16>,
+    /// The container's port of each of its endpoints, in order.
+    pub container_ports: Vec<u16>,
 }
 
 impl Launch {
+    /// The launch of a pod as one of each of its containers, in order.
+    pub fn containers(self) -> Vec<Self> {
+        let pod = Arc::new(PodLaunch { app: self.app.clone(), ports: self.ports.clone(), container_ports: self.container_ports.clone() });
+        let Some(definition) = &self.app.pod else { return Vec::new() };
+        let host_ports = self.app.host_ports_by_endpoint(&self.ports);
+        let container = |(place, container): (usize, &PodContainer)| {
+            let ports: Vec<u16> = definition.ports_of(place).filter_map(|at| *host_ports.get(at)?).collect();
+            Some(Self {
+                task: TaskId { container: Some(container.name.as_str().into()), ..self.task.clone() },
+                app: self.app.as_container(place)?.into(),
+                resources: Resources {
+                    ports: ports.iter().map(|port| PortRange::new(*port, *port)).collect(),
+                    ..container.amounts.resources()
+                },
+                ports,
+                container_ports: Vec::new(),
+                pod: Some(pod.clone()),
+                // Of the whole; the first container stands for that.
+                reserved: self.reserved.clone().filter(|_| place == 0),
+                ..self.clone()
+            })
+        };
+        definition.containers.iter().enumerate().filter_map(container).collect()
+    }
+
+    /// What the pod takes besides its containers; the launch of its first container stands for it.
+    pub fn overhead(&self) -> Resources {
+        let pod = self.pod.as_ref().and_then(|pod| pod.app.pod.as_ref());
+        let first = pod.filter(|pod| pod.containers.first().map(|first| first.name.as_str()) == self.task.container.as_deref());
+        first.map(|pod| pod.executor.resources()).unwrap_or_default()
+    }
+
     /// Everything the container's environment gets, with `@PORT` replaced; names are unique. Follows from the rest, and is made where it is needed.
     pub fn environment(&self) -> Vec<(String, String)> {
         let place = Place { task: &self.task, host: &self.host, ports: &self.ports, container_ports: &self.container_ports };
         let allotted = |wanted| self.allotted.iter().find(|(index, _)| *index == wanted).map(|(_, port)| *port);
-        environment(&self.app, place, self.env_vars_prefix.as_deref(), allotted)
+        let prefix = self.env_vars_prefix.as_deref();
+        match &self.pod {
+            Some(pod) => pod_environment(&self.app, pod, place, prefix, allotted),
+            None => environment(&self.app, place, prefix, allotted),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Deployments: a durable plan that takes apps from one version to another, in steps.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{
     group::GroupChange,
@@ -31,9 +32,16 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// The apps that are locked by it.
+    /// The apps that are locked by it, the pods among them.
     pub fn affected_apps(&self) -> impl Iterator<Item = &PathId> {
         self.changes.iter().map(|change| &change.app)
+    }
+
+    /// Of those, the pods, or what is none.
+    pub fn affected(&self, pods: bool) -> impl Iterator<Item = &PathId> {
+        let acted: std::collections::BTreeSet<&PathId> =
+            self.steps.iter().flat_map(|step| &step.actions).filter(|action| action.pod).map(|action| &action.app).collect();
+        self.changes.iter().map(|change| &change.app).filter(move |app| acted.contains(app) == pods)
     }
 
     /// Whose apps it changes, each once.
@@ -93,6 +101,17 @@ pub struct Action {
     pub kind: ActionKind,
     /// To which app.
     pub app: PathId,
+    /// It is a pod.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pod: bool,
+}
+
+impl Action {
+    /// As Marathon shows it: `{"action": "StartApplication", "app": "/x"}`, or `{"action": "StartPod", "pod": "/x"}`.
+    pub fn show(&self) -> Value {
+        let (key, name) = if self.pod { ("pod", self.kind.as_pod_str()) } else { ("app", self.kind.as_str()) };
+        json!({ "action": name, key: self.app.as_str() })
+    }
 }
 
 /// Marathon's deployment actions.
@@ -116,6 +135,16 @@ impl ActionKind {
             Self::Stop => "StopApplication",
             Self::Scale => "ScaleApplication",
             Self::Restart => "RestartApplication",
+        }
+    }
+
+    /// `StartPod` and so on.
+    pub fn as_pod_str(self) -> &'static str {
+        match self {
+            Self::Start => "StartPod",
+            Self::Stop => "StopPod",
+            Self::Scale => "ScalePod",
+            Self::Restart => "RestartPod",
         }
     }
 }

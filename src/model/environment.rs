@@ -4,8 +4,10 @@
 use indexmap::IndexMap;
 
 use super::{
-    app::{App, ContainerKind, EnvValue, PortMapping},
+    app::{App, ContainerKind, EnvValue, Network, PortMapping},
+    cluster::PodLaunch,
     id::TaskId,
+    pod::executor_id,
     port::token,
     resources::Scalar,
 };
@@ -46,6 +48,55 @@ pub fn environment(app: &App, place: Place<'_>, prefix: Option<&str>, allotted: 
     variables.into_iter().collect()
 }
 
+/// As [`environment`], of a container of a pod, whose own variables count for less than what describes it (Marathon 1.11).
+pub fn pod_environment(
+    container: &App,
+    pod: &PodLaunch,
+    place: Place<'_>,
+    prefix: Option<&str>,
+    allotted: impl Fn(u16) -> Option<u16>,
+) -> Vec<(String, String)> {
+    let mut variables: IndexMap<String, String> = IndexMap::new();
+    for (name, value) in &container.env {
+        if let EnvValue::Text(text) = value {
+            variables.insert(name.clone(), token::substitute(text, &allotted));
+        }
+    }
+    let mut set = |name: &str, value: String| _ = variables.insert(name.to_owned(), value);
+    set("HOST", place.host.to_owned());
+    set("MESOS_TASK_ID", place.task.to_string());
+    set("MESOS_EXECUTOR_ID", executor_id(&place.task.instance));
+    set("MARATHON_APP_ID", container.id.to_string());
+    set("MARATHON_APP_VERSION", container.version.to_string());
+    set("MARATHON_CONTAINER_ID", place.task.container.as_deref().unwrap_or_default().to_owned());
+    set("MARATHON_APP_ENFORCE_GROUP_ROLE", "FALSE".into());
+    set("MARATHON_CONTAINER_RESOURCE_CPUS", decimal(container.cpus));
+    set("MARATHON_CONTAINER_RESOURCE_MEM", decimal(container.mem));
+    set("MARATHON_CONTAINER_RESOURCE_DISK", decimal(container.disk));
+    set("MARATHON_CONTAINER_RESOURCE_GPUS", container.gpus.to_string());
+    variables.extend(label_variables(container));
+    variables.extend(endpoints(pod, prefix));
+    variables.into_iter().collect()
+}
+
+/// `ENDPOINT_HTTP`, `EP_HOST_HTTP` and `EP_CONTAINER_HTTP` of every endpoint of the pod.
+fn endpoints(pod: &PodLaunch, prefix: Option<&str>) -> Vec<(String, String)> {
+    let prefix = prefix.unwrap_or_default().to_uppercase();
+    let hosts = pod.app.host_ports_by_endpoint(&pod.ports);
+    let of_host = pod.app.network == Network::Host;
+    let mut variables = Vec::new();
+    for (at, endpoint) in pod.app.endpoints().into_iter().enumerate() {
+        let host = hosts.get(at).copied().flatten();
+        // A declared 0 is filled in: Marathon shows the 0.
+        let inside = endpoint.container_port.map(|declared| pod.container_ports.get(at).copied().unwrap_or(declared));
+        let name = variable_name(endpoint.name);
+        for (kind, port) in [("ENDPOINT", if of_host { host } else { inside }), ("EP_HOST", host), ("EP_CONTAINER", inside)] {
+            variables.extend(port.map(|port| (format!("{prefix}{kind}_{name}"), port.to_string())));
+        }
+    }
+    variables
+}
+
 fn description(app: &App, task: &TaskId) -> IndexMap<String, String> {
     let mut variables = IndexMap::new();
     let mut set = |name: &str, value: String| _ = variables.insert(name.to_owned(), value);
@@ -63,10 +114,15 @@ fn description(app: &App, task: &TaskId) -> IndexMap<String, String> {
     set("MARATHON_APP_RESOURCE_DISK", decimal(app.disk));
     set("MARATHON_APP_RESOURCE_GPUS", app.gpus.to_string());
     set("MARATHON_APP_ENFORCE_GROUP_ROLE", "FALSE".into());
-    let labels = labels(app);
-    set("MARATHON_APP_LABELS", labels.keys().map(String::as_str).collect::<Vec<_>>().join(" "));
-    variables.extend(labels.into_iter().map(|(name, value)| (format!("{LABEL_PREFIX}{name}"), value)));
+    variables.extend(label_variables(app));
     variables
+}
+
+fn label_variables(app: &App) -> Vec<(String, String)> {
+    let labels = labels(app);
+    let names = labels.keys().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let each = labels.into_iter().map(|(name, value)| (format!("{LABEL_PREFIX}{name}"), value));
+    [("MARATHON_APP_LABELS".to_owned(), names)].into_iter().chain(each).collect()
 }
 
 /// The labels that are short enough, by their names as variables. Of two that become one name the later wins.

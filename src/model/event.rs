@@ -11,7 +11,7 @@ use super::{
     cluster::TaskStatus,
     deployment::{Action, Deployment},
     health::HealthCheck,
-    id::{InstanceId, Owner, PathId},
+    id::{InstanceId, Owner, PathId, TaskId},
     instance::{Condition, Instance},
     time::Timestamp,
 };
@@ -57,13 +57,23 @@ pub enum Fact {
     HealthStatusChanged { instance: Arc<Instance>, alive: bool },
     InstanceChanged(Arc<Instance>),
     InstanceHealthChanged(Arc<Instance>),
+    Pod { change: PodChange, client_ip: String, uri: String },
     RemoveHealthCheck { app: PathId },
     SchedulerDisconnected { reason: String },
     SchedulerRegistered { framework_id: String, master: String },
     SchedulerReregistered { master: String },
     StatusUpdate { status: Box<TaskStatus>, instance: Arc<Instance> },
-    UnhealthyInstanceKill { instance: Arc<Instance>, reason: String },
+    UnhealthyInstanceKill { instance: Arc<Instance>, task: TaskId, reason: String },
     UnknownInstanceTerminated { instance: InstanceId, condition: Condition },
+}
+
+/// What was asked for about a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum PodChange {
+    Created,
+    Updated,
+    Deleted,
 }
 
 impl Event {
@@ -83,6 +93,9 @@ impl Event {
             Fact::HealthStatusChanged { .. } => "health_status_changed_event",
             Fact::InstanceChanged(_) => "instance_changed_event",
             Fact::InstanceHealthChanged(_) => "instance_health_changed_event",
+            Fact::Pod { change: PodChange::Created, .. } => "pod_created_event",
+            Fact::Pod { change: PodChange::Updated, .. } => "pod_updated_event",
+            Fact::Pod { change: PodChange::Deleted, .. } => "pod_deleted_event",
             Fact::RemoveHealthCheck { .. } => "remove_health_check_event",
             Fact::SchedulerDisconnected { .. } => "scheduler_disconnected_event",
             Fact::SchedulerRegistered { .. } => "scheduler_registered_event",
@@ -178,6 +191,7 @@ impl Fact {
                 ("runSpecVersion", instance.version.to_string().into()),
                 ("healthy", instance.healthy.into()),
             ]),
+            Self::Pod { client_ip, uri, .. } => fields([("clientIp", client_ip.as_str().into()), ("uri", uri.as_str().into())]),
             Self::RemoveHealthCheck { app } => fields([("appId", app.as_str().into())]),
             Self::SchedulerDisconnected { reason } => fields([("reason", reason.as_str().into())]),
             Self::SchedulerRegistered { framework_id, master } => {
@@ -185,7 +199,7 @@ impl Fact {
             }
             Self::SchedulerReregistered { master } => fields([("master", master.as_str().into())]),
             Self::StatusUpdate { status, instance } => status_update(status, instance),
-            Self::UnhealthyInstanceKill { instance, reason } => unhealthy_instance_kill(instance, reason),
+            Self::UnhealthyInstanceKill { instance, task, reason } => unhealthy_instance_kill(instance, task, reason),
             Self::UnknownInstanceTerminated { instance, condition } => fields([
                 ("instanceId", instance.to_string().into()),
                 ("runSpecId", instance.app().as_str().into()),
@@ -228,11 +242,11 @@ fn instance_changed(instance: &Instance) -> Map<String, Value> {
     ])
 }
 
-fn unhealthy_instance_kill(instance: &Instance, reason: &str) -> Map<String, Value> {
+fn unhealthy_instance_kill(instance: &Instance, task: &TaskId, reason: &str) -> Map<String, Value> {
     let placement = instance.placement.as_ref();
     fields([
         ("appId", instance.app().as_str().into()),
-        ("taskId", instance.task().to_string().into()),
+        ("taskId", task.to_string().into()),
         ("instanceId", instance.id.to_string().into()),
         ("version", instance.version.to_string().into()),
         ("reason", reason.into()),
@@ -252,7 +266,7 @@ fn plan(deployment: &Deployment) -> Value {
 
 /// One step: `{"actions": [{"action", "app"}]}`.
 fn actions(actions: &[Action]) -> Value {
-    json!({"actions": actions.iter().map(|action| json!({"action": action.kind.as_str(), "app": action.app.as_str()})).collect::<Vec<_>>()})
+    json!({"actions": actions.iter().map(Action::show).collect::<Vec<_>>()})
 }
 
 fn fields<const N: usize>(pairs: [(&str, Value); N]) -> Map<String, Value> {

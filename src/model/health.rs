@@ -62,6 +62,9 @@ pub struct HealthCheck {
     /// For the shell in the container, [`CheckProtocol::Command`] only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// In its place a program and its arguments, in pods only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<String>,
     /// How long a task that never succeeded may fail.
     pub grace_seconds: u32,
     /// From one run to the next.

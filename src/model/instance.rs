@@ -144,6 +144,20 @@ pub struct Instance {
     /// The current incarnation said during a deployment that it is ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ready: bool,
+    /// Of a pod that was launched: its containers, in the definition's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<ContainerState>,
+}
+
+/// How far one container of a pod is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerState {
+    /// How far.
+    pub condition: Condition,
+    /// When it was first seen running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
 }
 
 impl Instance {
@@ -152,7 +166,7 @@ impl Instance {
         self.id.app()
     }
 
-    /// The task of the current incarnation.
+    /// The task of the current incarnation of an app.
     pub fn task(&self) -> TaskId {
         TaskId::app(self.id.clone(), self.incarnation)
     }

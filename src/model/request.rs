@@ -4,8 +4,9 @@ use super::{
     app::input::AppInput,
     deployment::Step,
     group::input::GroupInput,
-    id::{BrickName, DeploymentId, Owner, PathId, TaskId},
+    id::{BrickName, DeploymentId, InstanceId, Owner, PathId, TaskId},
     instance::Instance,
+    pod::input::PodInput,
     time::Timestamp,
     user::UserChange,
 };
@@ -73,6 +74,29 @@ pub enum Request {
     RestartApp {
         /// The app.
         app: PathId,
+        /// Cancels what is in the way.
+        force: bool,
+    },
+    /// `POST /v2/pods`
+    CreatePod {
+        /// A complete definition.
+        input: Box<PodInput>,
+        /// Cancels what is in the way.
+        force: bool,
+    },
+    /// `PUT /v2/pods/{id}`
+    UpdatePod {
+        /// The pod; made when it does not exist.
+        pod: PathId,
+        /// A complete definition.
+        input: Box<PodInput>,
+        /// Cancels what is in the way.
+        force: bool,
+    },
+    /// `DELETE /v2/pods/{id}`
+    DeletePod {
+        /// The pod.
+        pod: PathId,
         /// Cancels what is in the way.
         force: bool,
     },
@@ -185,6 +209,13 @@ pub enum KillSelector {
     },
     /// Any tasks; unknown ones are skipped.
     Tasks(Vec<TaskId>),
+    /// Instances of a pod; unknown ones are skipped.
+    Instances {
+        /// The pod.
+        pod: PathId,
+        /// Each once.
+        instances: Vec<InstanceId>,
+    },
 }
 
 /// What came of a request that was carried out. Durable and visible by the time it is seen.
@@ -213,6 +244,9 @@ pub enum RequestError {
     /// 404: `App '/x' does not exist`
     #[error("App '{0}' does not exist")]
     NoApp(PathId),
+    /// 404: `Pod '/x' does not exist`
+    #[error("Pod '{0}' does not exist")]
+    NoPod(PathId),
     /// 404: a version of an app.
     #[error("App '{0}' does not exist in version {1}")]
     NoVersion(PathId, Timestamp),
@@ -240,6 +274,9 @@ pub enum RequestError {
     /// 409
     #[error("An app with id [{0}] already exists.")]
     AppExists(PathId),
+    /// 409
+    #[error("A pod with id [{0}] already exists.")]
+    PodExists(PathId),
     /// 409, with the deployments in the way.
     #[error(
         "App is locked by one or more deployments. Override with the option '?force=true'. View details at '/v2/deployments/<DEPLOYMENT_ID>'."

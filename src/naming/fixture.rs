@@ -87,6 +87,7 @@ impl World {
             healthy: None,
             checks: Vec::new(),
             ready: false,
+            containers: Vec::new(),
         };
         let id = instance.id.clone();
         self.apply(Change::Put(Record::Instance(Arc::new(instance))));
@@ -139,6 +140,7 @@ fn plain_app(path: &str) -> App {
         owner: None,
         vouched: false,
         administered: false,
+        pod: None,
     }
 }
 

@@ -119,10 +119,10 @@ impl Attempts {
         }
     }
 
-    async fn command(&self, task: &TaskId, agent: &AgentId, command: &str) -> Raw {
+    async fn command(&self, task: &TaskId, agent: &AgentId, command: &[String]) -> Raw {
         let Some(nodes) = &self.nodes else { return Raw::unasked("commands cannot be run on this cluster") };
-        let shell = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
-        let mut exec = match nodes.exec(Some(agent), task, ExecRequest { command: shell, terminal: None, is_check: true }).await {
+        let mut exec = match nodes.exec(Some(agent), task, ExecRequest { command: command.to_vec(), terminal: None, is_check: true }).await
+        {
             Ok(exec) => exec,
             Err(NodeError::Unacceptable(why)) => return Raw::broken(why),
             Err(error) => return Raw::unasked(error),

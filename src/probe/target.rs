@@ -11,7 +11,8 @@ use crate::{
         app::{App, Network},
         health::{CheckProtocol, Finding, HealthCheck, Outcome, ReadinessAnswer, ReadinessCheck},
         id::{AgentId, TaskId},
-        instance::{Instance, Placement},
+        instance::{Condition, Instance, Placement},
+        pod::PodContainer,
     },
 };
 
@@ -44,14 +45,14 @@ pub enum Action {
     Http(Http),
     /// Connect.
     Tcp(Place),
-    /// Run this in a shell in the container.
+    /// Run this in the container.
     Command {
         /// The task.
         task: TaskId,
         /// Its node.
         agent: AgentId,
-        /// For `sh -c`.
-        command: String,
+        /// The program and its arguments.
+        command: Vec<String>,
     },
 }
 
@@ -95,7 +96,12 @@ impl Target {
         let (timeout_seconds, action) = match which {
             Which::Health(at) => {
                 let check = app.health_checks.get(at).ok_or("its definition has no such check")?;
-                (check.timeout_seconds, ports.health(check)?)
+                let container = app.pod.as_ref().and_then(|pod| pod.checked(at));
+                let place = container.and_then(|container| app.pod.as_ref()?.place(&container.name));
+                if place.and_then(|place| instance.containers.get(place)).is_some_and(|state| state.condition != Condition::Running) {
+                    return Err("its container does not run".to_owned());
+                }
+                (check.timeout_seconds, ports.health(check, container)?)
             }
             Which::Readiness => {
                 let check = app.readiness_checks.first().ok_or("its definition has no readiness check")?;
@@ -125,7 +131,8 @@ struct Ports<'a> {
 }
 
 impl Ports<'_> {
-    fn health(&self, check: &HealthCheck) -> Result<Action, String> {
+    /// `container`: whose check it is, in a pod.
+    fn health(&self, check: &HealthCheck, container: Option<&PodContainer>) -> Result<Action, String> {
         let http = |place: Place, tls: bool| {
             Action::Http(Http {
                 place,
@@ -137,11 +144,12 @@ impl Ports<'_> {
             })
         };
         Ok(match check.protocol {
-            CheckProtocol::Command => Action::Command {
-                task: self.instance.task(),
-                agent: self.placement.agent.clone(),
-                command: check.command.clone().unwrap_or_default(),
-            },
+            CheckProtocol::Command => {
+                let shell = || vec!["/bin/sh".to_owned(), "-c".to_owned(), check.command.clone().unwrap_or_default()];
+                let command = if check.argv.is_empty() { shell() } else { check.argv.clone() };
+                let task = self.instance.task_of(container.map(|container| container.name.as_str()));
+                Action::Command { task, agent: self.placement.agent.clone(), command }
+            }
             CheckProtocol::Http => http(self.outside(check)?, false),
             CheckProtocol::Https => http(self.outside(check)?, true),
             CheckProtocol::Tcp => Action::Tcp(self.outside(check)?),

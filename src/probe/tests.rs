@@ -274,7 +274,7 @@ async fn readiness_is_asked_for_only_while_a_deployment_runs() {
         version: NOW,
         changes: vec![AppChange { app: app.clone(), owner: None, from: None, to: Some(NOW) }],
         groups: Vec::new(),
-        steps: vec![Step { actions: vec![Action { kind: ActionKind::Scale, app }] }],
+        steps: vec![Step { actions: vec![Action { kind: ActionKind::Scale, app, pod: false }] }],
         current_step: 0,
         started_at: NOW,
     };

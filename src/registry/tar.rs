@@ -321,10 +321,19 @@ fn number(field: &[u8]) -> Result<u64, TarError> {
 
 /// The header of a file of `size` bytes; `name` has 100 bytes at most. Its contents follow, filled up to whole blocks.
 pub fn file_header(name: &str, size: u64) -> [u8; BLOCK as usize] {
+    header(name, size, b"0000644\0")
+}
+
+/// As [`file_header`], of a file that anybody may run.
+pub fn program_header(name: &str, size: u64) -> [u8; BLOCK as usize] {
+    header(name, size, b"0000755\0")
+}
+
+fn header(name: &str, size: u64, mode: &[u8; 8]) -> [u8; BLOCK as usize] {
     let mut header = [0; BLOCK as usize];
     let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &name.as_bytes()[..name.len().min(100)]);
-    put(100, b"0000644\0");
+    put(100, mode);
     put(108, b"0000000\0");
     put(116, b"0000000\0");
     if size < 1 << 33 {

@@ -82,10 +82,14 @@ impl NodeAccess for ThisNode {
             return None;
         }
         let facts = self.access.facts().await;
+        let engine = facts.parts.iter().find(|part| part.name == "Engine");
         Some(NodeFacts {
             total: facts.total,
             engine: "docker".to_owned(),
-            engine_version: facts.version.unwrap_or_default(),
+            engine_version: engine.map(|part| part.version.clone()).unwrap_or_default(),
+            runtime: facts.parts.into_iter().filter(|part| part.name != "Engine").map(|part| (part.name, part.version)).collect(),
+            weaknesses: facts.findings.iter().map(ToString::to_string).collect(),
+            refusal: facts.refusal,
             cgroup_version: facts.cgroup.to_string(),
             addresses: self.addresses.clone(),
         })
@@ -120,7 +124,7 @@ impl NodeAccess for ThisNode {
             ExecError::TooMany | ExecError::NotStarted(_) | ExecError::Docker(DockerError::Unreachable(_)) => {
                 NodeError::Unavailable(error.to_string())
             }
-            ExecError::NoContainer(_) | ExecError::Docker(_) => NodeError::Unacceptable(error.to_string()),
+            ExecError::NoContainer(_) | ExecError::Vulnerable(_) | ExecError::Docker(_) => NodeError::Unacceptable(error.to_string()),
         })?;
         Ok(Exec { input, output })
     }

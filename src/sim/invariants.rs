@@ -516,6 +516,8 @@ fn tasks_to_kill(disk: &Disk, request: &Request) -> Vec<TaskId> {
         KillSelector::App { app, .. } => disk.instances_of(app).map(Instance::task).collect(),
         KillSelector::Task { task, .. } => task.parse().into_iter().collect(),
         KillSelector::Tasks(tasks) => tasks.clone(),
+        // The workload has no pods.
+        KillSelector::Instances { .. } => Vec::new(),
     }
 }
 
@@ -528,6 +530,7 @@ fn touches(request: &Request, app: &PathId) -> bool {
             *scale
                 && match selection {
                     KillSelector::App { app: named, .. } | KillSelector::Task { app: named, .. } => named == app,
+                    KillSelector::Instances { pod, .. } => pod == app,
                     KillSelector::Tasks(tasks) => tasks.iter().any(|task| task.instance.app() == app),
                 }
         }

@@ -62,7 +62,7 @@ enum Kind {
 }
 
 /// The latest schema of each kind, by the kind's number.
-const SCHEMAS: [u8; 14] = [1, 1, 1, 4, 2, 3, 1, 1, 1, 1, 2, 1, 1, 2];
+const SCHEMAS: [u8; 14] = [1, 1, 1, 5, 3, 4, 1, 1, 1, 1, 2, 1, 1, 3];
 
 impl Kind {
     const ALL: [Self; 14] = [
@@ -295,6 +295,8 @@ fn upgrade(kind: Kind, schema: u8, value: Value) -> Result<Value, String> {
         (Kind::Definition | Kind::Deployment, 2) | (Kind::Instance, 1) => Ok(value),
         // GPUs came.
         (Kind::Definition, 3) | (Kind::Archived, 1) => Ok(value),
+        // Pods came; nothing written before is one.
+        (Kind::Definition, 4) | (Kind::Deployment, 3) | (Kind::Instance, 2) | (Kind::Archived, 2) => Ok(value),
         // Users who read the metrics alone came.
         (Kind::User, 1) => Ok(value),
         _ => Err(format!("there is no schema {schema} of {kind:?}")),

@@ -19,13 +19,15 @@ use crate::model::{
     group::{Group, GroupChange, RootVersion},
     health::{CheckProtocol, CheckState, HealthCheck, ReadinessCheck},
     id::{AgentId, BrickName, DeploymentId, InstanceId, Owner, PathId, PoolName, TaskId},
-    instance::{Condition, Goal, Instance, Placement, TaskFailure},
+    instance::{Condition, ContainerState, Goal, Instance, Placement, TaskFailure},
     port::{PortClaim, Position},
     record::{AppEntry, Change, Meta, Record},
     resources::Scalar,
     time::Timestamp,
     user::{Grants, PasswordHash, Quota, User},
 };
+
+mod pods;
 
 const UUID: Uuid = Uuid::from_u128(0x6b0c_d2e8_b243_11e8_8b80_0242_47c0_a575);
 
@@ -52,6 +54,9 @@ pub(crate) fn full() -> Vec<(&'static str, Record)> {
         ("group", Record::Group(Arc::new(full_group()))),
         ("root-version", Record::RootVersion(Arc::new(full_root_version()))),
         ("archived", Record::Archived(Arc::new(full_app()))),
+        ("definition-pod", Record::Definition(Arc::new(pods::full()))),
+        ("instance-pod", Record::Instance(Arc::new(pods::instance()))),
+        ("deployment-pod", Record::Deployment(Arc::new(pods::deployment()))),
     ]
 }
 
@@ -95,6 +100,7 @@ pub(crate) fn instance(number: u128) -> Instance {
             last_failure_cause: "connection refused".into(),
         }],
         ready: true,
+        containers: vec![],
     }
 }
 
@@ -125,6 +131,7 @@ pub(crate) fn health_check(protocol: CheckProtocol) -> HealthCheck {
         port: None,
         port_index: None,
         command: None,
+        argv: Vec::new(),
         grace_seconds: 300,
         interval_seconds: 60,
         timeout_seconds: 20,
@@ -171,6 +178,7 @@ pub(crate) fn bare_app() -> App {
         owner: None,
         vouched: false,
         administered: false,
+        pod: None,
     }
 }
 
@@ -272,7 +280,7 @@ fn large_app() -> App {
 }
 
 fn full_deployment() -> Deployment {
-    let action = |kind| Action { kind, app: path("/prod/db/pg") };
+    let action = |kind| Action { kind, app: path("/prod/db/pg"), pod: false };
     Deployment {
         id: DeploymentId::new("867ed450-f6a8-4d33-9b0e-e11c5513990b"),
         version: WHEN,
@@ -578,6 +586,7 @@ fn any_app() -> BoxedStrategy<App> {
             owner: None,
             vouched: false,
             administered: false,
+            pod: None,
         })
         .boxed()
 }
@@ -602,8 +611,10 @@ fn any_instance() -> BoxedStrategy<Instance> {
         (option::of(when()), any::<u32>(), option::of(when()), text()).prop_map(|(first_success, failures, last_failure, cause)| {
             CheckState { first_success, failures, last_failure, last_failure_cause: cause }
         });
-    (instance_id(), state, times, vec(any::<std::net::IpAddr>(), 0..3), vec(check, 0..3))
-        .prop_map(|(id, state, times, addresses, checks)| Instance {
+    let container = (prop::sample::select(Condition::ALL.to_vec()), option::of(when()))
+        .prop_map(|(condition, started_at)| ContainerState { condition, started_at });
+    (instance_id(), state, times, vec(any::<std::net::IpAddr>(), 0..3), vec(check, 0..3), vec(container, 0..3))
+        .prop_map(|(id, state, times, addresses, checks, containers)| Instance {
             id,
             version: times.0,
             incarnation: state.2,
@@ -617,13 +628,14 @@ fn any_instance() -> BoxedStrategy<Instance> {
             healthy: state.4,
             checks,
             ready: state.5,
+            containers,
         })
         .boxed()
 }
 
 fn any_deployment() -> BoxedStrategy<Deployment> {
     let kind = prop::sample::select(vec![ActionKind::Start, ActionKind::Stop, ActionKind::Scale, ActionKind::Restart]);
-    let action = (kind, any_path()).prop_map(|(kind, app)| Action { kind, app });
+    let action = (kind, any_path(), any::<bool>()).prop_map(|(kind, app, pod)| Action { kind, app, pod });
     let step = vec(action, 1..3).prop_map(|actions| Step { actions });
     let change = (any_path(), option::of(when()), option::of(when())).prop_map(|(app, from, to)| AppChange { app, owner: None, from, to });
     (text(), when(), vec(change, 0..3), vec(step, 0..3), any::<u32>(), when())

@@ -64,6 +64,7 @@ pub fn command(app: &str, cmd: &str) -> Wanted {
         env_vars_prefix: None,
         allotted: Vec::new(),
         bricks: Vec::new(),
+        pod: None,
     };
     Wanted { launch }
 }
@@ -194,6 +195,7 @@ fn definition(id: &str, cmd: &str) -> App {
         owner: None,
         vouched: true,
         administered: false,
+        pod: None,
     }
 }
 
@@ -467,6 +469,7 @@ impl Rig {
             task: launch.task.clone(),
             cluster: self.settings.cluster_id.clone(),
             resources: launch.resources.clone(),
+            overhead: Resources::default(),
             ports: Vec::new(),
             command: vec!["true".to_owned()],
             environment: Vec::new(),
@@ -522,7 +525,8 @@ impl Rig {
 
     /// What Docker is asked for.
     pub fn body(&self, wanted: &Wanted, image_id: &str) -> bollard::models::ContainerCreateBody {
-        spec::container(&wanted.launch, &self.settings, image_id, &[]).unwrap()
+        let given = spec::Given { image_id, ..spec::Given::default() };
+        spec::container(&wanted.launch, &self.settings, given).unwrap()
     }
 
     /// Creates a task's container without starting it, as a server that dies in between leaves it.

@@ -82,6 +82,15 @@ impl Seen {
 impl Seen {
     /// The present definitions of the apps that exist, in the order of their ids.
     pub fn apps(&self) -> Items<'_, Arc<App>> {
+        Box::new(self.specs().filter(|app| app.pod.is_none()))
+    }
+
+    /// As [`Seen::apps`], of the pods.
+    pub fn pods(&self) -> Items<'_, Arc<App>> {
+        Box::new(self.specs().filter(|app| app.pod.is_some()))
+    }
+
+    fn specs(&self) -> Items<'_, Arc<App>> {
         let tables = &self.view.tables;
         match &self.reach {
             Reach::All => Box::new(tables.apps.keys().filter_map(|id| tables.app(id))),
@@ -91,6 +100,11 @@ impl Seen {
 
     /// As [`Seen::apps`], of those below a group, by whole segments.
     pub fn apps_below<'a>(&'a self, group: &PathId) -> Items<'a, Arc<App>> {
+        Box::new(self.specs_below(group).filter(|app| app.pod.is_none()))
+    }
+
+    /// Apps and pods below a group, by whole segments.
+    pub fn specs_below<'a>(&'a self, group: &PathId) -> Items<'a, Arc<App>> {
         let tables = &self.view.tables;
         let (first, last) = below(group);
         let range = (Bound::Excluded(first.as_str()), Bound::Excluded(last.as_str()));
@@ -112,7 +126,7 @@ impl Seen {
     }
 
     fn has_own_below(&self, id: &PathId) -> bool {
-        self.apps_below(id).next().is_some() || self.groups_below(id).next().is_some()
+        self.specs_below(id).next().is_some() || self.groups_below(id).next().is_some()
     }
 
     /// The record of a group that the caller sees.
@@ -163,12 +177,22 @@ impl Seen {
 
     /// The present definition of an app.
     pub fn app(&self, id: &PathId) -> Option<&Arc<App>> {
+        self.spec(id).filter(|app| app.pod.is_none())
+    }
+
+    /// The present definition of a pod.
+    pub fn pod(&self, id: &PathId) -> Option<&Arc<App>> {
+        self.spec(id).filter(|app| app.pod.is_some())
+    }
+
+    /// The present definition of an app or a pod.
+    pub fn spec(&self, id: &PathId) -> Option<&Arc<App>> {
         self.view.tables.app(id).filter(|_| self.sees_app(id))
     }
 
-    /// The versions of an app that exists, oldest first.
+    /// The versions of an app or a pod that exists, oldest first.
     pub fn versions_of<'a>(&'a self, id: &PathId) -> Items<'a, Arc<App>> {
-        if self.app(id).is_some() { Box::new(self.view.tables.versions_of(id)) } else { Box::new(std::iter::empty()) }
+        if self.spec(id).is_some() { Box::new(self.view.tables.versions_of(id)) } else { Box::new(std::iter::empty()) }
     }
 
     /// One version of an app.

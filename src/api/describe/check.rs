@@ -125,6 +125,10 @@ mod tests {
         check("HEAD", "/marathon/v2/apps/a%2Fb/", Some("/v2/apps/{app}"));
         check("GET", "/v2/apps/a/*", Some("/v2/apps/{group}/*"));
         check("DELETE", "/v2/apps/tasks/tasks", Some("/v2/apps/{app}/tasks"));
+        check("GET", "/v2/pods/::status", Some("/v2/pods/::status"));
+        check("GET", "/v2/pods/a/b::status", Some("/v2/pods/{pod}::status"));
+        check("GET", "/v2/pods/a/b::versions/x", Some("/v2/pods/{pod}::versions/{version}"));
+        check("GET", "/v2/pods/a/b", Some("/v2/pods/{pod}"));
         check("POST", "/v2/apps/a", None);
         check("GET", "/v2/nowhere", None);
     }

@@ -88,7 +88,7 @@ fn operation(operation: &Operation) -> Value {
 
 /// `GET /v2/apps/{app...}/versions` is `getAppsAppVersions`.
 fn id(operation: &Operation) -> String {
-    let words = operation.path.split(['/', '{', '}', '.', '_']).filter(|word| !matches!(*word, "" | "v2"));
+    let words = operation.path.split(['/', '{', '}', '.', '_', ':']).filter(|word| !matches!(*word, "" | "v2"));
     let words = words.map(|word| if word == "*" { "All" } else { word });
     let capitals = words.map(|word| {
         let (first, rest) = word.split_at(1);

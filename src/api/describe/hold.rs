@@ -62,7 +62,7 @@ pub fn operation<'a>(document: &'a Value, method: &str, segments: &[String]) -> 
     let paths = document["paths"].as_object()?.iter();
     let of_method = paths.filter_map(|(path, methods)| Some((path.as_str(), methods.get(&method)?)));
     let fitting = of_method.filter(|(path, operation)| matches(operation, &pattern(path), segments));
-    fitting.max_by_key(|(path, _)| pattern(path).iter().filter(|segment| !segment.starts_with('{')).count())
+    fitting.max_by_key(|(path, _)| pattern(path).iter().filter(|segment| !segment.ends_with('}')).count())
 }
 
 fn pattern(path: &str) -> Vec<&str> {
@@ -72,15 +72,16 @@ fn pattern(path: &str) -> Vec<&str> {
 fn matches(operation: &Value, pattern: &[&str], segments: &[String]) -> bool {
     let is_many = |name: &str| {
         let parameters = operation["parameters"].as_array().into_iter().flatten();
-        name.starts_with('{') && parameters.into_iter().any(|one| one["name"] == name[1..name.len() - 1] && one["x-many-segments"] == true)
+        parameters.into_iter().any(|one| one["name"] == *name && one["x-many-segments"] == true)
     };
-    match pattern {
-        [] => segments.is_empty(),
-        [many, rest @ ..] if is_many(many) => (1..=segments.len()).any(|length| matches(operation, rest, &segments[length..])),
-        [one, rest @ ..] => {
-            segments.first().is_some_and(|segment| (one.starts_with('{') || segment == one) && matches(operation, rest, &segments[1..]))
-        }
-    }
+    let [one, rest @ ..] = pattern else { return segments.is_empty() };
+    // What stands behind the name of a parameter ends its last segment.
+    let Some((name, end)) = one.strip_prefix('{').and_then(|one| one.split_once('}')) else {
+        return segments.first().is_some_and(|segment| segment == one && matches(operation, rest, &segments[1..]));
+    };
+    let most = if is_many(name) { segments.len() } else { segments.len().min(1) };
+    let ends = |segment: &String| segment.strip_suffix(end).is_some_and(|before| !before.is_empty());
+    (1..=most).any(|length| ends(&segments[length - 1]) && matches(operation, rest, &segments[length..]))
 }
 
 /// Does `value` fit `schema`, without a field that is not described?

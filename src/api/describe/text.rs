@@ -7,6 +7,7 @@
 //!
 //! GET /v2/apps/{appId...}/versions/{version}  One version of an app
 //!   path version: Timestamp                   a parameter of the path; `...` in it: any number of segments
+//!                                             (behind it in the last one may stand more: `{pod...}::status`)
 //!   query embed: [AppEmbed]  What is shown    a parameter of the query; `= value` is its default
 //!   body AppDefinition                        JSON; or `body application/octet-stream`
 //!   200 App; Location  The app                a status, the shape of its body, its headers
@@ -376,7 +377,7 @@ fn halves(line: &str) -> (&str, &str) {
 /// The names in a path, and whether dots say that they may have several segments.
 fn path_names(path: &str) -> impl Iterator<Item = (String, bool)> {
     path.split('/').filter_map(|segment| {
-        let name = segment.strip_prefix('{')?.strip_suffix('}')?;
+        let (name, _) = segment.strip_prefix('{')?.split_once('}')?;
         Some((name.trim_end_matches('.').to_owned(), name.ends_with("...")))
     })
 }

@@ -10,6 +10,7 @@ use crate::{
         brick::Brick,
         id::{AgentId, BrickName, TaskId},
         instance::Instance,
+        pod::is_name,
         request::RequestError,
     },
     runtime::node::NodeAccess,
@@ -35,8 +36,12 @@ pub fn task(api: &Api, call: &Call, text: &str) -> Result<KnownTask, ApiError> {
     let unknown = || ApiError::from(RequestError::NoTask(text.to_owned()));
     let id: TaskId = text.parse().map_err(|_| unknown())?;
     let seen = seen(api, call);
-    // Pods have containers with names of their own; there are none yet, and a name is no path.
-    if id.container.is_some() || !seen.sees_app(id.instance.app()) {
+    // A name that no container can have is no task's: it could be a path.
+    if id.container.as_deref().is_some_and(|name| !is_name(name)) || !seen.sees_app(id.instance.app()) {
+        return Err(unknown());
+    }
+    // Only pods have containers with names, and all of theirs have one.
+    if seen.spec(id.instance.app()).is_some_and(|app| app.pod.is_some() != id.container.is_some()) {
         return Err(unknown());
     }
     let current = current(&seen, &id);
@@ -67,5 +72,7 @@ pub fn nodes(api: &Api) -> Result<Arc<dyn NodeAccess>, ApiError> {
 }
 
 fn current<'a>(seen: &'a Seen, task: &TaskId) -> Option<&'a Arc<Instance>> {
-    seen.instance(&task.instance).filter(|instance| instance.incarnation == task.incarnation)
+    let found = seen.instance(&task.instance).filter(|instance| instance.incarnation == task.incarnation)?;
+    let app = seen.definition_of(found)?;
+    app.containers().any(|name| name == task.container.as_deref()).then_some(found)
 }

@@ -37,10 +37,10 @@ pub fn route(api: &Api, call: &Call, rest: &[&str]) -> ApiResult {
 }
 
 fn gauges(seen: &Seen) -> Vec<(&'static str, f64)> {
-    let (mut apps, mut running, mut staged, mut killing) = (0, 0, 0, 0);
+    let (mut apps, mut pods, mut running, mut staged, mut killing) = (0, 0, 0, 0, 0);
     let mut groups = std::collections::BTreeSet::from([PathId::root()]);
-    for app in seen.apps() {
-        apps += 1;
+    for app in seen.apps().chain(seen.pods()) {
+        *(if app.pod.is_some() { &mut pods } else { &mut apps }) += 1;
         let mut group = app.id.parent();
         while groups.insert(group.clone()) {
             group = group.parent();
@@ -53,7 +53,7 @@ fn gauges(seen: &Seen) -> Vec<(&'static str, f64)> {
     let deployments = seen.deployments().count() as u32;
     [
         ("apps.active.gauge", apps),
-        ("pods.active.gauge", 0),
+        ("pods.active.gauge", pods),
         ("groups.active.gauge", groups.len() as u32),
         ("deployments.active.gauge", deployments),
         ("instances.running.gauge", running),

@@ -94,7 +94,8 @@ fn list(api: &Api, call: &Call) -> Response {
         Condition::Provisioned | Condition::Staging => staging,
         _ => false,
     };
-    let live = seen.instances().filter(|instance| instance.condition.is_live() && picked(instance));
+    // Those of pods are shown with their pods.
+    let live = seen.instances().filter(|instance| instance.condition.is_live() && instance.containers.is_empty() && picked(instance));
     let tasks: Vec<_> = live.map(|instance| task::with_service_ports(&seen, instance)).collect();
     answer::ok(&json!({ "tasks": tasks }))
 }

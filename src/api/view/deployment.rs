@@ -10,11 +10,7 @@ use crate::{
 
 /// `[{"actions": [{"action", "app"}]}]`
 pub fn steps(steps: &[Step]) -> Value {
-    steps.iter().map(|step| json!({ "actions": step.actions.iter().map(action).collect::<Value>() })).collect()
-}
-
-fn action(action: &Action) -> Value {
-    json!({ "action": action.kind.as_str(), "app": action.app })
+    steps.iter().map(|step| json!({ "actions": step.actions.iter().map(Action::show).collect::<Value>() })).collect()
 }
 
 /// One running deployment, with what its present actions know of readiness.
@@ -22,13 +18,15 @@ pub fn deployment(seen: &Seen, deployment: &Deployment) -> Value {
     let current = deployment.steps.get(deployment.current_step).map_or([].as_slice(), |step| &step.actions);
     let current = current.iter().map(|action| {
         let readiness = health::readiness(seen, &action.app);
-        json!({ "action": action.kind.as_str(), "app": action.app, "readinessCheckResults": readiness })
+        let mut fields = action.show();
+        fields["readinessCheckResults"] = readiness;
+        fields
     });
     json!({
         "id": deployment.id,
         "version": deployment.version,
-        "affectedApps": deployment.affected_apps().collect::<Vec<_>>(),
-        "affectedPods": [],
+        "affectedApps": deployment.affected(false).collect::<Vec<_>>(),
+        "affectedPods": deployment.affected(true).collect::<Vec<_>>(),
         "steps": steps(&deployment.steps),
         "currentActions": current.collect::<Value>(),
         "currentStep": deployment.current_step + 1,

@@ -13,7 +13,7 @@ use crate::{
         access::Seen,
         query::{Embed, Query},
     },
-    model::{app::App, group::Group, id::PathId, time::Timestamp},
+    model::{app::App, group::Group, id::PathId, pod::output, time::Timestamp},
 };
 
 /// What is shown of a group.
@@ -40,8 +40,8 @@ pub fn group(seen: &Seen, context: &Context<'_>, id: &PathId, embed: GroupEmbed)
         return None;
     }
     let groups: Vec<&PathId> = seen.groups_below(id).map(|group| &group.id).collect();
-    let tree = Node::grow(id, seen.apps_below(id), groups);
-    let show = Show { context, embed, version: seen.root_version(), bare: false, record: &|id| seen.group_record(id) };
+    let tree = Node::grow(id, seen.specs_below(id), groups);
+    let show = Show { seen, context, embed, version: seen.root_version(), bare: false, record: &|id| seen.group_record(id) };
     Some(show.group(&tree, id.as_str()))
 }
 
@@ -50,7 +50,7 @@ pub fn past(seen: &Seen, context: &Context<'_>, id: &PathId, version: Timestamp,
     let (apps, groups) = seen.past_group(id, version)?;
     let tree = Node::grow(id, apps.iter(), groups.keys());
     let record = |id: &str| groups.get(id).map(|group| &**group);
-    Some(Show { context, embed, version, bare: true, record: &record }.group(&tree, id.as_str()))
+    Some(Show { seen, context, embed, version, bare: true, record: &record }.group(&tree, id.as_str()))
 }
 
 #[derive(Default)]
@@ -74,12 +74,18 @@ impl<'a> Node<'a> {
         tree
     }
 
+    /// The apps, or the pods.
+    fn of_kind(&self, pods: bool) -> impl Iterator<Item = &'a App> {
+        self.apps.iter().copied().filter(move |app| app.pod.is_some() == pods)
+    }
+
     fn at(&mut self, segments: impl Iterator<Item = &'a str>) -> &mut Self {
         segments.fold(self, |node, segment| node.groups.entry(segment).or_default())
     }
 }
 
 struct Show<'a, 'b> {
+    seen: &'b Seen,
     context: &'b Context<'a>,
     embed: GroupEmbed,
     version: Timestamp,
@@ -98,7 +104,7 @@ impl Show<'_, '_> {
             fields.insert("enforceRole".into(), record.is_some_and(|group| group.enforce_role).into());
         }
         if self.embed.apps {
-            fields.insert("apps".into(), node.apps.iter().map(|app| Value::Object(self.app(app))).collect());
+            fields.insert("apps".into(), node.of_kind(false).map(|app| Value::Object(self.app(app))).collect());
         }
         if self.embed.groups {
             let below = |name: &str| format!("{}/{name}", id.trim_end_matches('/'));
@@ -106,9 +112,13 @@ impl Show<'_, '_> {
             fields.insert("groups".into(), groups.collect());
         }
         if self.embed.pods {
-            fields.insert("pods".into(), json!([]));
+            fields.insert("pods".into(), node.of_kind(true).map(|pod| self.pod(pod)).collect());
         }
         fields
+    }
+
+    fn pod(&self, pod: &App) -> Value {
+        if self.bare { output::definition(pod).into() } else { super::pod::status(self.seen, pod, self.context.now()) }
     }
 
     fn app(&self, app: &App) -> Map<String, Value> {

@@ -15,6 +15,7 @@ use crate::{
         cluster::Offer,
         id::PathId,
         instance::Condition,
+        pod,
         resources::{PortRange, Resources, Scalar},
         time::Timestamp,
     },
@@ -23,12 +24,16 @@ use crate::{
 /// One entry. `context` shows the definition.
 pub fn entry(seen: &Seen, context: &Context<'_>, entry: &QueueEntry, app: &App, with_offers: bool, now: Timestamp) -> Value {
     let left_ms = entry.not_before.map_or(0, |moment| moment.ms_since(now));
+    let (kind, definition) = match app.pod {
+        Some(_) => ("pod", pod::output::definition(app)),
+        None => ("app", context.definition(app, false)),
+    };
     let mut fields = json!({
         "count": waiting(seen, &entry.app),
         "role": app.role,
         "since": entry.since,
         "delay": { "timeLeftSeconds": left_ms.div_ceil(1000), "overdue": left_ms == 0 },
-        "app": context.definition(app, false),
+        (kind): definition,
         "processedOffersSummary": summary(entry),
     });
     if with_offers {

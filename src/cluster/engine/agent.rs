@@ -17,11 +17,13 @@ use crate::model::{
     agent::Attribute,
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskRef, TaskState, TaskStatus},
     id::{AgentId, BrickName, OfferId, PoolName, TaskId},
+    pod,
     resources::{Resources, Scalar},
     time::{Instant, Timestamp},
 };
 
 mod ledger;
+mod pods;
 #[cfg(test)]
 mod tests;
 
@@ -115,13 +117,17 @@ pub struct Holding {
     pub bricks: bool,
     /// Who runs it.
     pub runner: Runner,
+    /// It is a container of a pod, in the network of the pod's holder.
+    pub in_pod: bool,
+    /// What its pod takes besides its containers, if it stands for that.
+    pub overhead: Resources,
 }
 
 impl Holding {
     /// True when nothing outside Docker's own tree is left once the process has ended: no published port, no brick. The end may then be told before
     /// Docker has cleaned up, and a replacement may begin beside that.
     fn ends_with_its_process(&self) -> bool {
-        self.host_network && !self.bricks
+        self.host_network && !self.bricks && !self.in_pod
     }
 }
 
@@ -343,6 +349,8 @@ struct Task {
     stop: Option<Stop>,
     died: bool,
     oom: bool,
+    /// How it ended, while its pod is being closed.
+    end: Option<(TaskState, String)>,
     latest: TaskStatus,
     unsettled: VecDeque<TaskStatus>,
     resend_at: Instant,
@@ -354,6 +362,8 @@ enum Phase {
     Launching,
     /// The container was seen running.
     Up,
+    /// The last of its pod: what held the pod's network is being removed, and the end is told when nothing of the pod is left. `container`: as below.
+    Closing { container: bool },
     /// The terminal status was sent. `container`: one is left to be removed.
     Ended { container: bool },
     /// The terminal status was acknowledged; the container is being removed. It holds nothing any more.
@@ -464,6 +474,7 @@ impl Agent {
             }
             Report::Inspected { task, seen } => self.inspected(&task, seen, ctx, &mut out),
             Report::Signalled { task, signal, delivered } => self.signalled(&task, signal, delivered, ctx),
+            Report::Removed { task, gone } if pods::is_holder(&task) => self.holder_removed(&task, gone, ctx, &mut out),
             Report::Removed { task, gone } => self.container_removed(&task, gone),
             Report::Released { brick, epoch, outcome } => self.released(brick, epoch, outcome, ctx, &mut out),
             Report::Brick(report) => out.push(Action::Tell(ClusterEvent::Brick(report))),
@@ -582,6 +593,8 @@ impl Agent {
             host_network: launch.app.network == crate::model::app::Network::Host,
             bricks: !launch.bricks.is_empty(),
             runner: if process::is_meant(&launch) { Runner::Process } else { Runner::Docker },
+            in_pod: launch.pod.as_ref().is_some_and(|pod| pod::has_own_network(&pod.app)),
+            overhead: launch.overhead(),
         };
         let runner = holding.runner;
         self.removed.retain(|task| *task != launch.task);
@@ -631,7 +644,8 @@ impl Agent {
     fn insert(&mut self, task: TaskId, holding: Holding, phase: Phase, state: TaskState, ctx: &Ctx) {
         self.ledger.take(&task, &holding);
         let latest = self.status(&task, state, String::new(), ctx.wall);
-        let entry = Task { holding, phase, stop: None, died: false, oom: false, latest, unsettled: VecDeque::new(), resend_at: ctx.now };
+        let entry =
+            Task { holding, phase, stop: None, died: false, oom: false, end: None, latest, unsettled: VecDeque::new(), resend_at: ctx.now };
         self.tasks.insert(task, entry);
     }
 
@@ -777,12 +791,15 @@ impl Agent {
 
     /// Docker tells of the end first and cleans up then; a look has to wait until it has. So whoever can be judged by the word alone is.
     fn died(&mut self, task: &TaskId, exit: Option<Exit>, ctx: &mut Ctx, out: &mut Vec<Action>) {
+        if pods::is_holder(task) {
+            return self.holder_gone(task, out);
+        }
         let Some(known) = self.tasks.get_mut(task) else { return };
         match (known.phase, exit) {
             (Phase::Launching, _) => known.died = true,
             (Phase::Up, Some(exit)) if known.holding.ends_with_its_process() => self.exited(task, exit, ctx, out),
             (Phase::Up, _) => out.push(Action::Inspect(task.clone())),
-            (Phase::Ended { .. } | Phase::Removing, _) => {}
+            (Phase::Closing { .. } | Phase::Ended { .. } | Phase::Removing, _) => {}
         }
     }
 
@@ -812,6 +829,13 @@ impl Agent {
     }
 
     fn ended(&mut self, task: &TaskId, container: bool, state: TaskState, message: String, ctx: &mut Ctx, out: &mut Vec<Action>) {
+        if self.closes_its_pod(task) {
+            return self.close(task, container, (state, message), out);
+        }
+        self.over(task, container, state, message, ctx, out);
+    }
+
+    fn over(&mut self, task: &TaskId, container: bool, state: TaskState, message: String, ctx: &mut Ctx, out: &mut Vec<Action>) {
         let Some(known) = self.tasks.get_mut(task) else { return };
         known.phase = Phase::Ended { container };
         known.stop = None;
@@ -824,6 +848,7 @@ impl Agent {
         match self.tasks.get_mut(task) {
             Some(known) if gone && known.phase == Phase::Removing => self.forget(task),
             Some(known) if gone && known.phase == (Phase::Ended { container: true }) => known.phase = Phase::Ended { container: false },
+            Some(known) if gone && known.phase == (Phase::Closing { container: true }) => known.phase = Phase::Closing { container: false },
             _ => {} // Not gone: the next listing shows it again.
         }
     }
@@ -912,6 +937,7 @@ impl Agent {
             return;
         };
         match (known.phase, known.stop) {
+            (Phase::Closing { .. }, _) => {} // Its end is told soon.
             (Phase::Ended { .. } | Phase::Removing, _) => {
                 // It ended by itself; the core learns by the status that is on its way.
                 out.push(Action::Tell(ClusterEvent::Status(known.latest.clone())));
@@ -1001,12 +1027,16 @@ impl Agent {
             let (framework_id, master) = (self.node.framework_id.clone(), self.node.master.clone());
             out.push(Action::Tell(ClusterEvent::Connected { framework_id, master, region: self.node.region.clone() }));
         }
+        let (holders, found): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|found| pods::is_holder(&found.task));
         let listed: BTreeSet<TaskId> = found.iter().map(|found| found.task.clone()).collect();
         found.into_iter().for_each(|found| self.found(found, ctx, out));
         // A listing may be older than a start that was reported meanwhile: absence is only a reason to look.
         let was_listed = |known: &Task| is_complete || known.holding.runner == Runner::Process;
         let absent = self.tasks.iter().filter(|(task, known)| known.phase == Phase::Up && was_listed(known) && !listed.contains(*task));
         out.extend(absent.map(|(task, _)| Action::Inspect(task.clone())));
+        if is_complete {
+            self.holders_listed(&holders, ctx, out);
+        }
         let gone: Vec<TaskId> = self
             .tasks
             .iter()
@@ -1033,7 +1063,7 @@ impl Agent {
             (Phase::Up, _) => {}
             // A start that we had given up worked after all: its end was told already.
             (Phase::Ended { container: false } | Phase::Removing, _) => out.push(Action::Remove { task, at_leisure: false }),
-            (Phase::Ended { container: true }, _) => {}
+            (Phase::Closing { .. } | Phase::Ended { container: true }, _) => {}
         }
     }
 

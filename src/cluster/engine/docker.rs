@@ -11,11 +11,13 @@ use bollard::{
     errors::Error,
     models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary, EventMessage, SystemInfo},
     query_parameters::{
-        CreateContainerOptionsBuilder, EventsOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-        RemoveContainerOptionsBuilder,
+        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder, KillContainerOptionsBuilder,
+        ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
     },
 };
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt};
+
+use super::vetting::{self, Part};
 
 /// Looking at one thing.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
@@ -23,6 +25,9 @@ const LOOK_LIMIT: Duration = Duration::from_secs(30);
 const CHANGE_LIMIT: Duration = Duration::from_secs(180);
 /// The answer to a ping. A daemon that starts containers with both hands full may take seconds.
 const PING_LIMIT: Duration = Duration::from_secs(15);
+
+/// Parts of an engine that are looked at.
+const MAX_PARTS: usize = 16;
 
 /// Why a call failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -117,6 +122,21 @@ impl Client {
         within(LOOK_LIMIT, self.docker.info()).await
     }
 
+    /// Its parts and their versions.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn parts(&self) -> Result<Vec<Part>, DockerError> {
+        let answer = within(LOOK_LIMIT, self.docker.version()).await?;
+        let parts = answer.components.into_iter().flatten().map(|part| Part { name: part.name, version: part.version });
+        let mut parts: Vec<Part> = parts.take(MAX_PARTS).collect();
+        // Docker before 18.06 names no parts.
+        if let Some(version) = answer.version.filter(|_| parts.is_empty()) {
+            parts.push(Part { name: "Engine".to_owned(), version });
+        }
+        Ok(vetting::in_order(parts))
+    }
+
     /// Every container with this label (`name` or `name=value`), running or not.
     ///
     /// # Errors
@@ -145,6 +165,26 @@ impl Client {
             Err(DockerError::Missing(_)) => Ok(None),
             Err(other) => Err(other),
         }
+    }
+
+    /// The directory in which the image wants its commands to begin; `None`: it does not say.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn working_dir(&self, image: &str) -> Result<Option<String>, DockerError> {
+        let image = within(LOOK_LIMIT, self.docker.inspect_image(image)).await?;
+        Ok(image.config.and_then(|config| config.working_dir).filter(|directory| !directory.is_empty()))
+    }
+
+    /// Makes an image of an archive with its files.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn import_image(&self, name: &str, files: Vec<u8>) -> Result<(), DockerError> {
+        let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
+        let options = CreateImageOptionsBuilder::new().from_src("-").repo(repository).tag(tag).build();
+        let said = self.docker.create_image(Some(options), Some(bollard::body_full(files.into())), None);
+        within(CHANGE_LIMIT, said.try_for_each(|_| std::future::ready(Ok(())))).await
     }
 
     /// Makes a container.

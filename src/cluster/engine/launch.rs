@@ -7,7 +7,7 @@ use std::{
     io,
     panic::AssertUnwindSafe,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,7 @@ use super::{
     images::Wanted,
     jobs::{self, Context},
     process, sandbox,
-    spec::{self, Bind},
+    spec::{self, Bind, Given},
     volumes::{self, Identity, Pinned},
 };
 use crate::{
@@ -34,6 +34,8 @@ use crate::{
         id::TaskId,
     },
 };
+
+pub(super) mod pods;
 
 /// How often a call is repeated that Docker leaves without an answer although it is there.
 const MAX_TRIES: u32 = 20;
@@ -112,20 +114,25 @@ struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     async fn run(mut self) -> Result<Seen, End> {
         // What is wrong with the definition itself is said before anything is fetched.
-        spec::container(self.launch, &self.context.settings, "", &[]).map_err(|words| End::Refused(TaskState::Error, words))?;
+        spec::container(self.launch, &self.context.settings, Given::default()).map_err(|words| End::Refused(TaskState::Error, words))?;
+        self.vetted().await?;
         let image_id = self.image().await?;
         let pinned = self.host_volumes().await?;
         let mut binds: Vec<Bind> = pinned.iter().map(|pinned| pinned.bind.clone()).collect();
         binds.extend(self.sandbox().await?);
         let mut expected: Vec<Expected> = pinned.iter().map(expect_host_volume).collect();
         self.bricks(&mut binds, &mut expected).await?;
-        let body = spec::container(self.launch, &self.context.settings, &image_id, &binds).map_err(End::failed)?;
+        binds.extend(self.shared_volumes().await?);
 
         let context = self.context;
         self.note_owner().await;
         let _turn = self.turn().await?;
         context.report(Report::Starting { task: self.task.clone() }).await;
-        let outcome = match self.create(&body).await {
+        let addresses = self.network().await?;
+        let in_sandbox = self.begins_in_sandbox(&image_id).await?;
+        let given = Given { image_id: &image_id, binds: &binds, addresses: &addresses, in_sandbox };
+        let body = spec::container(self.launch, &context.settings, given).map_err(End::failed)?;
+        let outcome = match self.create(&spec::container_name(self.task), &body).await {
             Ok(()) if self.is_cancelled() => Err(End::Cancelled),
             Ok(()) => self.start_and_check(&pinned, &expected).await,
             Err(end) => Err(end),
@@ -134,6 +141,16 @@ impl<'a> Attempt<'a> {
             jobs::remove_container(context, self.task).await;
         }
         outcome
+    }
+
+    /// Waits for Docker, for as long as it is away, and for what is known against it.
+    async fn vetted(&mut self) -> Result<(), End> {
+        let context = self.context;
+        self.unless_cancelled(context.await_client()).await?;
+        match self.context.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some(reason) => Err(End::failed(format!("containers are not started with this Docker: {reason}"))),
+            None => Ok(()),
+        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -203,7 +220,7 @@ impl Attempt<'_> {
         let wanted: Vec<(String, String, bool)> = volumes
             .filter_map(|volume| match volume {
                 Volume::Host { container_path, host_path, mode } => Some((host_path.clone(), container_path.clone(), *mode == Mode::Ro)),
-                Volume::Brick(_) => None,
+                Volume::Brick(_) | Volume::Shared { .. } => None,
             })
             .collect();
         if wanted.is_empty() {
@@ -235,10 +252,7 @@ impl Attempt<'_> {
         let files = made.map_err(std::io::Error::other).flatten().map_err(failed)?;
         fetch::run(self.context, self.launch, &files, &self.cancel).await?;
         sandbox::open_to_all(&files).map_err(failed)?;
-        let taken = |volume: &Volume| match volume {
-            Volume::Host { container_path, .. } => container_path == spec::SANDBOX,
-            Volume::Brick(brick) => brick.container_path == spec::SANDBOX,
-        };
+        let taken = |volume: &Volume| volume.container_path() == spec::SANDBOX;
         let is_taken = self.launch.app.container.iter().flat_map(|container| &container.volumes).any(taken);
         Ok((!is_taken).then(|| Bind { source: files, target: spec::SANDBOX.to_owned(), read_only: false }))
     }
@@ -289,13 +303,12 @@ fn expect_host_volume(pinned: &Pinned) -> Expected {
 
 impl Attempt<'_> {
     /// Creates the container; one that is there already under its name is taken for an earlier try.
-    async fn create(&mut self, body: &bollard::models::ContainerCreateBody) -> Result<(), End> {
-        let name = spec::container_name(self.task);
+    async fn create(&mut self, name: &str, body: &bollard::models::ContainerCreateBody) -> Result<(), End> {
         for _ in 0..MAX_TRIES {
             let client = self.context.await_client().await;
-            match client.create(&name, body.clone()).await {
+            match client.create(name, body.clone()).await {
                 Ok(()) => return Ok(()),
-                Err(DockerError::Conflict(words)) => match client.inspect(&name).await {
+                Err(DockerError::Conflict(words)) => match client.inspect(name).await {
                     Ok(container) if jobs::is_ours(self.context, &container) => return Ok(()),
                     Ok(_) => {
                         let hint = "is in the way and not ours; remove it or give it another name";

@@ -26,11 +26,12 @@ use super::{
     agent::{Exit, Found, Holding, Report, Runner, Seen, Signal},
     fetch,
     jobs::Context,
-    launch::End,
+    launch::{End, pods},
     sandbox,
 };
 use crate::model::{
-    app::Network,
+    app::{Mode, Network, Volume},
+    artifact::sandbox_path,
     cluster::{Launch, TaskState},
     id::{ClusterId, TaskId},
 };
@@ -76,8 +77,14 @@ pub fn check(launch: &Launch) -> Result<(), String> {
     if app.gpus > 0 {
         return Err("GPUs need an image: use container.type MESOS with a docker.image".to_owned());
     }
-    if app.container.as_ref().is_some_and(|container| !container.volumes.is_empty()) {
-        return Err("volumes need a container.docker.image: a command without one sees the node's own directories".to_owned());
+    let in_sandbox = |volume: &Volume| matches!(volume, Volume::Shared { container_path, mode: Mode::Rw, .. } if link_in_sandbox(container_path).is_some());
+    if app.container.iter().flat_map(|container| &container.volumes).any(|volume| !in_sandbox(volume)) {
+        return Err(match launch.pod {
+            Some(_) => {
+                "a container without an image can write to volumes of the pod itself, at relative paths, and to no others".to_owned()
+            }
+            None => "volumes need a container.docker.image: a command without one sees the node's own directories".to_owned(),
+        });
     }
     Ok(())
 }
@@ -92,6 +99,7 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     let made = move || sandbox::note_owner(&work_dir, &task, &owner).and_then(|()| sandbox::make_files(&work_dir, &task, true));
     let directory = blocking(made).await?.map_err(in_sandbox)?;
     fetch::run(context, launch, &directory, cancel).await?;
+    link_volumes(context, launch, &directory).await?;
     let (account, files) = (rights.account.clone(), directory.clone());
     blocking(move || sandbox::hand_over(&files, account.as_ref().map(|account| (account.uid, account.gid)))).await?.map_err(in_sandbox)?;
 
@@ -109,6 +117,40 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
         blocking(move || remove_now(&records)).await?;
     }
     outcome
+}
+
+/// A path of a pod's container, below its sandbox.
+fn link_in_sandbox(container_path: &str) -> Option<PathBuf> {
+    let inside = container_path.strip_prefix(crate::model::pod::SANDBOX)?.strip_prefix('/')?;
+    sandbox_path(inside).ok().filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// The volumes of a pod that a command without an image uses are links in its sandbox.
+async fn link_volumes(context: &Context, launch: &Launch, directory: &Path) -> Result<(), End> {
+    let wanted = pods::shared(launch);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let (work_dir, task, owner) = (context.settings.work_dir.clone(), launch.task.clone(), launch.owner.clone());
+    let directory = directory.to_owned();
+    let link = move || {
+        wanted.iter().try_for_each(|one| {
+            let Some(inside) = link_in_sandbox(&one.target) else { return Ok(()) };
+            let bind = pods::make_shared(&work_dir, &task, &owner, one, true)?;
+            let link = directory.join(inside);
+            link.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            match std::os::unix::fs::symlink(&bind.source, &link) {
+                // An earlier try of the same launch.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && std::fs::read_link(&link).is_ok_and(|to| to == bind.source) =>
+                {
+                    Ok(())
+                }
+                other => other,
+            }
+        })
+    };
+    blocking(link).await?.map_err(in_sandbox)
 }
 
 fn in_sandbox(error: io::Error) -> End {
@@ -130,6 +172,7 @@ fn order(context: &Context, launch: &Launch, rights: who::Rights, directory: Pat
         task: launch.task.clone(),
         cluster: settings.cluster_id.clone(),
         resources: crate::model::resources::Resources { ports: Vec::new(), ..launch.resources.clone() },
+        overhead: launch.overhead(),
         ports: launch.ports.clone(),
         command,
         environment: environment(launch, &directory),
@@ -296,6 +339,8 @@ fn holding(order: &Order) -> Holding {
         host_network: true,
         bricks: false,
         runner: Runner::Process,
+        in_pod: false,
+        overhead: order.overhead.clone(),
     }
 }
 

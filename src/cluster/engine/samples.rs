@@ -32,6 +32,7 @@ pub(super) fn launch(app: &str, incarnation: u32) -> Launch {
         env_vars_prefix: None,
         allotted: Vec::new(),
         bricks: Vec::new(),
+        pod: None,
     }
 }
 
@@ -75,6 +76,7 @@ fn definition(id: PathId) -> App {
         owner: None,
         vouched: true,
         administered: false,
+        pod: None,
     }
 }
 

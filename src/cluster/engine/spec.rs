@@ -21,9 +21,10 @@ use super::{
     parameters,
 };
 use crate::model::{
-    app::Network,
-    cluster::Launch,
+    app::{App, Network},
+    cluster::{Launch, PodLaunch},
     id::{ClusterId, TaskId},
+    pod,
     resources::{Resources, Scalar},
 };
 
@@ -40,6 +41,8 @@ const LABEL_RESOURCES: &str = "xtao.resources";
 const LABEL_PORTS: &str = "xtao.ports";
 const LABEL_BRICKS: &str = "xtao.bricks";
 const LABEL_NETWORK: &str = "xtao.network";
+const LABEL_OVERHEAD: &str = "xtao.overhead";
+const LABEL_ADDRESSES: &str = "xtao.addresses";
 /// Where a container sees its sandbox, as Mesos has it.
 pub const SANDBOX: &str = "/mnt/mesos/sandbox";
 /// Labels below this are ours alone.
@@ -49,6 +52,8 @@ pub const LABEL_PREFIX: &str = "xtao.";
 const MIN_MEM: Scalar = Scalar::whole(32);
 /// The kernel's smallest number of shares.
 const MIN_CPU_SHARES: i64 = 2;
+/// Processes of a holder: itself, and one that Docker may need to start it.
+const HOLDER_PIDS: i64 = 16;
 /// Longest container and sandbox name.
 const MAX_NAME_BYTES: usize = 200;
 
@@ -83,11 +88,24 @@ pub fn cluster_label(cluster: &ClusterId) -> String {
     format!("{LABEL_CLUSTER}={cluster}")
 }
 
-/// The container for `launch`, made from the image with `image_id`.
+/// What is known of a container's surroundings when it is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    /// The id of its image.
+    pub image_id: &'a str,
+    /// What is mounted.
+    pub binds: &'a [Bind],
+    /// The addresses of its pod's network, if it is in one.
+    pub addresses: &'a [IpAddr],
+    /// It begins in its sandbox, if that is mounted.
+    pub in_sandbox: bool,
+}
+
+/// The container for `launch`.
 ///
 /// # Errors
 /// What the definition asks for and this engine does not do: a sentence for the user.
-pub fn container(launch: &Launch, settings: &Settings, image_id: &str, binds: &[Bind]) -> Result<ContainerCreateBody, String> {
+pub fn container(launch: &Launch, settings: &Settings, given: Given<'_>) -> Result<ContainerCreateBody, String> {
     let app = &launch.app;
     let docker = app.container.as_ref().and_then(|container| container.docker.as_ref());
     let docker = docker.ok_or("it has no container.docker.image")?;
@@ -99,19 +117,20 @@ pub fn container(launch: &Launch, settings: &Settings, image_id: &str, binds: &[
         None if app.args.is_empty() => (None, None),
         None => (None, Some(app.args.clone())),
     };
-    let published = ports(launch, &settings.node_addresses)?;
+    let mut network = own_network(launch, settings)?;
     let mut body = ContainerCreateBody {
-        image: Some(image_id.to_owned()),
+        image: Some(given.image_id.to_owned()),
         entrypoint,
         cmd,
         user: app.user.clone(),
-        env: Some(environment(launch, binds)),
+        env: Some(environment(launch, given.binds)),
+        working_dir: (given.in_sandbox && has_sandbox(given.binds)).then(|| SANDBOX.to_owned()),
         labels: Some(HashMap::new()),
-        exposed_ports: Some(published.keys().cloned().collect()),
+        exposed_ports: Some(network.exposed()),
         host_config: Some(HostConfig {
-            port_bindings: Some(published.into_iter().filter(|(_, to)| !to.is_empty()).map(|(port, to)| (port, Some(to))).collect()),
-            network_mode: Some(network_mode(&app.network)?),
-            mounts: Some(binds.iter().map(mount).collect()),
+            port_bindings: Some(network.bindings()),
+            network_mode: Some(network.mode),
+            mounts: Some(given.binds.iter().map(mount).collect()),
             privileged: Some(docker.privileged),
             cap_drop: (!docker.privileged).then(|| vec!["NET_RAW".to_owned()]),
             pids_limit: Some(settings.pids_limit),
@@ -125,17 +144,84 @@ pub fn container(launch: &Launch, settings: &Settings, image_id: &str, binds: &[
     };
     parameters::apply(&docker.parameters, settings.allow_privileged, &mut body)?;
     let own = body.labels.get_or_insert_default();
-    own.extend(labels(launch, &settings.cluster_id));
+    own.extend(labels(launch, &settings.cluster_id).into_iter().chain(pod_labels(launch, given.addresses)));
     if !launch.gpus.is_empty() {
         own.insert(LABEL_GPUS.to_owned(), serde_json::to_string(&launch.gpus).unwrap_or_default());
     }
     Ok(body)
 }
 
+/// The container that holds the network of the pod that `launch` is a part of, from the image with `image_id`. It can do nothing.
+///
+/// # Errors
+/// As for [`container`].
+pub fn holder(launch: &Launch, pod: &PodLaunch, settings: &Settings, image_id: &str) -> Result<ContainerCreateBody, String> {
+    let resources = pod.app.pod.as_ref().map(|pod| pod.executor.resources()).unwrap_or_default();
+    let mut network = NetworkPart {
+        mode: network_mode(&pod.app.network)?,
+        published: ports(&pod.app, &pod.ports, &pod.container_ports, &settings.node_addresses)?,
+    };
+    let task = pod::holder(&launch.task);
+    let holds = Launch { task, resources: Resources::default(), ports: Vec::new(), bricks: Vec::new(), ..launch.clone() };
+    Ok(ContainerCreateBody {
+        image: Some(image_id.to_owned()),
+        entrypoint: Some(vec![super::holder::PROGRAM.to_owned()]),
+        user: Some("65534:65534".to_owned()),
+        // It hears no other, and whoever stops Docker shall not wait for it.
+        stop_signal: Some("SIGKILL".to_owned()),
+        labels: Some(labels(&holds, &settings.cluster_id).into_iter().collect()),
+        exposed_ports: Some(network.exposed()),
+        host_config: Some(HostConfig {
+            port_bindings: Some(network.bindings()),
+            network_mode: Some(network.mode),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            security_opt: Some(vec!["no-new-privileges".to_owned()]),
+            readonly_rootfs: Some(true),
+            pids_limit: Some(HOLDER_PIDS),
+            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+            init: Some(false),
+            ..limits(&resources, settings.cpu_hard_limit)
+        }),
+        ..ContainerCreateBody::default()
+    })
+}
+
+/// How a container is connected.
+struct NetworkPart {
+    mode: String,
+    published: BTreeMap<String, Vec<PortBinding>>,
+}
+
+impl NetworkPart {
+    fn exposed(&self) -> Vec<String> {
+        self.published.keys().cloned().collect()
+    }
+
+    fn bindings(&mut self) -> HashMap<String, Option<Vec<PortBinding>>> {
+        let published = std::mem::take(&mut self.published).into_iter();
+        published.filter(|(_, to)| !to.is_empty()).map(|(port, to)| (port, Some(to))).collect()
+    }
+}
+
+/// The network of a container: of a pod with an own network, that of its holder.
+fn own_network(launch: &Launch, settings: &Settings) -> Result<NetworkPart, String> {
+    if launch.pod.as_ref().is_some_and(|shared| pod::has_own_network(&shared.app)) {
+        let mode = format!("container:{}", container_name(&pod::holder(&launch.task)));
+        return Ok(NetworkPart { mode, published: BTreeMap::new() });
+    }
+    let published = ports(&launch.app, &launch.ports, &launch.container_ports, &settings.node_addresses)?;
+    Ok(NetworkPart { mode: network_mode(&launch.app.network)?, published })
+}
+
+fn has_sandbox(binds: &[Bind]) -> bool {
+    binds.iter().any(|bind| bind.target == SANDBOX)
+}
+
 /// Marathon's variables, and where the sandbox is; the definition's own win.
 fn environment(launch: &Launch, binds: &[Bind]) -> Vec<String> {
     let mut variables = launch.environment();
-    if binds.iter().any(|bind| bind.target == SANDBOX) && !variables.iter().any(|(name, _)| name == "MESOS_SANDBOX") {
+    if has_sandbox(binds) && !variables.iter().any(|(name, _)| name == "MESOS_SANDBOX") {
         variables.push(("MESOS_SANDBOX".to_owned(), SANDBOX.to_owned()));
     }
     variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
@@ -186,14 +272,19 @@ fn network_mode(network: &Network) -> Result<String, String> {
 }
 
 /// What is published, by `port/protocol` of the container.
-fn ports(launch: &Launch, addresses: &[IpAddr]) -> Result<BTreeMap<String, Vec<PortBinding>>, String> {
+fn ports(
+    app: &App,
+    host_ports: &[u16],
+    container_ports: &[u16],
+    addresses: &[IpAddr],
+) -> Result<BTreeMap<String, Vec<PortBinding>>, String> {
     let mut published: BTreeMap<String, Vec<PortBinding>> = BTreeMap::new();
-    if launch.app.network == Network::Host {
+    if app.network == Network::Host {
         return Ok(published);
     }
-    let mut host_ports = launch.ports.iter();
-    for (at, mapping) in launch.app.port_mappings().iter().enumerate() {
-        let container_port = launch.container_ports.get(at).copied().unwrap_or(mapping.container_port);
+    let mut host_ports = host_ports.iter();
+    for (at, mapping) in app.port_mappings().iter().enumerate() {
+        let container_port = container_ports.get(at).copied().unwrap_or(mapping.container_port);
         let host_port = match mapping.host_port {
             Some(_) => Some(host_ports.next().ok_or("the launch has fewer host ports than the definition asks for")?),
             None => None,
@@ -243,6 +334,22 @@ fn labels(launch: &Launch, cluster: &ClusterId) -> [(String, String); 10] {
     .map(|(name, value)| (name.to_owned(), value))
 }
 
+/// What a container of a pod has besides: its network does not show where it is, and its own amounts are not all that it holds.
+fn pod_labels(launch: &Launch, addresses: &[IpAddr]) -> Vec<(String, String)> {
+    let Some(shared) = &launch.pod else { return Vec::new() };
+    let json = |value: serde_json::Result<String>| value.unwrap_or_default();
+    let mut labels = vec![(LABEL_OVERHEAD.to_owned(), json(serde_json::to_string(&launch.overhead())))];
+    if pod::has_own_network(&shared.app) {
+        labels.push((LABEL_ADDRESSES.to_owned(), json(serde_json::to_string(addresses))));
+    }
+    labels
+}
+
+/// The addresses of a container in its pod's network; `None`: it is not in one.
+pub fn pod_addresses(labels: &HashMap<String, String>) -> Option<Vec<IpAddr>> {
+    serde_json::from_str(labels.get(LABEL_ADDRESSES)?).ok()
+}
+
 /// What a container of ours holds, by its labels. `None`: it is not ours, or its labels make no sense.
 pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
     let task = labels.get(LABEL_TASK)?.parse().ok()?;
@@ -250,8 +357,10 @@ pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
     let ports = serde_json::from_str(labels.get(LABEL_PORTS)?).ok()?;
     let host_network = labels.get(LABEL_NETWORK)? == "host";
     let bricks = labels.get(LABEL_BRICKS)? != "[]";
+    let overhead = labels.get(LABEL_OVERHEAD).map_or(Some(Resources::default()), |text| serde_json::from_str(text).ok())?;
+    let in_pod = labels.contains_key(LABEL_ADDRESSES);
     let gpus = labels.get(LABEL_GPUS).map_or(Some(Vec::new()), |gpus| serde_json::from_str(gpus).ok())?;
-    Some(Found { task, holding: Holding { resources, gpus, ports, host_network, bricks, runner: Runner::Docker }, state })
+    Some(Found { task, holding: Holding { resources, gpus, ports, host_network, bricks, runner: Runner::Docker, in_pod, overhead }, state })
 }
 
 /// How far an inspected container is.
@@ -272,7 +381,10 @@ pub fn seen(container: &bollard::models::ContainerInspectResponse, killed: bool)
 }
 
 /// The container's own addresses, one for each network.
-fn addresses(container: &bollard::models::ContainerInspectResponse) -> Vec<IpAddr> {
+pub fn addresses(container: &bollard::models::ContainerInspectResponse) -> Vec<IpAddr> {
+    if let Some(of_pod) = container.config.as_ref().and_then(|config| pod_addresses(config.labels.as_ref()?)) {
+        return of_pod;
+    }
     let networks = container.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
     networks.into_iter().flat_map(|networks| networks.values()).filter_map(|network| network.ip_address.as_ref()?.parse().ok()).collect()
 }

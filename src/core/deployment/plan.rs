@@ -32,6 +32,8 @@ pub(in crate::core) struct Planned {
     pub(in crate::core) change: AppChange,
     /// `None`: the app stays as it is.
     pub(in crate::core) kind: Option<ActionKind>,
+    /// It is a pod.
+    pub(in crate::core) pod: bool,
 }
 
 /// The tree as it will be: the tables, and over them what changes. `None`: it is removed.
@@ -204,7 +206,7 @@ impl<'a> Graph<'a> {
 }
 
 fn action(kind: ActionKind, planned: &Planned) -> Action {
-    Action { kind, app: planned.change.app.clone() }
+    Action { kind, app: planned.change.app.clone(), pod: planned.pod }
 }
 
 fn invalid(text: String) -> RequestError {

@@ -31,6 +31,7 @@ pub(in crate::core) fn add(turn: &mut Turn<'_, '_>, app: &App, count: u32) {
             healthy: None,
             checks: Vec::new(),
             ready: false,
+            containers: Vec::new(),
         };
         turn.put(Record::Instance(instance.into()));
     }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     core::{
         allotment::new_brick,
-        ownership,
+        ownership, pod,
         state::{MAX_UNUSED_OFFERS, Reject, UnusedOffer},
         turn::Turn,
     },
@@ -61,15 +61,17 @@ fn match_offer(turn: &mut Turn<'_, '_>, offer: &Arc<Offer>, spread: &mut Spread)
     let mut launches = Vec::new();
     let mut apps = ready_apps(turn);
     let most = turn.state.settings.max_instances_per_offer;
-    while !apps.is_empty() && launches.len() < most {
+    let mut launched = 0;
+    while !apps.is_empty() && launched < most {
         apps.retain(|app| {
-            if launches.len() >= most {
+            if launched >= most {
                 return true;
             }
             let Some(instance) = next_instance(turn, app) else { return false };
             match try_launch(turn, &instance, offer, &mut left, spread) {
-                Ok(launch) => {
-                    launches.push(launch);
+                Ok(tasks) => {
+                    launches.extend(tasks);
+                    launched += 1;
                     true
                 }
                 Err(reasons) => {
@@ -127,14 +129,14 @@ fn note_used(turn: &mut Turn<'_, '_>, app: &PathId) {
 }
 
 /// Decides whether the instance fits into what is left of the offer, and if so writes its launch down: the record first, the leases of its bricks
-/// after it, the call last.
+/// after it, the call last. One launch, or one for each container of a pod.
 fn try_launch(
     turn: &mut Turn<'_, '_>,
     instance: &Arc<Instance>,
     offer: &Arc<Offer>,
     left: &mut Left,
     spread: &mut Spread,
-) -> Result<Launch, Vec<Reject>> {
+) -> Result<Vec<Launch>, Vec<Reject>> {
     let Some(app) = turn.state.tables.definition_of(instance).cloned() else { return Err(Vec::new()) };
     let reasons = fit::misfits(turn, &app, offer, left, spread);
     if !reasons.is_empty() {
@@ -153,13 +155,13 @@ fn try_launch(
     spread.add(&app, offer);
 
     note_used(turn, &app.id);
-    let launched = launched(turn, instance, offer, &picked.host_ports);
+    let launched = launched(turn, instance, &app, offer, &picked.host_ports);
     let task = launched.task();
     turn.put(Record::Instance(launched.into()));
     let owner = turn.state.tables.owner_of(&app.id).cloned().unwrap_or_else(Owner::default_owner);
     let bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
     let allotted = allotted(turn, &app.id);
-    Ok(Launch {
+    let launch = Launch {
         task,
         agent: offer.agent.clone(),
         host: offer.host.clone(),
@@ -174,7 +176,9 @@ fn try_launch(
         env_vars_prefix: turn.state.settings.env_vars_prefix.as_deref().map(Into::into),
         allotted,
         bricks,
-    })
+        pod: None,
+    };
+    Ok(if launch.app.pod.is_some() { launch.containers() } else { vec![launch] })
 }
 
 /// The numbers behind `@PORT`, `@PORT1` ... of the app's environment.
@@ -187,7 +191,7 @@ fn allotted(turn: &Turn<'_, '_>, app: &PathId) -> Vec<(u16, u16)> {
     turn.state.claims.range(of_env).filter_map(number).collect()
 }
 
-fn launched(turn: &Turn<'_, '_>, instance: &Instance, offer: &Offer, ports: &[u16]) -> Instance {
+fn launched(turn: &Turn<'_, '_>, instance: &Instance, app: &App, offer: &Offer, ports: &[u16]) -> Instance {
     Instance {
         incarnation: instance.incarnation + 1,
         condition: Condition::Provisioned,
@@ -197,6 +201,7 @@ fn launched(turn: &Turn<'_, '_>, instance: &Instance, offer: &Offer, ports: &[u1
         started_at: None,
         addresses: Vec::new(),
         healthy: None,
+        containers: pod::launched(app),
         ..instance.clone()
     }
 }

@@ -65,7 +65,7 @@ fn port_names(app: &App) -> Box<dyn Iterator<Item = &String> + '_> {
 }
 
 /// It stands in the first line of a request.
-fn path(at: std::fmt::Arguments<'_>, path: &str, found: &mut Found) {
+pub(super) fn path(at: std::fmt::Arguments<'_>, path: &str, found: &mut Found) {
     found.passable(at, path.len(), path);
     found.unless(
         !path.chars().any(|letter| letter.is_whitespace() || letter.is_control()),

@@ -4,9 +4,9 @@
 //! [`AppInput::update`] and [`AppInput::replace`] find what contradicts itself or is not supported ("Object is not valid"). What a definition
 //! means on top of that is `core::validate`'s business.
 
-mod container;
+pub(in crate::model) mod container;
 mod health;
-mod network;
+pub(in crate::model) mod network;
 pub(in crate::model) mod reader;
 
 use indexmap::IndexMap;
@@ -257,7 +257,7 @@ impl AppInput {
 }
 
 /// Marathon's defaults.
-fn blank(id: &PathId, defaults: &Defaults) -> App {
+pub(in crate::model) fn blank(id: &PathId, defaults: &Defaults) -> App {
     App {
         id: id.clone(),
         cmd: None,
@@ -292,11 +292,12 @@ fn blank(id: &PathId, defaults: &Defaults) -> App {
         owner: None,
         vouched: false,
         administered: false,
+        pod: None,
     }
 }
 
 /// 1/1; 0/0 where a new instance cannot start beside the old one, because a brick, a claimed port or its label allow only one.
-fn default_upgrade_strategy(app: &App) -> UpgradeStrategy {
+pub(in crate::model) fn default_upgrade_strategy(app: &App) -> UpgradeStrategy {
     let one_at_a_time = app.bricks().next().is_some() || wants_port(app) || is_single_instance(app);
     let capacity = if one_at_a_time { 0.0 } else { 1.0 };
     UpgradeStrategy { minimum_health_capacity: capacity, maximum_over_capacity: capacity }
@@ -311,7 +312,7 @@ fn kept_upgrade_strategy(current: &App, app: &App) -> UpgradeStrategy {
 
 /// True when the label says that the app must never run twice.
 pub fn is_single_instance(app: &App) -> bool {
-    app.labels.get(SINGLE_INSTANCE_LABEL).is_some_and(|value| value == "true")
+    app.pod.is_none() && app.labels.get(SINGLE_INSTANCE_LABEL).is_some_and(|value| value == "true")
 }
 
 fn wants_port(app: &App) -> bool {
@@ -454,9 +455,7 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         kill_grace_ms: app.get("taskKillGracePeriodSeconds").and_then(|seconds| read_seconds(&seconds)),
         health_checks: app.get("healthChecks").and_then(|checks| checks.set(health::read_health_check)),
         readiness_checks: app.get("readinessChecks").and_then(|checks| checks.list(health::read_readiness_check)),
-        kill_selection: app.get("killSelection").and_then(|selection| {
-            selection.choice(&[("YOUNGEST_FIRST", KillSelection::YoungestFirst), ("OLDEST_FIRST", KillSelection::OldestFirst)])
-        }),
+        kill_selection: app.get("killSelection").and_then(|selection| read_kill_selection(&selection)),
         upgrade_strategy: app.get("upgradeStrategy").and_then(|strategy| read_upgrade_strategy(&strategy)),
         unreachable_strategy: app.get("unreachableStrategy").and_then(|strategy| read_unreachable_strategy(&strategy)),
         dependencies: app.get("dependencies").and_then(|dependencies| dependencies.list(Reader::text)),
@@ -467,11 +466,16 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
 /// `residency` is not among them: Marathon itself says that it has no effect.
 fn note_unsupported(app: &Reader<'_>, unsupported: &Violations) {
     for (key, text) in UNSUPPORTED_KEYS {
-        if let Some(value) = app.get(key)
-            && !is_empty(value.value())
-        {
-            unsupported.add(value.path(), text);
-        }
+        note_unless_empty(app, key, text, unsupported);
+    }
+}
+
+/// Notes that `key` is not supported, unless it says nothing.
+pub(in crate::model) fn note_unless_empty(object: &Reader<'_>, key: &str, text: &str, unsupported: &Violations) {
+    if let Some(value) = object.get(key)
+        && !is_empty(value.value())
+    {
+        unsupported.add(value.path(), text);
     }
 }
 
@@ -491,7 +495,7 @@ fn of_uri(uri: &str) -> Fetch {
     Fetch { uri: uri.to_owned(), extract, executable: false, cache: false, dest_path: None }
 }
 
-fn read_fetch(fetch: &Reader<'_>) -> Option<Fetch> {
+pub(in crate::model) fn read_fetch(fetch: &Reader<'_>) -> Option<Fetch> {
     if !fetch.is_object() {
         return None;
     }
@@ -552,12 +556,16 @@ fn read_port_definition(definition: &Reader<'_>) -> Option<PortDefinition> {
 }
 
 /// Seconds, also broken ones, as milliseconds.
-fn read_seconds(seconds: &Reader<'_>) -> Option<u64> {
+pub(in crate::model) fn read_seconds(seconds: &Reader<'_>) -> Option<u64> {
     let number = seconds.number(0.0)?;
     if number > f64::from(MAX_SECONDS) {
         seconds.reject("error.max");
     }
     Some((number * 1000.0).round() as u64)
+}
+
+pub(in crate::model) fn read_kill_selection(selection: &Reader<'_>) -> Option<KillSelection> {
+    selection.choice(&[("YOUNGEST_FIRST", KillSelection::YoungestFirst), ("OLDEST_FIRST", KillSelection::OldestFirst)])
 }
 
 fn read_upgrade_strategy(strategy: &Reader<'_>) -> Option<UpgradeStrategy> {
@@ -570,7 +578,7 @@ fn read_upgrade_strategy(strategy: &Reader<'_>) -> Option<UpgradeStrategy> {
     Some(UpgradeStrategy { minimum_health_capacity: minimum?, maximum_over_capacity: maximum? })
 }
 
-fn read_unreachable_strategy(strategy: &Reader<'_>) -> Option<UnreachableStrategy> {
+pub(in crate::model) fn read_unreachable_strategy(strategy: &Reader<'_>) -> Option<UnreachableStrategy> {
     if strategy.value().is_string() {
         return strategy.choice(&[("disabled", UnreachableStrategy::Disabled)]);
     }

@@ -68,20 +68,24 @@ pub fn definition(app: &App) -> Map<String, Value> {
 
 /// An object whose optional fields are left out, never null.
 #[derive(Default)]
-struct Fields(Map<String, Value>);
+pub(in crate::model) struct Fields(Map<String, Value>);
 
 impl Fields {
-    fn set(&mut self, key: &str, value: impl Into<Value>) {
+    pub(in crate::model) fn into_map(self) -> Map<String, Value> {
+        self.0
+    }
+
+    pub(in crate::model) fn set(&mut self, key: &str, value: impl Into<Value>) {
         self.0.insert(key.to_owned(), value.into());
     }
 
-    fn set_some(&mut self, key: &str, value: Option<impl Into<Value>>) {
+    pub(in crate::model) fn set_some(&mut self, key: &str, value: Option<impl Into<Value>>) {
         if let Some(value) = value {
             self.set(key, value);
         }
     }
 
-    fn set_texts_unless_empty(&mut self, key: &str, values: &IndexMap<String, String>) {
+    pub(in crate::model) fn set_texts_unless_empty(&mut self, key: &str, values: &IndexMap<String, String>) {
         if !values.is_empty() {
             self.set(key, texts(values));
         }
@@ -89,12 +93,12 @@ impl Fields {
 }
 
 /// What is dropped when it is empty.
-fn some_list<T>(items: &[T], show: impl Fn(&T) -> Value) -> Option<Vec<Value>> {
+pub(in crate::model) fn some_list<T>(items: &[T], show: impl Fn(&T) -> Value) -> Option<Vec<Value>> {
     (!items.is_empty()).then(|| items.iter().map(show).collect())
 }
 
 /// A whole number without a decimal point.
-fn number(number: f64) -> Value {
+pub(in crate::model) fn number(number: f64) -> Value {
     // Up to 2^53 whole numbers are exact.
     if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 { json!(number as i64) } else { json!(number) }
 }
@@ -103,7 +107,7 @@ fn scalar(amount: Scalar) -> Value {
     number(amount.as_f64())
 }
 
-fn seconds(milliseconds: u64) -> Value {
+pub(in crate::model) fn seconds(milliseconds: u64) -> Value {
     if milliseconds.is_multiple_of(1000) { json!(milliseconds / 1000) } else { json!(milliseconds as f64 / 1000.0) }
 }
 
@@ -111,7 +115,7 @@ fn texts(values: &IndexMap<String, String>) -> Value {
     Value::Object(values.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect())
 }
 
-fn env(env: &Env) -> Value {
+pub(in crate::model) fn env(env: &Env) -> Value {
     let value = |value: &EnvValue| match value {
         EnvValue::Text(text) => Value::String(text.clone()),
         EnvValue::Secret { secret } => json!({ "secret": secret }),
@@ -119,7 +123,7 @@ fn env(env: &Env) -> Value {
     Value::Object(env.iter().map(|(name, found)| (name.clone(), value(found))).collect())
 }
 
-fn fetch(fetch: &Fetch) -> Value {
+pub(in crate::model) fn fetch(fetch: &Fetch) -> Value {
     let mut fields = Fields::default();
     fields.set("uri", fetch.uri.clone());
     fields.set("extract", fetch.extract);
@@ -130,7 +134,12 @@ fn fetch(fetch: &Fetch) -> Value {
 }
 
 fn constraint(constraint: &Constraint) -> Value {
-    let operator = match constraint.operator {
+    let texts = [Some(constraint.field.as_str()), Some(operator(constraint.operator)), constraint.value.as_deref()];
+    texts.into_iter().flatten().collect()
+}
+
+pub(in crate::model) fn operator(operator: Operator) -> &'static str {
+    match operator {
         Operator::Unique => "UNIQUE",
         Operator::Cluster => "CLUSTER",
         Operator::GroupBy => "GROUP_BY",
@@ -138,12 +147,10 @@ fn constraint(constraint: &Constraint) -> Value {
         Operator::Unlike => "UNLIKE",
         Operator::MaxPer => "MAX_PER",
         Operator::Is => "IS",
-    };
-    let texts = [Some(constraint.field.as_str()), Some(operator), constraint.value.as_deref()];
-    texts.into_iter().flatten().collect()
+    }
 }
 
-fn networks(network: &Network) -> Vec<Value> {
+pub(in crate::model) fn networks(network: &Network) -> Vec<Value> {
     let named = |network: &NamedNetwork| {
         let mut fields = Fields::default();
         fields.set("name", network.name.clone());
@@ -216,6 +223,10 @@ fn volume(volume: &Volume) -> Value {
         Volume::Host { container_path, host_path, mode: access } => {
             json!({"containerPath": container_path, "hostPath": host_path, "mode": mode(access)})
         }
+        // Of pods, which are shown in another form.
+        Volume::Shared { container_path, name, mode: access } => {
+            json!({"containerPath": container_path, "name": name, "mode": mode(access)})
+        }
         Volume::Brick(brick) => {
             let mut fields = Fields::default();
             fields.set("size", brick.size);
@@ -226,14 +237,15 @@ fn volume(volume: &Volume) -> Value {
     }
 }
 
-fn kill_selection(selection: KillSelection) -> &'static str {
+pub(in crate::model) fn kill_selection(selection: KillSelection) -> &'static str {
     match selection {
         KillSelection::YoungestFirst => "YOUNGEST_FIRST",
         KillSelection::OldestFirst => "OLDEST_FIRST",
     }
 }
 
-fn unreachable_strategy(strategy: UnreachableStrategy) -> Value {
+/// `"disabled"`, or both times.
+pub fn unreachable_strategy(strategy: UnreachableStrategy) -> Value {
     match strategy {
         UnreachableStrategy::Disabled => json!("disabled"),
         UnreachableStrategy::Enabled { inactive_after_seconds, expunge_after_seconds } => {

@@ -69,7 +69,12 @@ impl Zone {
     pub fn page(&self, after: Option<&InstanceId>, count: usize) -> Vec<(TaskId, Vec<Entry>)> {
         let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.clone()));
         let members = self.members.range((start, Bound::Unbounded)).map(|(_, member)| member);
-        members.filter_map(|member| self.task(member)).take(count).map(|task| (task.instance.task(), self.write_task(task))).collect()
+        let named = |task: Task<'_>| {
+            // Of a pod the first container stands for all: they have the same addresses and ports.
+            let first = self.definition(task).and_then(|app| app.containers().next().flatten().map(str::to_owned));
+            (task.instance.task_of(first.as_deref()), self.write_task(task))
+        };
+        members.filter_map(|member| self.task(member)).take(count).map(named).collect()
     }
 
     /// The records under the next labels after the label `after`, and the last of these labels; `None` at the end.

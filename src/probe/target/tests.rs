@@ -3,8 +3,10 @@
 use super::*;
 use crate::{
     model::{
-        app::PortNumber,
+        app::{PortNumber, input::Defaults},
         id::InstanceId,
+        instance::{Condition, ContainerState},
+        pod::input::PodInput,
         record::{Change, Record},
     },
     naming::fixture::{NOW, World},
@@ -31,7 +33,7 @@ fn check(network: &str, ports: &[&str], placed: &[u16], change: impl Fn(&mut Hea
     let found = match target.map(|target| target.action) {
         Ok(Action::Http(http)) => format!("{}{}{}", if http.tls { "https " } else { "" }, place(&http.place), http.path),
         Ok(Action::Tcp(tcp)) => place(&tcp),
-        Ok(Action::Command { command, .. }) => command,
+        Ok(Action::Command { command, .. }) => command.join(" "),
         Err(why) => why,
     };
     assert_eq!(found, expected, "{network} {ports:?} {protocol:?}");
@@ -53,7 +55,7 @@ fn a_check_goes_where_its_network_and_port_say() {
     check("overlay", &["80/tcp"], &[], plain, Tcp, "10.9.0.7:80");
     check("overlay", &["80/tcp@host"], &[31_000], plain, Tcp, "192.0.2.1:31000");
     check("overlay", &["80/tcp"], &[], |it| (it.port, it.port_index) = (Some(99), None), Tcp, "10.9.0.7:99");
-    check("host", &[], &[], |it| it.command = Some("pg_isready".into()), Command, "pg_isready");
+    check("host", &[], &[], |it| it.command = Some("pg_isready".into()), Command, "/bin/sh -c pg_isready");
 }
 
 #[test]
@@ -64,4 +66,40 @@ fn a_path_is_made_fit_for_a_request() {
     check("/a?b=c&d=%20#e", "/a?b=c&d=%20#e");
     check("/ä b\r\n", "/%C3%A4%20b%0D%0A");
     check("/<\"{}>", "/%3C%22%7B%7D%3E");
+}
+
+#[test]
+fn the_check_of_a_pods_container_is_made_in_it_as_long_as_it_runs() {
+    let pod = serde_json::json!({
+        "id": "/pod",
+        "containers": [
+            {"name": "plain", "resources": {}},
+            {"name": "one", "resources": {}, "healthCheck": {"exec": {"command": {"shell": "true"}}}},
+            {"name": "two", "resources": {}, "endpoints": [{"name": "a"}, {"name": "b"}],
+                "healthCheck": {"exec": {"command": {"argv": ["check", "-v"]}}}},
+            {"name": "three", "resources": {}, "endpoints": [{"name": "c"}], "healthCheck": {"tcp": {"endpoint": "c"}}},
+        ],
+    });
+    let app = PodInput::read(&pod).unwrap().complete(&"/pod".parse().unwrap(), &Defaults::default()).unwrap();
+    let mut world = World::default();
+    world.agent("S1", &["10.0.0.1"]);
+    world.apply(Change::Put(Record::Definition(App { version: NOW, ..app }.into())));
+    let id = world.run("/pod", 1, "S1", &["10.0.0.1"], &[31_000, 31_001, 31_002]);
+    let state = |condition| ContainerState { condition, started_at: None };
+    world.change(&id, |instance| {
+        let running = state(Condition::Running);
+        instance.containers = vec![running.clone(), running.clone(), running, state(Condition::Finished)];
+    });
+    let check = |world: &World, at: usize| {
+        let target = Target::of(&world.tables, &world.tables.instances[&id], Which::Health(at));
+        match target.map(|target| target.action) {
+            Ok(Action::Command { task, command, .. }) => format!("{}: {}", task.container.as_deref().unwrap_or("_app"), command.join(" ")),
+            Ok(other) => format!("{other:?}"),
+            Err(why) => why,
+        }
+    };
+    assert_eq!([0, 1, 2].map(|at| check(&world, at)), ["one: /bin/sh -c true", "two: check -v", "its container does not run"]);
+    world.change(&id, |instance| instance.containers[3] = state(Condition::Running));
+    let target = Target::of(&world.tables, &world.tables.instances[&id], Which::Health(2)).unwrap();
+    assert!(matches!(target.action, Action::Tcp(place) if place.port == 31_002));
 }

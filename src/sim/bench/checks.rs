@@ -196,6 +196,7 @@ fn records(count: usize, ports: &[u16]) -> Result<Vec<Record>, StoreError> {
             healthy: None,
             checks: Vec::new(),
             ready: false,
+            containers: Vec::new(),
         }
     });
     let mut records =

@@ -54,9 +54,9 @@ impl Ledger {
 
     pub(super) fn take(&mut self, task: &TaskId, holding: &Holding) {
         self.give_back(task);
-        self.cpus = self.cpus.plus(holding.resources.cpus);
-        self.mem = self.mem.plus(holding.resources.mem);
-        self.disk = self.disk.plus(holding.resources.disk);
+        self.cpus = self.cpus.plus(holding.resources.cpus).plus(holding.overhead.cpus);
+        self.mem = self.mem.plus(holding.resources.mem).plus(holding.overhead.mem);
+        self.disk = self.disk.plus(holding.resources.disk).plus(holding.overhead.disk);
         self.gpus += holding.resources.gpus;
         self.ports.extend(&holding.ports);
         self.held.insert(task.clone(), holding.clone());
@@ -64,9 +64,9 @@ impl Ledger {
 
     pub(super) fn give_back(&mut self, task: &TaskId) {
         let Some(holding) = self.held.remove(task) else { return };
-        self.cpus = self.cpus.minus(holding.resources.cpus);
-        self.mem = self.mem.minus(holding.resources.mem);
-        self.disk = self.disk.minus(holding.resources.disk);
+        self.cpus = self.cpus.minus(holding.resources.cpus).minus(holding.overhead.cpus);
+        self.mem = self.mem.minus(holding.resources.mem).minus(holding.overhead.mem);
+        self.disk = self.disk.minus(holding.resources.disk).minus(holding.overhead.disk);
         self.gpus = self.gpus.saturating_sub(holding.resources.gpus);
         for port in &holding.ports {
             self.ports.remove(port);
@@ -106,8 +106,16 @@ mod tests {
             let gpus = ledger.free_gpus(count);
             let resources = Resources { gpus: count, ..Resources::default() };
             assert!(ledger.fits(&resources, &[]));
-            let holding =
-                Holding { resources, gpus: gpus.clone(), ports: vec![], host_network: true, bricks: false, runner: Default::default() };
+            let holding = Holding {
+                resources,
+                gpus: gpus.clone(),
+                ports: vec![],
+                host_network: true,
+                bricks: false,
+                runner: Default::default(),
+                in_pod: false,
+                overhead: Resources::default(),
+            };
             ledger.take(&task(number), &holding);
             gpus
         };

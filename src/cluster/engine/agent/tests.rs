@@ -1,8 +1,16 @@
 //! One line a step, `input -> what comes out`, in the words of [`World::step`] and [`World::show`]. Tasks are single letters of half a CPU each, on a node
-//! of two; `w` has a network of its own, `x` a brick, `p` is a process; `!` marks a status that is repeated until it is acknowledged.
+//! of two; `w` has a network of its own, `x` a brick, `p` is a process; `y` and `z` are the containers of a pod in bridge mode, `h` is its holder; `!`
+//! marks a status that is repeated until it is acknowledged.
 
 use super::*;
-use crate::cluster::engine::samples;
+use crate::{
+    cluster::engine::samples,
+    model::{
+        app::{App, input::Defaults},
+        cluster::PodLaunch,
+        pod::{HOLDER, input::PodInput},
+    },
+};
 
 struct World {
     agent: Agent,
@@ -13,11 +21,26 @@ struct World {
 }
 
 fn task(letter: &str) -> TaskId {
-    samples::task(&format!("/{letter}"), 1)
+    let container = match letter {
+        "h" => Some(HOLDER),
+        "y" | "z" => Some(letter),
+        _ => return samples::task(&format!("/{letter}"), 1),
+    };
+    TaskId { container: container.map(Into::into), ..samples::task("/pod", 1) }
 }
 
 fn letter(task: &TaskId) -> String {
-    task.instance.app().as_str()[1..].to_owned()
+    match task.container.as_deref() {
+        Some(HOLDER) => "h".to_owned(),
+        Some(container) => container.to_owned(),
+        None => task.instance.app().as_str()[1..].to_owned(),
+    }
+}
+
+fn pod() -> App {
+    let container = |name: &str| serde_json::json!({"name": name, "resources": {"cpus": 0.5}, "image": {"kind": "DOCKER", "id": "i"}});
+    let pod = serde_json::json!({"id": "/pod", "networks": [{"mode": "container/bridge"}], "containers": [container("y"), container("z")]});
+    PodInput::read(&pod).unwrap().complete(&"/pod".parse().unwrap(), &Defaults::default()).unwrap()
 }
 
 fn exit(code: i64) -> Seen {
@@ -37,9 +60,17 @@ fn found(text: &str) -> Found {
     let (name, state) = text.split_once(':').unwrap();
     let launch = samples::launch(&format!("/{name}"), 1);
     let runner = if name == "p" { Runner::Process } else { Runner::Docker };
-    let holding =
-        Holding { resources: launch.resources, gpus: vec![], ports: vec![], host_network: name != "w", bricks: name == "x", runner };
-    Found { task: launch.task, holding, state: seen(state) }
+    let holding = Holding {
+        resources: launch.resources,
+        gpus: vec![],
+        ports: vec![],
+        host_network: name != "w",
+        bricks: name == "x",
+        runner,
+        in_pod: matches!(name, "y" | "z"),
+        overhead: Resources::default(),
+    };
+    Found { task: task(name), holding, state: seen(state) }
 }
 
 impl World {
@@ -86,6 +117,10 @@ impl World {
     fn step(&mut self, words: &[&str]) -> Vec<Action> {
         let launch = |name: &&str| {
             let mut launch = samples::launch(&format!("/{name}"), 1);
+            if matches!(*name, "y" | "z") {
+                launch.task = task(name);
+                launch.pod = Some(Arc::new(PodLaunch { app: Arc::new(pod()), ports: Vec::new(), container_ports: Vec::new() }));
+            }
             if *name == "p" {
                 Arc::make_mut(&mut launch.app).container = None;
             }
@@ -574,4 +609,79 @@ fn the_end_of_a_command_is_told_in_mesos_words() {
     check(oom, "TASK_FAILED Command terminated with signal Killed: out of memory, the limit is 64 MiB; give it more memory");
     let unseen = Exit { code: -1, error: "the node was restarted".into(), ..Exit::default() };
     check(unseen, "TASK_FAILED The end of the command was not seen: the node was restarted");
+}
+
+#[test]
+fn the_last_of_a_pod_ends_when_the_holder_is_gone() {
+    check(
+        "
+        list                -> connected, offer 2
+        accept y z          -> launch y, launch z, offer 0.9
+        started y running   -> follow y, RUNNING! y
+        ack y               ->
+        started z running   -> follow z, RUNNING! z
+        ack z               ->
+        died y              -> look y
+        inspected y 3       -> FAILED! y
+        ack y               -> remove y, rescind, offer 1.5
+        removed y           ->
+        kill z              -> stop z
+        signalled z stop ok ->
+        died z              -> look z
+        inspected z 143     -> remove h
+        kill z              ->
+        died h              ->
+        not-removed h       ->
+        list h:running z:143 -> remove h
+        removed h           -> KILLED! z
+        removed h           ->
+        ack z               -> remove z, rescind, offer 2
+    ",
+    );
+}
+
+#[test]
+fn a_pod_that_could_not_be_launched_leaves_no_holder() {
+    check(
+        "
+        list                -> connected, offer 2
+        accept y z          -> launch y, launch z, offer 0.9
+        refused y           -> FAILED! y
+        kill z              -> cancel z
+        cancelled z         -> remove h
+        removed h           -> KILLED! z
+        ack y               -> rescind, offer 1.5
+        ack z               -> rescind, offer 2
+    ",
+    );
+}
+
+#[test]
+fn pods_are_adopted_and_what_is_left_of_them_removed() {
+    check(
+        "
+        list h:running y:running z:3 -> connected, follow y, follow z, FAILED! z, offer 1
+        kill y              -> stop y
+        died y              -> look y
+        inspected y 143     -> remove h
+        list y:143 z:3      -> KILLED! y
+    ",
+    );
+    check("list h:running -> connected, remove h, offer 2");
+}
+
+#[test]
+fn without_its_holder_a_pod_ends() {
+    check(
+        "
+        list h:running y:running z:running -> connected, follow y, follow z, offer 1
+        died h              -> force y, force z
+        list y:running z:running -> force y, force z
+        list h:137 y:running z:running -> force y, force z
+        died y              -> look y
+        inspected y 137     -> FAILED! y
+        inspected z 137     -> remove h
+        removed h           -> FAILED! z
+    ",
+    );
 }

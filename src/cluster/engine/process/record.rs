@@ -43,6 +43,9 @@ pub struct Order {
     pub cluster: ClusterId,
     /// What it takes.
     pub resources: Resources,
+    /// What its pod takes besides its containers, if it stands for that.
+    #[serde(default)]
+    pub overhead: Resources,
     /// Its host ports.
     pub ports: Vec<u16>,
     /// Program and arguments; never empty.
@@ -261,6 +264,7 @@ mod tests {
             task: samples::task("/a", 1),
             cluster: ClusterId::new("test"),
             resources: Resources::default(),
+            overhead: Resources::default(),
             ports: vec![31000],
             command: vec!["true".into()],
             environment: vec![("A".into(), "b".into())],

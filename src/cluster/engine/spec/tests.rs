@@ -21,7 +21,8 @@ fn mapping(container_port: u16, host_port: Option<u16>, protocol: Protocol) -> P
 fn shown(launch: &Launch, binds: &[Bind]) -> serde_json::Value {
     let mut settings = samples::settings("/var/lib/xtao".into());
     settings.node_addresses = vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()];
-    let mut shown = serde_json::to_value(container(launch, &settings, "sha256:abc", binds).unwrap()).unwrap();
+    let mut shown =
+        serde_json::to_value(container(launch, &settings, Given { image_id: "sha256:abc", binds, ..Given::default() }).unwrap()).unwrap();
     shown.sort_all_objects(); // Docker's maps have no order of their own.
     shown
 }
@@ -61,7 +62,7 @@ fn gpus_are_given_by_number_and_found_again() {
     launch.resources.gpus = 2;
     launch.gpus = vec![0, 3];
     let settings = samples::settings("/var/lib/xtao".into());
-    let body = container(&launch, &settings, "sha256:abc", &[]).unwrap();
+    let body = container(&launch, &settings, Given { image_id: "sha256:abc", ..Given::default() }).unwrap();
     let host = body.host_config.unwrap();
     insta::assert_json_snapshot!(host.device_requests);
     let found = found(&body.labels.unwrap(), Seen::Created).unwrap();
@@ -73,7 +74,7 @@ fn what_this_engine_does_not_do_is_refused_in_words() {
     let check = |change: fn(&mut crate::model::app::App), expected: &str| {
         let mut launch = samples::launch("/web", 1);
         change(Arc::make_mut(&mut launch.app));
-        assert_eq!(container(&launch, &samples::settings("/w".into()), "id", &[]).unwrap_err(), expected);
+        assert_eq!(container(&launch, &samples::settings("/w".into()), Given::default()).unwrap_err(), expected);
     };
     check(|app| app.container = None, "it has no container.docker.image");
     check(
@@ -103,7 +104,7 @@ fn network(name: &str) -> NamedNetwork {
 fn labels_say_what_a_container_holds() {
     let mut launch = samples::launch("/shop/web", 3);
     launch.ports = vec![1066];
-    let body = container(&launch, &samples::settings("/w".into()), "id", &[]).unwrap();
+    let body = container(&launch, &samples::settings("/w".into()), Given::default()).unwrap();
     let seen = Seen::Running { addresses: Vec::new() };
     let found = found(body.labels.as_ref().unwrap(), seen.clone()).unwrap();
     let holding = Holding {
@@ -113,6 +114,8 @@ fn labels_say_what_a_container_holds() {
         host_network: true,
         bricks: false,
         runner: Runner::Docker,
+        in_pod: false,
+        overhead: Resources::default(),
     };
     assert_eq!(found, Found { task: launch.task, holding, state: seen.clone() });
     assert_eq!(super::found(&HashMap::new(), seen), None);

@@ -75,7 +75,7 @@ fn plan(now: &[&str], written: &[&str]) -> Result<Vec<String>, String> {
         };
         apps.push((path(name), (sign != "-").then(|| app(name, dependencies))));
         let change = AppChange { app: path(name), owner: None, from: None, to: None };
-        planned.push(Planned { change, kind: Some(kind) });
+        planned.push(Planned { change, kind: Some(kind), pod: false });
     }
     let apps = apps.iter().map(|(id, app)| (id, app.as_ref()));
     let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };

@@ -11,7 +11,7 @@ use crate::model::{
 };
 
 /// Longest name of a network, as in a host name.
-pub(super) const MAX_NETWORK_NAME: usize = 63;
+pub(in crate::model) const MAX_NETWORK_NAME: usize = 63;
 
 /// `container` as it was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +115,7 @@ fn read_port_mapping(mapping: &Reader<'_>) -> Option<PortMapping> {
 }
 
 /// A number, or `"@PORT"`.
-pub(super) fn read_port_number(port: &Reader<'_>) -> Option<PortNumber> {
+pub(in crate::model) fn read_port_number(port: &Reader<'_>) -> Option<PortNumber> {
     match port.value().as_str() {
         Some(WANTED_PORT) => Some(PortNumber::Wanted),
         Some(text) if text.starts_with('@') => {

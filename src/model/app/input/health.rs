@@ -22,6 +22,7 @@ pub(super) fn read_health_check(check: &Reader<'_>) -> Option<HealthCheck> {
         port,
         port_index: port_index.or((port.is_none() && protocol != Some(CheckProtocol::Command)).then_some(0)),
         command: command.clone().flatten(),
+        argv: Vec::new(),
         grace_seconds: seconds(check, "gracePeriodSeconds", 300),
         interval_seconds: seconds(check, "intervalSeconds", 60),
         timeout_seconds: seconds(check, "timeoutSeconds", 20),

@@ -15,7 +15,7 @@ const DEFAULT_PORT: &str = "default";
 
 /// An entry of `networks`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct NetworkInput {
+pub(in crate::model) struct NetworkInput {
     mode: NetworkMode,
     name: Option<String>,
     labels: IndexMap<String, String>,
@@ -37,7 +37,7 @@ pub(super) struct IpAddressInput {
     discovery_ports: Vec<PortMapping>,
 }
 
-pub(super) fn read(network: &Reader<'_>) -> Option<NetworkInput> {
+pub(in crate::model) fn read(network: &Reader<'_>) -> Option<NetworkInput> {
     if !network.is_object() {
         return None;
     }
@@ -204,7 +204,7 @@ fn written_network(input: &AppInput, defaults: &Defaults, violations: &Violation
 }
 
 /// The one network that a list of networks means; none is the host's.
-fn canonical_network(networks: &[NetworkInput], defaults: &Defaults, violations: &Violations) -> Network {
+pub(in crate::model) fn canonical_network(networks: &[NetworkInput], defaults: &Defaults, violations: &Violations) -> Network {
     let of_mode = |mode: NetworkMode| networks.iter().filter(move |network| network.mode == mode);
     if of_mode(NetworkMode::Host).any(|network| network.name.is_some() || !network.labels.is_empty()) {
         violations.add("/networks", "Host networks may not have names or labels");

@@ -1,0 +1,117 @@
+use serde_json::{Value, json};
+
+use crate::{
+    core::validate::{self, Ctx},
+    model::{app::input::Defaults, host_volume::HostVolumeRule, pod::input::PodInput},
+};
+
+/// `path: text` of everything that is wrong, by line.
+fn violations(change: &dyn Fn(&mut Value)) -> String {
+    let mut written = json!({
+        "id": "/some/pod",
+        "networks": [{"mode": "host"}],
+        "containers": [{
+            "name": "ct1",
+            "resources": {},
+            "exec": {"command": {"shell": "sleep 1"}},
+            "endpoints": [{"name": "a", "hostPort": 123}],
+            "volumeMounts": [{"name": "volume", "mountPath": "/bla"}],
+        }],
+        "volumes": [{"name": "volume"}],
+        "scheduling": {"placement": {"constraints": [{"fieldName": "foo", "operator": "MAX_PER", "value": "3"}]}},
+    });
+    change(&mut written);
+    let input = PodInput::read(&written).unwrap();
+    let app = input.complete(&input.path().unwrap(), &Defaults::default()).unwrap();
+    let ctx = Ctx {
+        privileged: false,
+        docker_parameters: false,
+        default_role: "*",
+        existing_role: None,
+        enforced_role: None,
+        host_volumes: &HostVolumeRule::default(),
+    };
+    validate::app(&app, ctx).iter().map(|one| format!("{}: {}", one.path, one.text)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn pods_have_marathons_rules_and_texts() {
+    let check = |change: &dyn Fn(&mut Value), expected: &str| assert_eq!(violations(change), expected);
+    let at = |pointer: &'static str, value: Value| move |written: &mut Value| *written.pointer_mut(pointer).unwrap() = value.clone();
+    let twice = |pointer: &'static str| {
+        move |written: &mut Value| {
+            let list = written.pointer_mut(pointer).unwrap().as_array_mut().unwrap();
+            list.push(list[0].clone());
+        }
+    };
+    check(&|_| {}, "");
+    check(&|written| written["user"] = json!(""), "/user: must not be empty");
+    check(
+        &|written| {
+            twice("/containers")(written);
+            written["containers"][1]["endpoints"] = json!([]);
+        },
+        "/containers: container names must be unique",
+    );
+    check(
+        &|written| written["containers"][0]["endpoints"] = json!([{"name": "a", "hostPort": 1}, {"name": "a", "hostPort": 2}]),
+        "/: endpoint names nust be unique across all containers",
+    );
+    check(
+        &|written| written["containers"][0]["endpoints"] = json!([{"name": "a", "hostPort": 1}, {"name": "b", "hostPort": 1}]),
+        "/: host ports must be unique across all containers",
+    );
+    check(
+        &|written| {
+            written["networks"] = json!([{"mode": "container", "name": "net"}]);
+            written["containers"][0]["endpoints"] = json!([{"name": "a", "containerPort": 1}, {"name": "b", "containerPort": 1}]);
+        },
+        "/: container ports must be unique across all containers",
+    );
+    // 0 is as good as none.
+    check(
+        &|written| {
+            written["networks"] = json!([{"mode": "container/bridge"}]);
+            written["containers"][0]["endpoints"] = json!([{"name": "a", "containerPort": 0}, {"name": "b", "containerPort": 0}]);
+        },
+        "",
+    );
+    check(&twice("/volumes"), "/volumes: volume names must be unique");
+    check(
+        &|written| written["containers"][0]["volumeMounts"] = json!([]),
+        "/volumes(0): volume must be referenced by at least one container",
+    );
+    check(
+        &|written| written["containers"][0]["volumeMounts"][0]["name"] = json!("other"),
+        "/volumes(0): volume must be referenced by at least one container\n\
+         /containers(0)/volumeMounts(0)/name: Referenced Volume in VolumeMount should exist",
+    );
+    check(&twice("/containers/0/volumeMounts"), "/containers(0)/volumeMounts(1)/mountPath: '/bla' is used by another volume");
+    check(&at("/containers/0/volumeMounts/0/mountPath", json!("../x")), "/containers(0)/volumeMounts(0)/mountPath: must not contain '..'");
+    let constraint = |constraint: Value| at("/scheduling/placement/constraints/0", constraint);
+    check(
+        &constraint(json!({"fieldName": "foo", "operator": "MAX_PER"})),
+        "/scheduling/placement/constraints(0): MAX_PER requires an integer value",
+    );
+    check(
+        &constraint(json!({"fieldName": "", "operator": "UNIQUE"})),
+        "/scheduling/placement/constraints(0): missing field for constraint declaration",
+    );
+    check(&|written| written["role"] = json!("other"), "/role: got other, expected one of: [*, some]");
+    check(
+        &|written| written["scheduling"]["placement"]["acceptedResourceRoles"] = json!(["other"]),
+        "/acceptedResourceRoles: acceptedResourceRoles can only contain *",
+    );
+    check(
+        &|written| written["scheduling"]["backoff"] = json!({"backoffFactor": 0.5}),
+        "/scheduling/backoff/backoffFactor: got 0.5, expected 1.0 or more",
+    );
+    check(
+        &|written| written["scaling"] = json!({"kind": "fixed", "instances": 100_001}),
+        "/scaling/instances: got 100001, expected 100000 or less",
+    );
+    let many: Vec<Value> = (0..51)
+        .map(|n| json!({"name": format!("c{n}"), "resources": {}, "volumeMounts": [{"name": "volume", "mountPath": "/v"}]}))
+        .collect();
+    check(&at("/containers", many.into()), "/containers: must have at most 50 entries");
+}

@@ -1,0 +1,93 @@
+//! A pod with every field filled, its instance and its deployment.
+
+use indexmap::IndexMap;
+
+use super::{WHEN, bare_app, full_deployment, health_check, instance as app_instance, path};
+use crate::model::{
+    app::{App, Container, ContainerKind, EnvValue, Fetch, Network, PortMapping, PortNumber, Protocol},
+    deployment::{Action, ActionKind, Deployment, Step},
+    health::{CheckProtocol, HealthCheck},
+    instance::{Condition, ContainerState, Instance},
+    pod::{Amounts, Command, Exec, Image, Pod, PodContainer, PodVolume, VolumeMount},
+    resources::Scalar,
+};
+
+fn texts(name: &str, value: &str) -> IndexMap<String, String> {
+    IndexMap::from([(name.to_owned(), value.to_owned())])
+}
+
+pub(super) fn full() -> App {
+    let amounts = Amounts { cpus: Scalar(100), mem: Scalar::whole(32), disk: Scalar::whole(10), gpus: 1 };
+    let endpoint = PortMapping {
+        container_port: 80,
+        host_port: Some(PortNumber::Fixed(8080)),
+        service_port: 0,
+        protocol: Protocol::Both,
+        name: Some("http".into()),
+        labels: texts("VIP_0", "/web:80"),
+        network_names: Vec::new(),
+    };
+    let web = PodContainer {
+        name: "web".into(),
+        exec: Some(Exec { command: Command::Argv(vec!["httpd".into(), "-f".into()]), override_entrypoint: Some(true) }),
+        amounts,
+        protocols: vec![vec!["udp".into(), "tcp".into()]],
+        has_health_check: true,
+        image: Some(Image { id: "busybox:1".into(), force_pull: Some(true), labels: texts("arch", "amd64") }),
+        environment: [("A".to_owned(), EnvValue::Text("1".into()))].into(),
+        user: Some("nobody".into()),
+        volume_mounts: vec![VolumeMount { name: "data".into(), mount_path: "/data".into(), read_only: Some(true) }],
+        artifacts: vec![Fetch {
+            uri: "https://files.example/data.tgz".into(),
+            extract: true,
+            executable: false,
+            cache: false,
+            dest_path: Some("data.tgz".into()),
+        }],
+        labels: texts("role", "front"),
+        kill_grace_ms: Some(500),
+    };
+    let side = PodContainer {
+        name: "side".into(),
+        exec: Some(Exec { command: Command::Shell("sleep 1000".into()), override_entrypoint: None }),
+        amounts,
+        protocols: Vec::new(),
+        has_health_check: false,
+        image: None,
+        environment: IndexMap::new(),
+        user: None,
+        volume_mounts: Vec::new(),
+        artifacts: Vec::new(),
+        labels: IndexMap::new(),
+        kill_grace_ms: None,
+    };
+    let volumes = vec![PodVolume { name: "data".into(), host: None }, PodVolume { name: "logs".into(), host: Some("/var/log".into()) }];
+    App {
+        id: path("/prod/pod"),
+        cmd: None,
+        container: Some(Container { kind: ContainerKind::Mesos, docker: None, port_mappings: vec![endpoint], volumes: vec![] }),
+        network: Network::Bridge,
+        health_checks: vec![HealthCheck { argv: vec!["true".into()], ..health_check(CheckProtocol::Command) }],
+        pod: Some(Box::new(Pod {
+            containers: vec![web, side],
+            volumes,
+            executor: amounts,
+            networks_left_out: true,
+            legacy_shared_cgroups: true,
+        })),
+        ..bare_app()
+    }
+}
+
+pub(super) fn instance() -> Instance {
+    let containers = vec![
+        ContainerState { condition: Condition::Running, started_at: Some(WHEN) },
+        ContainerState { condition: Condition::Starting, started_at: None },
+    ];
+    Instance { condition: Condition::Starting, containers, ..app_instance(9) }
+}
+
+pub(super) fn deployment() -> Deployment {
+    let action = Action { kind: ActionKind::Restart, app: path("/prod/pod"), pod: true };
+    Deployment { steps: vec![Step { actions: vec![action] }], current_step: 0, ..full_deployment() }
+}

@@ -1,0 +1,209 @@
+//! Pods on the whole way: the HTTP API, the real core and driver, the embedded engine, and a real Docker daemon of the test's own. Needs root; see
+//! [`support::docker`].
+
+#[path = "support/docker.rs"]
+mod docker;
+#[path = "pods/house.rs"]
+mod house;
+
+use docker::{Daemon, IMAGE, Options};
+use house::House;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+fn container(name: &str, command: &str) -> Value {
+    json!({
+        "name": name,
+        "resources": {"cpus": 0.1, "mem": 32},
+        "image": {"kind": "DOCKER", "id": IMAGE},
+        "exec": {"command": {"shell": command}},
+        "lifecycle": {"killGracePeriodSeconds": 0.1},
+    })
+}
+
+/// Two containers that need each other: one serves what the other writes, and the other asks it on `localhost`.
+fn shop() -> Value {
+    let mut web = container("web", "until test -e /data/index.html; do sleep 0.1; done; exec httpd -f -p 8080 -h /data");
+    web["endpoints"] = json!([{"name": "http", "containerPort": 8080, "hostPort": 0, "protocol": ["tcp"]}]);
+    web["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+    let mut side = container(
+        "side",
+        "echo hello $MARATHON_CONTAINER_ID > shared/index.html; env > shared/env; \
+         until wget -q -O shared/seen http://127.0.0.1:$ENDPOINT_HTTP/index.html; do sleep 0.1; done; exec sleep 1000",
+    );
+    side["exec"]["command"]["shell"] = json!(format!("cd $MESOS_SANDBOX; {}", side["exec"]["command"]["shell"].as_str().unwrap()));
+    side["volumeMounts"] = json!([{"name": "data", "mountPath": "shared"}]);
+    json!({
+        "id": "/shop/front",
+        "networks": [{"mode": "container/bridge"}],
+        "containers": [web, side],
+        "volumes": [{"name": "data"}],
+        "scheduling": {"backoff": {"backoff": 0.1, "backoffFactor": 1, "maxLaunchDelay": 0.1}},
+    })
+}
+
+/// The names and states of what Docker has, the held networks among them.
+fn containers(daemon: &Daemon) -> Vec<String> {
+    let listed = daemon.docker(&["ps", "--all", "--format", "{{.Names}} {{.State}}"]);
+    let mut lines: Vec<String> = listed.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn ids(status: &Value) -> Vec<String> {
+    let containers = status["instances"][0]["containers"].as_array().unwrap();
+    containers.iter().map(|container| container["containerId"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_of_a_pod_share_their_network_and_volumes_and_live_and_end_together() {
+    let daemon = Daemon::start(Options::default());
+    let mut house = House::start(&daemon).await;
+    let (status, created) = house.ask(Method::POST, "/v2/pods", Some(shop())).await;
+    assert_eq!((status, &created["id"]), (StatusCode::CREATED, &json!("/shop/front")), "{created}");
+    let stable = house.stable("/shop/front", 1).await;
+
+    // Reached from outside, and by each other.
+    let endpoint = &stable["instances"][0]["containers"][0]["endpoints"][0];
+    let url = format!("http://{}:{}/", daemon.address(), endpoint["allocatedHostPort"]);
+    house.serves(&url, "hello side\n").await;
+    house.serves(&format!("{url}seen"), "hello side\n").await;
+    let environment = house.text(&format!("{url}env")).await;
+    let port = endpoint["allocatedHostPort"].to_string();
+    for line in ["ENDPOINT_HTTP=8080", &format!("EP_HOST_HTTP={port}"), "EP_CONTAINER_HTTP=8080", "MARATHON_CONTAINER_ID=side"] {
+        assert!(environment.lines().any(|found| found == line), "{line}: {environment}");
+    }
+    let first = ids(&stable);
+    let instance = stable["instances"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(first, [format!("{instance}.web.1"), format!("{instance}.side.1")]);
+    let named = |container: &str, launch: u32| format!("xtao-{instance}.{container}.{launch} running");
+    assert_eq!(containers(&daemon), [named("_pod", 1), named("side", 1), named("web", 1)]);
+    // A pod is no app, and its tasks are not listed with those of apps.
+    assert_eq!(house.get("/v2/apps").await, json!({"apps": []}));
+    assert_eq!(house.get("/v2/tasks").await, json!({"tasks": []}));
+    assert_eq!(house.get("/v2/groups").await["groups"][0]["pods"][0]["status"], "STABLE");
+
+    // One fails: all end, and the instance is launched again as a whole.
+    daemon.docker(&["kill", &format!("xtao-{instance}.side.1")]);
+    let again = house.stable("/shop/front", 2).await;
+    assert_eq!(ids(&again), [format!("{instance}.web.2"), format!("{instance}.side.2")]);
+    let failure = &again["terminationHistory"][0];
+    assert_eq!((&failure["instanceID"], &failure["containers"][0]["lastKnownState"]), (&json!(instance), &json!("TASK_FAILED")), "{again}");
+    house.until(async |_| containers(&daemon) == [named("_pod", 2), named("side", 2), named("web", 2)]).await;
+
+    // A restart of ours changes nothing: the containers are taken over as they are.
+    let before = daemon.docker(&["ps", "--no-trunc", "--quiet"]);
+    house.restart(&daemon).await;
+    let adopted = house.stable("/shop/front", 2).await;
+    assert_eq!((ids(&adopted), daemon.docker(&["ps", "--no-trunc", "--quiet"])), (ids(&again), before));
+
+    let (status, body) = house.ask(Method::DELETE, "/v2/pods/shop/front", None).await;
+    assert_eq!((status, body), (StatusCode::ACCEPTED, json!("")));
+    house.until(async |_| containers(&daemon).is_empty()).await;
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_are_upgraded_checked_and_killed_and_get_their_ports_back() {
+    let daemon = Daemon::start(Options::default());
+    let mut house = House::start(&daemon).await;
+    // With the node's network a container listens where it is told to. It is well when it answers.
+    let mut web = container("web", "mkdir /tmp/www; echo $GREETING > /tmp/www/index.html; exec httpd -f -p $ENDPOINT_HTTP -h /tmp/www");
+    web["endpoints"] = json!([{"name": "http"}]);
+    web["healthCheck"] = json!({"http": {"endpoint": "http"}, "intervalSeconds": 2, "timeoutSeconds": 1, "delaySeconds": 0});
+    let mut pod = json!({"id": "/host", "networks": [{"mode": "host"}], "environment": {"GREETING": "one"}, "containers": [web]});
+    assert_eq!(house.ask(Method::POST, "/v2/pods", Some(pod.clone())).await.0, StatusCode::CREATED);
+    let stable = house.stable("/host", 1).await;
+    let one = &stable["instances"][0]["containers"][0];
+    let endpoint = &one["endpoints"][0];
+    assert_eq!((&endpoint["healthy"], &one["conditions"][0]["value"]), (&json!(true), &json!("true")), "{stable}");
+    house.serves(&format!("http://{}:{}/", daemon.address(), endpoint["allocatedHostPort"]), "one\n").await;
+    assert!(!daemon.docker(&["ps", "--all", "--format", "{{.Names}}"]).contains("_pod"));
+
+    pod["environment"]["GREETING"] = json!("two");
+    pod["scaling"] = json!({"kind": "fixed", "instances": 2});
+    let (status, updated) = house.ask(Method::PUT, "/v2/pods/host", Some(pod)).await;
+    assert_eq!((status, &updated["environment"]["GREETING"]), (StatusCode::OK, &json!("two")), "{updated}");
+    house.until(async |house| house.get("/v2/deployments").await == json!([])).await;
+    let upgraded = house.stable("/host", 1).await;
+    let instances = upgraded["instances"].as_array().unwrap();
+    assert_eq!(instances.len(), 2);
+    for instance in instances {
+        let port = &instance["containers"][0]["endpoints"][0]["allocatedHostPort"];
+        house.serves(&format!("http://{}:{port}/", daemon.address()), "two\n").await;
+    }
+    assert_eq!(house.get("/v2/pods/host::versions").await.as_array().unwrap().len(), 2);
+
+    // A killed instance is launched again under its id.
+    let victim = instances[0]["id"].as_str().unwrap();
+    let (status, killed) = house.ask(Method::DELETE, &format!("/v2/pods/host::instances/{victim}"), None).await;
+    assert_eq!((status, &killed["instanceId"]), (StatusCode::OK, &json!(victim)), "{killed}");
+    let again = format!("{victim}.web.2");
+    house
+        .until(async |house| {
+            let status = house.get("/v2/pods/host::status").await;
+            status["status"] == "STABLE"
+                && status["instances"].as_array().unwrap().iter().any(|one| one["containers"][0]["containerId"] == again)
+        })
+        .await;
+
+    // A container that has done its work leaves the others alone. A fixed port is free again by the time of the next launch.
+    let mut server = container("server", "echo fixed > /tmp/index.html; exec httpd -f -p 80 -h /tmp");
+    server["endpoints"] = json!([{"name": "fixed", "containerPort": 80, "hostPort": 31555}]);
+    let job = container("job", "exit 0");
+    let scheduling = json!({"backoff": {"backoff": 0, "maxLaunchDelay": 0}});
+    let fixed = json!({"id": "/fixed", "networks": [{"mode": "container/bridge"}], "containers": [server, job], "scheduling": scheduling});
+    assert_eq!(house.ask(Method::POST, "/v2/pods", Some(fixed)).await.0, StatusCode::CREATED);
+    let finished = |launch: u32| {
+        async move |house: &House| {
+            let status = house.get("/v2/pods/fixed::status").await;
+            let containers = &status["instances"][0]["containers"];
+            let ids = containers[0]["containerId"].as_str().is_some_and(|id| id.ends_with(&format!(".{launch}")));
+            status["status"] == "STABLE" && ids && containers[0]["status"] == "TASK_RUNNING" && containers[1]["status"] == "TASK_FINISHED"
+        }
+    };
+    let url = format!("http://{}:31555/", daemon.address());
+    for launch in 1..=3 {
+        house.until(finished(launch)).await;
+        house.serves(&url, "fixed\n").await;
+        let instance = house.get("/v2/pods/fixed::status").await["instances"][0]["id"].as_str().unwrap().to_owned();
+        daemon.docker(&["kill", &format!("xtao-{instance}.server.{launch}")]);
+    }
+    house.until(finished(4)).await;
+
+    // Somebody removes what holds the network: the pod cannot be reached any more, and is launched again.
+    let instance = house.get("/v2/pods/fixed::status").await["instances"][0]["id"].as_str().unwrap().to_owned();
+    daemon.docker(&["rm", "--force", &format!("xtao-{instance}._pod.4")]);
+    house.until(finished(5)).await;
+    house.serves(&url, "fixed\n").await;
+    for pod in ["host", "fixed"] {
+        assert_eq!(house.ask(Method::DELETE, &format!("/v2/pods/{pod}"), None).await.0, StatusCode::ACCEPTED);
+    }
+    house.until(async |_| containers(&daemon).is_empty()).await;
+    house.stop().await;
+}
+
+/// The pod of Marathon's own system tests: one container of an image, one without, with relative paths, on the node's network.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_without_an_image_shares_volumes_with_one_of_an_image() {
+    let daemon = Daemon::start(Options::default());
+    let mut house = House::start(&daemon).await;
+    let mut writer = container("ct1", "while true; do echo tick > ./ct1-v1/clock; sleep 0.1; done");
+    writer["volumeMounts"] = json!([{"name": "v1", "mountPath": "ct1-v1"}]);
+    let mut reader = container("ct2", "until grep -q tick ./etc/clock; do sleep 0.1; done; echo tock > etc/seen; exec sleep 1000");
+    reader["image"] = Value::Null;
+    reader["volumeMounts"] = json!([{"name": "v1", "mountPath": "etc"}]);
+    let pod = json!({"id": "/clock", "networks": [{"mode": "host"}], "containers": [writer, reader], "volumes": [{"name": "v1"}]});
+    assert_eq!(house.ask(Method::POST, "/v2/pods", Some(pod)).await.0, StatusCode::CREATED);
+    let stable = house.stable("/clock", 1).await;
+    let instance = stable["instances"][0]["id"].as_str().unwrap();
+    let shared = daemon.path("work").join(format!("sandboxes/{instance}._pod.1/files/v1"));
+    house.until(async |_| std::fs::read_to_string(shared.join("seen")).unwrap_or_default() == "tock\n").await;
+    let before = ids(&stable);
+    house.restart(&daemon).await;
+    assert_eq!(ids(&house.stable("/clock", 1).await), before);
+    house.ask(Method::DELETE, "/v2/pods/clock", None).await;
+    house.until(async |_| containers(&daemon).is_empty()).await;
+    house.until(async |house| house.get("/v2/pods/::status").await == json!([])).await;
+    house.stop().await;
+}

@@ -38,6 +38,16 @@ def sleeper(app, instances=1, **more):
     return {**SMALL, "id": app, "cmd": "exec sleep 1000", "instances": instances, **more}
 
 
+def pod(pod_id, instances=1, cpus=0.01):
+    """Two containers that share a network: a web server behind a port of the node's, and one beside it."""
+    resources = {"cpus": cpus, "mem": 16}
+    image = {"kind": "DOCKER", "id": "xtao/web"}
+    endpoint = {"name": "http", "containerPort": 80, "hostPort": 0, "protocol": ["tcp"]}
+    front = {"name": "web", "image": image, "resources": resources, "endpoints": [endpoint]}
+    beside = {"name": "side", "image": image, "resources": resources, "exec": {"command": {"shell": "exec sleep 1000"}}}
+    return {"id": pod_id, "scaling": {"kind": "fixed", "instances": instances}, "containers": [front, beside], "networks": [{"mode": "container/bridge"}]}
+
+
 def giant(app):
     """What no node has room for: its deployment waits."""
     return {**SMALL, "id": app, "cmd": "exec sleep 1000", "cpus": 1000}

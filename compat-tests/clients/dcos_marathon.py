@@ -4,10 +4,10 @@ import http.server
 import json
 import os
 import re
-import sys
 import threading
 
-from common import ADDRESS, HERE, ID, NEVER, NOBODY, Failure, Marathon, equal, giant, match, program, sleeper, until, web
+import old_python
+from common import ADDRESS, ID, NEVER, NOBODY, Failure, Marathon, Said, equal, giant, match, pod, sleeper, until, web
 
 CREATED = re.compile(r"Created deployment ([0-9a-f-]{36})\n")
 BLOCKED = "Changes blocked: deployment already in progress for {}.\n"
@@ -28,13 +28,13 @@ class Dcos:
             with open(os.path.join(cluster, name), "w") as file:
                 os.chmod(file.name, 0o600)
                 file.write(text)
-        self.env = {**os.environ, "DCOS_DIR": directory}
+        self.env = {name: value for name, value in os.environ.items() if name != "TERM"}
+        self.env["DCOS_DIR"] = directory
 
     def __call__(self, *words, stdin=""):
         stdin = stdin if isinstance(stdin, str) else json.dumps(stdin)
-        start = os.path.join(HERE, "old_python.py")
-        command = [sys.executable, "-W", "ignore", start, "dcoscli.main", "dcos", "marathon", *words]
-        return program(*command, stdin=stdin, env=self.env, shown=("dcos", "marathon", *words))
+        words = ("dcos", "marathon", *words)
+        return Said(words, old_python.started("dcoscli.main", words, stdin, self.env))
 
     def refused(self, *words, says, stdin=""):
         self(*words, stdin=stdin).is_(1, "", says)
@@ -416,6 +416,91 @@ class Section:
         for words in (("show", "/dcosnone"), ("remove", "/dcosnone"), ("update", "/dcosnone", "dependencies=[]")):
             self.dcos.refused("group", *words, says=missing)
 
+    # === pods ===
+
+    def stable(self, pod_id, instances):
+        """Waits until a pod is as it should be; its instances' ids."""
+        def look():
+            status = self.api.ask("GET", f"/v2/pods{pod_id}::status")
+            ids = sorted(instance["id"] for instance in status["instances"])
+            deployments = self.api.ask("GET", "/v2/deployments")
+            if (status["status"], len(ids), deployments) != ("STABLE", instances, []):
+                raise Failure(f"{status['status']}, {ids}, {deployments}")
+            return ids
+        return until(f"{pod_id} to be stable", look, 90)
+
+    def pod_add(self):
+        self.dcos("pod", "list").is_(0, "")
+        equal(self.dcos("pod", "list", "--json").is_(0).json, [])
+        self.begins("pod", "add", self.file("pod.json", pod("/dcospod/a", 2)))
+        self.stable("/dcospod/a", 2)
+        # What the CLI makes of every 409.
+        self.dcos.refused("pod", "add", stdin=pod("/dcospod/a"), says=BLOCKED.format("pod"))
+
+    def pod_list(self):
+        status = self.api.ask("GET", "/v2/pods/dcospod/a::status")
+        header, row, *containers = table(self.dcos("pod", "list").is_(0))
+        equal(" ".join(header), "ID+TASKS INSTANCES VERSION STATUS STATUS SINCE WAITING")
+        equal(row, ["/dcospod/a", "2", status["spec"]["version"], "STABLE", status["statusSince"], "False"])
+        equal(containers, [["|-side"], ["|-web"]])
+        self.dcos("pod", "list", "--quiet").is_(0, "/dcospod/a\n")
+        equal([one["id"] for one in self.dcos("pod", "list", "--json").is_(0).json], ["/dcospod/a"])
+
+    def pod_show(self):
+        # When it was asked is told, too.
+        timeless = lambda status: {key: value for key, value in status.items() if key != "lastUpdated"}
+        for name in ("/dcospod/a", "dcospod/a"):
+            shown = self.dcos("pod", "show", name).is_(0).json
+            equal(timeless(shown), timeless(self.api.ask("GET", "/v2/pods/dcospod/a::status")))
+        equal([[container["name"] for container in instance["containers"]] for instance in shown["instances"]], [["web", "side"]] * 2)
+
+    def pod_update(self):
+        self.begins("pod", "update", "/dcospod/a", stdin=pod("/dcospod/a", 1))
+        self.stable("/dcospod/a", 1)
+        self.begins("pod", "update", "--force", "dcospod/a", stdin=pod("/dcospod/a", 1, cpus=0.02))
+        self.stable("/dcospod/a", 1)
+        equal(self.api.ask("GET", "/v2/pods/dcospod/a")["containers"][0]["resources"]["cpus"], 0.02)
+
+    def pod_kill(self):
+        instance, = self.stable("/dcospod/a", 1)
+        tasks = lambda: {container["containerId"] for one in self.api.ask("GET", "/v2/pods/dcospod/a::status")["instances"] for container in one["containers"]}
+        before = tasks()
+        self.dcos("pod", "kill", "/dcospod/a", instance).is_(0, "")
+        until("other containers", lambda: self.stable("/dcospod/a", 1) and not before & tasks())
+        self.dcos.refused("pod", "kill", "/dcospod/a", says="Please provide at least one pod instance ID\n")
+        self.dcos.refused("pod", "kill", "/dcospod/none", instance, says="Error: Path '/dcospod/none' does not exist\n")
+
+    def pod_refused(self):
+        bad = {"id": "/dcospod/a", "containers": []}
+        body = {"message": "Invalid JSON", "details": [{"path": "/containers", "errors": ["error.minLength"]}]}
+        self.dcos.refused("pod", "add", stdin={**bad, "id": "/dcospod/bad"}, says=unprocessable("/v2/pods", body))
+        self.dcos.refused("pod", "update", "/dcospod/a", stdin=bad, says=unprocessable("/v2/pods/dcospod/a", body))
+        missing = "Error: Pod '/dcospod/none' does not exist\n"
+        for words in (("show",), ("remove",), ("remove", "--force"), ("update",)):
+            self.dcos.refused("pod", *words, "/dcospod/none", stdin=pod("/dcospod/none"), says=missing)
+
+    def pod_waits(self):
+        said = self.dcos("pod", "add", stdin=pod("/dcospod/giant", cpus=1000)).is_(0, CREATED)
+        deployment = CREATED.fullmatch(said.out).group(1)
+        declined = lambda: [entry["processedOffersSummary"]["unusedOffersCount"] for entry in self.api.ask("GET", "/v2/queue")["queue"] if "pod" in entry]
+        until("an offer to be declined", lambda: declined() not in ([], [0]))
+        header, row = table(self.dcos("deployment", "list").is_(0))
+        equal((header, row), (["APP", "POD", "ACTION", "PROGRESS", "ID"], ["-", "/dcospod/giant", "scale", "1/2", deployment]))
+        equal(table(self.dcos("debug", "list").is_(0))[1][0], "/dcospod/giant")
+        rows = {row[0]: row for row in table(self.dcos("debug", "summary", "/dcospod/giant").is_(0))}
+        equal(rows["CPUS"][2:], ["0", "/", "1", "0.00%"])
+        _, row = table(self.dcos("debug", "details", "/dcospod/giant").is_(0))
+        equal(row[:-1], ["node1", "ok", "ok", "-", "ok", "ok", "ok"])
+        self.dcos.refused("pod", "update", "/dcospod/giant", stdin=pod("/dcospod/giant", cpus=999), says=BLOCKED.format("pod"))
+        self.dcos.refused("pod", "remove", "/dcospod/giant", says=BLOCKED.format("pod"))
+        self.dcos("pod", "remove", "--force", "/dcospod/giant").is_(0, "")
+
+    def pod_remove(self):
+        self.dcos("pod", "remove", "dcospod/a").is_(0, "")
+        until("it to be gone", lambda: self.world.api("GET", "/v2/pods/dcospod/a")[0] == 404)
+        until("its deployment to end", lambda: self.api.ask("GET", "/v2/deployments") == [])
+        self.dcos("group", "remove", "/dcospod").is_(0, "")
+
     # === other ways to the server ===
 
     def usage(self):
@@ -490,6 +575,14 @@ class Section:
         ("group update", group_update),
         ("group remove, --force", group_remove),
         ("group commands of a group that is not there", group_unknown),
+        ("pod add; one that is there already", pod_add),
+        ("pod list: table, --json, --quiet", pod_list),
+        ("pod show", pod_show),
+        ("pod update, --force", pod_update),
+        ("pod kill", pod_kill),
+        ("pod commands refused: 422, none such", pod_refused),
+        ("a pod that waits: deployment list, debug, 409, remove --force", pod_waits),
+        ("pod remove", pod_remove),
         ("--version, --info, usage", usage),
         ("by marathon.url instead of dcos_url", by_marathon_url),
         ("no server", no_server),

@@ -6,7 +6,7 @@ import queue
 import subprocess
 import threading
 
-from common import ADDRESS, HERE, NOBODY, Failure, Marathon, equal, giant, sleeper, until, web
+from common import ADDRESS, HERE, NOBODY, Failure, Marathon, equal, giant, pod, sleeper, until, web
 
 HOST, PORT = ADDRESS.split(":")
 DEFAULT = ["deployment_info", "deployment_success", "deployment_failed"]
@@ -153,6 +153,19 @@ class Section:
         equal(watcher.names(), ["event_stream_attached", "deployment_success"])
         watcher.unsubscribe()
 
+    def pods(self):
+        listener = Listener(eventTypes=["pod_created_event", "pod_updated_event", "pod_deleted_event", "deployment_success"])
+        listener.next("subscribed")
+        self.api.ask("POST", "/v2/pods", pod("/bus/pod"), expect=(201,))
+        equal(listener.next("event", "pod_created_event")["uri"], "/v2/pods")
+        for method, body, name in (("PUT", pod("/bus/pod", 2), "pod_updated_event"), ("DELETE", None, "pod_deleted_event")):
+            listener.next("event", "deployment_success", seconds=60)
+            self.api.ask(method, "/v2/pods/bus/pod", body)
+            told = listener.next("event", name)
+            equal((told["uri"], told["clientIp"]), ("/v2/pods/bus/pod", HOST), name)
+        listener.next("event", "deployment_success", seconds=60)
+        listener.unsubscribe()
+
     def errors(self):
         nobody = Listener(marathonPort=NOBODY.split(":")[1])
         nobody.next("error")
@@ -183,6 +196,7 @@ class Section:
         ("event_type filters", filtered),
         ("a deployment that fails, and its rollback", failed),
         ("who else listens is not told", others),
+        ("a pod comes, changes and goes", pods),
         ("no server, no such path", errors),
         ("it outlives the server, through /service/marathon", restarted),
         ("nothing of it is left", over),

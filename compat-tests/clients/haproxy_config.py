@@ -8,8 +8,8 @@ defaults
     timeout connect 2s
     timeout client 20s
     timeout server 20s
-    retries 3
-    option redispatch
+    retries 10
+    option redispatch 1
     balance roundrobin
 """
 

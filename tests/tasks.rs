@@ -12,7 +12,7 @@ use std::{
 
 use docker::{Daemon, Options};
 use rig::{Rig, command, process, until_runs};
-use xtao::model::{app::Fetch, cluster::TaskState};
+use xtao::model::{app::Fetch, cluster::TaskState, frame::Channel};
 
 /// Where a Docker daemon would be, if there were one.
 fn no_docker() -> Daemon {
@@ -118,6 +118,59 @@ async fn a_command_sees_its_sandbox_and_nothing_of_the_server() {
     let daemon = rig.launch(daemon).await;
     rig.status(&daemon, TaskState::Finished).await;
     assert_eq!(rig.output(&daemon, "stdout"), "daemon\n");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_run_as_the_task_and_end_with_it() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let mut asked = process("/asked", "echo here > file; echo ready; exec sleep 1000").env("NAME", "value");
+    asked.app().user = Some("daemon".into());
+    let task = rig.launch(asked).await;
+    rig.status(&task, TaskState::Running).await;
+    rig.await_output(&task, "ready\n").await;
+    let access = rig.access();
+    let words = |command: &str| vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()];
+    let check = async |command: Vec<String>| {
+        let (_input, mut output) = access.check(&task, command).await.unwrap();
+        let frame = output.recv().await.unwrap();
+        assert_eq!(frame.channel, Channel::Exit);
+        String::from_utf8(frame.payload).unwrap()
+    };
+    let groups = format!("cat; cmp /proc/self/cgroup /proc/{}/cgroup", rig.pid(&task, "process"));
+    for (command, expected) in [
+        ("true", "0"),
+        ("exit 3", "3"),
+        ("kill -9 $$", "137"),
+        // Where the task is, as whom, with its environment and in its control groups, with nothing to read.
+        ("test \"$(cat file)$NAME\" = herevalue", "0"),
+        ("test \"$(id -un)\" = daemon", "0"),
+        ("test \"$PWD\" = \"$MESOS_SANDBOX\"", "0"),
+        (&groups, "0"),
+    ] {
+        assert_eq!(check(words(command)).await, expected, "{command}");
+    }
+    assert_eq!(check(vec!["/no/such/program".into()]).await, "126");
+    // What it says is not the task's.
+    check(words("echo noise; echo noise >&2")).await;
+    assert_eq!(rig.output(&task, "stdout"), "ready\n");
+    // People get no way into a process.
+    let refused = access.exec(&task, words("true"), None).await.unwrap_err().to_string();
+    assert_eq!(refused, format!("task '{task}' is a command without an image: it has no container that another command could run in"));
+
+    // Nobody waits for it any more, with all that it has begun; and one that is waited for ends with the task.
+    let forgotten = access.check(&task, words("sleep 654322 & sleep 654322")).await.unwrap();
+    until_runs("sleep 654322", true).await;
+    drop(forgotten);
+    until_runs("sleep 654322", false).await;
+    let (_input, mut output) = access.check(&task, words("exec sleep 654323")).await.unwrap();
+    until_runs("sleep 654323", true).await;
+    rig.kill(&task, None).await;
+    assert_eq!(output.recv().await.unwrap().payload, b"137");
+    rig.status(&task, TaskState::Killed).await;
+    let gone = access.check(&task, words("true")).await.unwrap_err().to_string();
+    assert_eq!(gone, format!("task '{task}' does not run"));
     rig.stop().await;
 }
 

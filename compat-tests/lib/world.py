@@ -343,7 +343,7 @@ def remove(directory, namespaces):
 
 
 def left_processes(directory):
-    """Those whose command line or root file system lies below `directory`, this process and its parents excepted."""
+    """Those whose command line, environment (a task's sandbox) or root file system lies below `directory`, this process and its parents excepted."""
     mine, pid = set(), os.getpid()
     while pid > 1:
         mine.add(pid)
@@ -354,8 +354,8 @@ def left_processes(directory):
         if not name.isdigit() or int(name) in mine:
             continue
         try:
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                if directory.encode() + b"/" in file.read():
+            with open(f"/proc/{name}/cmdline", "rb") as command, open(f"/proc/{name}/environ", "rb") as environment:
+                if directory.encode() + b"/" in command.read() + b"\0" + environment.read():
                     found.append(int(name))
                     continue
             with open(f"/proc/{name}/mountinfo") as file:

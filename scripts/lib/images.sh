@@ -7,12 +7,11 @@
 #   xtao/web                 a web server of one megabyte (scripts/images/web)
 #
 # Every kept file and every image carries a key made from all that went into it: what has changed is built again, the rest is left alone.
-# shellcheck shell=bash disable=SC2154 # top: say.sh
+# shellcheck shell=bash disable=SC2154 # top, cache: say.sh
 
 images_suite=bookworm
 # Raise it when the base is to be fetched anew without any other change.
 images_base_revision=1
-images_cache="${XTAO_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/xtao}"
 
 # images_need NAME...: these images, in the daemon. Builds what is missing; one builder at a time on a machine.
 images_need() {
@@ -33,22 +32,22 @@ images_bring() {
 # images_alone COMMAND...: with the cache for itself. What is unfinished there is removed at the end, however that comes; and before, as nothing
 # removes it after kill -9.
 images_alone() {
-    mkdir -p "$images_cache"
+    mkdir -p "$cache"
     (
         flock 9
         images_sweep
         trap images_sweep EXIT
         "$@"
-    ) 9>"$images_cache/lock"
+    ) 9>"$cache/lock"
 }
 
 # All that is unfinished; its makers have the lock.
 images_sweep() {
     local root
-    for root in "$images_cache"/root.*; do
+    for root in "$cache"/root.*; do
         [ ! -d "$root" ] || image_root_remove "$root"
     done
-    rm -rf --one-file-system "$images_cache"/build.*/ "$images_cache"/push.* "$images_cache"/*.part
+    rm -rf --one-file-system "$cache"/build.*/ "$cache"/push.* "$cache"/*.part
 }
 
 image_is_there() {
@@ -81,7 +80,7 @@ image_bring() {
             ;;
         zmfsea/cmp-postgresql | registry) image_is_there anna || image_bring anna ;;
     esac
-    file="$images_cache/${name//\//_}-$key.tar"
+    file="$cache/${name//\//_}-$key.tar"
     if [ -s "$file" ]; then
         step "image $name: loading"
         docker load --quiet --input "$file" >/dev/null || die "Docker did not take $file; remove the file to have the image built again"
@@ -95,14 +94,14 @@ image_bring() {
 # image_build NAME KEY: docker build with its folder, the Debian packages it wants beside it, and no network: apt runs here, where it is set up.
 image_build() {
     local name=$1 key=$2 context log
-    context=$(mktemp -d "$images_cache/build.XXXXXX")
-    log="$images_cache/build.log"
+    context=$(mktemp -d "$cache/build.XXXXXX")
+    log="$cache/build.log"
     cp "$top/scripts/images/${name##*/}/"* "$context/"
     case $name in
         zmfsea/cmp-postgresql) image_packages "$context/packages" postgresql-15 ;;
         registry) image_packages "$context/packages" docker-registry ;;
         xtao/web)
-            image_download "$context" busybox-static
+            package_download "$context" busybox-static
             dpkg-deb --extract "$context"/busybox-static_*.deb "$context/unpacked"
             mv "$context"/unpacked/bin/busybox "$context/busybox"
             rm -rf "$context"/busybox-static_*.deb "$context/unpacked"
@@ -122,23 +121,14 @@ image_packages() {
     mkdir -p "$into/partial"
     apt-get install --download-only --no-install-recommends -y -qq \
         -o Dir::State::status="$(images_base_file).status" -o Dir::State::extended_states="$into/extended_states" \
-        -o Dir::Cache::archives="$into" -o Debug::NoLocking=1 "$@" >"$images_cache/apt.log" 2>&1 </dev/null || {
-        tail -n 8 "$images_cache/apt.log" >&2
+        -o Dir::Cache::archives="$into" -o Debug::NoLocking=1 "$@" >"$cache/apt.log" 2>&1 </dev/null || {
+        tail -n 8 "$cache/apt.log" >&2
         die "apt-get could not fetch: $*"
     }
     rm -rf "$into/partial" "$into/lock" "$into/extended_states"
 }
 
-# image_download DIRECTORY PACKAGE: one package file, without what it depends on.
-image_download() {
-    packages_refresh
-    (cd "$1" && apt-get download -qq "$2" >"$images_cache/apt.log" 2>&1 </dev/null) || {
-        tail -n 8 "$images_cache/apt.log" >&2
-        die "apt-get could not fetch $2"
-    }
-}
-
-images_base_file() { printf '%s/base-%s.tar.gz\n' "$images_cache" "$(image_key anna)"; }
+images_base_file() { printf '%s/base-%s.tar.gz\n' "$cache" "$(image_key anna)"; }
 
 # image_base_build FILE: a minimal Debian by debootstrap, from the mirror that this machine's apt uses; beside it its list of packages, from
 # which later images see what is there already.
@@ -151,8 +141,8 @@ image_base_build() {
         awk -v suite="$images_suite" '$1 == "Packages" && $2 == suite && $3 == "main" { print $4; exit }')
     [ -n "$mirror" ] || die "apt on this machine knows no mirror of Debian $images_suite, from which the base image would be made (see /etc/apt/sources.list)"
     step "image anna: making a minimal Debian $images_suite (a minute or two, once)"
-    root=$(mktemp -d "$images_cache/root.XXXXXX")
-    log="$images_cache/debootstrap.log"
+    root=$(mktemp -d "$cache/root.XXXXXX")
+    log="$cache/debootstrap.log"
     if ! debootstrap --variant=minbase "$images_suite" "$root" "$mirror" >"$log" 2>&1 </dev/null; then
         tail -n 8 "$log" >&2
         die "debootstrap failed; see above, and $log"

@@ -49,6 +49,19 @@ registry_service_off() {
     fi
 }
 
+# package_download DIRECTORY PACKAGE: one package file, without what it depends on.
+package_download() {
+    local log
+    packages_refresh
+    log=$(mktemp)
+    if ! (cd "$1" && apt-get download -qq "$2" >"$log" 2>&1 </dev/null); then
+        tail -n 8 "$log" >&2
+        rm -f "$log"
+        die "apt-get could not fetch $2"
+    fi
+    rm -f "$log"
+}
+
 # Once a run, and only when something has to be fetched.
 packages_refresh() {
     [ -z "${packages_are_fresh:-}" ] || return 0

@@ -1,5 +1,5 @@
 # The platform's registry as a service of the platform, with the base image in it. To be sourced after say.sh and images.sh.
-# shellcheck shell=bash disable=SC2154 # top: say.sh
+# shellcheck shell=bash disable=SC2154 # top, cache: say.sh
 
 # registry_need BINARIES WORK_DIR: the registry of the server in WORK_DIR runs, and has the image `anna`. What is there is left alone.
 registry_need() {
@@ -19,7 +19,7 @@ registry_need() {
 
 registry_push_base() {
     local binaries=$1 work_dir=$2 file
-    file=$(mktemp "$images_cache/push.XXXXXX")
+    file=$(mktemp "$cache/push.XXXXXX")
     docker save --output "$file" anna </dev/null
     if ! "$binaries/imgcli" --work_dir "$work_dir" push "$file" >/dev/null 2>"$file.log"; then
         cat "$file.log" >&2

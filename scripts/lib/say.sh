@@ -8,6 +8,10 @@ PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export top
 
+# Where what is fetched and built once is kept for later runs.
+# shellcheck disable=SC2034 # for who sources this
+cache="${XTAO_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/xtao}"
+
 say() { printf '%s\n' "$*"; }
 step() { printf '==> %s\n' "$*"; }
 warn() { printf 'warning: %s\n' "$*" >&2; }

@@ -89,6 +89,9 @@ pub struct ExecRequest {
     pub command: Vec<String>,
     /// With a terminal of this many columns and lines.
     pub terminal: Option<(u16, u16)>,
+    /// The task's own definition asks for it, and only its exit code is of interest. That is allowed for a task without a container too: what
+    /// runs as such a task, be it as root, is what was written in its definition, and not what somebody who may reach it has in mind.
+    pub is_check: bool,
 }
 
 /// A command that runs. When both ends here are dropped, the client has gone away and the command is ended, as far as that is possible.

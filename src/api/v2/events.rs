@@ -407,7 +407,14 @@ mod tests {
         let server = running(Limits { event_streams: 1, ..Limits::default() }).await;
         let answer = client().get(format!("{}/v2/events", server.url)).header("accept", "application/json").send().await.unwrap();
         assert_eq!(answer.status(), 405);
+        let open_streams = async || {
+            let metrics = client().get(format!("{}/metrics", server.url)).send().await.unwrap().text().await.unwrap();
+            let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
+            metrics["gauges"]["marathon.http.event-streams.active.gauge"]["value"].as_f64()
+        };
+        assert_eq!(open_streams().await, Some(0.0));
         let frames = subscribe(&server, "").await;
+        assert_eq!(open_streams().await, Some(1.0));
         let again = || client().get(format!("{}/v2/events", server.url)).header("accept", "text/event-stream").send();
         assert_eq!(again().await.unwrap().status(), 503);
         drop(frames);

@@ -104,7 +104,7 @@ fn request(body: &Value) -> Result<ExecRequest, ApiError> {
         None | Some(Value::Null) => false,
         Some(tty) => tty.as_bool().ok_or_else(|| wrong("/tty", "error.expected.jsboolean"))?,
     };
-    Ok(ExecRequest { command, terminal: tty.then_some(size) })
+    Ok(ExecRequest { command, terminal: tty.then_some(size), is_check: false })
 }
 
 /// Until the command has ended, the client has gone away or may not go on, or the server stops. Dropping its ends ends the command.
@@ -273,8 +273,11 @@ mod tests {
         let check = |body: &str, expected: Result<(&[&str], Option<(u16, u16)>), u16>| {
             let found = request(&serde_json::from_str(body).unwrap());
             let found = found.map_err(|error| error.response().status().as_u16());
-            let expected = expected
-                .map(|(command, terminal)| ExecRequest { command: command.iter().map(|part| (*part).to_owned()).collect(), terminal });
+            let expected = expected.map(|(command, terminal)| ExecRequest {
+                command: command.iter().map(|part| (*part).to_owned()).collect(),
+                terminal,
+                is_check: false,
+            });
             assert_eq!(found, expected, "{body}");
         };
         check(r#"{"cmd": ["ls", "-l"]}"#, Ok((&["ls", "-l"], None)));

@@ -26,7 +26,9 @@ pub fn route(api: &Api, call: &Call, rest: &[&str]) -> ApiResult {
     }
     let (counts, prefix) = (api.access.metrics(), api.info.metrics_prefix.as_str());
     // Sums over all, whoever may read them.
-    let gauges = gauges(&api.access.seen(&Origin { admin: true, ..origin }));
+    let mut gauges = gauges(&api.access.seen(&Origin { admin: true, ..origin }));
+    let streams = api.limits.event_streams.saturating_sub(api.streams.available_permits());
+    gauges.push(("http.event-streams.active.gauge", streams as f64));
     Ok(if is_text {
         answer::text("text/plain; version=0.0.4; charset=utf-8", metrics::prometheus(counts, prefix, &gauges))
     } else {

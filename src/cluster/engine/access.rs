@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    os::unix::process::ExitStatusExt,
     path::PathBuf,
     pin::Pin,
     sync::Arc,
@@ -19,15 +20,18 @@ use futures_util::{Stream, StreamExt};
 use rustix::process::{Pid, Signal};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
+    process::Child,
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
 };
 
 use super::{
-    Settings, cgroup,
+    Settings,
+    agent::Seen,
+    cgroup,
     docker::{Client, DockerError},
     facts,
     output::OutputReader,
-    process::{self, record::Records},
+    process::{self, record::Records, shim},
     sandbox::{self, Output},
     spec,
     vetting::{self, Finding, Part},
@@ -63,6 +67,9 @@ pub enum ExecError {
     /// The task has no container at all.
     #[error("task '{0}' is a command without an image: it has no container that another command could run in")]
     NoContainer(TaskId),
+    /// The node could not make a process of it.
+    #[error("the command cannot be started: {0}")]
+    NotStarted(String),
     /// Too many commands.
     #[error("{MAX_EXECS} commands run on this node; end one of them first")]
     TooMany,
@@ -82,6 +89,7 @@ pub struct Access {
     cluster_id: ClusterId,
     total: Resources,
     cgroup: cgroup::Version,
+    shim: PathBuf,
     execs: Arc<Semaphore>,
     allow_vulnerable_runtime: bool,
     parts: Mutex<Option<(Instant, Option<Vec<Part>>)>>,
@@ -115,6 +123,7 @@ impl Access {
             // The engine itself does not begin without.
             total: facts::resources(&settings.resources, &settings.work_dir).unwrap_or_default(),
             cgroup: cgroup::Cgroups::detect("/sys/fs/cgroup").version(),
+            shim: settings.shim.clone(),
             execs: Arc::new(Semaphore::new(MAX_EXECS)),
             allow_vulnerable_runtime: settings.allow_vulnerable_runtime,
             parts: Mutex::new(None),
@@ -218,10 +227,54 @@ impl Access {
         Ok((to_command, from_command))
     }
 
+    /// Runs a command (never empty) of a task's own definition: in its container, or, where it is a process, as another process of the task. Of the latter
+    /// nothing is told but its exit code. Whoever drops the ends has gone away, as with [`Access::exec`].
+    ///
+    /// # Errors
+    /// See [`ExecError`].
+    pub async fn check(&self, task: &TaskId, command: Vec<String>) -> Result<Conversation, ExecError> {
+        if !sandbox::is_of_process(&self.work_dir, task) {
+            return self.exec(task, command, None).await;
+        }
+        let permit = self.execs.clone().try_acquire_owned().map_err(|_| ExecError::TooMany)?;
+        let records = Records::of(&self.work_dir, task);
+        let looked = records.clone();
+        let seen =
+            tokio::task::spawn_blocking(move || process::look(&looked)).await.map_err(|error| ExecError::NotStarted(error.to_string()))?;
+        if !matches!(seen, Ok(Some(Seen::Running { .. }))) {
+            return Err(ExecError::NotRunning(task.clone()));
+        }
+        let child = shim::beside(&self.shim, records.directory(), &command).spawn();
+        let child = child.map_err(|error| ExecError::NotStarted(error.to_string()))?;
+        // Nobody reads what is sent to it.
+        let (to_command, _) = mpsc::channel(1);
+        let (to_client, from_command) = mpsc::channel(1);
+        tokio::spawn(tell_exit(child, to_client, permit));
+        Ok((to_command, from_command))
+    }
+
     fn is_ours(&self, container: &ContainerInspectResponse) -> bool {
         let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
         labels.and_then(|labels| labels.get(spec::LABEL_CLUSTER)).is_some_and(|cluster| *cluster == self.cluster_id.as_str())
     }
+}
+
+/// The exit code of a process, or its end with all that it has begun when nobody waits for that any more.
+async fn tell_exit(mut child: Child, to_client: mpsc::Sender<Frame>, _permit: OwnedSemaphorePermit) {
+    let status = tokio::select! {
+        status = child.wait() => status,
+        () = to_client.closed() => {
+            // Not reaped yet, so its number is its own; it leads a session, unless it has hardly begun.
+            if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)) {
+                _ = rustix::process::kill_process_group(pid, Signal::KILL);
+            }
+            _ = child.kill().await;
+            return;
+        }
+    };
+    let Ok(status) = status else { return };
+    let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(-1);
+    _ = to_client.send(Frame { channel: Channel::Exit, payload: code.to_string().into_bytes() }).await;
 }
 
 type FromCommand = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;

@@ -12,9 +12,11 @@
 //! Between fork and exec no code of ours may run (that would take `unsafe`), so the task's first process is this program once more
 //! (`--enter DIRECTORY`): it goes into the control groups, gives up every right that the task should not have, and becomes the task. Its standard input
 //! is a pipe that closes when that has worked, and otherwise says why not.
+//!
+//! A `COMMAND` check of the task goes the same way (`--beside DIRECTORY WORD...`): the server waits for its exit code.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
     io::{Read, Write},
     os::{fd::AsFd, unix::process::CommandExt},
@@ -41,6 +43,10 @@ use crate::cluster::engine::{
 pub const COMMAND: &str = "task-shim";
 /// How the task's first process is told from the supervisor.
 const ENTER: &str = "--enter";
+/// And a command that runs beside it.
+const BESIDE: &str = "--beside";
+/// As shells and Docker have it: there is a command, but it cannot be run.
+const CANNOT_RUN: u8 = 126;
 /// Read at once from a task's output.
 const PIECE_BYTES: usize = 64 << 10;
 /// What the task leaves behind is killed again and again for so long.
@@ -62,6 +68,11 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
             // The supervisor passes it on; without one there is nobody to tell.
             _ = std::io::stderr().write_all(reason.as_bytes());
             ExitCode::from(127)
+        }
+        [beside, directory, command @ ..] if beside == BESIDE => {
+            let reason = run_beside(&Records::at(directory.into()), command);
+            _ = std::io::stderr().write_all(reason.as_bytes());
+            ExitCode::from(CANNOT_RUN)
         }
         _ => {
             _ = writeln!(std::io::stderr(), "the server starts this by itself, for each task without an image");
@@ -275,15 +286,34 @@ fn become_task(records: &Records, groups: &Groups) -> String {
 }
 
 fn try_to_become_task(records: &Records, groups: &Groups) -> String {
-    let order = match records.order() {
-        Ok(Some(order)) => order,
-        Ok(None) => return "the order is gone".to_owned(),
-        Err(error) => return format!("the order cannot be read: {error}"),
+    match order(records) {
+        Ok(order) => become_program(&order, groups, &order.command),
+        Err(reason) => reason,
+    }
+}
+
+/// Returns only when it did not work, with the reason. Everything of the task's, its control groups too: with the task it ends.
+fn run_beside(records: &Records, command: &[OsString]) -> String {
+    let groups = match records.started() {
+        Ok(Some(started)) => Groups::known(started.groups),
+        Ok(None) => return "the task has not begun".to_owned(),
+        Err(error) => return format!("the task's beginning cannot be read: {error}"),
     };
-    if let Err(reason) = settle(&order, groups) {
+    match order(records) {
+        Ok(order) => become_program(&order, &groups, command),
+        Err(reason) => reason,
+    }
+}
+
+fn order(records: &Records) -> Result<Order, String> {
+    records.order().map_err(|error| format!("the order cannot be read: {error}"))?.ok_or_else(|| "the order is gone".to_owned())
+}
+
+fn become_program(order: &Order, groups: &Groups, words: &[impl AsRef<OsStr>]) -> String {
+    if let Err(reason) = settle(order, groups) {
         return reason;
     }
-    let Some((program, arguments)) = order.command.split_first() else { return "there is nothing to run".to_owned() };
+    let Some((program, arguments)) = words.split_first() else { return "there is nothing to run".to_owned() };
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(order.environment.iter().map(|(name, value)| (name, value)));
     let error = command.exec();
@@ -292,7 +322,7 @@ fn try_to_become_task(records: &Records, groups: &Groups) -> String {
         std::io::ErrorKind::PermissionDenied => " (it may not be run by the task's user)",
         _ => "",
     };
-    format!("cannot run {program}: {error}{hint}")
+    format!("cannot run {}: {error}{hint}", program.as_ref().display())
 }
 
 /// Everything that has to be so before the task's program begins. Rights go last: they are needed for the rest.
@@ -332,5 +362,13 @@ pub fn command(program: &Path, directory: &Path) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(program);
     command.arg(COMMAND).arg(directory).env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.kill_on_drop(false);
+    command
+}
+
+/// The command that runs `words` beside the task whose records are in `directory`. What it says is of no interest.
+pub fn beside(program: &Path, directory: &Path, words: &[String]) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(program);
+    command.arg(COMMAND).arg(BESIDE).arg(directory).args(words).env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     command
 }

@@ -57,6 +57,9 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Between two times that the file is forced to the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
+/// Where the log is, in the server's directory.
+pub const DIRECTORY: &str = "audit";
+
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Entry {

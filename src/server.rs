@@ -291,7 +291,7 @@ fn somebody_could_log_in(config: &Config, handle: &Handle) -> Result<(), ServerE
 }
 
 fn open_audit(config: &Config) -> Result<Audit, ServerError> {
-    let directory = config.work_dir.join("audit");
+    let directory = config.work_dir.join(crate::audit::DIRECTORY);
     Audit::open(&directory).map_err(|source| ServerError::Audit { directory, source })
 }
 

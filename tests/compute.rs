@@ -27,7 +27,7 @@ enum Door {
 }
 
 /// Knows `zmfsea` with the password `p@ssw0rd`, and one service.
-fn answer(door: Door, method: &str, path: &str, authorization: &str) -> (u16, Value) {
+fn answer(door: Door, method: &str, path: &str, authorization: &str, body: &[u8]) -> (u16, Value) {
     let basic = "Basic em1mc2VhOnBAc3N3MHJk";
     let known = authorization == "Bearer t0ken" || door == Door::Socket && authorization.is_empty();
     match (method, path) {
@@ -35,6 +35,7 @@ fn answer(door: Door, method: &str, path: &str, authorization: &str) -> (u16, Va
         _ if !known => (401, json!({"message": "credentials are required: a user and a password, or a token"})),
         ("GET", "/v2/auth/whoami") => (200, json!({"user": "zmfsea", "admin": false})),
         ("GET", "/v2/auth/users/zmfsea") => (200, json!({"name": "zmfsea", "password": true})),
+        ("PUT", "/v2/auth/users/zmfsea") if body == br#"{"password":"of two words"}"# => (200, json!({})),
         ("GET", "/v2/apps") => (
             200,
             json!({"apps": [{"id": "/testdb", "instances": 1, "cpus": 0.5, "mem": 512, "tasksRunning": 1, "deployments": [],
@@ -49,9 +50,10 @@ fn answer(door: Door, method: &str, path: &str, authorization: &str) -> (u16, Va
 }
 
 fn route(door: Door) -> impl Filter<Extract = (Response<String>,), Error = warp::Rejection> + Clone + Send + Sync + 'static {
-    warp::method().and(warp::path::full()).and(warp::header::optional("authorization")).map(
-        move |method: warp::http::Method, path: warp::path::FullPath, authorization: Option<String>| {
-            let (status, body) = answer(door, method.as_str(), path.as_str(), authorization.as_deref().unwrap_or_default());
+    let authorization = warp::header::optional("authorization");
+    warp::method().and(warp::path::full()).and(authorization).and(warp::body::bytes()).map(
+        move |method: warp::http::Method, path: warp::path::FullPath, authorization: Option<String>, body: bytes::Bytes| {
+            let (status, body) = answer(door, method.as_str(), path.as_str(), authorization.as_deref().unwrap_or_default(), &body);
             Response::builder().status(status).body(body.to_string()).unwrap()
         },
     )
@@ -96,7 +98,11 @@ impl World {
 
     /// The program without a terminal: exit code, output, errors.
     fn run(&self, words: &[&str], input: &str) -> (i32, String, String) {
-        let mut command = self.command(PROGRAM);
+        self.run_program(PROGRAM, words, input)
+    }
+
+    fn run_program(&self, program: &str, words: &[&str], input: &str) -> (i32, String, String) {
+        let mut command = self.command(program);
         command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -119,8 +125,13 @@ struct Terminal {
 
 impl Terminal {
     fn open(world: &World, words: &str) -> Self {
+        Self::with(world, &format!("{PROGRAM} {words}"))
+    }
+
+    /// Another program on a terminal.
+    fn with(world: &World, line: &str) -> Self {
         let mut command = world.command("script");
-        command.args(["-qfec", &format!("{PROGRAM} {words}"), "/dev/null"]);
+        command.args(["-qfec", line, "/dev/null"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut output = child.stdout.take().unwrap();
         let (sender, parts) = channel();
@@ -240,6 +251,21 @@ fn on_a_node_only_the_check_of_a_password_asks() {
 }
 
 #[test]
+fn a_password_from_a_pipe_is_its_first_line() {
+    let world = World::start();
+    let check = |input: &str, code: i32, output: &str, error: u8| {
+        let (found, answer, shown) =
+            world.run_program(PROGRAMS[2].1, &["auth", "password", "zmfsea", "--work_dir", world.work_dir()], input);
+        assert_eq!((found, answer.as_str()), (code, format!("{{\n     \"output\": \"{output}\",\n     \"error\": {error}\n}}\n").as_str()));
+        assert_eq!(shown, "New password of zmfsea: \n");
+    };
+    check("of two words\nand more\n", 0, "success to set the passwd", 0);
+    check("of two words\r\n", 0, "success to set the passwd", 0);
+    check("\n", 1, "a password must not be empty", 1);
+    check("", 1, "nobody is there to be asked: the input has ended", 1);
+}
+
+#[test]
 fn exit_codes_tell_what_went_wrong() {
     let world = World::start();
     let check = |words: &[&str], code: i32, expected: &str| {
@@ -252,5 +278,127 @@ fn exit_codes_tell_what_went_wrong() {
     check(&["--work_dir", here, "mgmt", "service", "--id", "X_Y", "--image", "i"], 2, "--id: 'X_Y' is no id of a service");
     check(&["--work_dir", "/nowhere", "mgmt", "service", "list"], 3, "no server answers on /nowhere/xtao.sock (no such file or directory)");
     check(&["-d", "127.0.0.1:1", "mgmt", "service", "list"], 3, "cannot reach the server at http://127.0.0.1:1 (connection refused)");
+    check(&["-d", "ftp://x", "mgmt", "service", "list"], 2, "'ftp://x' is no address of a server (only http and https are spoken)");
     check(&["-d", &world.url, "mgmt", "service", "list"], 4, "nobody is there to be asked");
+}
+
+const PROGRAMS: [(&str, &str); 3] =
+    [("xtcli-compute", PROGRAM), ("imgcli", env!("CARGO_BIN_EXE_imgcli")), ("xtao", env!("CARGO_BIN_EXE_xtao"))];
+
+/// What a shell makes of the beginning of a line: words that come next, of which some must be there and one must not.
+const COMPLETED: [(&str, &str, &str); 9] = [
+    ("xtcli-compute mg", "mgmt", "logout"),
+    ("xtcli-compute mgmt service lo", "logs", "list"),
+    ("xtcli-compute -j mgmt service --dr", "--dry-run", "--detach"),
+    ("xtcli-compute mgmt brick backup --fr", "--freeze", "--force"),
+    ("xtcli-compute mgmt user quota --cp", "--cpu", "--mem"),
+    ("xtcli-compute completion z", "zsh", "bash"),
+    ("imgcli push --na", "--name", "--node"),
+    ("xtao auth unl", "unlock", "list"),
+    ("xtao serve --dns_p", "--dns_port", "--dns_address"),
+];
+
+impl World {
+    /// The completions of all programs for a shell, in one file.
+    fn completions(&self, shell: &str) -> String {
+        let file = self.home().join(format!("completions.{shell}"));
+        let mut text = String::new();
+        for (name, program) in PROGRAMS {
+            let output = self.command(program).args(["completion", shell]).output().unwrap();
+            assert!(output.status.success() && !output.stdout.is_empty(), "{name}: {output:?}");
+            text += &String::from_utf8(output.stdout).unwrap();
+        }
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    }
+
+    /// Whether this machine has the shell; bash is everywhere.
+    fn has(&self, shell: &str) -> bool {
+        shell == "bash" || self.command(shell).arg("--version").output().is_ok()
+    }
+}
+
+#[test]
+fn shells_complete_what_is_typed() {
+    let world = World::start();
+    let check = |shell: &str, line: &str, found: &str, wanted: &str, other: &str| {
+        assert!(found.contains(wanted) && !found.contains(other), "{shell}: {line}: {found}");
+    };
+    // In bash, the function that the script has registered is called as bash calls it.
+    let script = "source \"$1\"; COMP_WORDS=($2); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); name=${COMP_WORDS[0]}
+        called=$(complete -p \"$name\"); called=${called##*-F }; ${called%% *} \"$name\" \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"
+        echo \"${COMPREPLY[@]} \"";
+    let file = world.completions("bash");
+    for (line, wanted, other) in COMPLETED {
+        let output = world.command("bash").args(["-c", script, "bash", &file, line]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        check("bash", line, &(text(&output.stdout) + &text(&output.stderr)), wanted, other);
+    }
+    if world.has("fish") {
+        let file = world.completions("fish");
+        for (line, wanted, other) in COMPLETED {
+            let output = world.command("fish").args(["-c", &format!("source {file}; complete -C '{line}'")]).output().unwrap();
+            check("fish", line, &String::from_utf8_lossy(&output.stdout), wanted, other);
+        }
+    }
+    if world.has("zsh") {
+        let file = world.completions("zsh");
+        let mut terminal = Terminal::with(&world, "zsh -f");
+        terminal.send(&format!("PS1='ready> '; autoload -U compinit; compinit -u -D; source {file}; echo load''ed\r"));
+        terminal.expect("loaded");
+        for (line, wanted, _) in COMPLETED {
+            terminal.expect("ready> ");
+            // What is the only one that fits is put into the line, which is then thrown away.
+            terminal.send(&format!("{line}\t"));
+            let typed = line.rsplit(' ').next().unwrap();
+            terminal.expect(typed);
+            terminal.expect(wanted.strip_prefix(typed).unwrap());
+            terminal.send("\x15\r");
+        }
+        terminal.expect("ready> ");
+        terminal.send("exit\r");
+        terminal.end();
+    }
+}
+
+#[test]
+fn manual_pages_say_what_every_option_is_for() {
+    let world = World::start();
+    let directory = world.home().join("man1");
+    std::fs::create_dir(&directory).unwrap();
+    for (name, program) in PROGRAMS {
+        let output = world.command(program).args(["man", directory.to_str().unwrap()]).output().unwrap();
+        assert!(output.status.success(), "{name}: {output:?}");
+    }
+    let page = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+    let mut pages = 0;
+    for file in std::fs::read_dir(&directory).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let text = page(&name);
+        pages += 1;
+        let lines: Vec<&str> = text.lines().collect();
+        for at in 0..lines.len() {
+            assert!(lines[at] != ".TP" || !lines[at + 2].is_empty(), "{name}: {} has no text", lines[at + 1]);
+            assert!(!lines[at].starts_with("  ") || lines[..at].iter().rev().any(|line| *line == ".nf"), "{name}: {}", lines[at]);
+        }
+    }
+    assert!(pages > 50, "{pages}");
+    assert!(page("xtcli-compute-mgmt-service.1").contains("storage in MB"));
+    assert!(page("imgcli-push.1").contains("\"imgcli 0."), "{}", page("imgcli-push.1"));
+    assert!(page("xtao-serve.1").contains("\\-\\-http_port"), "{}", page("xtao-serve.1"));
+    let (code, _, errors) = world.run(&["man", "/nowhere"], "");
+    assert_eq!((code, errors.as_str()), (1, "error: cannot write manual pages to /nowhere: No such file or directory (os error 2)\n"));
+}
+
+#[test]
+fn wrong_words_end_with_two_and_help_with_nothing() {
+    let world = World::start();
+    for (name, program) in PROGRAMS {
+        for (word, code) in [("--nonsense", 2), ("nonsense", 2), ("--help", 0), ("--version", 0)] {
+            assert_eq!(world.command(program).arg(word).output().unwrap().status.code(), Some(code), "{name} {word}");
+        }
+    }
+    // What is the server's is Marathon's.
+    let serve = |word: &str| world.command(PROGRAMS[2].1).args(["serve", word]).output().unwrap().status.code();
+    assert_eq!((serve("--nonsense"), serve("--help")), (Some(112), Some(0)));
 }

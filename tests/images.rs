@@ -17,10 +17,10 @@ use std::{
 
 use async_trait::async_trait;
 use docker::{Daemon, IMAGE, Options};
-use house::{House, archive, bad_line, noise, who};
+use house::{House, archive, bad_line, noise, oci_archive, who};
 use rig::{Rig, command};
 use xtao::{
-    model::{cluster::TaskState, image::ImageName},
+    model::{cluster::TaskState, id::Owner, image::ImageName},
     registry::{
         archive::{self as saved, Archive, Image, sha256},
         client::{Registry, RegistryError},
@@ -281,6 +281,74 @@ async fn what_docker_saves_goes_through_the_registry_and_comes_back() {
     assert!(said(&imgcli(&house, zmfsea, &["pull", "zmfsea/tool:2", &back])).starts_with("0 "));
     daemon.docker(&["load", "-i", &back]);
     assert_eq!(daemon.docker(&["image", "inspect", "--format", "{{.Id}}", "registry.marathon.mesos:5000/zmfsea/tool:2"]), id);
+}
+
+/// Another registry is asked when ours has said that it does not have the image, and never for the name of a user.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_registry_is_asked_after_a_definite_no_only() {
+    let mut house = House::start().await;
+    let file = house.path("image.tar");
+    archive(&file, &["zmfsea/x:1"], &[noise(6, 1000)]);
+    let registry = house.platform.registry().unwrap();
+    push(&house, "zmfsea", &registry, &file, ("zmfsea/x", &["1"]), &Memory::default()).await.unwrap();
+    push(&house, "admin", &registry, &file, ("library/anna", &["1"]), &Memory::default()).await.unwrap();
+    let check = async |image: &str, owner: &str, expected: &str| {
+        let found = house.platform.find(&name(&house, image), &Owner::new(owner), &"/app".parse().unwrap()).await;
+        let found = found.map_or_else(|error| error.to_string(), |source| format!("{source:?}"));
+        assert!(found.contains(expected), "{image} for {owner}: {found}");
+    };
+    // Nobody here is called so, and no account on the machine.
+    let strange = "nobody-called-so/x:1";
+    check("zmfsea/x:1", "zmfsea", "Platform").await;
+    check("zmfsea/x:1", "admin", "Platform").await;
+    check("zmfsea/x:1", "other", "belongs to the user zmfsea").await;
+    check("anna:1", "other", "Platform").await;
+    check("zmfsea/x:2", "zmfsea", "so no other registry is asked").await;
+    check("zmfsea/y", "other", "so no other registry is asked").await;
+    check("anna:2", "zmfsea", "Elsewhere").await;
+    check(strange, "zmfsea", "Elsewhere").await;
+    check("quay.io/zmfsea/x:1", "other", "Elsewhere").await;
+
+    // That it does not answer is no 'no'.
+    house.stop();
+    let check = async |image: &str, expected: &str| {
+        let found = house.platform.find(&name(&house, image), &Owner::new("zmfsea"), &"/app".parse().unwrap()).await;
+        let found = found.map_or_else(|error| error.to_string(), |source| format!("{source:?}"));
+        assert!(found.contains(expected), "{image}: {found}");
+    };
+    for image in ["zmfsea/x:1", "anna:1", "busybox", strange] {
+        check(image, "so nobody can say whether it has the image").await;
+    }
+    house.say(Whereabouts::Down);
+    for image in ["zmfsea/x:1", "anna:1", "busybox", strange] {
+        check(image, "so nobody can say whether it has the image").await;
+    }
+    check("quay.io/a/b", "Elsewhere").await;
+    house.say(Whereabouts::Absent);
+    check("busybox", "Elsewhere").await;
+    check(strange, "Elsewhere").await;
+    check("zmfsea/x:1", "so no other registry is asked").await;
+}
+
+/// As newer Docker saves: an OCI layout, of which each image is pushed with its own manifest.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oci_archive_goes_through_the_registry_as_it_is() {
+    let house = House::start().await;
+    let file = house.path("oci.tar").to_string_lossy().into_owned();
+    let digest = oci_archive(Path::new(&file), "zmfsea/oci", &["1", "2"], &[noise(7, 100_000), noise(8, 10)]);
+    let zmfsea = house.api("zmfsea", house.address()).await;
+    let packed = format!("{file}.gz");
+    assert!(Command::new("sh").args(["-c", &format!("gzip -1 < '{file}' > '{packed}'")]).status().unwrap().success());
+    for file in [&file, &packed] {
+        let pushed = said(&imgcli(&house, zmfsea, &["push", file]));
+        for tag in ["1", "2"] {
+            assert!(pushed.contains(&format!("pushed zmfsea/oci:{tag} ({digest})")), "{pushed}");
+        }
+    }
+    let back = house.path("back.tar").to_string_lossy().into_owned();
+    assert!(said(&imgcli(&house, zmfsea, &["pull", "zmfsea/oci:2", &back])).starts_with("0 "));
+    let (first, second) = (saved::open(Path::new(&file)).unwrap(), saved::open(Path::new(&back)).unwrap());
+    assert_eq!(first.images[0].config, second.images[0].config);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ names, and that neither sees or touches what is the other's.
 """
 
 import base64
+import http.client
 import json
 import os
 import pwd
@@ -13,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 from accounts import Accounts
@@ -37,6 +39,7 @@ class People:
         self.world, self.marathon = world, Marathon(world)
         self.bin = os.path.join(world.dir, "bin")
         self.places = {}
+        self.heard = b""
         # Where everybody may reach: the programs, and the sockets in the work directory.
         os.chmod(world.dir, 0o711)
         os.makedirs(self.bin, mode=0o755)
@@ -306,6 +309,29 @@ class People:
         if status != 422:
             raise Failure(f"our own directory as a volume: {status} {answer}")
 
+    def the_other_listens(self):
+        """From before the services are there until the end: what the other is told of what happens."""
+        connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=1800)
+        connection.request("GET", "/v2/events", headers={**self.header(OTHER), "Accept": "text/event-stream"})
+        stream = connection.getresponse()
+        if stream.status != 200:
+            raise Failure(f"/v2/events: {stream.status}")
+
+        def listen():
+            while part := stream.read1(65536):
+                self.heard += part
+        threading.Thread(target=listen, name="events", daemon=True).start()
+
+    def the_other_heard_nothing(self):
+        own = {"id": "/others-own", "cmd": "sleep 1", "cpus": 0.1, "mem": 32, "instances": 0}
+        status, _, answer = self.api(OTHER, "POST", "/v2/apps", own)
+        if status != 201:
+            raise Failure(f"{status} {answer}")
+        until("the other to hear of what is its own", lambda: b"others-own" in self.heard, 30)
+        for word in ("testdb", "123456", IMAGE, "DBUSER"):
+            if word.encode() in self.heard:
+                raise Failure(f"the other was told of {word}: {self.heard[-1500:]}")
+
     def the_attack_of_metasploit_is_refused(self):
         for user in (OTHER, USER):
             app = {"id": "/pwn", "cmd": "sleep 1", "cpus": 0.1, "mem": 32,
@@ -383,6 +409,7 @@ def manual(people, step, need):
     step("from now on nobody without credentials", people.nobody_without_credentials)
     step("xtcli-compute asks for user and password", people.asked_for_user_and_password)
     step("a wrong password is refused", people.a_wrong_password_is_refused)
+    need("the other listens to events from now on", people.the_other_listens)
     need("section 4: testdb", people.service, "/testdb", SERVICE, "testdb.marathon.mesos")
     need("section 4: testdb2", people.service, "/testdb2", SERVICE2, "testdb2.marathon.slave.mesos")
     step("the platform pulled the image; the API shows the name that was written", people.image_was_pulled_by_the_platform)
@@ -400,6 +427,7 @@ def manual(people, step, need):
     step("section 6: testdb again: same host, same port", people.service, "/testdb", SERVICE, "testdb.marathon.mesos")
     step("section 6: testdb2 again: same host, same port", people.service, "/testdb2", SERVICE2, "testdb2.marathon.slave.mesos")
     step("section 6: the same rows", people.rows_are_there)
+    step("the other was told of no event of it, and of the own", people.the_other_heard_nothing)
     step("the audit log knows who did what, and no secrets", people.the_audit_log_knows)
 
 

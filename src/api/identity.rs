@@ -114,8 +114,8 @@ pub struct Who {
 pub struct Decision<'a> {
     /// The name that was given, which may be nobody's; empty for a token that says nothing.
     pub user: &'a str,
-    /// Where it came from; empty: a unix socket.
-    pub client_ip: &'a str,
+    /// Where it came from: an address, or the account at the other end of a socket as `uid 1000`; empty if that is not known.
+    pub from: &'a str,
     /// `None`: let in. Otherwise why not.
     pub refused: Option<String>,
 }
@@ -132,11 +132,11 @@ pub struct LogSink;
 
 impl AuditSink for LogSink {
     fn decided(&self, decision: &Decision<'_>) {
-        let Decision { user, client_ip, refused } = decision;
+        let Decision { user, from, refused } = decision;
         let user = user.escape_debug();
         match refused {
-            None => info!(%user, %client_ip, "Logged in."),
-            Some(reason) => warn!(%user, %client_ip, %reason, "Login refused."),
+            None => info!(%user, %from, "Logged in."),
+            Some(reason) => warn!(%user, %from, %reason, "Login refused."),
         }
     }
 }
@@ -226,8 +226,7 @@ impl Identity {
             }
             if !known.fresh {
                 // Known from an earlier request; but this is a login, and told as one.
-                let client_ip = source.and_then(Source::address).map(|address| address.to_string()).unwrap_or_default();
-                self.sink.decided(&Decision { user: known.user.as_str(), client_ip: &client_ip, refused: None });
+                self.sink.decided(&Decision { user: known.user.as_str(), from: &from(source), refused: None });
             }
             return Ok(known);
         }
@@ -253,8 +252,8 @@ impl Identity {
             }
             Credentials::Token(token) => ("", By::Token, self.gate.token(token, look_up)),
         };
-        let client_ip = address.map(|address| address.to_string()).unwrap_or_default();
-        let tell = |refused| self.sink.decided(&Decision { user: name, client_ip: &client_ip, refused });
+        let from = from(source);
+        let tell = |refused| self.sink.decided(&Decision { user: name, from: &from, refused });
         match outcome {
             Ok(known) => {
                 if known.fresh {
@@ -274,7 +273,7 @@ impl Identity {
         let name = account.clone().map_err(|error| forbidden(error.to_string()))?;
         let user = find(access, &name);
         if uid != 0 && user.as_ref().is_some_and(|user| user.locked) {
-            self.sink.decided(&Decision { user: name.as_str(), client_ip: "", refused: Some(Refusal::Locked.to_string()) });
+            self.sink.decided(&Decision { user: name.as_str(), from: &format!("uid {uid}"), refused: Some(Refusal::Locked.to_string()) });
             return Err(forbidden(format!("user '{name}' is locked")));
         }
         let admin = uid == 0 || door == Door::Administrators || user.is_some_and(|user| user.admin);
@@ -287,6 +286,15 @@ impl Identity {
             Some(peer) => peer.asked.get_or_init(|| self.who(Some(&peer.source), headers, access)).await.clone(),
             None => self.who(None, headers, access).await,
         }
+    }
+}
+
+/// Where somebody comes from, for the audit log.
+fn from(source: Option<&Source>) -> String {
+    match source {
+        Some(Source::Unix { uid, .. }) => format!("uid {uid}"),
+        Some(other) => other.address().map(|address| address.to_string()).unwrap_or_default(),
+        None => String::new(),
     }
 }
 

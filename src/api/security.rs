@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     access::End,
+    describe::PUBLISHED,
     testing::{Answer, Server, who},
 };
 use crate::{
@@ -391,6 +392,84 @@ async fn no_list_shows_what_is_anothers() {
             assert_eq!(found[list].as_array().unwrap().len(), count, "{user} {list}");
         }
     }
+}
+
+/// A route that comes later is held to the same rule without anybody thinking of it: whatever the API's description has, asked with ann's names.
+#[tokio::test]
+async fn whatever_is_described_tells_and_gives_others_nothing() {
+    let platform = Platform::inhabited().await;
+    let (task, brick, port) =
+        (platform.running_task().await, platform.brick_of("/prod/db").await, platform.port_of("/prod/db").await.to_string());
+    let deployment = platform.fine("ann", "PUT /v2/apps/prod/db", &json!({ "cmd": "serve --key k3y --more" })).await;
+    let deployment = deployment["deploymentId"].as_str().unwrap().to_owned();
+    let version = platform.fine("ann", "GET /v2/apps/prod/db/versions", &Value::Null).await["versions"][0].as_str().unwrap().to_owned();
+    let pod = json!({ "id": "/prod/pod", "containers": [{
+        "name": "c", "resources": { "cpus": 0.1, "mem": 32 }, "exec": { "command": { "shell": "serve --key k3y" } },
+        "image": { "kind": "DOCKER", "id": "busybox" }, "environment": { "PASSWORD": "s3cret" },
+    }] });
+    platform.fine("ann", "POST /v2/pods", &pod).await;
+    let status = platform.fine("ann", "GET /v2/pods/prod/pod::status", &Value::Null).await;
+    let instance = status["instances"][0]["id"].as_str().unwrap_or("prod_pod.instance-00000000-0000-0000-0000-000000000001").to_owned();
+    let names: [(&str, &str); 11] = [
+        ("{app}", "prod/db"),
+        ("{pod}", "prod/pod"),
+        ("{instance}", &instance),
+        ("{group}", "prod"),
+        ("{task}", &task),
+        ("{brick}", &brick),
+        ("{port}", &port),
+        ("{deployment}", &deployment),
+        ("{version}", &version),
+        ("{user}", "ann"),
+        ("{plugin}", "ann"),
+    ];
+    // Asked in tests of their own: what goes on for ever, and what needs parts that this server has not.
+    let elsewhere = ["/v2/events", "/v2/registry", "/v2/images", "/mesos_dns"];
+    let mut told_to_ann = Vec::new();
+    for (path, methods) in PUBLISHED.document["paths"].as_object().unwrap() {
+        if elsewhere.iter().any(|other| path.starts_with(other)) {
+            continue;
+        }
+        let filled = names.iter().fold(path.clone(), |path, (name, value)| path.replace(name, value));
+        assert!(!filled.contains('{'), "{path}: what is it called that ann has?");
+        // A moment is nobody's.
+        let hers = path.replace("{version}", "").contains('{');
+        for method in methods.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
+            // A group is whose apps are in it: everybody may have some in one of that name.
+            if path == "/v2/groups/{group}" && matches!(method.as_str(), "PUT" | "POST") {
+                continue;
+            }
+            let line = format!("{method} {filled}");
+            let answer = platform.server.ask_as("bob", &line, if method == "GET" { "" } else { "{}" }).await;
+            if hers {
+                let nothing = answer.status.is_client_error() || method == "GET" && answer.body == "[]";
+                assert!(nothing, "{line}: {}", answer.show());
+            }
+            // What was asked for may be named in the answer.
+            for word in ANNS.iter().filter(|word| method == "GET" && !(hers && word.contains("prod"))) {
+                assert!(!answer.body.contains(word), "{line} shows '{word}' to bob: {}", answer.body);
+            }
+            if method == "GET" && platform.server.ask_as("ann", &line, "").await.status == 200 {
+                told_to_ann.push(path.as_str());
+            }
+        }
+    }
+    for path in [
+        "/v2/apps/{app}",
+        "/v2/apps/{app}/versions/{version}",
+        "/v2/pods/{pod}",
+        "/v2/pods/{pod}::status",
+        "/v2/pods/::status",
+        "/v2/groups/{group}",
+        "/v2/bricks/{brick}",
+        "/v2/ports/{port}",
+        "/v2/queue",
+    ] {
+        assert!(told_to_ann.contains(&path), "{path} is not answered to ann herself: {told_to_ann:?}");
+    }
+    assert_eq!(platform.running_task().await, task);
+    let versions = platform.fine("ann", "GET /v2/apps/prod/db/versions", &Value::Null).await;
+    assert_eq!(versions["versions"][0], version);
 }
 
 /// What is not one's own is answered letter by letter as what does not exist (CVE-2025-4922: matching by prefix; CVE-2023-1782).
@@ -818,6 +897,33 @@ async fn what_an_administrator_grants_may_be_used() {
     assert_eq!((status(&changed(privileged)).await, status(&parameters).await), (422, 422));
     // What is there stays, and its size may still be changed.
     assert_eq!(platform.ask("bob", "PUT /v2/apps/x?force=true", &json!({ "instances": 2 })).await.status, 200);
+}
+
+/// A push goes to the registry, and is seen here by the token that it needs; a token for reading is no change.
+#[tokio::test]
+async fn who_may_push_an_image_is_in_the_audit_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut platform = Platform::new().await;
+    platform.server.set_images(platforms_registry(directory.path()));
+    platform.server.audited(crate::audit::Audit::open(&directory.path().join("audit")).unwrap());
+    for (user, scope) in [
+        ("ann", "repository:ann/db:pull,push"),
+        ("bob", "repository:ann/db:pull,push"),
+        ("bob", "repository:library/anna:pull"),
+        ("root", "repository:library/anna:delete"),
+    ] {
+        platform.fine(user, &format!("GET /v2/registry/token?service=x&scope={scope}"), &Value::Null).await;
+    }
+    platform.ask("bob", "DELETE /v2/images/anna:1", &Value::Null).await;
+    let entries = platform.fine("root", "GET /v2/audit", &Value::Null).await;
+    let line = |entry: &Value| format!("{} {} {} {} {}", entry["user"], entry["method"], entry["path"], entry["of"], entry["status"]);
+    let lines: Vec<String> = entries["entries"].as_array().unwrap().iter().map(line).collect();
+    insta::assert_snapshot!(lines.join("\n").replace('"', ""), @r"
+    ann GET /v2/registry/token [image ann/db] 200
+    bob GET /v2/registry/token [image ann/db (not granted)] 200
+    root GET /v2/registry/token [image anna] 200
+    bob DELETE /v2/images/anna:1 [image anna:1] 403
+    ");
 }
 
 #[tokio::test]

@@ -36,6 +36,11 @@ impl Trail {
         self.of.lock().unwrap_or_else(PoisonError::into_inner).extend(named(request));
     }
 
+    /// What is asked of others than the core, by its kind and name.
+    pub fn note_name(&self, name: String) {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+    }
+
     fn named(&self) -> Vec<String> {
         self.of.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -127,8 +132,8 @@ fn from(peer: Option<&Peer>) -> String {
 
 impl AuditSink for Audit {
     fn decided(&self, decision: &Decision<'_>) {
-        let Decision { user, client_ip, refused } = decision;
-        let from = if client_ip.is_empty() { "unix" } else { client_ip }.to_owned();
+        let Decision { user, from, refused } = decision;
+        let from = if from.is_empty() { "unknown" } else { from }.to_owned();
         self.tell(Entry { time: wall(), user: (*user).to_owned(), admin: false, from, what: What::Login { refused: refused.clone() } });
     }
 }

@@ -1,10 +1,20 @@
 //! `xtao`: the server and its administration.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::{error, warn};
-use xtao::{cli, cli::program::complain, cluster::engine::process::shim, config, config::Config, server, telemetry};
+use xtao::{
+    cli,
+    cli::{
+        program::{EXIT_USAGE, complain, completions, write_manual},
+        terminal,
+    },
+    cluster::engine::process::shim,
+    config,
+    config::Config,
+    server, telemetry,
+};
 
 /// Most of what the server allocates in one thread is freed in another, which the C library's allocator is slow at.
 #[global_allocator]
@@ -38,8 +48,14 @@ enum Command {
     Registry(cli::registry::Arguments),
     /// Prints the completions for a shell
     Completion {
-        /// The shell.
+        /// The shell
         shell: clap_complete::Shell,
+    },
+    /// Writes the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory
+        directory: PathBuf,
     },
     /// Prints the version
     Version,
@@ -61,7 +77,11 @@ fn main() -> ExitCode {
     }
     let cli = command().try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches));
     match cli {
-        Err(error) => refuse(&config::ConfigError::Flags(error)),
+        Err(error) => {
+            _ = error.print();
+            // Of wrong words, as the other programs; that of settings that cannot be used is the server's.
+            ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 })
+        }
         Ok(Cli { command }) => run(command),
     }
 }
@@ -79,9 +99,10 @@ fn run(command: Command) -> ExitCode {
         Command::Brick(args) => exit(block_on(async { Ok(cli::brick::run(args).await?) })),
         Command::Registry(args) => exit(block_on(async { Ok(cli::registry::run(args).await?) })),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut self::command(), "xtao", &mut std::io::stdout());
+            terminal::say(&completions(self::command(), shell));
             ExitCode::SUCCESS
         }
+        Command::Man { directory } => exit(write_manual(self::command(), &directory).map_err(anyhow::Error::msg)),
         Command::Version => exit(writeln!(std::io::stdout(), "xtao {}", env!("CARGO_PKG_VERSION")).map_err(Into::into)),
     }
 }

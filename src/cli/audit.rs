@@ -51,7 +51,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ClientError> {
     let server = Client::on_node(&arguments.place.work_dir, Role::Admin)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
-    let answer = server.call(Method::GET, &path(&arguments, now), None).await?;
+    let answer = server.call(Method::GET, &path(&arguments, now), None).await.map_err(ClientError::to_administrators)?;
     terminal::say(&if arguments.json { format!("{answer:#}") } else { screen(&answer) });
     Ok(())
 }

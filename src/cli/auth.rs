@@ -99,7 +99,7 @@ pub enum Error {
     Said,
     /// What the running server says.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(ClientError),
     /// No server answers, and its directory cannot be worked on either.
     #[error("no server answers on the socket in {work_dir}, and its directory cannot be changed without one: {reason}")]
     Offline {
@@ -122,6 +122,12 @@ pub enum Error {
 impl From<IdError> for Error {
     fn from(error: IdError) -> Self {
         Self::Bad(error.to_string())
+    }
+}
+
+impl From<ClientError> for Error {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error.to_administrators())
     }
 }
 

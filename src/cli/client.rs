@@ -43,6 +43,8 @@ const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// How long the server may work on something large: before it begins to send it, or after it has all of it.
 const WORK_LIMIT: Duration = Duration::from_secs(60 * 60);
 
+const OR_ELSEWHERE: &str = ", or another server with -d NODE";
+
 /// What may stand as it is in one segment of a path or one value of a query.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -96,13 +98,14 @@ pub type Duplex = reqwest::Upgraded;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// There is no socket, or nobody listens on it.
-    #[error("no server answers on {} ({cause}); is 'xtao serve' running? Name its directory with --work_dir, or another server with -d NODE",
-        socket.display())]
+    #[error("no server answers on {} ({cause}); is 'xtao serve' running? Name its directory with --work_dir{hint}", socket.display())]
     NoServer {
         /// The socket.
         socket: PathBuf,
         /// In short.
         cause: String,
+        /// What else may help.
+        hint: &'static str,
     },
     /// The server does not answer.
     #[error("cannot reach the server at {server} ({cause}); is it running, and is that its address?")]
@@ -175,7 +178,11 @@ impl Client {
         }
         match UnixStream::connect(&everybody) {
             Ok(_) => Self::on_socket(&everybody),
-            Err(error) => Err(ClientError::NoServer { socket: everybody, cause: os_text(&error) }),
+            // The commands of administrators are for this machine.
+            Err(error) => {
+                let hint = if role == Role::Admin { "" } else { OR_ELSEWHERE };
+                Err(ClientError::NoServer { socket: everybody, cause: os_text(&error), hint })
+            }
         }
     }
 
@@ -397,7 +404,7 @@ impl Client {
     fn broken(&self, error: &reqwest::Error) -> ClientError {
         let cause = innermost(error);
         match &self.socket {
-            Some(socket) if error.is_connect() => ClientError::NoServer { socket: socket.to_path_buf(), cause },
+            Some(socket) if error.is_connect() => ClientError::NoServer { socket: socket.to_path_buf(), cause, hint: OR_ELSEWHERE },
             None if error.is_connect() => ClientError::Unreachable { server: self.server(), cause },
             _ if error.is_timeout() => ClientError::Unreachable { server: self.server(), cause: too_late(ANSWER_LIMIT) },
             _ => ClientError::Broken { server: self.server(), cause },
@@ -412,6 +419,17 @@ impl ClientError {
             Self::Refused { status, .. } => Some(*status),
             Self::Unauthorized(_) => Some(401),
             _ => None,
+        }
+    }
+
+    /// What a command of administrators says where the server says no more than that the caller may not.
+    pub fn to_administrators(self) -> Self {
+        match self {
+            Self::Refused { status: 403, message } if message == "Not Authorized to perform this action!" => Self::Refused {
+                status: 403,
+                message: "this is for administrators: root, the members of the group 'xtao', and users who are administrators".to_owned(),
+            },
+            other => other,
         }
     }
 

@@ -216,8 +216,8 @@ fn start(cli: Cli, runtime: &tokio::runtime::Runtime) -> Result<(), Error> {
 fn without_server(command: Command, reach: &Reach, tokens: &Tokens) -> Result<Option<Mgmt>, Error> {
     match command {
         Command::Mgmt(mgmt) => return Ok(Some(*mgmt)),
-        Command::Completion { shell } => program::complete::<Cli>(NAME, shell),
-        Command::Man { directory } => program::write_manual::<Cli, Error>(&directory)?,
+        Command::Completion { shell } => terminal::say(&program::completions(self::command(), shell)),
+        Command::Man { directory } => program::write_manual(self::command(), &directory).map_err(Error::Failed)?,
         Command::Logout => {
             let url = super::connect::address(reach.node.as_deref().unwrap_or("127.0.0.1"))?;
             let forgotten = tokens.forget(&url).map_err(|error| Error::Failed(format!("cannot forget the log-in: {error}")))?;

@@ -162,6 +162,9 @@ pub enum Error {
     /// A word that cannot be used here.
     #[error("{0}")]
     Word(String),
+    /// The name of an image that is not the platform's.
+    #[error("{0}")]
+    Elsewhere(String),
     /// There is no registry, or it does not run.
     #[error("{0}")]
     NoRegistry(String),
@@ -190,7 +193,7 @@ impl program::Failure for Error {
             Self::Usage(error) => return Cause::Usage(error),
             Self::Interrupted => EXIT_INTERRUPTED,
             Self::NoRegistry(_) => EXIT_SILENCE,
-            Self::Name(_) | Self::Word(_) => EXIT_USAGE,
+            Self::Name(_) | Self::Word(_) | Self::Elsewhere(_) => EXIT_USAGE,
             Self::NotYours(_) | Self::Push(PushError::Token(_)) => EXIT_DENIED,
             Self::Registry(error) | Self::Push(PushError::Registry(error)) | Self::Pull(PullError::Registry(error)) => match error {
                 RegistryError::Denied(_) => EXIT_DENIED,
@@ -241,8 +244,7 @@ impl About {
         let own: Vec<String> = [Some(self.name.clone()), self.address.clone()].into_iter().flatten().collect();
         let name = ImageName::parse(text, &own)?;
         if name.owner().is_none() {
-            let hint = "give it a name here, as in --name USER/IMAGE:TAG";
-            return Err(Error::Word(format!("'{text}' names another registry than the platform's ({}); {hint}", self.name)));
+            return Err(Error::Elsewhere(format!("'{text}' names another registry than the platform's ({})", self.name)));
         }
         Ok(name)
     }
@@ -284,10 +286,10 @@ async fn start(cli: Cli) -> Result<(), Error> {
     let Cli { reach, json, yes, command } = cli;
     match &command {
         Command::Completion { shell } => {
-            program::complete::<Cli>(NAME, *shell);
+            terminal::say(&program::completions(self::command(), *shell));
             return Ok(());
         }
-        Command::Man { directory } => return program::write_manual::<Cli, Error>(directory),
+        Command::Man { directory } => return program::write_manual(self::command(), directory).map_err(Error::Failed),
         _ => {}
     }
     // What is wrong with the archive is said before anybody is asked for anything.
@@ -328,9 +330,8 @@ async fn remove(text: &str, context: &Context) -> Result<(), Error> {
     let what = if one { name.to_string() } else { format!("{text} with all its tags") };
     terminal::confirm(context.yes, &format!("Remove the image {what}?"))?;
     context.client.call(Method::DELETE, &path(&name, one), None).await?;
-    if context.json {
-        terminal::say(&json!({ "removed": if one { name.to_string() } else { text.to_owned() } }).to_string());
-    }
+    let removed = if one { name.to_string() } else { text.to_owned() };
+    terminal::say(&if context.json { program::json(&json!({ "removed": removed })) } else { format!("removed {removed}") });
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory, FromArgMatches};
+use clap_complete::Shell;
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
@@ -119,18 +120,108 @@ pub fn parse<C: CommandFactory + FromArgMatches, E: Failure>(words: impl IntoIte
     C::from_arg_matches(&matches).map_err(E::usage)
 }
 
-/// Prints the completions for a shell.
-pub fn complete<C: CommandFactory>(name: &str, shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut C::command(), name, &mut io::stdout());
+/// The completions of a program, as a script for a shell.
+pub fn completions(mut command: clap::Command, shell: Shell) -> String {
+    let name = command.get_name().to_owned();
+    if shell == Shell::Fish {
+        let mut command = command.disable_help_subcommand(true);
+        command.build();
+        let mut script = String::new();
+        complete_in_fish(&name, &mut Vec::new(), &command, &mut script);
+        return script;
+    }
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, &name, &mut script);
+    let script = String::from_utf8_lossy(&script);
+    match shell {
+        // In the script for bash a program with a dash in its name is called by two names, and what is found under one is looked for under the other.
+        Shell::Bash => script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__")),
+        _ => script.into_owned(),
+    }
 }
 
-/// Writes the manual pages.
+/// What fish is told of a command that is reached by the words in `path`, and of those below. (The usual script for fish knows two levels of commands, and
+/// we have three.)
+fn complete_in_fish(program: &str, path: &mut Vec<String>, command: &clap::Command, script: &mut String) {
+    let names = |command: &clap::Command| {
+        let aliases: Vec<&str> = command.get_visible_aliases().collect();
+        std::iter::once(command.get_name()).chain(aliases).collect::<Vec<_>>().join(" ")
+    };
+    let below: Vec<&clap::Command> = command.get_subcommands().filter(|below| !below.is_hide_set()).collect();
+    let mut when: Vec<String> = path.iter().map(|words| format!("__fish_seen_subcommand_from {words}")).collect();
+    if !below.is_empty() {
+        let words = below.iter().map(|below| names(below)).collect::<Vec<_>>().join(" ");
+        when.push(format!("not __fish_seen_subcommand_from {words}"));
+    }
+    let when = if when.is_empty() { String::new() } else { format!(" -n '{}'", when.join("; and ")) };
+    let quoted = |text: Option<&clap::builder::StyledStr>| {
+        let text = text.map(ToString::to_string).unwrap_or_default();
+        format!("'{}'", text.lines().next().unwrap_or_default().replace('\\', "\\\\").replace('\'', "\\'"))
+    };
+    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set() && !arg.is_positional()) {
+        let short = arg.get_short().map(|letter| format!(" -s {letter}")).unwrap_or_default();
+        let long = arg.get_long().map(|word| format!(" -l {word}")).unwrap_or_default();
+        let needs_value = arg.get_action().takes_values() && arg.get_num_args().is_none_or(|count| count.min_values() > 0);
+        let values: Vec<String> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+        let value = match (needs_value, arg.get_action().takes_values() && !values.is_empty()) {
+            (_, true) => format!(" -x -a '{}'", values.join(" ")),
+            (true, false) => " -r".to_owned(),
+            (false, false) => String::new(),
+        };
+        *script += &format!("complete -c {program}{when}{short}{long}{value} -d {}\n", quoted(arg.get_help()));
+    }
+    for arg in command.get_positionals().filter(|arg| !arg.get_possible_values().is_empty()) {
+        let values: Vec<String> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+        *script += &format!("complete -c {program}{when} -f -a '{}'\n", values.join(" "));
+    }
+    for below in below {
+        *script += &format!("complete -c {program}{when} -f -a {} -d {}\n", below.get_name(), quoted(below.get_about()));
+        path.push(names(below));
+        complete_in_fish(program, path, below, script);
+        path.pop();
+    }
+}
+
+/// Writes the manual pages: one for the program, one for each command of it. The error names the directory.
 ///
 /// # Errors
 /// The directory cannot be written to.
-pub fn write_manual<C: CommandFactory, E: Failure>(directory: &Path) -> Result<(), E> {
-    let written = clap_mangen::generate_to(C::command(), directory);
-    written.map_err(|error| E::failed(format!("cannot write manual pages to {}: {error}", directory.display())))
+pub fn write_manual(command: clap::Command, directory: &Path) -> Result<(), String> {
+    // A page is the long help: all options have their text.
+    fn long(command: clap::Command) -> clap::Command {
+        command.mut_args(|arg| arg.hide_short_help(false)).mut_subcommands(long)
+    }
+    let mut command = long(command.disable_help_subcommand(true));
+    command.build();
+    let written = write_pages(&command, &command.clone(), directory);
+    written.map_err(|error| format!("cannot write manual pages to {}: {error}", directory.display()))
+}
+
+fn write_pages(program: &clap::Command, command: &clap::Command, directory: &Path) -> io::Result<()> {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        write_pages(program, below, directory)?;
+    }
+    let source = format!("{} {}", program.get_name(), program.get_version().unwrap_or_default());
+    let page = clap_mangen::Man::new(command.clone()).source(source);
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    std::fs::write(directory.join(page.get_filename()), unfilled(&String::from_utf8_lossy(&text)))
+}
+
+/// A page whose examples, the lines that begin with blanks, are left as they are: filled and hyphenated they could not be copied.
+fn unfilled(page: &str) -> String {
+    let mut text = String::with_capacity(page.len());
+    let mut inside = false;
+    for line in page.lines() {
+        let example = line.starts_with("  ");
+        if example != inside {
+            text += if example { ".nf\n" } else { ".fi\n" };
+            inside = example;
+        }
+        text += line;
+        text.push('\n');
+    }
+    text
 }
 
 /// Ctrl-C ends the work. Work that has more to say about that listens itself, and comes first.
@@ -148,6 +239,7 @@ pub async fn interruptible<E>(work: impl Future<Output = Result<(), E>>, interru
 /// The exit code for what a server said, or did not say.
 fn code_of_client(error: &ClientError) -> u8 {
     match error.status() {
+        _ if matches!(error, ClientError::Bad(_)) => EXIT_USAGE,
         Some(401 | 403) => EXIT_DENIED,
         _ if error.is_silence() => EXIT_SILENCE,
         _ => EXIT_FAILED,

@@ -64,10 +64,16 @@ enum Command {
 pub enum Error {
     /// What the server says.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(ClientError),
     /// It does not run in time.
     #[error("{0}")]
     Late(String),
+}
+
+impl From<ClientError> for Error {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error.to_administrators())
+    }
 }
 
 /// Runs one command.

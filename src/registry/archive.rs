@@ -161,7 +161,7 @@ impl Read for LayerReader<'_> {
         }
         let count = stream.read(&mut buffer[..wanted])?;
         if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is cut off"));
+            return Err(cut_off());
         }
         self.left -= count as u64;
         Ok(count)
@@ -266,12 +266,19 @@ impl Stream {
     }
 }
 
+fn cut_off() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut off")
+}
+
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(inner) => inner.read(buffer),
             Self::Packed { inner, at } => {
-                let count = inner.read(buffer)?;
+                let count = inner.read(buffer).map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => cut_off(),
+                    _ => error,
+                })?;
                 *at += count as u64;
                 Ok(count)
             }
@@ -281,7 +288,6 @@ impl Read for Stream {
 
 impl Source for Stream {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        let cut_off = || io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut off");
         match self {
             Self::Plain(inner) => {
                 let buffered = inner.buffer().len() as u64;

@@ -311,7 +311,7 @@ impl Platform {
         if name.owner().is_some() && may(who, repository, "pull") {
             return Ok(repository);
         }
-        Err(PlatformError::Missing(name.to_string()))
+        Err(PlatformError::Missing(short(repository).to_owned()))
     }
 
     async fn tags(&self, registry: &Registry, repository: &str) -> Result<Vec<String>, PlatformError> {

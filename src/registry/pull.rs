@@ -14,7 +14,7 @@ use super::{
     client::{Registry, RegistryError},
     tar,
 };
-use crate::model::image::is_digest;
+use crate::model::image::{is_digest, short};
 
 /// Why an image did not come.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub async fn pull(
     out: &mut (dyn Write + Send),
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<String, PullError> {
-    let missing = || PullError::Missing(format!("{repository}:{version}"));
+    let missing = || PullError::Missing(format!("{}:{version}", short(repository)));
     let manifest = registry.manifest(token, repository, version).await?.ok_or_else(missing)?;
     let parsed = manifest.parse()?;
     let nonsense = |text: &str| RegistryError::Nonsense(text.to_owned());

@@ -15,6 +15,7 @@ const MAX_NAME_BYTES: usize = 1024;
 const MAX_EXTENSION_BYTES: u64 = 64 * 1024;
 /// Bytes that are copied at once.
 const PIECE_BYTES: u64 = 64 * 1024;
+const NO_TAR: &str = "it is no tar archive";
 /// Bytes of one entry: no layer comes near.
 const MAX_ENTRY_BYTES: u64 = 1 << 40;
 
@@ -185,7 +186,7 @@ impl<S: Source> Reader<S> {
         while filled < header.len() {
             match self.source.read(&mut header[filled..]) {
                 Ok(0) if filled == 0 => return Ok(None),
-                Ok(0) => return bad("it is cut off"),
+                Ok(0) => return bad(if self.entries == 0 { NO_TAR } else { "it is cut off" }),
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
@@ -197,7 +198,7 @@ impl<S: Source> Reader<S> {
         }
         let sum: u64 = header.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) }).sum();
         if number(&header[148..156]).ok() != Some(sum) {
-            return bad(if self.entries == 0 { "it is no tar archive" } else { "it is damaged: the sum of a header is wrong" });
+            return bad(if self.entries == 0 { NO_TAR } else { "it is damaged: the sum of a header is wrong" });
         }
         Ok(Some(header))
     }

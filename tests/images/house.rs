@@ -25,8 +25,9 @@ use xtao::{
     api::{Limits, server::serve_filter},
     registry::{
         access::{Access, Who, scopes},
+        archive::sha256,
         platform::{Directory, Platform, Settings, Whereabouts},
-        proxy,
+        proxy, tar,
         token::{Authority, ISSUER, SERVICE},
     },
 };
@@ -230,26 +231,64 @@ pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(bytes).collect()
 }
 
-/// An archive as `docker save` writes it: layers as they are, the first one a file tree that Docker can use.
-pub fn archive(path: &Path, names: &[&str], layers: &[Vec<u8>]) {
-    use xtao::registry::{archive::sha256, tar};
-    let ids: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
+/// An image's configuration, for layers with these sums.
+fn config(ids: &[String]) -> Vec<u8> {
     let config = json!({
         "architecture": "amd64", "os": "linux", "created": "2026-01-31T12:00:00Z", "config": { "Cmd": ["/bin/sh"], "Env": ["PATH=/bin"] },
         "history": ids.iter().map(|_| json!({ "created": "2026-01-31T12:00:00Z" })).collect::<Vec<_>>(),
         "rootfs": { "type": "layers", "diff_ids": ids },
     });
-    let files: Vec<String> = (0..layers.len()).map(|at| format!("{at}/layer.tar")).collect();
-    let table = json!([{ "Config": "config.json", "RepoTags": names, "Layers": files }]);
+    config.to_string().into_bytes()
+}
+
+/// Writes an archive of these files.
+fn write_tar(path: &Path, files: &[(String, Vec<u8>)]) {
     let mut bytes = Vec::new();
-    let mut add = |name: &str, contents: &[u8]| {
+    for (name, contents) in files {
         bytes.extend_from_slice(&tar::file_header(name, contents.len() as u64));
         bytes.extend_from_slice(contents);
         bytes.resize(bytes.len() + tar::padding(contents.len() as u64), 0);
-    };
-    files.iter().zip(layers).for_each(|(name, layer)| add(name, layer));
-    add("config.json", config.to_string().as_bytes());
-    add("manifest.json", table.to_string().as_bytes());
+    }
     bytes.extend_from_slice(&tar::END);
     std::fs::write(path, bytes).unwrap();
+}
+
+/// An archive as `docker save` writes it: layers as they are.
+pub fn archive(path: &Path, names: &[&str], layers: &[Vec<u8>]) {
+    let ids: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
+    let names_of_layers: Vec<String> = (0..layers.len()).map(|at| format!("{at}/layer.tar")).collect();
+    let table = json!([{ "Config": "config.json", "RepoTags": names, "Layers": names_of_layers }]);
+    let mut files: Vec<_> = names_of_layers.into_iter().zip(layers.iter().cloned()).collect();
+    files.push(("config.json".to_owned(), config(&ids)));
+    files.push(("manifest.json".to_owned(), table.to_string().into_bytes()));
+    write_tar(path, &files);
+}
+
+/// An OCI layout, as newer Docker saves, without the older table; the digest of its one manifest.
+pub fn oci_archive(path: &Path, repository: &str, tags: &[&str], layers: &[Vec<u8>]) -> String {
+    const KIND: &str = "application/vnd.oci.image";
+    let blob = |bytes: &[u8]| format!("blobs/sha256/{}", &sha256(bytes)["sha256:".len()..]);
+    let about = |kind: &str, bytes: &[u8]| json!({ "mediaType": format!("{KIND}.{kind}"), "digest": sha256(bytes), "size": bytes.len() });
+    let config = config(&layers.iter().map(|layer| sha256(layer)).collect::<Vec<_>>());
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": format!("{KIND}.manifest.v1+json"), "config": about("config.v1+json", &config),
+        "layers": layers.iter().map(|layer| about("layer.v1.tar", layer)).collect::<Vec<_>>(),
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let tagged = tags.iter().map(|tag| {
+        let mut entry = about("manifest.v1+json", &manifest);
+        entry["annotations"] =
+            json!({ "io.containerd.image.name": format!("docker.io/{repository}:{tag}"), "org.opencontainers.image.ref.name": tag });
+        entry
+    });
+    let index = json!({ "schemaVersion": 2, "mediaType": format!("{KIND}.index.v1+json"), "manifests": tagged.collect::<Vec<_>>() });
+    let mut files = vec![
+        ("oci-layout".to_owned(), br#"{"imageLayoutVersion": "1.0.0"}"#.to_vec()),
+        ("index.json".to_owned(), index.to_string().into_bytes()),
+        (blob(&config), config),
+        (blob(&manifest), manifest.clone()),
+    ];
+    files.extend(layers.iter().map(|layer| (blob(layer), layer.clone())));
+    write_tar(path, &files);
+    sha256(&manifest)
 }

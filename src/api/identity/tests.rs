@@ -25,8 +25,8 @@ struct Notes(Mutex<Vec<String>>);
 
 impl AuditSink for Notes {
     fn decided(&self, decision: &Decision<'_>) {
-        let Decision { user, client_ip, refused } = decision;
-        self.0.lock().unwrap().push(format!("{user} from {client_ip}: {}", refused.as_deref().unwrap_or("ok")));
+        let Decision { user, from, refused } = decision;
+        self.0.lock().unwrap().push(format!("{user} from {from}: {}", refused.as_deref().unwrap_or("ok")));
     }
 }
 
@@ -260,7 +260,7 @@ async fn a_login_is_told_once_and_silence_never() {
         assert_eq!(shown(world.ask(&tcp(), "").await), "401");
     }
     assert_eq!(shown(world.ask(&socket(Door::Users, 1003, "lo"), "").await), "403");
-    assert_eq!(*world.notes.0.lock().unwrap(), ["zm from 192.0.2.1: ok", "lo from : the user is locked"]);
+    assert_eq!(*world.notes.0.lock().unwrap(), ["zm from 192.0.2.1: ok", "lo from uid 1003: the user is locked"]);
 }
 
 #[tokio::test]

@@ -22,11 +22,11 @@ use crate::{
         identity,
     },
     model::{
-        image::ImageName,
+        image::{ImageName, short},
         request::{Origin, RequestError},
     },
     registry::{
-        access::{Who, scopes},
+        access::{Access, Who, scopes},
         platform::{Platform, PlatformError, Whereabouts},
         token::{ISSUER, LIFETIME_SECONDS, SERVICE},
     },
@@ -42,6 +42,7 @@ pub async fn images(api: &Api, call: &Call, rest: &[&str]) -> ApiResult {
         (&Method::DELETE, words) => {
             let name = name(platform, words)?;
             let has_version = words.last().is_some_and(|word| word.contains([':', '@']));
+            call.trail.note_name(format!("image {}", if has_version { name.to_string() } else { short(name.repository()).to_owned() }));
             platform.delete(&who, &name, !has_version).await?;
             Ok(answer::empty(StatusCode::NO_CONTENT))
         }
@@ -72,6 +73,19 @@ pub fn registry(api: &Api, call: &Call, rest: &[&str]) -> ApiResult {
     }
 }
 
+/// True for a token that is to be good for more than reading. What is done with it is done at the registry: only here is it seen who changes an image.
+pub fn is_for_a_change(call: &Call) -> bool {
+    call.segments.iter().map(String::as_str).eq(["v2", "registry", "token"]) && wanted(call).iter().any(is_change)
+}
+
+fn wanted(call: &Call) -> Vec<Access> {
+    scopes(&call.query.all("scope").map(str::to_owned).collect::<Vec<_>>())
+}
+
+fn is_change(access: &Access) -> bool {
+    access.kind == "repository" && access.actions.iter().any(|action| action != "pull")
+}
+
 /// A token for who asks. Docker asks for one without credentials, too, when nobody has logged in there: such a token is good for what is for all.
 pub async fn token(api: &Api, mut call: Call) -> ApiResult {
     super::reads_only(&call)?;
@@ -80,8 +94,12 @@ pub async fn token(api: &Api, mut call: Call) -> ApiResult {
         Err(error) if call.headers.contains_key(AUTHORIZATION) => return Err(error),
         Err(_) | Ok(()) => {}
     }
-    let wanted: Vec<String> = call.query.all("scope").map(str::to_owned).collect();
-    let token = platform.authority().token(&who(&identity::origin(&call)), &scopes(&wanted));
+    let wanted = wanted(&call);
+    let token = platform.authority().token(&who(&identity::origin(&call)), &wanted);
+    for access in wanted.iter().filter(|access| is_change(access)) {
+        let granted = token.access.iter().any(|granted| granted.name == access.name && is_change(granted));
+        call.trail.note_name(format!("image {}{}", short(&access.name), if granted { "" } else { " (not granted)" }));
+    }
     let (_, address) = whereabouts(platform);
     Ok(answer::ok(&json!({
         "token": token.text,

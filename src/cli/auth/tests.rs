@@ -89,9 +89,10 @@ async fn what_the_server_refuses_is_said() {
     let directory = tempfile::tempdir().unwrap();
     let _fake =
         Fake::on_socket(&directory.path().join("xtao.sock"), |_| reply(403, json!({"message": "Not Authorized to perform this action!"})));
-    assert_eq!(on(directory.path(), "lock zm").await, Err("Not Authorized to perform this action!".into()));
+    let refused = Err("this is for administrators: root, the members of the group 'xtao', and users who are administrators".to_owned());
+    assert_eq!(on(directory.path(), "lock zm").await, refused);
     assert_eq!(on(directory.path(), "password zm secret").await, Err("no password was set".into()), "the answer has said why");
-    assert_eq!(on(directory.path(), "unlock zm").await, Err("Not Authorized to perform this action!".into()));
+    assert_eq!(on(directory.path(), "unlock zm").await, refused);
 }
 
 /// A directory that a server has used.
@@ -123,6 +124,13 @@ async fn a_stopped_servers_users_are_changed_where_they_are() {
     assert_eq!(on(directory.path(), "remove zm").await, Err("User 'zm' does not exist".into()));
     assert_eq!(on(directory.path(), "unlock zm").await, Err("User 'zm' does not exist".into()));
     assert_eq!(users(directory.path()).await.len(), 1);
+    let log = std::fs::read_to_string(directory.path().join("audit/audit.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<String> =
+        lines.iter().map(|line| format!("{} {}", line["method"].as_str().unwrap(), line["of"][0].as_str().unwrap())).collect();
+    assert_eq!(told, ["PUT user zm", "PUT user bo", "PUT user zm", "DELETE user zm"]);
+    assert!(lines.iter().all(|line| line["from"].as_str().unwrap().ends_with(", while the server was stopped")), "{log}");
+    assert!(!log.contains("p@ssw0rd") && !log.contains("argon2"), "{log}");
 }
 
 #[tokio::test]

@@ -103,11 +103,13 @@ async fn a_server_that_is_not_there_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("xtao.sock");
     let check = |expected: &str| {
-        let error = Client::on_node(directory.path(), Role::Admin).unwrap_err();
-        assert!(error.is_silence());
-        assert_eq!(error.to_string().replace(socket.to_str().unwrap(), "SOCKET"), expected);
+        for (role, elsewhere) in [(Role::User, ", or another server with -d NODE"), (Role::Admin, "")] {
+            let error = Client::on_node(directory.path(), role).unwrap_err();
+            assert!(error.is_silence());
+            assert_eq!(error.to_string().replace(socket.to_str().unwrap(), "SOCKET"), format!("{expected}{elsewhere}"));
+        }
     };
-    let hint = "is 'xtao serve' running? Name its directory with --work_dir, or another server with -d NODE";
+    let hint = "is 'xtao serve' running? Name its directory with --work_dir";
     check(&format!("no server answers on SOCKET (no such file or directory); {hint}"));
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     check(&format!("no server answers on SOCKET (connection refused); {hint}"));

@@ -51,6 +51,7 @@ enum Command {
         name: BrickName,
     },
     /// delete a brick and its data for good
+    #[command(next_display_order = 10)]
     Release {
         /// the brick's name
         #[arg(value_name = "BRICK")]
@@ -60,7 +61,7 @@ enum Command {
         force: bool,
     },
     /// copy a brick to a file
-    #[command(after_help = "Example:\n  mgmt brick backup NAME testdb.brick --freeze")]
+    #[command(next_display_order = 10, after_help = "Example:\n  mgmt brick backup NAME testdb.brick --freeze")]
     Backup {
         /// the brick's name
         #[arg(value_name = "BRICK")]

@@ -81,6 +81,7 @@ enum Command {
     #[command(after_help = "Example:\n  mgmt service update --id testdb --mem 1024")]
     Update(Update),
     /// change the number of instances
+    #[command(next_display_order = 10)]
     Scale {
         /// the service's id
         #[arg(value_name = "SERVICE")]
@@ -92,6 +93,7 @@ enum Command {
         waiting: Waiting,
     },
     /// replace all instances by new ones
+    #[command(next_display_order = 10)]
     Restart {
         /// the service's id
         #[arg(value_name = "SERVICE")]
@@ -100,6 +102,7 @@ enum Command {
         waiting: Waiting,
     },
     /// end a service; its name, ports and bricks are kept for its id
+    #[command(next_display_order = 10)]
     Destroy {
         /// the service's id
         #[arg(value_name = "SERVICE")]
@@ -129,6 +132,7 @@ struct Update {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(next_display_order = 10)]
 struct Logs {
     /// the service's id
     #[arg(value_name = "SERVICE")]
@@ -148,6 +152,7 @@ struct Logs {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(next_display_order = 10)]
 struct Exec {
     /// the service's id
     #[arg(value_name = "SERVICE")]
@@ -297,7 +302,9 @@ async fn deploy(
     if let Some(deployment) = answer["deploymentId"].as_str() {
         Deployment { client, app: id, id: deployment }.watch(events, waiting).await?;
     }
-    if !waiting.detach {
+    if waiting.detach {
+        terminal::note(&format!("accepted; 'mgmt service show {}' tells how far it is", name(id)));
+    } else {
         terminal::note(done);
     }
     Ok(())

@@ -97,7 +97,10 @@ fn targets(file: &Path, archive: &Archive, given: &[String], about: &About) -> R
         }
         let mut tags: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for text in names {
-            let name: ImageName = about.name(text)?;
+            let name: ImageName = about.name(text).map_err(|error| match error {
+                Error::Elsewhere(what) => Error::Word(format!("{what}; give it a name here, as in --name {}/IMAGE:TAG", about.user)),
+                other => other,
+            })?;
             about.check_owner(&name)?;
             let Version::Tag(tag) = name.version() else {
                 return Err(Error::Word(format!("'{text}' has a digest instead of a tag: what is pushed gets its digest by itself")));
@@ -249,7 +252,7 @@ mod tests {
             &[],
             &zmfsea,
             "'quay.io/zmfsea/x:1' names another registry than the platform's (registry.marathon.mesos:5000); \
-             give it a name here, as in --name USER/IMAGE:TAG (2)",
+             give it a name here, as in --name zmfsea/IMAGE:TAG (2)",
         );
         check(
             &[],

@@ -58,9 +58,9 @@ pub struct Spec {
     pub cmd: Option<String>,
 }
 
-/// A word that means nothing where it stands.
+/// A word that means nothing where it stands: behind an option, or as an argument, which is called by capitals.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--{option}: {problem}")]
+#[error("{}{option}: {problem}", if option.starts_with(char::is_uppercase) { "" } else { "--" })]
 pub struct SpecError {
     option: &'static str,
     problem: String,

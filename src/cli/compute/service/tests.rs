@@ -80,6 +80,8 @@ async fn each_command_asks_the_server_the_right_thing() {
     check("brick show a/b", &["GET /v2/bricks/a%2Fb"]).await;
     check("port release 1066", &["DELETE /v2/ports/1066"]).await;
     check("user quota zmfsea", &["GET /v2/auth/users/zmfsea/quota"]).await;
+    let quota = "/v2/auth/users/zmfsea/quota";
+    check("user quota zmfsea --cpu 8 --ports none", &[&format!("GET {quota}"), &format!("PUT {quota} {{\"cpus\":8}}")]).await;
 }
 
 #[tokio::test]
@@ -132,7 +134,7 @@ async fn refusals_are_explained() {
         4,
     )
     .await;
-    check("service scale web two", |_| answer(500, ""), "--N: 'two' is no number of instances: 0, 1, 2 ...", 2).await;
+    check("service scale web two", |_| answer(500, ""), "N: 'two' is no number of instances: 0, 1, 2 ...", 2).await;
     let held = |_: &Asked| answer(200, json!({"app": "/web", "holder": {"task": "web.instance-1._app.1", "host": "node1"}}));
     let expected = "brick 'db' is mounted by web.instance-1._app.1 on node1: stop its service first, with 'mgmt service scale web 0'";
     check("brick restore db Cargo.toml", held, expected, 1).await;

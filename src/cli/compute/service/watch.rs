@@ -33,6 +33,7 @@ const MAX_KINDS: usize = 64;
 
 const PLACED: &str = "placed";
 const FAILED: &str = "failed";
+const TRIED_AGAIN: &str = "; it is tried again";
 
 /// The events that tell of progress.
 const EVENTS: &str = "/v2/events?event_type=status_update_event&event_type=instance_changed_event&event_type=instance_health_changed_event\
@@ -233,8 +234,11 @@ impl<'a> Progress<'a> {
         if self.reason.is_empty() { None } else { self.news(Step::Passing(format!("waits: {}", self.reason))) }
     }
 
+    /// Why it is late, as far as that is known: what failed last, and what it waits for now.
     fn last_reason(&self) -> String {
-        if self.reason.is_empty() { String::new() } else { format!(" ({})", self.reason) }
+        let known = [self.failure.trim_end_matches(TRIED_AGAIN), &self.reason];
+        let known: Vec<&str> = known.into_iter().filter(|text| !text.is_empty()).collect();
+        if known.is_empty() { String::new() } else { format!(" ({})", known.join("; ")) }
     }
 
     /// The step, unless it says what was said last.
@@ -257,9 +261,7 @@ fn status(body: &Value, host: &str) -> Option<Step> {
         "TASK_RUNNING" => Step::Lasting(format!("started on {host}")),
         "TASK_KILLING" => Step::Passing(format!("stopping on {host}")),
         "TASK_KILLED" => Step::Lasting(format!("stopped on {host}")),
-        "TASK_FAILED" | "TASK_ERROR" | "TASK_DROPPED" | "TASK_GONE" => {
-            Step::Lasting(format!("{FAILED} on {host}{because}; it is tried again"))
-        }
+        "TASK_FAILED" | "TASK_ERROR" | "TASK_DROPPED" | "TASK_GONE" => Step::Lasting(format!("{FAILED} on {host}{because}{TRIED_AGAIN}")),
         "TASK_FINISHED" => Step::Lasting(format!("ended on {host}{because}; it is started again")),
         _ => return None,
     })
@@ -377,6 +379,9 @@ mod tests {
         );
         check("unheard_of", json!({"appId": "/testdb"}), "-");
         check("status_update_event", json!(null), "-");
+        assert_eq!(progress.last_reason(), " (failed on node1: exit 2)");
+        progress.queue(Some(&json!({"delay": {"timeLeftSeconds": 2}})));
+        assert_eq!(progress.last_reason(), " (failed on node1: exit 2; the next try is in 2 s)");
     }
 
     #[test]

@@ -377,14 +377,27 @@ impl Running {
 
     /// Docker cannot end a command; where it is a process of this machine, we can. It leads a group of its own.
     async fn kill(&self) {
-        let Ok(seen) = self.client.raw().inspect_exec(&self.exec).await else { return };
-        let pid = seen.pid.filter(|_| seen.running == Some(true) && self.client.is_local()).and_then(|pid| i32::try_from(pid).ok());
-        let Some(pid) = pid.filter(|pid| *pid > 1).and_then(Pid::from_raw) else { return };
+        let Some(pid) = self.pid().await else { return };
         // Not another one that has got its number since.
         let membership = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap_or_default();
         if membership.contains(&self.container) {
             _ = rustix::process::kill_process_group(pid, Signal::KILL).or_else(|_| rustix::process::kill_process(pid, Signal::KILL));
         }
+    }
+
+    /// `None`: it has ended, or is no process of this machine. One that is just being started runs a moment before Docker knows its number.
+    async fn pid(&self) -> Option<Pid> {
+        let began = Instant::now();
+        while self.client.is_local() && began.elapsed() < EXIT_LIMIT {
+            let seen = self.client.raw().inspect_exec(&self.exec).await.ok()?;
+            let pid = seen.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
+            match (seen.running, pid) {
+                (Some(true), Some(pid)) => return Pid::from_raw(pid),
+                _ if seen.exit_code.is_some() => return None,
+                _ => tokio::time::sleep(EXIT_PAUSE).await,
+            }
+        }
+        None
     }
 }
 

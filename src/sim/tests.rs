@@ -35,7 +35,7 @@ fn nothing_breaks_in_a_crowd() {
 /// In each of these an app's fixed port is taken on every node, and others wait for it in a deployment: for ever, as in Marathon.
 #[test]
 fn what_waits_for_something_without_room_is_not_stuck() {
-    for seed in [360, 5147, 5790] {
+    for seed in [63, 322, 603] {
         let outcome = play(seed, PLAIN, Trace::kept());
         assert_eq!(outcome.violation, None, "seed {seed}");
         let (waits, no_room) = (|line: &String| line.contains(" waits for /"), |line: &String| line.ends_with(" has no room"));

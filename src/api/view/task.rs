@@ -11,6 +11,7 @@ use crate::{
     api::access::Seen,
     model::{
         app::{App, Network},
+        brick::Brick,
         id::PathId,
         instance::{Condition, Instance},
         time::Timestamp,
@@ -32,7 +33,7 @@ pub fn task(seen: &Seen, instance: &Instance) -> Map<String, Value> {
         "ipAddresses": addresses(instance),
         "servicePorts": [],
         "healthCheckResults": super::health::results(seen, instance),
-        "localVolumes": [],
+        "localVolumes": seen.volumes_of(&instance.id).map(|volume| local_volume(volume)).collect::<Vec<_>>(),
     }));
     let mut set = |name: &str, value: Option<Value>| value.into_iter().for_each(|value| _ = fields.insert(name.into(), value));
     let placement = instance.placement.as_ref();
@@ -46,6 +47,11 @@ pub fn task(seen: &Seen, instance: &Instance) -> Map<String, Value> {
     set("zone", agent.and_then(|agent| agent.zone.as_deref()).map(Value::from));
     set("role", seen.definition_of(instance).map(|app| json!(app.role)));
     fields
+}
+
+fn local_volume(volume: &Brick) -> Value {
+    let uuid = volume.reservation.as_ref().map(|reservation| reservation.uuid);
+    json!({ "runSpecId": volume.app, "containerPath": volume.container_path, "uuid": uuid, "persistenceId": volume.persistence_id() })
 }
 
 /// One task as `/v2/tasks` shows it.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     fit::{self, Left, Spread},
-    ports,
+    ports, residency,
 };
 use crate::{
     core::{
@@ -17,7 +17,7 @@ use crate::{
         turn::Turn,
     },
     model::{
-        app::App,
+        app::{App, Mode},
         brick::{Brick, BrickMount, Lease, brick_name, normal_container_path},
         cluster::{ClusterCall, Launch, Offer},
         id::{AgentId, OfferId, Owner, PathId, TaskId},
@@ -138,7 +138,11 @@ fn try_launch(
     spread: &mut Spread,
 ) -> Result<Vec<Launch>, Vec<Reject>> {
     let Some(app) = turn.state.tables.definition_of(instance).cloned() else { return Err(Vec::new()) };
-    let reasons = fit::misfits(turn, &app, offer, left, spread);
+    let mut reasons = fit::misfits(turn, &app, offer, left, spread);
+    let volumes = residency::find(turn, &app, instance, &offer.agent).unwrap_or_else(|reason| {
+        reasons.push(reason);
+        Vec::new()
+    });
     if !reasons.is_empty() {
         return Err(reasons);
     }
@@ -159,7 +163,8 @@ fn try_launch(
     let task = launched.task();
     turn.put(Record::Instance(launched.into()));
     let owner = turn.state.tables.owner_of(&app.id).cloned().unwrap_or_else(Owner::default_owner);
-    let bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
+    let mut bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
+    bricks.extend(lease_volumes(turn, &app, &owner, &task, &offer.agent, &volumes));
     let allotted = allotted(turn, &app.id);
     let launch = Launch {
         task,
@@ -214,25 +219,47 @@ fn lease_bricks(turn: &mut Turn<'_, '_>, app: &App, owner: &Owner, task: &TaskId
         // Released by force while the app exists: it starts with a new one.
         let present = turn.state.tables.bricks.get(&brick_name(&app.id, &path)).map(|brick| (**brick).clone());
         let brick = present.unwrap_or_else(|| new_brick(turn, app, volume, path.clone(), owner));
-        let epoch = turn.state.tables.meta.last_epoch.max(brick.epoch) + 1;
-        turn.put(Record::Meta(Meta { last_epoch: epoch, ..(*turn.state.tables.meta).clone() }.into()));
-        let leased = Brick {
-            epoch,
-            home: Some(agent.clone()),
-            lease: Some(Lease { task: task.clone(), agent: agent.clone(), epoch }),
-            last_mounted: Some(turn.wall()),
-            ..brick.clone()
-        };
-        turn.put(Record::Brick(leased.into()));
-        mounts.push(BrickMount {
-            name: brick.name.clone(),
-            epoch,
-            size: brick.size,
-            pool: brick.pool.clone(),
-            file_system: brick.file_system,
-            container_path: path,
-            read_only: volume.mode == crate::model::app::Mode::Ro,
-        });
+        mounts.push(lease(turn, brick, task, agent, volume.mode == Mode::Ro));
     }
     mounts
+}
+
+/// The same for the instance's persistent volumes.
+fn lease_volumes(
+    turn: &mut Turn<'_, '_>,
+    app: &App,
+    owner: &Owner,
+    task: &TaskId,
+    agent: &AgentId,
+    kept: &[Arc<Brick>],
+) -> Vec<BrickMount> {
+    let mut mounts = Vec::new();
+    for volume in app.persistent_volumes() {
+        let brick = residency::taken_over(turn, app, volume, kept, owner, &task.instance);
+        mounts.push(lease(turn, brick, task, agent, false));
+    }
+    mounts
+}
+
+fn lease(turn: &mut Turn<'_, '_>, brick: Brick, task: &TaskId, agent: &AgentId, read_only: bool) -> BrickMount {
+    let epoch = turn.state.tables.meta.last_epoch.max(brick.epoch) + 1;
+    turn.put(Record::Meta(Meta { last_epoch: epoch, ..(*turn.state.tables.meta).clone() }.into()));
+    let mount = BrickMount {
+        name: brick.name.clone(),
+        epoch,
+        size: brick.size,
+        pool: brick.pool.clone(),
+        file_system: brick.file_system,
+        container_path: brick.container_path.clone(),
+        read_only,
+    };
+    let leased = Brick {
+        epoch,
+        home: Some(agent.clone()),
+        lease: Some(Lease { task: task.clone(), agent: agent.clone(), epoch }),
+        last_mounted: Some(turn.wall()),
+        ..brick
+    };
+    turn.put(Record::Brick(leased.into()));
+    mount
 }

@@ -13,7 +13,7 @@ use crate::{
     core::{
         allotment::new_brick,
         ownership, pod,
-        state::{MAX_UNUSED_OFFERS, Reject, UnusedOffer},
+        state::{Counts, MAX_UNUSED_OFFERS, Reject, UnusedOffer},
         turn::Turn,
     },
     model::{
@@ -68,7 +68,13 @@ fn match_offer(turn: &mut Turn<'_, '_>, offer: &Arc<Offer>, spread: &mut Spread)
                 return true;
             }
             let Some(instance) = next_instance(turn, app) else { return false };
-            match try_launch(turn, &instance, offer, &mut left, spread) {
+            let mut outcome = try_launch(turn, &instance, offer, &mut left, spread);
+            if outcome.is_err()
+                && let Some(newer) = newer_instance(turn, &instance)
+            {
+                outcome = try_launch(turn, &newer, offer, &mut left, spread);
+            }
+            match outcome {
                 Ok(tasks) => {
                     launches.extend(tasks);
                     launched += 1;
@@ -99,6 +105,20 @@ fn ready_apps(turn: &mut Turn<'_, '_>) -> Vec<PathId> {
 fn next_instance(turn: &Turn<'_, '_>, app: &PathId) -> Option<Arc<Instance>> {
     let id = turn.state.index.get(app)?.scheduled.first()?;
     turn.state.tables.instances.get(id).cloned()
+}
+
+/// Another one that waits, of the app's present version, when `instance` is of an earlier one: what cannot be met any more is in nobody's way.
+fn newer_instance(turn: &Turn<'_, '_>, instance: &Instance) -> Option<Arc<Instance>> {
+    let tables = &turn.state.tables;
+    let present = tables.apps.get(instance.app())?.version;
+    let waiting = |counts: &Counts| counts.wanted[Condition::Scheduled as usize];
+    let tally = tables.tallies.get(instance.app())?;
+    let waits = tally.by_version.iter().any(|(version, counts)| *version == present && waiting(counts) > 0);
+    if instance.version == present || !waits {
+        return None;
+    }
+    let ids = &turn.state.index.get(instance.app())?.scheduled;
+    ids.iter().filter_map(|id| tables.instances.get(id)).find(|other| other.version == present).cloned()
 }
 
 fn note_unused(turn: &mut Turn<'_, '_>, app: &PathId, offer: &Arc<Offer>, reasons: Vec<Reject>) {

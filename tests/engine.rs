@@ -491,12 +491,14 @@ async fn an_external_volume_outlives_its_tasks() {
     rig.status(&second, TaskState::Killed).await;
     let third = rig.launch(db("cat /data/rows")).await;
     rig.status(&third, TaskState::Finished).await;
+    rig.removed(&third).await;
     assert_eq!(rig.output(&third, "stdout"), "one\ntwo\n");
 
     // Options are the driver's. An administrator may use what was there before, and others nothing but their own.
     let options = [("dvdi/type", "tmpfs"), ("dvdi/device", "tmpfs"), ("dvdi/o", "size=1m"), ("other/o", "size=2m")];
     let small = rig.launch(with_external(command("/small", "grep ' /data ' /proc/mounts"), "small", "local", &options)).await;
     rig.status(&small, TaskState::Finished).await;
+    rig.removed(&small).await;
     let mount = rig.output(&small, "stdout");
     assert!(mount.starts_with("tmpfs /data tmpfs ") && mount.contains("size=1024k"), "{mount}");
     daemon.docker(&["volume", "create", "foreign"]);
@@ -506,6 +508,7 @@ async fn an_external_volume_outlives_its_tasks() {
     rig.status(&own, TaskState::Finished).await;
     let again = rig.launch(with_external(command("/own", "cat /data/x"), "bobs", "local", &[]).account("bob")).await;
     rig.status(&again, TaskState::Finished).await;
+    rig.removed(&again).await;
     assert_eq!(rig.output(&again, "stdout"), "mine\n");
     let bob = |name: &str, options: &[(&str, &str)]| with_external(command("/bob", "true"), name, "local", options).account("bob");
     for (launch, words) in [

@@ -1034,12 +1034,13 @@ impl World<'_> {
                     return false;
                 }
             }
+            let waited_for = volumes.as_ref().is_some_and(|homes| homes.contains(&agent.id));
             let at_home = home.as_ref().is_some_and(|home| *home == agent.id);
-            let Some(mut usable) = Self::usable(app, &left, at_home) else { return false };
+            let Some(mut usable) = Self::usable(app, &left, at_home || waited_for) else { return false };
             let scalars = Resources { cpus: app.cpus, mem: app.mem, disk: app.disk, gpus: app.gpus, ..Resources::default() };
             take(&mut usable, &scalars).is_ok()
                 && (home.is_none() || at_home)
-                && volumes.as_ref().is_none_or(|homes| homes.contains(&agent.id))
+                && (volumes.is_none() || waited_for)
                 && self.ports_free(at, app, &usable)
                 && self.constraints_allow(at, app)
         })

@@ -192,13 +192,13 @@ impl World<'_> {
             let id = short_instance(&launch.task.instance);
             self.violate("wrong-role", || format!("{id} of role {} takes {takes:?}", app.role));
         }
-        if app.gpus == 0 && left.common.gpus > 0 && app.bricks().next().is_none() {
+        if app.gpus == 0 && left.common.gpus > 0 && app.bricks().next().is_none() && !app.is_resident() {
             let id = short_instance(&launch.task.instance);
             self.violate("wasted-gpus", || format!("{id} needs none, its node has {}", left.common.gpus));
         }
     }
 
-    /// What an app may use of what is left of a node; `None`: its GPUs are kept for others. `at_home`: a brick of it is there.
+    /// What an app may use of what is left of a node; `None`: its GPUs are kept for others. `at_home`: a brick or volume of it is there.
     pub(super) fn usable(app: &App, left: &Pools, at_home: bool) -> Option<Resources> {
         if app.gpus == 0 && left.common.gpus > 0 && !at_home {
             return None;

@@ -85,7 +85,15 @@ fn accepts(app: &App, role: &str, default: AcceptedResourceRoles) -> bool {
 }
 
 /// Every reason, ports aside, why the app cannot be launched on what is left of the offer; none: it can.
-pub(super) fn misfits(turn: &mut Turn<'_, '_>, app: &App, offer: &Offer, left: &Left, spread: &mut Spread) -> Vec<Reject> {
+/// `volumes_here`: persistent volumes wait for it there.
+pub(super) fn misfits(
+    turn: &mut Turn<'_, '_>,
+    app: &App,
+    offer: &Offer,
+    left: &Left,
+    spread: &mut Spread,
+    volumes_here: bool,
+) -> Vec<Reject> {
     let usable = left.usable(app, turn.state.settings.accepted_resource_roles);
     let near = is_near(turn, app, offer);
     let meets = meets_constraints(turn, app, offer, spread);
@@ -99,7 +107,8 @@ pub(super) fn misfits(turn: &mut Turn<'_, '_>, app: &App, offer: &Offer, left: &
     check(!usable.is_empty(), Reject::UnfulfilledRole);
     check(near && meets && !bricks.elsewhere, Reject::UnfulfilledConstraint);
     check(!bricks.held, Reject::NoCorrespondingReservationFound);
-    check(app.gpus > 0 || left.gpus() == 0 || !keeps_gpus(turn, app) || bricks.here, Reject::DeclinedScarceResources);
+    let at_home = bricks.here || volumes_here;
+    check(app.gpus > 0 || left.gpus() == 0 || !keeps_gpus(turn, app) || at_home, Reject::DeclinedScarceResources);
     reasons
 }
 

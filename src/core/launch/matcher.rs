@@ -158,8 +158,10 @@ fn try_launch(
     spread: &mut Spread,
 ) -> Result<Vec<Launch>, Vec<Reject>> {
     let Some(app) = turn.state.tables.definition_of(instance).cloned() else { return Err(Vec::new()) };
-    let mut reasons = fit::misfits(turn, &app, offer, left, spread);
-    let volumes = residency::find(turn, &app, instance, &offer.agent).unwrap_or_else(|reason| {
+    let found = residency::find(turn, &app, instance, &offer.agent);
+    let volumes_here = found.as_ref().is_ok_and(|volumes| !volumes.is_empty());
+    let mut reasons = fit::misfits(turn, &app, offer, left, spread, volumes_here);
+    let volumes = found.unwrap_or_else(|reason| {
         reasons.push(reason);
         Vec::new()
     });

@@ -221,3 +221,41 @@ fn volumes_count_in_their_owners_quota() {
     world.run_on("a");
     world.update_by("ann", "/db", json!({"env": {"A": "b"}})).unwrap();
 }
+
+/// GPUs are kept for what asks for them, but not from what has its data beside them.
+#[test]
+fn a_volume_beside_gpus_is_gone_back_to() {
+    let mut world = World::new();
+    world.create(resident(1)).unwrap();
+    let first = world.run_on("a").remove(0);
+    world.end(&first.task, TaskState::Failed);
+    world.wait(60_000);
+    let offer = Offer {
+        id: OfferId::new("gpus"),
+        agent: AgentId::new("a"),
+        host: Arc::from("a.local"),
+        addresses: vec!["10.0.0.1".parse::<IpAddr>().unwrap()],
+        resources: Resources {
+            cpus: Scalar::whole(9),
+            mem: Scalar::whole(9000),
+            disk: Scalar::whole(9000),
+            gpus: 1,
+            ports: vec![PortRange::new(31_000, 31_099)],
+        },
+        attributes: Vec::new(),
+        reserved: Vec::new(),
+        region: None,
+        zone: None,
+    };
+    let mut other = resident(1);
+    other["id"] = json!("/other");
+    world.create(other).unwrap();
+    let calls = world.cluster(ClusterEvent::Offers(vec![offer])).calls;
+    let launched: Vec<String> = calls
+        .iter()
+        .filter_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None })
+        .flatten()
+        .map(|launch| launch.app.id.to_string())
+        .collect();
+    assert_eq!(launched, ["/db"]);
+}

@@ -4,7 +4,7 @@
 //! last: who finds one finds a server. The driver and the
 //! name server have threads of their own, so that a busy API starves neither. Down: a signal, or the end of the driver, ends all; tasks keep running.
 
-mod node;
+pub mod node;
 pub mod sockets;
 pub mod tls;
 
@@ -470,6 +470,7 @@ fn engine_settings(config: &Config, core: &core::Settings, work_dir: &WorkDir) -
     engine.attributes = given.attributes.iter().map(attribute).collect::<Result<_, _>>()?;
     (engine.region, engine.zone) = given.domain.clone().map(|domain| (domain.region, domain.zone)).unzip();
     engine.host_volume_allow = paths(&core.host_volumes.allow);
+    engine.allow_vulnerable_runtime = given.allow_vulnerable_runtime;
     engine.host_volume_deny = paths(&core.host_volumes.deny);
     Ok(engine)
 }

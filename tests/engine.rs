@@ -265,17 +265,50 @@ async fn a_command_runs_in_a_task_and_ends_with_its_client() {
     let [shown, errors, code] = rig::conversation(output).await;
     assert!((shown + &errors).contains("no such file or directory") && ["126", "127"].contains(&&*code), "{code}");
 
-    // A client that leaves takes its command along.
-    let ends = access.exec(&task, words(&["sleep", "123456789"]), None).await.unwrap();
-    rig::until_runs("sleep 123456789", true).await;
+    // A client that leaves takes its command along. Its number is this run's own: the same test of another checkout may run beside it.
+    let seconds = (1_000_000_000 + u64::from(std::process::id())).to_string();
+    let ends = access.exec(&task, words(&["sleep", &seconds]), None).await.unwrap();
+    rig::until_runs(&format!("sleep {seconds}"), true).await;
     drop(ends);
-    rig::until_runs("sleep 123456789", false).await;
+    rig::until_runs(&format!("sleep {seconds}"), false).await;
     rig.kill(&task, Some(0)).await;
     rig.status(&task, TaskState::Killed).await;
     let refused = access.exec(&task, words(&["true"]), None).await.unwrap_err();
     assert_eq!(refused.to_string(), format!("task '{task}' does not run"));
-    let version = access.facts().await.version;
-    assert_eq!(version, Some(daemon.docker(&["version", "-f", "{{.Server.Version}}"])));
+    let parts = access.facts().await.parts;
+    assert_eq!((&*parts[0].name, &*parts[0].version), ("Engine", &*daemon.docker(&["version", "-f", "{{.Server.Version}}"])));
+    assert!(parts.iter().any(|part| part.name == "runc" && !part.version.is_empty()), "{parts:?}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_with_a_known_way_out_is_used_only_when_told() {
+    let mut daemon = Daemon::prepare(Options::default());
+    // What the daemon asks for a version; containers are run by the machine's own.
+    daemon.shadow("runc", "#!/bin/sh\nprintf 'runc version 1.1.4\\ncommit: v1.1.4-0-g5fd4c4d1\\nspec: 1.0.2-dev\\n'\n");
+    daemon.launch();
+    daemon.import_image();
+    let mut rig = Rig::start(&daemon).await;
+    let refused = rig.launch(command("/refused", "sleep 1000")).await;
+    let told = rig.status(&refused, TaskState::Failed).await.message;
+    assert!(told.contains("runc 1.1.4 lets containers out of their confinement (CVE-2024-21626, CVE-2025-31133)"), "{told}");
+    assert!(told.ends_with("start the server with --allow_vulnerable_runtime on"), "{told}");
+    assert_eq!(daemon.docker(&["ps", "-aq"]), "");
+    rig.stop().await;
+
+    rig.settings().allow_vulnerable_runtime = true;
+    rig.begin(&daemon).await;
+    let task = rig.launch(command("/allowed", "sleep 1000")).await;
+    rig.status(&task, TaskState::Running).await;
+    // What runs already goes on, but nobody gets in.
+    rig.stop().await;
+    rig.settings().allow_vulnerable_runtime = false;
+    let refused = rig.access().exec(&task, vec!["true".to_owned()], None).await.unwrap_err().to_string();
+    assert!(refused.starts_with("no command is run inside a container: runc 1.1.4 lets"), "{refused}");
+    rig.begin(&daemon).await;
+    assert_eq!(daemon.docker(&["ps", "--format", "{{.Names}}"]), format!("xtao-{task}"));
+    rig.kill(&task, Some(0)).await;
+    rig.status(&task, TaskState::Killed).await;
     rig.stop().await;
 }
 

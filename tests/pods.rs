@@ -183,6 +183,41 @@ async fn pods_are_upgraded_checked_and_killed_and_get_their_ports_back() {
     house.stop().await;
 }
 
+/// Commands that check a container run in that very container, and what they find ends the whole instance.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_checks_the_container_that_names_it() {
+    let daemon = Daemon::start(Options::default());
+    let mut house = House::start(&daemon).await;
+    let check = |command: Value| json!({"exec": {"command": command}, "intervalSeconds": 3, "timeoutSeconds": 2, "delaySeconds": 0, "maxConsecutiveFailures": 1});
+    let mut marked = container("marked", "touch /tmp/mark; exec sleep 1000");
+    marked["healthCheck"] = check(json!({"shell": "test -e /tmp/mark && test $MARATHON_CONTAINER_ID = marked"}));
+    let mut plain = container("plain", "exec sleep 1000");
+    plain["healthCheck"] = check(json!({"argv": ["sh", "-c", "! test -e /tmp/mark"]}));
+    let pod = json!({
+        "id": "/checked",
+        "networks": [{"mode": "container/bridge"}],
+        "containers": [marked, plain, container("unchecked", "exec sleep 1000")],
+    });
+    assert_eq!(house.ask(Method::POST, "/v2/pods", Some(pod)).await.0, StatusCode::CREATED);
+    let stable = house.stable("/checked", 1).await;
+    let instance = &stable["instances"][0];
+    let healthy: Vec<&Value> = [0, 1].map(|at| &instance["containers"][at]["conditions"][0]["value"]).to_vec();
+    assert_eq!((healthy, &instance["containers"][2]["conditions"]), (vec![&json!("true"), &json!("true")], &json!([])), "{stable}");
+    house.until(async |house| house.get("/v2/deployments").await == json!([])).await;
+
+    let id = instance["id"].as_str().unwrap();
+    daemon.docker(&["exec", &format!("xtao-{id}.marked.1"), "rm", "/tmp/mark"]);
+    let again = house.stable("/checked", 2).await;
+    let failure = &again["terminationHistory"][0];
+    let message = failure["message"].as_str().unwrap();
+    assert!(message.starts_with("Task was killed since health check failed. Reason:"), "{again}");
+    assert_eq!(failure["containers"][0]["containerId"], format!("{id}.marked.1"));
+    house.until(async |_| containers(&daemon).len() == 4).await;
+    house.ask(Method::DELETE, "/v2/pods/checked", None).await;
+    house.until(async |_| containers(&daemon).is_empty()).await;
+    house.stop().await;
+}
+
 /// The pod of Marathon's own system tests: one container of an image, one without, with relative paths, on the node's network.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_without_an_image_shares_volumes_with_one_of_an_image() {

@@ -185,7 +185,7 @@ impl From<NodeError> for ApiError {
         match error {
             NodeError::Missing(_) => Self::not_found(text),
             NodeError::Conflict(_) => Self::new(StatusCode::CONFLICT, text),
-            NodeError::Unacceptable(_) => Self::unprocessable(text),
+            NodeError::Unacceptable(_) | NodeError::Impossible(_) => Self::unprocessable(text),
             NodeError::NoRoom(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, text),
             NodeError::Unavailable(_) => Self::unavailable(text),
             NodeError::Failed(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, text),

@@ -17,7 +17,7 @@ pub struct Tag(HeaderValue);
 impl Tag {
     /// To be made before anything is read, so that it is never newer than the answer. `None`: the answer is no function of the snapshot alone.
     pub fn of(api: &Api, call: &Call, segments: &[&str]) -> Option<Self> {
-        let lasting = matches!(segments, ["v2", "apps" | "groups" | "deployments", ..] | ["v2", "tasks"]);
+        let lasting = matches!(segments, ["v2", "apps" | "groups" | "pods" | "deployments", ..] | ["v2", "tasks"]);
         if !lasting || !call.is_read() || call.query.all("embed").any(|embed| embed.ends_with("taskStats")) {
             return None;
         }
@@ -53,17 +53,37 @@ impl Tag {
 mod tests {
     use warp::http::StatusCode;
 
-    use crate::api::testing::{Answer, Server, World, app};
+    use serde_json::json;
+
+    use crate::{
+        api::testing::{Answer, Server, World, app, pod},
+        model::instance::Condition,
+    };
 
     #[tokio::test]
     async fn who_has_the_present_state_is_told_so() {
         let mut world = World::default();
-        world.app(app("/web"));
+        world.app(app("/web")).app(pod(&json!({"id": "/shop/pod", "containers": [{"name": "one", "resources": {}}]})));
+        world.instance("/shop/pod", 1, Condition::Running, &[]);
         let server = Server::new(world);
         let tag = |answer: &Answer| answer.headers.get("etag").map(|tag| tag.to_str().unwrap().to_owned());
-        for path in ["/v2/apps", "/v2/apps//web", "/v2/groups", "/v2/tasks", "/v2/deployments", "/v2/apps?embed=apps.tasks"] {
+        for path in [
+            "/v2/apps",
+            "/v2/apps//web",
+            "/v2/apps?embed=apps.tasks",
+            "/v2/groups",
+            "/v2/tasks",
+            "/v2/deployments",
+            "/v2/pods",
+            "/v2/pods/::status",
+            "/v2/pods/shop/pod",
+            "/v2/pods/shop/pod::status",
+            "/v2/pods/shop/pod::versions",
+        ] {
             let line = format!("GET {path}");
-            let known = tag(&server.ask(&line, "").await).unwrap_or_else(|| panic!("{path} has no tag"));
+            let answer = server.ask(&line, "").await;
+            let known = tag(&answer).unwrap_or_else(|| panic!("{path} has no tag"));
+            assert_eq!(server.ask(&line, "").await.body, answer.body, "{path} under the same tag");
             let strong = known.trim_start_matches("W/").to_owned();
             for sent in [known.clone(), strong, format!("\"x\", {known}")] {
                 let again = server.ask_with(&line, &[("if-none-match", &sent)], "").await;

@@ -114,7 +114,7 @@ async fn known_route(api: &Api, call: Call, segments: &[&str]) -> ApiResult {
         ["v2", "queue", rest @ ..] => Box::pin(queue::route(api, call, rest)).await,
         ["v2", "events"] => events::route(api, &call),
         ["v2", "audit"] => Box::pin(audit::route(api, &call)).await,
-        ["v2", "info"] => info::info(api, &call),
+        ["v2", "info"] => Box::pin(info::info(api, &call)).await,
         ["v2", "leader"] => info::leader(api, &call),
         ["v2", "plugins", rest @ ..] => info::plugins(&call, rest),
         ["v2", "ports", rest @ ..] => Box::pin(ports::route(api, call, rest)).await,

@@ -62,6 +62,7 @@ pub mod process;
 pub mod sandbox;
 mod session;
 pub mod spec;
+pub mod vetting;
 pub mod volumes;
 
 #[cfg(test)]
@@ -149,6 +150,8 @@ pub struct Settings {
     pub cpu_hard_limit: bool,
     /// Privileged containers and powerful `docker.parameters` are allowed: whoever may post an app then owns this machine.
     pub allow_privileged: bool,
+    /// Containers are started also when Docker has a part with a known way out of them.
+    pub allow_vulnerable_runtime: bool,
     /// The program that supervises tasks without an image, as `PROGRAM task-shim`: this one.
     pub shim: PathBuf,
     /// The platform's registry and what it knows of images' owners; `None`: images are Docker's business alone.
@@ -186,6 +189,7 @@ impl Settings {
             pids_limit: 8_192,
             cpu_hard_limit: false,
             allow_privileged: false,
+            allow_vulnerable_runtime: false,
             // Also when its file has been replaced by a newer one.
             shim: "/proc/self/exe".into(),
             platform: None,
@@ -237,6 +241,7 @@ pub async fn run(
         reports,
         rule: host_volume_rule(&settings),
         groups,
+        refusal: std::sync::Mutex::default(),
         docker_root: OnceLock::new(),
         settings,
     });

@@ -138,6 +138,10 @@ pub struct Flags {
     #[arg(long, value_name = "DIR", value_delimiter = ',', value_parser = values::absolute_path, help_heading = ENGINE)]
     pub host_volume_deny: Vec<PathBuf>,
 
+    /// on: containers are started also when Docker has a part with a known way out of them, such as an old runc; see /v2/info?embed=engine.
+    #[arg(long, value_name = "on|off", default_value = "off", action = ArgAction::Set, value_parser = values::on_or_off, help_heading = ENGINE)]
+    pub allow_vulnerable_runtime: bool,
+
     /// Addresses of the name server. Repeatable, or separated by commas. Default: the node's addresses and 127.0.0.1.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = values::address, help_heading = DNS)]
     pub dns_address: Vec<IpAddr>,
@@ -297,7 +301,7 @@ const BRICKS: &str = "Bricks";
 const CORE: &str = "Scheduling";
 
 /// The flags that Marathon does not have; their variables begin with `XTAO_`, those of all others with `MARATHON_`.
-pub(super) const OURS: [&str; 23] = [
+pub(super) const OURS: [&str; 24] = [
     "config",
     "work_dir",
     "authentication",
@@ -309,6 +313,7 @@ pub(super) const OURS: [&str; 23] = [
     "agent_resources",
     "host_volume_allow",
     "host_volume_deny",
+    "allow_vulnerable_runtime",
     "dns_address",
     "dns_port",
     "dns_http_port",

@@ -40,6 +40,7 @@ pub(super) struct Manner {
 }
 
 const SAME_ID: &str = "Groups and Applications may not have the same identifier.";
+const SAME_ID_OF_POD: &str = "Groups and Pods may not have the same identifier.";
 const ENFORCE_ALONE: &str =
     "enforceRole cannot be modified in a request that adds, removes or modifies services; please make these changes in separate requests.";
 
@@ -480,17 +481,20 @@ pub(super) fn around(turn: &Turn<'_, '_>, origin: &Origin, app: &PathId, draft: 
     }
 }
 
-/// No app has the id of a group. What was so before is left alone.
+/// No app and no pod has the id of a group. What was so before is left alone.
 pub(super) fn check_names(turn: &Turn<'_, '_>, draft: &Draft, graph: &Graph<'_>) -> Result<(), RequestError> {
-    let same = || Err(RequestError::Invalid(vec![Violation::new("/", SAME_ID)]));
+    let same = |id: &PathId| {
+        let text = if graph.app(id).is_some_and(|app| app.pod.is_some()) { SAME_ID_OF_POD } else { SAME_ID };
+        Err(RequestError::Invalid(vec![Violation::new("/", text)]))
+    };
     for new in draft.prepared.iter().filter(|one| one.is_new()) {
         let is_group = draft.groups.get(new.app()).is_some_and(Option::is_some);
         if is_group || graph.has_apps_below(new.app()) {
-            return same();
+            return same(new.app());
         }
     }
     // The groups around new apps are among them.
     let new = |id: &PathId| !turn.state.tables.groups.contains_key(id) && !turn.state.tables.apps_below(id).any(|_| true);
-    let made = draft.groups.iter().filter(|(id, group)| group.is_some() && new(id));
-    if made.into_iter().any(|(id, _)| graph.app(id).is_some()) { same() } else { Ok(()) }
+    let mut made = draft.groups.iter().filter(|(id, group)| group.is_some() && new(id));
+    made.find(|(id, _)| graph.app(id).is_some()).map_or(Ok(()), |(id, _)| same(id))
 }

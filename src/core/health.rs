@@ -92,6 +92,13 @@ impl One<'_> {
         turn.state.readings.insert(self.instance.id.clone(), readings.into());
     }
 
+    /// Of apps alone: of a pod Marathon tells only whether its instances are healthy.
+    fn tell(&self, turn: &mut Turn<'_, '_>, fact: Fact) {
+        if self.task.container.is_none() {
+            turn.event(Some(self.instance.app()), fact);
+        }
+    }
+
     /// The instance with this check as it is now.
     fn with(&self, state: CheckState) -> Instance {
         let mut instance = (**self.instance).clone();
@@ -121,18 +128,14 @@ fn failed(turn: &mut Turn<'_, '_>, one: &One<'_>, report: &CheckReport, reading:
     let failures = failures.saturating_add(1);
     let seen = Reading { last_failure: Some(report.at), last_failure_cause: why.to_owned(), failures, uncertain: None, ..reading };
     one.see(turn, seen);
-    let told = Fact::FailedHealthCheck { instance: one.instance.clone(), check: Box::new(one.asked.clone()) };
-    turn.event(Some(one.instance.app()), told);
+    one.tell(turn, Fact::FailedHealthCheck { instance: one.instance.clone(), check: Box::new(one.asked.clone()) });
     // Beyond what can kill, the number is of interest to readers alone.
     let limit = one.asked.max_consecutive_failures.saturating_add(1);
     let mut changed = (state.failures < failures.min(limit)).then(|| {
         one.with(CheckState { failures: failures.min(limit), last_failure: Some(report.at), last_failure_cause: why.to_owned(), ..state })
     });
     if verdict == Verdict::Kill {
-        turn.event(
-            Some(one.instance.app()),
-            Fact::UnhealthyInstanceKill { instance: one.instance.clone(), task: one.task.clone(), reason: why.to_owned() },
-        );
+        one.tell(turn, Fact::UnhealthyInstanceKill { instance: one.instance.clone(), task: one.task.clone(), reason: why.to_owned() });
         remember(turn, one, report, why);
         let instance = changed.unwrap_or_else(|| (**one.instance).clone());
         changed = Some(Instance { condition: Condition::Killing, since: turn.wall(), ..instance });

@@ -22,7 +22,8 @@ pub(super) fn events(before: &Tables, change: &Change, wall: Timestamp, events: 
             }
             for (at, check) in instance.checks.iter().enumerate() {
                 let was_alive = old.and_then(|old| old.checks.get(at)).is_some_and(CheckState::is_alive);
-                if check.is_alive() != was_alive {
+                // The events of single checks are of apps alone (Marathon 1.11).
+                if check.is_alive() != was_alive && instance.containers.is_empty() {
                     tell(instance.app(), Fact::HealthStatusChanged { instance: instance.clone(), alive: check.is_alive() });
                 }
             }
@@ -48,7 +49,7 @@ pub(super) fn events(before: &Tables, change: &Change, wall: Timestamp, events: 
             let replaced = old
                 .iter()
                 .flat_map(|old| old.steps.iter().flat_map(|step| &step.actions))
-                .filter(|action| action.kind == ActionKind::Restart);
+                .filter(|action| action.kind == ActionKind::Restart && !action.pod);
             for change in replaced.filter_map(|action| old?.changes.iter().find(|change| change.app == action.app)) {
                 removed_checks(before, change, &mut tell);
             }
@@ -57,8 +58,11 @@ pub(super) fn events(before: &Tables, change: &Change, wall: Timestamp, events: 
     }
 }
 
-/// Marathon tells of the checks of a new version when it begins to be launched, and of those of the old one when nothing is left of it.
+/// Marathon tells of the checks of a new version when it begins to be launched, and of those of the old one when nothing is left of it; of pods never.
 fn check_events(tables: &Tables, deployment: &Deployment, action: &Action, tell: &mut impl FnMut(&PathId, Fact)) {
+    if action.pod {
+        return;
+    }
     let Some(change) = deployment.changes.iter().find(|change| change.app == action.app) else { return };
     match action.kind {
         ActionKind::Stop => removed_checks(tables, change, tell),

@@ -86,6 +86,9 @@ impl NodeAccess for Shell {
         if command == "busy" {
             return Err(NodeError::Unavailable("too many commands run".into()));
         }
+        if command == "forbidden" {
+            return Err(NodeError::Impossible("no command is run here".into()));
+        }
         let (input, _) = mpsc::channel(1);
         let (output, from) = mpsc::channel(4);
         let code = command.trim_start_matches("exit ").to_owned();
@@ -217,6 +220,7 @@ async fn a_command_runs_in_the_container_and_what_the_node_refuses_is_not_the_ta
         ("exit 0", "passed"),
         ("exit 3", "failed: command exited with status 3"),
         ("busy", "uncertain: this machine could not ask: too many commands run"),
+        ("forbidden", "uncertain: this machine could not ask: no command is run here"),
     ] {
         let check =
             HealthCheck { protocol: CheckProtocol::Command, path: None, port_index: None, command: Some(command.into()), ..http("") };

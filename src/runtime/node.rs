@@ -3,7 +3,7 @@
 //!
 //! Whoever calls has found out that the asking user may: nothing is checked here about persons.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -31,6 +31,9 @@ pub enum NodeError {
     /// 422: what was sent is not acceptable.
     #[error("{0}")]
     Unacceptable(String),
+    /// 422: nothing of the kind is done here, and that is not the task's doing.
+    #[error("{0}")]
+    Impossible(String),
     /// 507: there is no room for it.
     #[error("{0}")]
     NoRoom(String),
@@ -106,6 +109,12 @@ pub struct NodeFacts {
     pub engine: String,
     /// See `engine`.
     pub engine_version: String,
+    /// What the engine runs containers with, and which version: `runc`, `1.2.8`.
+    pub runtime: BTreeMap<String, String>,
+    /// What is known against these versions, a sentence each.
+    pub weaknesses: Vec<String>,
+    /// Why containers are not started on it, if so.
+    pub refusal: Option<String>,
     /// `v1` or `v2`.
     pub cgroup_version: String,
     /// Its addresses, the preferred one first.

@@ -82,10 +82,14 @@ impl NodeAccess for ThisNode {
             return None;
         }
         let facts = self.access.facts().await;
+        let engine = facts.parts.iter().find(|part| part.name == "Engine");
         Some(NodeFacts {
             total: facts.total,
             engine: "docker".to_owned(),
-            engine_version: facts.version.unwrap_or_default(),
+            engine_version: engine.map(|part| part.version.clone()).unwrap_or_default(),
+            runtime: facts.parts.into_iter().filter(|part| part.name != "Engine").map(|part| (part.name, part.version)).collect(),
+            weaknesses: facts.findings.iter().map(ToString::to_string).collect(),
+            refusal: facts.refusal,
             cgroup_version: facts.cgroup.to_string(),
             addresses: self.addresses.clone(),
         })
@@ -114,7 +118,8 @@ impl NodeAccess for ThisNode {
         let (input, output) = self.access.exec(task, request.command, request.terminal).await.map_err(|error| match error {
             ExecError::NotRunning(_) => NodeError::Conflict(error.to_string()),
             ExecError::TooMany | ExecError::Docker(DockerError::Unreachable(_)) => NodeError::Unavailable(error.to_string()),
-            ExecError::NoContainer(_) | ExecError::Docker(_) => NodeError::Unacceptable(error.to_string()),
+            ExecError::NoContainer(_) | ExecError::Vulnerable(_) => NodeError::Impossible(error.to_string()),
+            ExecError::Docker(_) => NodeError::Unacceptable(error.to_string()),
         })?;
         Ok(Exec { input, output })
     }

@@ -1,6 +1,7 @@
-//! A cluster of one node that does at once whatever it is told. What an app's command says decides what becomes of its tasks:
+//! A cluster of one node that does at once whatever it is told. What the command of an app, or of a pod's container, says decides what becomes of
+//! its tasks:
 //!
-//! | `cmd` begins with | then its tasks |
+//! | it begins with | then its tasks |
 //! | --- | --- |
 //! | `fail` | run, and fail |
 //! | `finish` | run, and end well |
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 use xtao::model::{
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskState, TaskStatus},
-    health::{CheckReport, Finding, Outcome, ReadinessAnswer},
+    health::{CheckReport, Finding, HealthCheck, Outcome, ReadinessAnswer},
     id::{AgentId, OfferId, TaskId},
     resources::{PortRange, Resources, Scalar},
     time::Timestamp,
@@ -69,8 +70,12 @@ impl Cluster {
     async fn take(&mut self, call: ClusterCall) {
         match call {
             ClusterCall::Accept { launches, .. } => {
-                for launch in launches {
+                for launch in &launches {
                     self.launch(launch).await;
+                }
+                // When all containers of a pod run: before, nobody listens to what a check says.
+                for launch in &launches {
+                    self.go_on(launch).await;
                 }
                 self.offer().await;
             }
@@ -87,19 +92,22 @@ impl Cluster {
         }
     }
 
-    async fn launch(&mut self, launch: Launch) {
-        let task = launch.task.clone();
-        let cmd = launch.app.cmd.clone().unwrap_or_default();
-        self.tasks.insert(task.to_string(), task.clone());
-        if cmd.starts_with("stage") {
-            return self.status(&task, TaskState::Staging, "").await;
+    async fn launch(&mut self, launch: &Launch) {
+        self.tasks.insert(launch.task.to_string(), launch.task.clone());
+        let state = if command(launch).starts_with("stage") { TaskState::Staging } else { TaskState::Running };
+        self.status(&launch.task, state, "").await;
+    }
+
+    async fn go_on(&mut self, launch: &Launch) {
+        let (task, cmd) = (&launch.task, command(launch));
+        if cmd.starts_with("stage") || !self.tasks.contains_key(&task.to_string()) {
+            return;
         }
-        self.status(&task, TaskState::Running, "").await;
-        self.check(&launch, !cmd.starts_with("sick")).await;
+        self.check(launch, !cmd.starts_with("sick")).await;
         for (word, state, message) in [("fail", TaskState::Failed, "exit status 1"), ("finish", TaskState::Finished, "")] {
             if cmd.starts_with(word) {
                 self.tasks.remove(&task.to_string());
-                self.status(&task, state, message).await;
+                self.status(task, state, message).await;
             }
         }
     }
@@ -108,7 +116,7 @@ impl Cluster {
     async fn check(&self, launch: &Launch, well: bool) {
         let at = now();
         let outcome = || if well { Outcome::Passed } else { Outcome::Failed("connection refused".into()) };
-        for (check, of) in launch.app.health_checks.iter().enumerate() {
+        for (check, of) in checks(launch) {
             let times = if well { 1 } else { of.max_consecutive_failures + 1 };
             for _ in 0..times {
                 let finding = Finding::Health { check, outcome: outcome() };
@@ -136,6 +144,18 @@ impl Cluster {
         }))
         .await;
     }
+}
+
+fn command(launch: &Launch) -> &str {
+    launch.app.cmd.as_deref().unwrap_or_default()
+}
+
+/// The health checks of a task, with their places in the whole definition.
+fn checks(launch: &Launch) -> Vec<(usize, &HealthCheck)> {
+    let Some(pod) = &launch.pod else { return launch.app.health_checks.iter().enumerate().collect() };
+    let definition = pod.app.pod.as_ref().unwrap();
+    let place = definition.place(launch.task.container.as_deref().unwrap()).unwrap();
+    definition.check_of(place).map(|at| (at, &pod.app.health_checks[at])).into_iter().collect()
 }
 
 fn agent() -> AgentId {

@@ -29,6 +29,8 @@ struct Server {
     url: String,
     client: Client,
     events: mpsc::UnboundedReceiver<Value>,
+    /// The types of the events that this step has passed.
+    passed: Vec<String>,
     kept: HashMap<String, String>,
     /// What the server says that it answers: whatever comes is held against it.
     document: Value,
@@ -55,7 +57,7 @@ impl Server {
         let stream = follow(&client, &url).await;
         let document = client.get(format!("{url}/v2/openapi.json")).send().await.unwrap().json().await.unwrap();
         tokio::spawn(cluster::run(called, events.clone()));
-        Self { url, client, events: stream, kept: HashMap::new(), document, _stop: stop, _events: events }
+        Self { url, client, events: stream, passed: Vec::new(), kept: HashMap::new(), document, _stop: stop, _events: events }
     }
 
     async fn ask(&mut self, step: &Step) -> (u16, reqwest::header::HeaderMap, String) {
@@ -89,13 +91,12 @@ impl Server {
     }
 
     async fn event(&mut self, kind: &str, part: &Value) -> Result<(), String> {
-        let mut seen = Vec::new();
         let found = async {
             while let Some(event) = self.events.recv().await {
                 let described = hold::fits(&self.document, &event, &self.document["components"]["schemas"]["Event"]);
                 described.unwrap_or_else(|error| panic!("Event{error}: {event}"));
                 let fits = event["eventType"] == kind && holds(&event, part).is_ok();
-                seen.push(event["eventType"].as_str().unwrap_or_default().to_owned());
+                self.passed.push(event["eventType"].as_str().unwrap_or_default().to_owned());
                 if fits {
                     return true;
                 }
@@ -105,7 +106,7 @@ impl Server {
         if tokio::time::timeout(PATIENCE, found).await == Ok(true) {
             Ok(())
         } else {
-            Err(format!("no {kind} with {part} came, but {seen:?}"))
+            Err(format!("no {kind} with {part} came, but {:?}", self.passed))
         }
     }
 }
@@ -137,11 +138,9 @@ async fn follow(client: &Client, url: &str) -> mpsc::UnboundedReceiver<Value> {
 pub async fn run(case: &Case) -> Result<(), String> {
     let mut server = Server::start(settings(case)).await;
     match &case.what {
-        What::Shows { definition, pointer, value } => shows(&mut server, definition, pointer, value.as_ref()).await,
+        What::Shows { definition, pointer, value } => shows(&mut server, case.pods, definition, pointer, value.as_ref()).await,
         What::Refused { definition, message, path, text } => {
-            let mut definition = definition.clone();
-            definition.as_object_mut().map(|fields| fields.entry("id").or_insert_with(|| json!("/x")));
-            let (status, _, body) = server.ask(&post(&definition)).await;
+            let (status, _, body) = server.ask(&post(case.pods, definition)).await;
             let body: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
             if (status, &body["message"]) != (422, &json!(message)) {
                 return Err(format!("{status} {body}"));
@@ -169,26 +168,37 @@ fn settings(case: &Case) -> Settings {
     settings
 }
 
-fn post(definition: &Value) -> Step {
-    Step { method: "POST".into(), path: "/v2/apps".into(), body: definition.to_string(), ..Step::default() }
+/// Makes an app or a pod; what is not what the line is about is given.
+fn post(pods: bool, definition: &Value) -> Step {
+    let mut definition = definition.clone();
+    if let Some(fields) = definition.as_object_mut() {
+        fields.entry("id").or_insert_with(|| json!("/x"));
+        if pods {
+            fields.entry("containers").or_insert_with(|| json!([{ "name": "one", "resources": {} }]));
+        }
+    }
+    Step { method: "POST".into(), path: route(pods).into(), body: definition.to_string(), ..Step::default() }
 }
 
-async fn shows(server: &mut Server, definition: &Value, pointer: &str, value: Option<&Value>) -> Result<(), String> {
-    let mut definition = definition.clone();
-    definition.as_object_mut().map(|fields| fields.entry("id").or_insert_with(|| json!("/x")));
-    let (status, _, created) = server.ask(&post(&definition)).await;
+fn route(pods: bool) -> &'static str {
+    if pods { "/v2/pods" } else { "/v2/apps" }
+}
+
+async fn shows(server: &mut Server, pods: bool, definition: &Value, pointer: &str, value: Option<&Value>) -> Result<(), String> {
+    let (status, _, created) = server.ask(&post(pods, definition)).await;
     if status != 201 {
         return Err(format!("{status} {created}"));
     }
     let id = serde_json::from_str::<Value>(&created).map_err(|error| error.to_string())?["id"].as_str().unwrap_or_default().to_owned();
-    let read = Step { method: "GET".into(), path: format!("/v2/apps{id}"), ..Step::default() };
+    let read = Step { method: "GET".into(), path: format!("{}{id}", route(pods)), ..Step::default() };
     let (_, _, body) = server.ask(&read).await;
     let body: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
-    let app = normal(&body["app"]);
-    if app.pointer(pointer) == value { Ok(()) } else { Err(format!("{pointer} is {:?} in {app}", app.pointer(pointer))) }
+    let shown = normal(if pods { &body } else { &body["app"] });
+    if shown.pointer(pointer) == value { Ok(()) } else { Err(format!("{pointer} is {:?} in {shown}", shown.pointer(pointer))) }
 }
 
 async fn step(server: &mut Server, step: &Step) -> Result<(), String> {
+    server.passed.clear();
     let (status, headers, body) = server.ask(step).await;
     if status != step.status {
         return Err(format!("{status} in place of {}: {body}", step.status));
@@ -217,6 +227,8 @@ async fn step(server: &mut Server, step: &Step) -> Result<(), String> {
                 }
             }
             Wanted::Event(kind, part) => server.event(kind, part).await?,
+            Wanted::NoEvent(kind) if !server.passed.contains(kind) => {}
+            Wanted::NoEvent(kind) => return Err(format!("{kind} came: {:?}", server.passed)),
             Wanted::Keep(name, pointer) => {
                 let value = json.pointer(pointer).and_then(Value::as_str).ok_or_else(|| format!("no text at {pointer} in {body}"))?;
                 server.kept.insert(name.clone(), value.to_owned());
@@ -261,18 +273,28 @@ fn normal(value: &Value) -> Value {
 }
 
 fn normal_text(text: &str) -> String {
-    let is_time = text.len() == 24 && text.ends_with('Z') && text.as_bytes()[10] == b'T' && text.starts_with("20");
-    if is_time {
-        return "<time>".to_owned();
-    }
-    let bytes = text.as_bytes();
-    let is_uuid = |at: usize| {
-        bytes.get(at..at + 36).is_some_and(|part| {
-            part.iter().enumerate().all(|(at, byte)| if [8, 13, 18, 23].contains(&at) { *byte == b'-' } else { byte.is_ascii_hexdigit() })
-        })
-    };
-    match (0..bytes.len()).find(|at| is_uuid(*at)) {
-        Some(at) => format!("{}<uuid>{}", &text[..at], normal_text(&text[at + 36..])),
+    let found = (0..text.len()).find_map(|at| {
+        let rest = text.get(at..)?;
+        let fits = |length: usize, test: fn(&str) -> bool| rest.get(..length).is_some_and(test);
+        if fits(24, is_time) {
+            Some((at, "<time>", 24))
+        } else if fits(36, is_uuid) {
+            Some((at, "<uuid>", 36))
+        } else {
+            None
+        }
+    });
+    match found {
+        Some((at, name, length)) => format!("{}{name}{}", &text[..at], normal_text(&text[at + length..])),
         None => text.to_owned(),
     }
+}
+
+/// As `2020-01-31T12:34:56.789Z`.
+fn is_time(text: &str) -> bool {
+    text.starts_with("20") && text.ends_with('Z') && text.as_bytes()[10] == b'T'
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.bytes().enumerate().all(|(at, byte)| if [8, 13, 18, 23].contains(&at) { byte == b'-' } else { byte.is_ascii_hexdigit() })
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! # a comment
-//! = ITEM...  DEFINITION  POINTER  VALUE     an app of this definition (the id is given) shows VALUE at POINTER; `-`: it shows nothing there
+//! = ITEM...  DEFINITION  POINTER  VALUE     an app of this definition (the id is given) shows VALUE at POINTER; `-`: it shows nothing there.
+//!                                           In files whose name begins with `pods`: a pod (a container is given, too, when there is none)
 //! ! ITEM...  DEFINITION  PATH  TEXT         it is refused: 422 "Object is not valid", with TEXT at PATH
 //! ? ITEM...  DEFINITION  PATH  TEXT         as `!`, and the types are wrong: 422 "Invalid JSON"
 //! ~ why                                     the line before differs from Marathon on purpose
@@ -24,6 +25,7 @@
 //!   empty                                   no body
 //!   header NAME VALUE
 //!   event TYPE [JSON]                       comes on the stream, in this order among those of this step
+//!   no-event TYPE                           has not come in this step up to here
 //! ```
 //!
 //! Columns are separated by two blanks or more. A line may go on in further lines, indented by four blanks or more: after a comma with more of the same
@@ -36,6 +38,8 @@ use serde_json::Value;
 pub struct Case {
     /// `file:line name`
     pub name: String,
+    /// A line of its own is about a pod.
+    pub pods: bool,
     pub covers: Vec<String>,
     pub deviates: Option<String>,
     pub settings: Vec<(String, usize)>,
@@ -82,21 +86,24 @@ pub enum Wanted {
     Empty,
     Header(String, String),
     Event(String, Value),
+    NoEvent(String),
     Keep(String, String),
 }
 
 /// All cases of a file.
 pub fn read(file: &str, text: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
+    let pods = file.starts_with("pods");
     for (number, line) in joined(text) {
         let at = format!("{file}:{number}");
         let (sign, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match sign {
-            "=" | "!" | "?" => cases.push(short(&at, sign, rest)),
+            "=" | "!" | "?" => cases.push(Case { pods, ..short(&at, sign, rest) }),
             "~" => cases.last_mut().unwrap_or_else(|| panic!("{at}: of which line?")).deviates = Some(rest.to_owned()),
             "==" => {
                 let name = format!("{at} {rest}");
-                cases.push(Case { name, covers: Vec::new(), deviates: None, settings: Vec::new(), what: What::Steps(Vec::new()) });
+                let what = What::Steps(Vec::new());
+                cases.push(Case { name, pods, covers: Vec::new(), deviates: None, settings: Vec::new(), what });
             }
             _ => more(cases.last_mut().unwrap_or_else(|| panic!("{at}: nothing was begun")), &at, line.trim()),
         }
@@ -131,7 +138,7 @@ fn short(at: &str, sign: &str, rest: &str) -> Case {
         "!" => What::Refused { definition, message: "Object is not valid", path: place.to_owned(), text: expected.to_owned() },
         _ => What::Refused { definition, message: "Invalid JSON", path: place.to_owned(), text: expected.to_owned() },
     };
-    Case { name: format!("{at} {items}"), covers: words(items), deviates: None, settings: Vec::new(), what }
+    Case { name: format!("{at} {items}"), pods: false, covers: words(items), deviates: None, settings: Vec::new(), what }
 }
 
 fn more(case: &mut Case, at: &str, line: &str) {
@@ -161,6 +168,7 @@ fn more(case: &mut Case, at: &str, line: &str) {
         "has" => of_step(steps, Wanted::Has(json(at, rest))),
         "lacks" => words(rest).into_iter().for_each(|pointer| of_step(steps, Wanted::Lacks(pointer))),
         "text" => of_step(steps, Wanted::Text(rest.replace("\\t", "\t").replace("\\n", "\n"))),
+        "no-event" => of_step(steps, Wanted::NoEvent(rest.to_owned())),
         "empty" => of_step(steps, Wanted::Empty),
         "detail" | "header" | "event" | "keep" => {
             let (name, rest) = two(rest);

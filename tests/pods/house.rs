@@ -11,7 +11,7 @@ use tokio::{
 };
 use xtao::{
     api::{self, Api, Info},
-    brick::Bricks,
+    brick::{Bricks, spool::Spool},
     cluster::engine,
     core::Settings,
     model::{
@@ -20,6 +20,7 @@ use xtao::{
     },
     probe,
     runtime::driver::Driver,
+    server::node::ThisNode,
     store::memory::{Disk, MemoryStore},
 };
 
@@ -67,7 +68,13 @@ impl House {
         let shutdown = async move { _ = ends.wait_for(|stop| *stop).await };
         let settings = settings(daemon, daemon.path("work"));
         let (bricks, to_engine) = (self.bricks.clone(), stopping.clone());
-        let checks = probe::Settings { max_concurrent: 16, nodes: None };
+        let node = ThisNode {
+            agent: settings.agent_id.clone(),
+            addresses: settings.node_addresses.clone(),
+            access: Arc::new(engine::access::Access::new(&settings)),
+            spool: Spool::open(&settings.work_dir, 0).unwrap(),
+        };
+        let checks = probe::Settings { max_concurrent: 16, nodes: Some(Arc::new(node)) };
         probe::start(checks, handle.clone(), events.clone(), stopping.clone()).unwrap();
         let parts = vec![
             tokio::spawn(async move { engine::run(settings, bricks, called, events, to_engine).await.unwrap() }),

@@ -76,6 +76,14 @@ impl Daemon {
         self.directory.path().join(name)
     }
 
+    /// Puts a program before those of the machine that the daemon would run. Before [`Daemon::launch`].
+    pub fn shadow(&self, name: &str, script: &str) {
+        let path = self.path("bin").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
     /// Starts the daemon and waits until it answers. Also after [`Daemon::kill`]. Its containerd is a process of its own, as Debian has it: it stays when
     /// the daemon is killed.
     pub fn launch(&mut self) {
@@ -104,6 +112,7 @@ impl Daemon {
             .arg("--pidfile")
             .arg(self.path("dockerd.pid"))
             .args(["-H", &self.host(), "--bridge", &self.bridge, "--iptables=false", "--ip-masq=false", "--ip-forward=false"])
+            .env("PATH", format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap()))
             .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--containerd-namespace", &self.bridge])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -206,7 +215,8 @@ impl Daemon {
         command
     }
 
-    fn import_image(&self) {
+    /// Gives it [`IMAGE`]; [`Daemon::start`] does.
+    pub fn import_image(&self) {
         let root = self.path("image");
         for directory in ["bin", "etc", "tmp"] {
             std::fs::create_dir_all(root.join(directory)).unwrap();

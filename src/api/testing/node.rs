@@ -100,7 +100,16 @@ impl NodeAccess for Node {
             ..Resources::default()
         };
         let addresses = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
-        Some(NodeFacts { total, engine: "docker".into(), engine_version: "20.10.24".into(), cgroup_version: "v2".into(), addresses })
+        Some(NodeFacts {
+            total,
+            engine: "docker".into(),
+            engine_version: "20.10.24".into(),
+            runtime: [("containerd".into(), "1.4.2".into()), ("runc".into(), "1.2.8".into())].into(),
+            weaknesses: vec!["containerd 1.4.2 lets containers out of their confinement (CVE-2020-15257); 1.4.3 does not".into()],
+            refusal: Some("containerd 1.4.2 is not safe".into()),
+            cgroup_version: "v2".into(),
+            addresses,
+        })
     }
 
     async fn open_log(&self, _agent: Option<&AgentId>, task: &TaskId, range: LogRange) -> Result<Box<dyn LogReader>, NodeError> {

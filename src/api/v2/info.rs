@@ -1,38 +1,60 @@
 //! `/v2/info`, `/v2/leader`, `/v2/plugins`.
 //!
-//! Facts (Marathon 1.11): `/v2/info` is the one body with nulls. The existing web page starts polling only when `/v2/plugins` has answered, and needs
+//! Facts (Marathon 1.11): `/v2/info` is the one body with nulls. (Ours:) `embed=engine` adds what containers run on; typed clients fail on a key that
+//! they do not know, so it is not there unasked. The existing web page starts polling only when `/v2/plugins` has answered, and needs
 //! `{"plugins": []}`. `DELETE /v2/leader` is answered, and half a second later the leader gives up, which ends the process; whoever supervises it starts it
 //! again. With `backup` or `restore` the next leader would save or restore what is kept; nothing like it exists here, and 422 says so.
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use warp::http::Method;
 
 use super::{origin, reads_only};
 use crate::api::{
-    Api, answer,
+    Api,
+    access::Seen,
+    answer,
     call::Call,
     error::{ApiError, ApiResult},
+    view::node,
 };
 use crate::model::request::RequestError;
 
-pub fn info(api: &Api, call: &Call) -> ApiResult {
+pub async fn info(api: &Api, call: &Call) -> ApiResult {
     reads_only(call)?;
     let info = &api.info;
+    let seen = super::seen(api, call);
     let mut marathon_config = info.marathon_config.clone();
     marathon_config.insert("framework_name".into(), info.framework_name.as_str().into());
-    Ok(answer::ok(&json!({
+    let mut fields = json!({
         "name": "marathon",
         "version": info.version,
         "buildref": info.build_ref,
         "elected": true,
         "leader": info.leader,
-        "frameworkId": super::seen(api, call).framework_id(),
+        "frameworkId": seen.framework_id(),
         "marathon_config": marathon_config,
         "zookeeper_config": info.zookeeper_config,
         "http_config": info.http_config,
-    })))
+    });
+    if call.query.all("embed").any(|value| value == "engine") {
+        fields["engines"] = engines(api, &seen).await;
+    }
+    Ok(answer::ok(&fields))
+}
+
+/// By node: what containers run on.
+async fn engines(api: &Api, seen: &Seen) -> Value {
+    let mut engines = Map::new();
+    for agent in seen.agents() {
+        if let Some(access) = &api.nodes
+            && let Some(facts) = access.facts(&agent.id).await
+        {
+            engines.insert(agent.host.to_string(), node::engine(&facts));
+        }
+    }
+    Value::Object(engines)
 }
 
 /// From the answer of `DELETE /v2/leader` to the end.
@@ -75,13 +97,19 @@ pub fn plugins(call: &Call, rest: &[&str]) -> ApiResult {
 
 #[cfg(test)]
 mod tests {
-    use crate::api::testing::{Server, World};
+    use std::sync::Arc;
+
+    use crate::api::testing::{Node, Server, World};
 
     #[tokio::test]
     async fn bodies_are_marathons() {
-        let server = Server::new(World::default());
+        let mut world = World::default();
+        world.agent();
+        let mut server = Server::new(world);
+        server.set_nodes(Arc::new(Node::default()));
         for (name, line) in [
             ("info", "GET /v2/info"),
+            ("info_with_engines", "GET /v2/info?embed=engine"),
             ("leader", "GET /v2/leader"),
             ("plugins", "GET /v2/plugins/"),
             ("no_plugin", "GET /v2/plugins/x/main.js"),

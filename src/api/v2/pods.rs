@@ -7,7 +7,7 @@
 //!   is about all.
 //! * The id in the body of a `PUT` has to be that of the path. The 404 of `GET {id}` has JSON for a message.
 //!
-//! Ours: a `PUT` that changes nothing restarts nothing; `PUT` with `{"owner": "name"}` and nothing else hands the pod over, as for apps.
+//! Ours: reads have an `ETag`; a `PUT` that changes nothing restarts nothing; `PUT` with `{"owner": "name"}` and nothing else hands the pod over, as for apps.
 
 use serde_json::{Value, json};
 use warp::http::{Method, StatusCode};
@@ -21,7 +21,6 @@ use crate::{
         call::Call,
         error::{ApiError, ApiResult},
         view::pod,
-        wall,
     },
     model::{
         id::{DeploymentId, InstanceId, PathId},
@@ -93,8 +92,7 @@ async fn one(api: &Api, call: Call, id: &[&str]) -> ApiResult {
 fn statuses(api: &Api, call: &Call) -> ApiResult {
     reads_only(call)?;
     let seen = seen(api, call);
-    let now = wall();
-    Ok(answer::ok(&seen.pods().map(|one| pod::status(&seen, one, now)).collect::<Vec<_>>()))
+    Ok(answer::ok(&seen.pods().map(|one| pod::status(&seen, one)).collect::<Vec<_>>()))
 }
 
 fn status(api: &Api, call: &Call, id: &[&str]) -> ApiResult {
@@ -102,7 +100,7 @@ fn status(api: &Api, call: &Call, id: &[&str]) -> ApiResult {
     let seen = seen(api, call);
     let id = known(&seen, id)?;
     let one = seen.pod(&id).ok_or_else(|| ApiError::no_pod(&id))?;
-    Ok(answer::ok(&pod::status(&seen, one, wall())))
+    Ok(answer::ok(&pod::status(&seen, one)))
 }
 
 /// A pod that exists.

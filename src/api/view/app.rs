@@ -72,11 +72,6 @@ impl<'a> Context<'a> {
         fields
     }
 
-    /// The moment of the answer.
-    pub fn now(&self) -> Timestamp {
-        self.now
-    }
-
     /// The definition and where the app is reached. The latter only when it uses what Marathon does not know, or when it is asked for: clients with
     /// typed models (marathon-python) fail on a key that Marathon never sends.
     pub fn definition(&self, app: &App, with_endpoints: bool) -> Map<String, Value> {

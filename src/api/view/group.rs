@@ -118,7 +118,7 @@ impl Show<'_, '_> {
     }
 
     fn pod(&self, pod: &App) -> Value {
-        if self.bare { output::definition(pod).into() } else { super::pod::status(self.seen, pod, self.context.now()) }
+        if self.bare { output::definition(pod).into() } else { super::pod::status(self.seen, pod) }
     }
 
     fn app(&self, app: &App) -> Map<String, Value> {

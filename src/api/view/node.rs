@@ -67,8 +67,18 @@ pub fn node(seen: &Seen, agent: &Agent, used: &Used, facts: Option<&NodeFacts>) 
         let total = &facts.total;
         let ports: Vec<String> = total.ports.iter().map(PortRange::to_string).collect();
         fields["resources"]["total"] = json!({ "cpus": total.cpus, "mem": total.mem, "disk": total.disk, "ports": ports });
-        fields["engine"] = json!({ "name": facts.engine, "version": facts.engine_version });
+        fields["engine"] = engine(facts);
         fields["cgroupVersion"] = json!(facts.cgroup_version);
+    }
+    fields
+}
+
+/// A node's engine: what it is made of, what is known against it, and why it is not used, if so.
+pub fn engine(facts: &NodeFacts) -> Value {
+    let mut fields =
+        json!({ "name": facts.engine, "version": facts.engine_version, "runtime": facts.runtime, "weaknesses": facts.weaknesses });
+    if let Some(reason) = &facts.refusal {
+        fields["refused"] = json!(reason);
     }
     fields
 }

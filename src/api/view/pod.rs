@@ -21,19 +21,23 @@ use crate::{
 /// Marathon's default of `--mesos_bridge_name`.
 const BRIDGE: &str = "mesos-bridge";
 
-/// A pod and its instances.
-pub fn status(seen: &Seen, pod: &App, now: Timestamp) -> Value {
+/// A pod and its instances. Its times are those of what is shown, not that of the answer (as in Marathon): the same state has the same answer.
+pub fn status(seen: &Seen, pod: &App) -> Value {
     let shown = seen.instances_of(&pod.id).filter(|instance| instance.incarnation > 0);
     let instances: Vec<One> = shown.filter_map(|instance| instance_status(seen, instance)).collect();
-    let since = instances.iter().map(|one| one.since).max().unwrap_or(now);
     let stable = instances.iter().filter(|one| one.state == "STABLE").count();
     let is_going = |action: &crate::model::deployment::Action| action.kind == ActionKind::Stop && action.app == pod.id;
-    let terminal = seen.deployments().any(|deployment| deployment.steps.iter().flat_map(|step| &step.actions).any(is_going));
+    let ending = seen.deployments().find(|deployment| deployment.steps.iter().flat_map(|step| &step.actions).any(is_going));
+    let ending = ending.map(|deployment| deployment.started_at);
     let state = match stable >= pod.instances as usize {
-        _ if terminal => "TERMINAL",
+        _ if ending.is_some() => "TERMINAL",
         true => "STABLE",
         false => "DEGRADED",
     };
+    // Without instances nothing has happened since the definition was written.
+    let since = instances.iter().map(|one| one.since).chain(ending).fold(pod.version, Timestamp::max);
+    let failed = seen.failure(&pod.id).map(|failure| failure.timestamp);
+    let updated = instances.iter().map(|one| one.updated).chain(failed).fold(since, Timestamp::max);
     json!({
         "id": pod.id,
         "spec": output::definition(pod),
@@ -41,7 +45,7 @@ pub fn status(seen: &Seen, pod: &App, now: Timestamp) -> Value {
         "statusSince": since,
         "instances": instances.into_iter().map(|one| one.shown).collect::<Value>(),
         "terminationHistory": terminations(seen, pod),
-        "lastUpdated": now,
+        "lastUpdated": updated,
         "lastChanged": since,
     })
 }
@@ -66,6 +70,8 @@ fn terminations(seen: &Seen, pod: &App) -> Value {
 struct One {
     state: &'static str,
     since: Timestamp,
+    /// When something within it last changed: a container or what a health check says.
+    updated: Timestamp,
     shown: Value,
 }
 
@@ -96,10 +102,13 @@ fn instance_status(seen: &Seen, instance: &Instance) -> Option<One> {
     set("containers", Some(containers.iter().map(Container::show).collect()));
     set("specReference", Some(format!("/v2/pods{}::versions/{}", app.id, instance.version).into()));
     set("localVolumes", Some(json!([])));
-    set("lastUpdated", Some(json!(instance.since)));
+    let started = instance.containers.iter().filter_map(|container| container.started_at);
+    let checked = instance.checks.iter().flat_map(|check| [check.first_success, check.last_failure]).flatten();
+    let updated = started.chain(checked).fold(instance.since, Timestamp::max);
+    set("lastUpdated", Some(json!(updated)));
     set("lastChanged", Some(json!(instance.since)));
     set("role", Some(json!(app.role)));
-    Some(One { state, since: instance.since, shown: Value::Object(fields) })
+    Some(One { state, since: instance.since, updated, shown: Value::Object(fields) })
 }
 
 fn state_of(instance: &Instance, containers: &[Container<'_>]) -> (&'static str, Option<&'static str>) {

@@ -30,6 +30,7 @@ use super::{
     process::{self, record::Records},
     sandbox::{self, Output},
     spec,
+    vetting::{self, Finding, Part},
 };
 use crate::model::{
     frame::{Channel, Frame, MAX_PAYLOAD_BYTES},
@@ -65,6 +66,9 @@ pub enum ExecError {
     /// Too many commands.
     #[error("{MAX_EXECS} commands run on this node; end one of them first")]
     TooMany,
+    /// A command inside a container is one of the ways out of it.
+    #[error("no command is run inside a container: {0}")]
+    Vulnerable(String),
     /// Docker said no, or nothing.
     #[error(transparent)]
     Docker(#[from] DockerError),
@@ -79,7 +83,8 @@ pub struct Access {
     total: Resources,
     cgroup: cgroup::Version,
     execs: Arc<Semaphore>,
-    version: Mutex<Option<(Instant, Option<String>)>>,
+    allow_vulnerable_runtime: bool,
+    parts: Mutex<Option<(Instant, Option<Vec<Part>>)>>,
 }
 
 /// What the node is.
@@ -87,8 +92,12 @@ pub struct Access {
 pub struct Facts {
     /// All that may be used.
     pub total: Resources,
-    /// Docker's version; `None`: it does not answer.
-    pub version: Option<String>,
+    /// Docker's parts, the engine first; empty: it does not answer.
+    pub parts: Vec<Part>,
+    /// What is known against them.
+    pub findings: Vec<Finding>,
+    /// Why containers are neither started nor entered here.
+    pub refusal: Option<String>,
     /// The kernel's layout of control groups.
     pub cgroup: cgroup::Version,
 }
@@ -107,24 +116,32 @@ impl Access {
             total: facts::resources(&settings.resources, &settings.work_dir).unwrap_or_default(),
             cgroup: cgroup::Cgroups::detect("/sys/fs/cgroup").version(),
             execs: Arc::new(Semaphore::new(MAX_EXECS)),
-            version: Mutex::new(None),
+            allow_vulnerable_runtime: settings.allow_vulnerable_runtime,
+            parts: Mutex::new(None),
         }
     }
 
     /// What this node is. Waits for a Docker that does not answer, but not long.
     pub async fn facts(&self) -> Facts {
-        let mut known = self.version.lock().await;
-        let fresh = known.take().filter(|(at, version)| at.elapsed() < if version.is_some() { FACTS_AGE } else { SILENCE_AGE });
-        let (asked_at, version) = match fresh {
+        let parts = self.parts().await.unwrap_or_default();
+        let refusal = vetting::refusal(&parts).filter(|_| !self.allow_vulnerable_runtime);
+        Facts { total: self.total.clone(), findings: vetting::findings(&parts), parts, refusal, cgroup: self.cgroup }
+    }
+
+    /// `None`: Docker does not answer.
+    async fn parts(&self) -> Option<Vec<Part>> {
+        let mut known = self.parts.lock().await;
+        let fresh = known.take().filter(|(at, parts)| at.elapsed() < if parts.is_some() { FACTS_AGE } else { SILENCE_AGE });
+        let (asked_at, parts) = match fresh {
             Some(fresh) => fresh,
             None => {
-                let ask = async { Client::new(&self.docker_host)?.info().await };
+                let ask = async { Client::new(&self.docker_host)?.parts().await };
                 let answer = tokio::time::timeout(FACTS_LIMIT, ask).await;
-                (Instant::now(), answer.ok().and_then(Result::ok).and_then(|info| info.server_version))
+                (Instant::now(), answer.ok().and_then(Result::ok))
             }
         };
-        *known = Some((asked_at, version.clone()));
-        Facts { total: self.total.clone(), version, cgroup: self.cgroup }
+        *known = Some((asked_at, parts.clone()));
+        parts
     }
 
     /// Opens an output of a task. Blocks for a moment.
@@ -163,6 +180,9 @@ impl Access {
             return Err(ExecError::NoContainer(task.clone()));
         }
         let permit = self.execs.clone().try_acquire_owned().map_err(|_| ExecError::TooMany)?;
+        if let Some(reason) = self.facts().await.refusal {
+            return Err(ExecError::Vulnerable(reason));
+        }
         let client = Client::new(&self.docker_host)?;
         let not_running = || ExecError::NotRunning(task.clone());
         let container = match client.inspect(&spec::container_name(task)).await {

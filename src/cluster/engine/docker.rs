@@ -17,12 +17,17 @@ use bollard::{
 };
 use futures_util::{Stream, TryStreamExt};
 
+use super::vetting::{self, Part};
+
 /// Looking at one thing.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 /// Making, starting and removing a container: minutes on a busy disk.
 const CHANGE_LIMIT: Duration = Duration::from_secs(180);
 /// The answer to a ping. A daemon that starts containers with both hands full may take seconds.
 const PING_LIMIT: Duration = Duration::from_secs(15);
+
+/// Parts of an engine that are looked at.
+const MAX_PARTS: usize = 16;
 
 /// Why a call failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -115,6 +120,21 @@ impl Client {
     /// See [`DockerError`]; so for all that follow.
     pub async fn info(&self) -> Result<SystemInfo, DockerError> {
         within(LOOK_LIMIT, self.docker.info()).await
+    }
+
+    /// Its parts and their versions.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn parts(&self) -> Result<Vec<Part>, DockerError> {
+        let answer = within(LOOK_LIMIT, self.docker.version()).await?;
+        let parts = answer.components.into_iter().flatten().map(|part| Part { name: part.name, version: part.version });
+        let mut parts: Vec<Part> = parts.take(MAX_PARTS).collect();
+        // Docker before 18.06 names no parts.
+        if let Some(version) = answer.version.filter(|_| parts.is_empty()) {
+            parts.push(Part { name: "Engine".to_owned(), version });
+        }
+        Ok(vetting::in_order(parts))
     }
 
     /// Every container with this label (`name` or `name=value`), running or not.

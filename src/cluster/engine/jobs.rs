@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -55,6 +55,8 @@ pub(super) struct Context {
     pub(super) rule: HostVolumeRule,
     /// Where control groups of processes can be made, or why they cannot.
     pub(super) groups: Result<PathBuf, String>,
+    /// Why no container is started with this Docker.
+    pub(super) refusal: Mutex<Option<String>>,
     /// Docker's data directory, as soon as it is known: closed to host volumes.
     pub(super) docker_root: OnceLock<String>,
 }

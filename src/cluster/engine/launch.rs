@@ -7,7 +7,7 @@ use std::{
     io,
     panic::AssertUnwindSafe,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -116,6 +116,7 @@ impl<'a> Attempt<'a> {
     async fn run(mut self) -> Result<Seen, End> {
         // What is wrong with the definition itself is said before anything is fetched.
         spec::container(self.launch, &self.context.settings, Given::default()).map_err(|words| End::Refused(TaskState::Error, words))?;
+        self.vetted().await?;
         let image_id = self.image().await?;
         let pinned = self.host_volumes().await?;
         let mut binds: Vec<Bind> = pinned.iter().map(|pinned| pinned.bind.clone()).collect();
@@ -142,6 +143,16 @@ impl<'a> Attempt<'a> {
             jobs::remove_container(context, self.task).await;
         }
         outcome
+    }
+
+    /// Waits for Docker, for as long as it is away, and for what is known against it.
+    async fn vetted(&mut self) -> Result<(), End> {
+        let context = self.context;
+        self.unless_cancelled(context.await_client()).await?;
+        match self.context.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some(reason) => Err(End::failed(format!("containers are not started with this Docker: {reason}"))),
+            None => Ok(()),
+        }
     }
 
     fn is_cancelled(&self) -> bool {

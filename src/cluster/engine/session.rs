@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,6 +15,7 @@ use super::{
     docker::{Client, DockerError},
     jobs::{self, Context},
     process, sandbox, spec,
+    vetting::{self, Part},
 };
 use crate::model::id::TaskId;
 
@@ -117,6 +118,7 @@ async fn open(context: &Context) -> Result<(Client, Vec<Found>), DockerError> {
     if let Some(root) = info.docker_root_dir.filter(|root| root.starts_with('/')) {
         _ = context.docker_root.set(root);
     }
+    vet(context, client.parts().await?);
     let found = list(context, &client).await?;
     tracing::info!(
         version = info.server_version.as_deref().unwrap_or("?"),
@@ -126,6 +128,21 @@ async fn open(context: &Context) -> Result<(Client, Vec<Found>), DockerError> {
         "Connected to Docker."
     );
     Ok((client, found))
+}
+
+/// What is known against the parts of this Docker is said, and kept for launches.
+fn vet(context: &Context, parts: Vec<Part>) {
+    for finding in vetting::findings(&parts) {
+        if finding.may_be_mended {
+            tracing::warn!(%finding, "Docker has a part that is safe only if its distributor mended it; install what security updates there are.");
+        } else if context.settings.allow_vulnerable_runtime {
+            tracing::warn!(%finding, "Docker has a part that is not safe; it is used because of --allow_vulnerable_runtime.");
+        } else {
+            tracing::error!(%finding, "Docker has a part that is not safe: NO CONTAINERS ARE STARTED, those that run go on. Upgrade it, or start the server with --allow_vulnerable_runtime on.");
+        }
+    }
+    let refusal = vetting::refusal(&parts).filter(|_| !context.settings.allow_vulnerable_runtime);
+    *context.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
 }
 
 /// Every container of ours, the ended ones with their exit status.

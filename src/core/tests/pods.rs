@@ -233,6 +233,51 @@ fn groups_keep_their_pods_until_they_go_themselves() {
     assert!(world.tables().apps.is_empty());
 }
 
+#[test]
+fn pods_wait_for_what_their_groups_wait_for_and_are_waited_for() {
+    let mut world = World::new();
+    let group = |world: &mut World, body: Value, dry_run: bool| {
+        let input = GroupInput::read(&body).unwrap();
+        world.request(Request::UpdateGroup { base: path("/"), input, create: false, force: true, dry_run })
+    };
+    for id in ["/shop/front", "/db/store"] {
+        create(&mut world, &json!({"id": id, "containers": [{"name": "one", "resources": {}}]})).unwrap();
+    }
+    let web = json!({"id": "web", "cmd": "x", "dependencies": ["front"]});
+    let waiting = json!({"groups": [{"id": "db"}, {"id": "shop", "dependencies": ["/db"], "apps": [web]}]});
+    group(&mut world, waiting, false).unwrap();
+    let version = world.tables().root_version();
+
+    // Only pods lead from one group to the other here.
+    let circle = json!({"groups": [{"id": "db", "dependencies": ["/shop"]}, {"id": "shop", "dependencies": ["/db"]}]});
+    let Err(RequestError::Invalid(found)) = group(&mut world, circle, true) else { panic!("the circle is accepted") };
+    assert_eq!(found[0].text, "Dependency graph has cyclic dependencies.");
+
+    group(&mut world, json!({"groups": []}), false).unwrap();
+    assert!(world.tables().apps.is_empty());
+    let Ok(Reply::Planned(steps)) = group(&mut world, json!({ "version": version }), true) else { panic!("there is no plan") };
+    let shown: Value = steps.iter().map(|step| step.actions.iter().map(|action| action.show()).collect::<Value>()).collect();
+    assert_eq!(
+        shown,
+        json!([
+            [
+                {"action": "StartPod", "pod": "/db/store"},
+                {"action": "StartPod", "pod": "/shop/front"},
+                {"action": "StartApplication", "app": "/shop/web"},
+            ],
+            [{"action": "ScalePod", "pod": "/db/store"}],
+            [{"action": "ScalePod", "pod": "/shop/front"}],
+            [{"action": "ScaleApplication", "app": "/shop/web"}],
+        ])
+    );
+    group(&mut world, json!({ "version": version }), false).unwrap();
+    let first = world.offer("a", 4, 1000);
+    assert_eq!(first.iter().map(|launch| launch.app.id.as_str()).collect::<Vec<_>>(), ["/db/store"]);
+    world.status(&first[0].task, TaskState::Running);
+    let second = world.offer("a", 4, 1000);
+    assert_eq!(second.iter().map(|launch| launch.app.id.as_str()).collect::<Vec<_>>(), ["/shop/front"]);
+}
+
 /// What the cluster may say of the containers of one launch, in any order, with repetitions.
 fn any_story() -> impl Strategy<Value = Vec<(usize, TaskState)>> {
     let state = prop::sample::select(vec![

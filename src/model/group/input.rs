@@ -1,7 +1,7 @@
 //! Reads Marathon's group JSON (`GroupUpdate`): types, and what may not stand beside what. What it means for the tree that is there, `core` decides.
 //!
 //! Facts (Marathon 1.11): ids are relative to the enclosing group; each app is a whole definition; an absent key keeps what is there, a present one
-//! replaces it; `version` and `scaleBy` stand alone.
+//! replaces it; `version` and `scaleBy` stand alone; `pods` is no key of it, because pods are read-only here.
 
 use serde_json::Value;
 
@@ -38,8 +38,6 @@ pub struct GroupInput {
     pub version: Option<Timestamp>,
     /// The apps below a top-level group have its name as their role.
     pub enforce_role: Option<bool>,
-    /// `pods` that are not empty.
-    has_pods: bool,
 }
 
 impl GroupInput {
@@ -89,9 +87,6 @@ impl GroupInput {
         }
         if self.enforce_role == Some(true) && !is_top_level(id) {
             add("/enforceRole", format!("enforceRole can only be set for top-level groups, and {id} is not top-level"));
-        }
-        if self.has_pods {
-            add("/pods", "pods are not supported yet".into());
         }
         let dependencies = self.dependencies.iter().flatten();
         for (index, text) in dependencies.enumerate().filter_map(|(index, one)| Some((index, PathId::resolve(one, id).err()?))) {
@@ -156,7 +151,6 @@ fn read<'a>(group: &Reader<'a>, of_apps: &mut Vec<Violation>) -> Option<GroupInp
             read
         }),
         enforce_role: group.get("enforceRole").and_then(|enforce| enforce.boolean()),
-        has_pods: group.get("pods").is_some_and(|pods| pods.value().as_array().is_none_or(|pods| !pods.is_empty())),
         ..GroupInput::default()
     };
     if let Some(apps) = group.get("apps") {
@@ -245,7 +239,8 @@ mod tests {
             json!({"enforceRole": true}),
             &["/enforceRole: enforceRole can only be set for top-level groups, and /a/b is not top-level"],
         );
-        check("/a", json!({"pods": [{"id": "x"}]}), &["/pods: pods are not supported yet"]);
+        // They are changed by routes of their own, and stay.
+        check("/a", json!({"pods": [{"id": "x"}]}), &[]);
         check("/a", json!({"pods": [], "dependencies": ["../b", "c"]}), &[]);
     }
 

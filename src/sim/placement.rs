@@ -161,9 +161,10 @@ impl World<'_> {
             return None;
         }
         let others = self.in_the_way(at, app, except);
+        let wanted = self.disk.current(&app.id).map_or(app.instances, |present| present.instances);
         let broken = app.constraints.iter().find(|constraint| {
             let placed: Vec<Option<&str>> = others.iter().map(|node| self.agents[*node].facts.value(&constraint.field)).collect();
-            !allows(constraint, facts.value(&constraint.field), &placed, app.instances)
+            !allows(constraint, facts.value(&constraint.field), &placed, wanted)
         });
         broken.map(|constraint| {
             format!("{:?} {:?} {:?} with {} others", constraint.field, constraint.operator, constraint.value, others.len())

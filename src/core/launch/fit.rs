@@ -152,6 +152,8 @@ impl Bricks {
 
 fn meets_constraints(turn: &mut Turn<'_, '_>, app: &App, offer: &Offer, spread: &mut Spread) -> bool {
     let facts = NodeFacts::of_offer(offer);
+    // What was scaled since it began to wait waits for the present size.
+    let instances = turn.state.tables.app(&app.id).map_or(app.instances, |present| present.instances);
     let lost_here = if app.constraints.is_empty() { 0 } else { lost_on(turn, app, offer) };
     app.constraints.iter().all(|constraint| {
         let value = facts.value(&constraint.field);
@@ -162,7 +164,7 @@ fn meets_constraints(turn: &mut Turn<'_, '_>, app: &App, offer: &Offer, spread: 
         {
             *counts.to_mut().entry(value.to_owned()).or_default() += lost_here;
         }
-        is_satisfied(constraint, value, &counts, app.instances, &mut turn.state.patterns)
+        is_satisfied(constraint, value, &counts, instances, &mut turn.state.patterns)
     })
 }
 

@@ -20,7 +20,7 @@ use crate::{
         app::{App, Mode},
         brick::{Brick, BrickMount, Lease, brick_name, normal_container_path},
         cluster::{ClusterCall, Launch, Offer},
-        id::{AgentId, OfferId, Owner, PathId, TaskId},
+        id::{AgentId, InstanceId, OfferId, Owner, PathId, TaskId},
         instance::{Condition, Instance, Placement},
         port::Position,
         record::{Meta, Record},
@@ -69,10 +69,10 @@ fn match_offer(turn: &mut Turn<'_, '_>, offer: &Arc<Offer>, spread: &mut Spread)
             }
             let Some(instance) = next_instance(turn, app) else { return false };
             let mut outcome = try_launch(turn, &instance, offer, &mut left, spread);
-            if outcome.is_err()
-                && let Some(newer) = newer_instance(turn, &instance)
-            {
-                outcome = try_launch(turn, &newer, offer, &mut left, spread);
+            if outcome.is_err() {
+                for other in others(turn, &instance, &offer.agent) {
+                    outcome = outcome.or_else(|_| try_launch(turn, &other, offer, &mut left, spread));
+                }
             }
             match outcome {
                 Ok(tasks) => {
@@ -107,7 +107,23 @@ fn next_instance(turn: &Turn<'_, '_>, app: &PathId) -> Option<Arc<Instance>> {
     turn.state.tables.instances.get(id).cloned()
 }
 
-/// Another one that waits, of the app's present version, when `instance` is of an earlier one: what cannot be met any more is in nobody's way.
+/// Others that wait and may fit where `instance` does not, at most three: what cannot be met is in nobody's way.
+fn others(turn: &Turn<'_, '_>, instance: &Instance, agent: &AgentId) -> Vec<Arc<Instance>> {
+    let tables = &turn.state.tables;
+    let mut found: Vec<Arc<Instance>> = newer_instance(turn, instance).into_iter().collect();
+    let is_resident = tables.app(instance.app()).is_some_and(|app| app.is_resident());
+    if let Some(index) = turn.state.index.get(instance.app()).filter(|_| is_resident) {
+        let is_bound = |id: &InstanceId| tables.reserved.contains_key(id);
+        let is_here = |brick: &Arc<Brick>| brick.lease.is_none() && brick.home.as_ref() == Some(agent);
+        let at_home = |id: &&InstanceId| is_bound(id) && tables.volumes_of(id).all(is_here);
+        let unbound = |id: &&InstanceId| !is_bound(id);
+        let ids = [index.scheduled.iter().find(at_home), index.scheduled.iter().find(unbound)];
+        found.extend(ids.into_iter().flatten().filter(|id| **id != instance.id).filter_map(|id| tables.instances.get(id)).cloned());
+    }
+    found
+}
+
+/// One of the app's present version, when `instance` is of an earlier one.
 fn newer_instance(turn: &Turn<'_, '_>, instance: &Instance) -> Option<Arc<Instance>> {
     let tables = &turn.state.tables;
     let present = tables.apps.get(instance.app())?.version;

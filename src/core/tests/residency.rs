@@ -259,3 +259,18 @@ fn a_volume_beside_gpus_is_gone_back_to() {
         .collect();
     assert_eq!(launched, ["/db"]);
 }
+
+#[test]
+fn who_cannot_go_home_is_in_nobodys_way() {
+    for free in ["a", "b"] {
+        let mut world = World::new();
+        world.create(resident(2)).unwrap();
+        let launches: Vec<Launch> = ["a", "b"].into_iter().flat_map(|node| world.offer(node, 1, 9000)).collect();
+        run(&mut world, &launches);
+        launches.iter().for_each(|launch| world.end(&launch.task, TaskState::Failed));
+        world.wait(60_000);
+        let back = world.offer(free, 9, 9000);
+        let expected = &launches[usize::from(free == "b")];
+        assert_eq!((mounted(&back), back.len()), (mounted(std::slice::from_ref(expected)), 1), "{free}");
+    }
+}

@@ -11,7 +11,7 @@ use std::{io::Read, time::Duration};
 
 use docker::{Daemon, Options};
 use registry::Registry;
-use rig::{Rig, bridge, command, parameter, process, volume, with_brick};
+use rig::{Rig, bridge, command, parameter, process, volume, with_brick, with_external, with_volume};
 use xtao::{
     cluster::engine::sandbox,
     model::{
@@ -505,6 +505,68 @@ async fn a_host_volume_is_seen_in_the_container() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_external_volume_outlives_its_tasks() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let db = |cmd: &str| with_external(command("/db", cmd), "rows", "local", &[]);
+    let first = rig.launch(db("echo one >> /data/rows; exec sleep 1000")).await;
+    rig.status(&first, TaskState::Running).await;
+    let described = daemon.docker(&["volume", "inspect", "--format", "{{.Driver}} {{index .Labels \"xtao.app\"}}", "rows"]);
+    assert_eq!(described.trim(), "local /db");
+    rig.kill(&first, Some(0)).await;
+    rig.status(&first, TaskState::Killed).await;
+    // What comes after it finds its data; so does what comes after a restart of ours.
+    let second = rig.launch(db("cat /data/rows; echo two >> /data/rows; exec sleep 1000")).await;
+    rig.await_output(&second, "one\n").await;
+    rig.crash().await;
+    rig.begin(&daemon).await;
+    rig.kill(&second, Some(0)).await;
+    rig.status(&second, TaskState::Killed).await;
+    let third = rig.launch(db("cat /data/rows")).await;
+    rig.status(&third, TaskState::Finished).await;
+    rig.removed(&third).await;
+    assert_eq!(rig.output(&third, "stdout"), "one\ntwo\n");
+
+    // Options are the driver's. An administrator may use what was there before, and others nothing but their own.
+    let options = [("dvdi/type", "tmpfs"), ("dvdi/device", "tmpfs"), ("dvdi/o", "size=1m"), ("other/o", "size=2m")];
+    let small = rig.launch(with_external(command("/small", "grep ' /data ' /proc/mounts"), "small", "local", &options)).await;
+    rig.status(&small, TaskState::Finished).await;
+    rig.removed(&small).await;
+    let mount = rig.output(&small, "stdout");
+    assert!(mount.starts_with("tmpfs /data tmpfs ") && mount.contains("size=1024k"), "{mount}");
+    daemon.docker(&["volume", "create", "foreign"]);
+    let admitted = rig.launch(with_external(command("/admin", "true"), "foreign", "local", &[])).await;
+    rig.status(&admitted, TaskState::Finished).await;
+    let own = rig.launch(with_external(command("/own", "echo mine > /data/x"), "bobs", "local", &[]).account("bob")).await;
+    rig.status(&own, TaskState::Finished).await;
+    let again = rig.launch(with_external(command("/own", "cat /data/x"), "bobs", "local", &[]).account("bob")).await;
+    rig.status(&again, TaskState::Finished).await;
+    rig.removed(&again).await;
+    assert_eq!(rig.output(&again, "stdout"), "mine\n");
+    let bob = |name: &str, options: &[(&str, &str)]| with_external(command("/bob", "true"), name, "local", options).account("bob");
+    for (launch, words) in [
+        (bob("foreign", &[]), "external volume 'foreign': there is one of that name already that was not made for this owner"),
+        (bob("rows", &[]), "external volume 'rows': there is one of that name already that was not made for this owner"),
+        (bob("etc", &[("dvdi/type", "none"), ("dvdi/o", "bind"), ("dvdi/device", "/etc")]), "an administrator has to write them"),
+        (
+            with_external(command("/x", "true"), "x", "no-such-driver", &[]),
+            "external volume 'x': Docker has no volume driver 'no-such-driver' on this node (",
+        ),
+        (with_external(command("/x", "true"), "rows", "other", &[]), "there is one of that name already, of the driver 'local'"),
+        (with_external(command("/x", "true"), "a b", "local", &[]), "external volume 'a b': "),
+    ] {
+        let task = rig.launch(launch).await;
+        let status = rig.status(&task, TaskState::Failed).await;
+        assert!(status.message.contains(words), "{words}: {}", status.message);
+    }
+    assert_eq!(daemon.containers(), Vec::<String>::new());
+    let mut left: Vec<String> = daemon.docker(&["volume", "ls", "--format", "{{.Name}}"]).lines().map(str::to_owned).collect();
+    left.sort();
+    assert_eq!(left, ["bobs", "foreign", "rows", "small"], "none is deleted, and none is left of what was refused");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_brick_goes_from_one_holder_to_the_next() {
     let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
@@ -540,8 +602,16 @@ async fn a_brick_goes_from_one_holder_to_the_next() {
     rig.release(&brick, 2, &second).await;
     assert_eq!(rig.brick_report().await, released(2));
 
-    rig.call(ClusterCall::DestroyBrick { brick: brick.clone(), pool: PoolName::new("datapool"), epoch: 2, agent: None }).await;
-    assert_eq!(rig.brick_report().await, BrickReport::Destroyed { brick, epoch: 2 });
+    // A persistent volume is the same, in the sandbox.
+    let third = rig.launch(with_volume(command("/third", "cat $MESOS_SANDBOX/data/rows; exec sleep 1000"), &brick, 3)).await;
+    rig.await_output(&third, "one\ntwo\n").await;
+    rig.kill(&third, Some(0)).await;
+    rig.status(&third, TaskState::Killed).await;
+    rig.release(&brick, 3, &third).await;
+    assert_eq!(rig.brick_report().await, released(3));
+
+    rig.call(ClusterCall::DestroyBrick { brick: brick.clone(), pool: PoolName::new("datapool"), epoch: 3, agent: None }).await;
+    assert_eq!(rig.brick_report().await, BrickReport::Destroyed { brick, epoch: 3 });
     rig.stop().await;
 }
 

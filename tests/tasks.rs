@@ -11,8 +11,13 @@ use std::{
 };
 
 use docker::{Daemon, Options};
-use rig::{Rig, command, process, until_runs};
-use xtao::model::{app::Fetch, cluster::TaskState, frame::Channel};
+use rig::{Rig, command, process, until_runs, with_volume};
+use xtao::model::{
+    app::Fetch,
+    cluster::{BrickReport, TaskState},
+    frame::Channel,
+    id::{AgentId, BrickName},
+};
 
 /// Where a Docker daemon would be, if there were one.
 fn no_docker() -> Daemon {
@@ -393,5 +398,40 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
     let message = rig.status(&broken, TaskState::Failed).await.message;
     assert!(message.contains("it cannot be unpacked: "), "{message}");
     rig.all_is_free().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persistent_volume_goes_from_one_task_to_the_next() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let (mine, other) = (BrickName::new("mine"), BrickName::new("other"));
+    let released = |brick: &BrickName, epoch| BrickReport::Released { brick: brick.clone(), epoch, agent: AgentId::new("node") };
+
+    // The second one begins while the first one's is mounted, and must not hold it.
+    let first = rig.launch(with_volume(process("/first", "echo one > data/rows; ls data; exec sleep 1000"), &mine, 1)).await;
+    rig.await_output(&first, "rows\n").await;
+    let cmd = "grep -c /work/ /proc/self/mountinfo; touch data/x && echo fine; exec sleep 1000";
+    let mut second = with_volume(process("/second", cmd), &other, 1);
+    second.app().user = Some("nobody".to_owned());
+    let second = rig.launch(second).await;
+    rig.await_output(&second, "1\nfine\n").await;
+
+    // Its processes keep it, also over a crash of the server.
+    rig.crash().await;
+    rig.begin(&nowhere).await;
+    rig.release(&mine, 1, &first).await;
+    assert!(matches!(rig.brick_report_of(&mine).await, BrickReport::Stuck { .. }));
+    rig.kill(&first, Some(0)).await;
+    rig.status(&first, TaskState::Killed).await;
+    assert_eq!(rig.brick_report_of(&mine).await, released(&mine, 1));
+    let third = rig.launch(with_volume(process("/third", "cat data/rows"), &mine, 2)).await;
+    rig.status(&third, TaskState::Finished).await;
+    assert_eq!(rig.output(&third, "stdout"), "one\n");
+    for (brick, epoch, task) in [(&mine, 2, &third), (&other, 1, &second)] {
+        rig.kill(task, Some(0)).await;
+        rig.release(brick, epoch, task).await;
+        while rig.brick_report_of(brick).await != released(brick, epoch) {}
+    }
     rig.stop().await;
 }

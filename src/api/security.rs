@@ -765,6 +765,10 @@ async fn secrets_are_in_no_output() {
     assert_eq!(platform.ask("bob", "GET /v2/auth/users/ann/quota", &Value::Null).await.status, 404);
     assert_eq!(platform.ask("bob", "PUT /v2/auth/users/bob/quota", &json!({ "cpus": 99 })).await.status, 403);
     assert_eq!(platform.ask("bob", "GET /v2/audit", &Value::Null).await.status, 403);
+    for line in ["GET /metrics", "GET /metrics/prometheus"] {
+        assert_eq!(platform.ask("bob", line, &Value::Null).await.status, 403, "{line}: it counts everybody's");
+        assert_eq!(platform.ask("root", line, &Value::Null).await.status, 200, "{line}");
+    }
 }
 
 /// CVE-2018-11793 (nesting), CVE-2022-24685 (costly input), CVE-2020-7218 and the registry's unbounded bodies.

@@ -25,6 +25,8 @@ pub struct Mount {
     pub file_system: String,
     /// True when the kernel made the file system read-only, or it was mounted so.
     pub read_only: bool,
+    /// True when mounts and unmounts elsewhere do not come here, and none go from here.
+    pub private: bool,
 }
 
 /// The mount table of this process, in the order of mounting.
@@ -45,7 +47,13 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let device = std::str::from_utf8(fields.nth(2)?).ok()?;
     let (major, minor) = device.split_once(':')?;
     let target = unescape(fields.nth(1)?);
-    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let mut private = true;
+    let mut fields = fields
+        .skip_while(|field| {
+            private &= !field.starts_with(b"shared:") && !field.starts_with(b"master:");
+            *field != b"-"
+        })
+        .skip(1);
     let file_system = String::from_utf8_lossy(fields.next()?).into_owned();
     let options = fields.nth(1)?;
     Some(Mount {
@@ -53,6 +61,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         target,
         file_system,
         read_only: options.split(|byte| *byte == b',').any(|option| option == b"ro"),
+        private,
     })
 }
 
@@ -160,8 +169,8 @@ mod tests {
         assert_eq!(
             parse(text),
             [
-                Mount { device: (0, 21), target: "/proc".into(), file_system: "proc".into(), read_only: false },
-                Mount { device: (7, 3), target: "/srv/a b\\c".into(), file_system: "ext4".into(), read_only: true },
+                Mount { device: (0, 21), target: "/proc".into(), file_system: "proc".into(), read_only: false, private: true },
+                Mount { device: (7, 3), target: "/srv/a b\\c".into(), file_system: "ext4".into(), read_only: true, private: false },
             ]
         );
     }

@@ -247,6 +247,7 @@ pub(super) fn new_brick(turn: &Turn<'_, '_>, app: &App, volume: &BrickVolume, co
         lease: None,
         last_mounted: None,
         condemned: false,
+        reservation: None,
     }
 }
 

@@ -233,6 +233,7 @@ mod tests {
                     lease: None,
                     last_mounted: None,
                     condemned: false,
+                    reservation: None,
                 }))),
                 4 => Change::Delete(RecordKey::Definition(id, at)),
                 5 => Change::Delete(RecordKey::App(id)),

@@ -5,3 +5,4 @@ mod fit;
 pub mod matcher;
 mod ports;
 pub mod queue;
+pub(in crate::core) mod residency;

@@ -81,6 +81,8 @@ pub struct State {
     pub(super) bricks_of: BTreeMap<PathId, BTreeSet<BrickName>>,
     /// Which apps with ports share a domain name.
     pub(super) labels: BTreeMap<String, BTreeSet<PathId>>,
+    /// Which apps name an external volume.
+    pub(super) external_volumes: BTreeMap<String, BTreeSet<PathId>>,
     /// How many apps use a service port.
     pub(super) service_ports: BTreeMap<u16, u32>,
     /// Where the search for a free number goes on: host mode, bridge mode, service ports.
@@ -124,6 +126,7 @@ impl State {
             claims: BTreeMap::new(),
             bricks_of: BTreeMap::new(),
             labels: BTreeMap::new(),
+            external_volumes: BTreeMap::new(),
             service_ports: BTreeMap::new(),
             cursors,
             queue: Queue::default(),
@@ -323,6 +326,7 @@ impl State {
 
     fn app_changed(&mut self, id: &PathId, before: Option<&App>, after: Option<&Arc<App>>) {
         self.dirty.insert(id.clone());
+        self.external_volumes_changed(id, before, after.map(|app| &**app));
         if let (Some(before), Some(after)) = (before, after)
             && has_ports(before) == has_ports(after)
             && service_ports(before).eq(service_ports(after))
@@ -345,6 +349,20 @@ impl State {
             if has_ports(app) {
                 self.labels.entry(id.dns_label()).or_default().insert(id.clone());
             }
+        }
+    }
+
+    fn external_volumes_changed(&mut self, id: &PathId, before: Option<&App>, after: Option<&App>) {
+        for volume in before.iter().flat_map(|app| app.external_volumes()) {
+            if let Some(apps) = self.external_volumes.get_mut(&volume.name) {
+                apps.remove(id);
+                if apps.is_empty() {
+                    self.external_volumes.remove(&volume.name);
+                }
+            }
+        }
+        for volume in after.iter().flat_map(|app| app.external_volumes()) {
+            self.external_volumes.entry(volume.name.clone()).or_default().insert(id.clone());
         }
     }
 
@@ -431,6 +449,10 @@ impl State {
             }
             return;
         };
+        if brick.reservation.is_some() && brick.lease.is_none() && before.is_some_and(|before| before.lease.is_some()) {
+            // An offer may have been declined for want of it.
+            self.queue.revive_again();
+        }
         match &brick.lease {
             Some(lease) => {
                 self.holders.entry(lease.task.instance.clone()).or_default().insert(brick.name.clone());

@@ -116,8 +116,8 @@ pub(super) fn rights(turn: &Turn<'_, '_>, origin: &Origin, app: &App, current: O
     Rights { privileged: grants.privileged, docker_parameters: grants.docker_parameters, vouched: false, administered: false }
 }
 
-/// The user whose account on the node must be allowed what the host volumes of `app` ask for. `None`: nobody is asked, because an administrator wrote
-/// them, or the owner is one, or may do as one.
+/// The user whose account on the node must be allowed what the host volumes of `app` ask for, and whose its external volumes must be. `None`: nobody is
+/// asked, because an administrator wrote them, or the owner is one, or may do as one.
 pub(super) fn account(turn: &Turn<'_, '_>, app: &App, owner: &Owner) -> Option<Owner> {
     let free = turn.state.tables.users.get(owner).is_some_and(|user| user.admin || user.grants.host_volumes);
     (!app.vouched && !free).then(|| owner.clone())
@@ -134,7 +134,7 @@ fn has_same_host_volumes(one: &App, other: &App) -> bool {
 
 fn host_volumes(app: &App) -> impl Iterator<Item = &Volume> {
     let volumes = app.container.iter().flat_map(|container| &container.volumes);
-    volumes.filter(|volume| matches!(volume, Volume::Host { .. }))
+    volumes.filter(|volume| matches!(volume, Volume::Host { .. } | Volume::External(_)))
 }
 
 /// Gives something to another user. An administrator's alone; for anybody else it is forbidden, or not there.

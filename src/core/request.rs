@@ -14,6 +14,7 @@ use super::{
     },
     group,
     holdings::Usage,
+    launch::residency,
     owned::has_ports,
     ownership::{self, Source},
     pod, quota, status,
@@ -278,6 +279,12 @@ pub(super) fn prepare(
     check_domain_name(turn, origin, &app)?;
     let is_pod = app.pod.is_some();
     let allotted = allotment::allot(turn, &mut app, current.as_deref(), origin, &mut draft.taken)?;
+    if let Some(current) = &current {
+        let violations = validate::resident_update(current, &app);
+        if !violations.is_empty() {
+            return Err(RequestError::Invalid(violations));
+        }
+    }
     let kind = date(turn, &mut app, current.as_deref(), draft.version);
     let mut prepared = match kind {
         Some(kind) => changed(app, current.as_ref(), kind, true),
@@ -399,6 +406,7 @@ fn begin(turn: &mut Turn<'_, '_>, origin: &Origin, mut draft: Draft, force: bool
     }
 
     check_quota(turn, origin, &draft.prepared)?;
+    check_external_volumes(turn, origin, &draft.prepared)?;
 
     let id = DeploymentId::new(turn.uuid().to_string());
     let planned = || draft.prepared.iter().map(|one| &one.planned);
@@ -481,8 +489,42 @@ fn check_quota(turn: &Turn<'_, '_>, origin: &Origin, prepared: &[Prepared]) -> R
             let present = tables.bricks.get(&brick.name).map_or(0, |present| present.size);
             after.brick += u128::from(brick.size.saturating_sub(present));
         }
+        after.brick += one.definition.as_ref().map_or(0, |definition| residency::missing_size(tables, definition));
     }
     quota::check(tables, &origin.user, before, after)
+}
+
+/// An external volume is one app's, unless every app that names it says that it is shared.
+fn check_external_volumes(turn: &Turn<'_, '_>, origin: &Origin, prepared: &[Prepared]) -> Result<(), RequestError> {
+    let tables = &turn.state.tables;
+    let changes = prepared.iter().filter(|one| one.planned.kind.is_some() || one.definition.is_some());
+    let after: BTreeMap<&PathId, Option<&App>> = changes.map(|one| (&one.planned.change.app, one.definition.as_deref())).collect();
+    let is_shared = |app: &App, name: &str| app.external_volumes().all(|volume| volume.name != name || volume.shared);
+    let mut named: BTreeMap<&str, Vec<&App>> = BTreeMap::new();
+    for app in after.values().flatten() {
+        app.external_volumes().for_each(|volume| named.entry(&volume.name).or_default().push(app));
+    }
+    let mut violations = Vec::new();
+    for (name, mut apps) in named {
+        let present = turn.state.external_volumes.get(name).into_iter().flatten().filter(|id| !after.contains_key(id));
+        apps.extend(present.filter_map(|id| tables.app(id)).map(|app| &**app));
+        for app in &apps {
+            // As Marathon words it: whoever does not share is in the way of all others.
+            let others = apps.iter().filter(|other| other.id != app.id && !is_shared(other, name));
+            let (own, foreign): (Vec<_>, Vec<_>) =
+                others.partition(|other| origin.may_touch(tables.owner_of(&other.id)) || after.contains_key(&other.id));
+            if !own.is_empty() && origin.may_touch(tables.owner_of(&app.id)) {
+                let others: Vec<&str> = own.iter().map(|other: &&&App| other.id.as_str()).collect();
+                let others = others.join(", ");
+                let text = format!("Volume name '{name}' in {} conflicts with volume(s) of same name in app(s): {others}", app.id);
+                violations.push(Violation::new("/container", text));
+            } else if !own.is_empty() || !foreign.is_empty() {
+                violations.push(Violation::new("/container", format!("Volume name '{name}' is taken")));
+            }
+        }
+    }
+    violations.dedup();
+    if violations.is_empty() { Ok(()) } else { Err(RequestError::Invalid(violations)) }
 }
 
 fn write(turn: &mut Turn<'_, '_>, origin: &Origin, prepared: Prepared) {
@@ -563,6 +605,10 @@ struct Manner {
 fn kill(turn: &mut Turn<'_, '_>, origin: &Origin, selection: &KillSelector, manner: Manner) -> Result<Reply, RequestError> {
     let Manner { scale, force, wipe } = manner;
     let victims = select(turn, origin, selection)?;
+    // Both at once make no sense, and the API refuses them.
+    if wipe && !scale {
+        victims.iter().for_each(|victim| residency::wipe(turn, &victim.id));
+    }
     if !scale {
         let pods = matches!(selection, KillSelector::Instances { .. });
         for victim in &victims {
@@ -694,7 +740,8 @@ fn fence_brick(turn: &mut Turn<'_, '_>, origin: &Origin, name: &BrickName, epoch
             return Err(RequestError::Conflict(text));
         }
     }
-    turn.put(Record::Brick(Brick { lease: None, ..(*brick).clone() }.into()));
+    let now = turn.wall();
+    turn.put(Record::Brick(brick.released(now).into()));
     if let Some(holder) = holder.filter(|holder| holder.condition.is_live()) {
         status::forget(turn, &holder, Condition::Gone);
     }

@@ -2,7 +2,7 @@
 
 use std::{ops::Bound, sync::Arc};
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use super::holdings::{AllHoldings, Concerned};
 use crate::model::{
@@ -56,6 +56,8 @@ pub struct Tables {
     pub tallies: OrdMap<PathId, Arc<Tally>>,
     /// Derived: what each owner has.
     pub holdings: AllHoldings,
+    /// Derived: the persistent volumes that belong to an instance, or did when it was there; without those that are given up.
+    pub reserved: OrdMap<InstanceId, OrdSet<BrickName>>,
 }
 
 /// Counts of one app's instances. Derived from the instances by [`Tables::apply`].
@@ -216,7 +218,10 @@ impl Tables {
             }
             Change::Put(Record::Deployment(deployment)) => _ = self.deployments.insert(deployment.id.clone(), deployment.clone()),
             Change::Put(Record::Port(claim)) => _ = self.ports.insert(claim.port, claim.clone()),
-            Change::Put(Record::Brick(brick)) => _ = self.bricks.insert(brick.name.clone(), brick.clone()),
+            Change::Put(Record::Brick(brick)) => {
+                let before = self.bricks.insert(brick.name.clone(), brick.clone());
+                self.reserve(before.as_deref(), Some(brick));
+            }
             Change::Put(Record::Agent(agent)) => _ = self.agents.insert(agent.id.clone(), agent.clone()),
             Change::Put(Record::Failure(failure)) => _ = self.failures.insert(failure.app.clone(), failure.clone()),
             Change::Put(Record::User(user)) => {
@@ -241,7 +246,10 @@ impl Tables {
             }
             RecordKey::Deployment(id) => _ = self.deployments.remove(id),
             RecordKey::Port(port) => _ = self.ports.remove(port),
-            RecordKey::Brick(name) => _ = self.bricks.remove(name),
+            RecordKey::Brick(name) => {
+                let before = self.bricks.remove(name);
+                self.reserve(before.as_deref(), None);
+            }
             RecordKey::Agent(id) => _ = self.agents.remove(id),
             RecordKey::Failure(app) => _ = self.failures.remove(app),
             RecordKey::User(name) => {
@@ -252,6 +260,40 @@ impl Tables {
             RecordKey::RootVersion(version) => _ = self.root_versions.remove(version),
             RecordKey::Archived(app, version) => _ = self.archive.remove(&(app.clone(), *version)),
         }
+    }
+
+    fn reserve(&mut self, before: Option<&Brick>, after: Option<&Brick>) {
+        let whose = |brick: Option<&Brick>| {
+            let brick = brick.filter(|brick| !brick.condemned)?;
+            Some((brick.reservation.as_ref()?.instance.clone(), brick.name.clone()))
+        };
+        let (before, after) = (whose(before), whose(after));
+        if before == after {
+            return;
+        }
+        if let Some((instance, name)) = before
+            && let Some(names) = self.reserved.get_mut(&instance)
+        {
+            names.remove(&name);
+            if names.is_empty() {
+                self.reserved.remove(&instance);
+            }
+        }
+        if let Some((instance, name)) = after {
+            self.reserved.entry(instance).or_default().insert(name);
+        }
+    }
+
+    /// The persistent volumes of an instance.
+    pub fn volumes_of<'a>(&'a self, instance: &InstanceId) -> impl Iterator<Item = &'a Arc<Brick>> + use<'a> {
+        self.reserved.get(instance).into_iter().flatten().filter_map(|name| self.bricks.get(name))
+    }
+
+    /// The instances of an app that have persistent volumes, present ones and past ones.
+    pub fn reservations_of<'a>(&'a self, app: &PathId) -> impl Iterator<Item = &'a InstanceId> + use<'a> {
+        let first = InstanceId::new(app.clone(), uuid::Uuid::nil());
+        let last = InstanceId::new(app.clone(), uuid::Uuid::max());
+        self.reserved.range(first..=last).map(|(instance, _)| instance)
     }
 
     fn count_passwords(&mut self, before: Option<&User>, after: Option<&User>) {

@@ -310,7 +310,8 @@ fn brick_report(turn: &mut Turn<'_, '_>, report: BrickReport) {
         BrickReport::Released { brick, epoch, agent } => {
             let Some(record) = turn.state.tables.bricks.get(&brick).cloned() else { return };
             if record.lease.as_ref().is_some_and(|lease| lease.epoch == epoch && lease.agent == agent) && !is_held(turn, &record) {
-                turn.put(Record::Brick(Brick { lease: None, ..(*record).clone() }.into()));
+                let now = turn.wall();
+                turn.put(Record::Brick(record.released(now).into()));
                 turn.state.brick_usage.remove(&brick);
             }
         }

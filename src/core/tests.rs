@@ -20,9 +20,11 @@ use crate::model::{
     user::{Grants, Quota, UserChange},
 };
 
+mod external;
 mod groups;
 mod placement;
 mod pods;
+mod residency;
 
 /// The core with a cluster of nodes that do as they are told.
 struct World {

@@ -6,7 +6,7 @@ mod checks;
 mod pods;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::{Arguments, Display},
 };
 
@@ -16,8 +16,8 @@ use crate::{
     core::allotment::token,
     model::{
         app::{
-            App, BrickVolume, Constraint, Container, ContainerKind, Docker, Env, EnvValue, Fetch, Network, Operator, PortMapping,
-            PortNumber, Protocol, UnreachableStrategy, Volume, input::is_single_instance,
+            App, BrickVolume, Constraint, Container, ContainerKind, DVDI, DVDI_DRIVER, Docker, Env, EnvValue, ExternalVolume, Fetch, Mode,
+            Network, Operator, PersistentVolume, PortMapping, PortNumber, Protocol, UnreachableStrategy, Volume, input::is_single_instance,
         },
         artifact::{MAX_URI_BYTES, is_uri, sandbox_path},
         brick::normal_container_path,
@@ -99,6 +99,8 @@ pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
         container(app, found_container, ctx, &mut found);
     }
     bricks(app, &mut found);
+    externals(app, &mut found);
+    residency(app, &mut found);
     checks::health(app, &mut found);
     checks::readiness(app, &mut found);
     found.0
@@ -343,7 +345,7 @@ fn container(app: &App, container: &Container, ctx: Ctx<'_>, found: &mut Found) 
     }
     port_mappings(app, &container.port_mappings, found);
     for (index, volume) in container.volumes.iter().enumerate() {
-        check_volume(format_args!("/container/volumes({index})"), volume, ctx, found);
+        check_volume(format_args!("/container/volumes({index})"), volume, container.kind, ctx, found);
     }
     container_paths(container, found);
 }
@@ -394,11 +396,17 @@ fn fixed_host_ports(mapping: &PortMapping) -> impl Iterator<Item = (u16, &'stati
     port.into_iter().flat_map(move |port| protocols.iter().map(move |&protocol| (port, protocol)))
 }
 
-fn check_volume(path: Arguments<'_>, volume: &Volume, ctx: Ctx<'_>, found: &mut Found) {
+fn check_volume(path: Arguments<'_>, volume: &Volume, kind: ContainerKind, ctx: Ctx<'_>, found: &mut Found) {
+    match volume {
+        Volume::Persistent(volume) => return check_persistent(path, volume, found),
+        Volume::External(volume) => return check_external(path, volume, kind, found),
+        Volume::Host { .. } | Volume::Brick(_) | Volume::Shared { .. } => {}
+    }
     if let Err(error) = normal_container_path(volume.container_path()) {
         found.add(format_args!("{path}/containerPath"), error.to_string());
     }
     match volume {
+        Volume::Persistent(_) | Volume::External(_) => {}
         Volume::Host { host_path, .. } => {
             if let Err(error) = ctx.host_volumes.check(host_path) {
                 found.add(format_args!("{path}/hostPath"), error.to_string());
@@ -407,6 +415,108 @@ fn check_volume(path: Arguments<'_>, volume: &Volume, ctx: Ctx<'_>, found: &mut 
         Volume::Brick(brick) => check_brick(path, brick, found),
         Volume::Shared { .. } => found.add(path, "only pods have volumes that containers share"),
     }
+}
+
+/// Marathon's texts, but for the upper limits.
+fn check_persistent(path: Arguments<'_>, volume: &PersistentVolume, found: &mut Found) {
+    in_sandbox(format_args!("{path}/containerPath"), &volume.container_path, found);
+    found.unless(volume.mode == Mode::Rw, format_args!("{path}/mode"), "does not equal RW");
+    found.unless(volume.size > 0, format_args!("{path}/persistent/size"), format_args!("got {}, expected more than 0", volume.size));
+    let text = format_args!("got {}, expected at most {MAX_BRICK_SIZE} MiB", volume.size);
+    found.unless(volume.size <= MAX_BRICK_SIZE, format_args!("{path}/persistent/size"), text);
+}
+
+/// The name of a volume in the sandbox.
+fn in_sandbox(path: Arguments<'_>, name: &str, found: &mut Found) {
+    found.unless(!name.contains('/'), path, "value must not contain \"/\"");
+    found.unless(!matches!(name, "." | ".."), path, "can not be one of (.,..)");
+    let fine = name.len() <= 255 && !name.chars().any(char::is_control);
+    found.unless(fine, path, "must have at most 255 bytes and no control characters");
+}
+
+/// Marathon's rules (`DVDIProvider`), and limits. What a name says is the driver's affair, as long as Docker's paths can hold it.
+fn check_external(path: Arguments<'_>, volume: &ExternalVolume, kind: ContainerKind, found: &mut Found) {
+    let container_path = format_args!("{path}/containerPath");
+    match volume.container_path.starts_with('/') {
+        true => found.check(container_path, normal_container_path(&volume.container_path).map(drop).map_err(|error| error.to_string())),
+        false => in_sandbox(container_path, &volume.container_path, found),
+    }
+    let name = volume.name.as_str();
+    found.unless(!name.is_empty(), format_args!("{path}/external/name"), "must not be empty");
+    let fine = name.len() <= 255 && !name.chars().any(|letter| letter.is_control() || letter == '/') && !matches!(name, "." | "..");
+    let text = "must be no path, and have at most 255 bytes and no control characters";
+    found.unless(fine, format_args!("{path}/external/name"), text);
+    match volume.provider.as_str() {
+        DVDI => {}
+        "" => found.add(format_args!("{path}/external/provider"), "not defined"),
+        _ => found.add(format_args!("{path}/external/provider"), "is unknown provider"),
+    }
+    found.unless(volume.size != Some(0), format_args!("{path}/external/size"), "got 0, expected more than 0");
+    check_driver_options(path, volume, found);
+    match kind {
+        ContainerKind::Mesos => found.unless(volume.mode == Mode::Rw, format_args!("{path}/mode"), "does not equal RW"),
+        ContainerKind::Docker => {
+            let only_driver = volume.options.keys().all(|key| key == DVDI_DRIVER);
+            found.unless(only_driver, format_args!("{path}/external/options"), format_args!("must only contain {DVDI_DRIVER}"));
+            found.unless(volume.size.is_none(), format_args!("{path}/external/size"), "must be undefined for Docker containers");
+        }
+    }
+}
+
+fn check_driver_options(path: Arguments<'_>, volume: &ExternalVolume, found: &mut Found) {
+    let options = &volume.options;
+    found.at_most(format_args!("{path}/external/options"), options.len(), MAX_ENTRIES);
+    for (index, (key, value)) in options.iter().enumerate() {
+        let text = format_args!("must match regular expression '{OPTION_PATTERN}'");
+        found.unless(is_option_name(key), format_args!("{path}/external/options/keys({index})"), text);
+        found.passable(format_args!("{path}/external/options/{key}"), key.len() + value.len(), value);
+    }
+    let driver = format_args!("{path}/external/options(\"{DVDI_DRIVER}\")");
+    match options.get(DVDI_DRIVER) {
+        None if volume.provider != DVDI => {}
+        None => found.add(driver, "not defined"),
+        Some(name) => found.unless(is_label(name), driver, format_args!("must match regular expression '{LABEL_PATTERN}'")),
+    }
+    if volume.driver() != "rexray" {
+        return;
+    }
+    for (key, value) in options {
+        let at = format_args!("{path}/external/options/\"{key}\"");
+        match key.as_str() {
+            "dvdi/volumetype" | "dvdi/newfstype" => {
+                found.unless(is_label(value), at, format_args!("must match regular expression '{LABEL_PATTERN}'"));
+            }
+            "dvdi/iops" => {
+                let text = format_args!("Expected a valid, positive integer instead of {value}");
+                found.unless(value.parse::<i64>().is_ok_and(|number| number > 0), at, text);
+            }
+            "dvdi/overwritefs" => {
+                let is_boolean = value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false");
+                found.unless(is_boolean, at, "Expected a valid boolean");
+            }
+            _ => {}
+        }
+    }
+}
+
+const LABEL_PATTERN: &str = "^[a-z0-9](?:[-a-z0-9]*[a-z0-9])?$";
+const OPTION_PATTERN: &str = r"^[a-z0-9](?:[-a-z0-9]*[a-z0-9])?/[A-Za-z0-9](?:[-A-Za-z0-9\._:]*[A-Za-z0-9])?$";
+
+/// As [`LABEL_PATTERN`] has it.
+fn is_label(text: &str) -> bool {
+    is_word(text, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit(), b"-")
+}
+
+/// As [`OPTION_PATTERN`] has it.
+fn is_option_name(text: &str) -> bool {
+    text.split_once('/').is_some_and(|(space, name)| is_label(space) && is_word(name, |byte| byte.is_ascii_alphanumeric(), b"-._:"))
+}
+
+/// Letters at both ends; within, some other characters too.
+fn is_word(text: &str, is_letter: fn(&u8) -> bool, within: &[u8]) -> bool {
+    let bytes = text.as_bytes();
+    let ends = [bytes.first(), bytes.last()];
+    ends.iter().all(|end| end.is_some_and(is_letter)) && bytes.iter().all(|byte| is_letter(byte) || within.contains(byte))
 }
 
 fn check_brick(path: Arguments<'_>, brick: &BrickVolume, found: &mut Found) {
@@ -425,7 +535,12 @@ fn check_brick(path: Arguments<'_>, brick: &BrickVolume, found: &mut Found) {
 fn container_paths(container: &Container, found: &mut Found) {
     let mut earlier = BTreeSet::new();
     for (index, volume) in container.volumes.iter().enumerate() {
-        let Ok(path) = normal_container_path(volume.container_path()) else { continue };
+        let path = match volume {
+            Volume::Persistent(volume) => Ok(volume.container_path.clone()),
+            Volume::External(volume) if !volume.container_path.starts_with('/') => Ok(volume.container_path.clone()),
+            other => normal_container_path(other.container_path()),
+        };
+        let Ok(path) = path else { continue };
         let at = format_args!("/container/volumes({index})/containerPath");
         found.unless(!earlier.contains(&path), at, format_args!("'{path}' is used by another volume"));
         earlier.insert(path);
@@ -441,6 +556,65 @@ fn bricks(app: &App, found: &mut Found) {
     let zero = strategy.minimum_health_capacity == 0.0 && strategy.maximum_over_capacity == 0.0;
     let text = "apps with a brick need minimumHealthCapacity 0 and maximumOverCapacity 0: only one instance can hold the brick";
     found.unless(zero, "/upgradeStrategy", text);
+}
+
+fn externals(app: &App, found: &mut Found) {
+    let mut earlier = BTreeMap::new();
+    for volume in app.external_volumes() {
+        let alone = earlier.insert(&volume.name, volume.shared).is_none_or(|shared| shared && volume.shared);
+        let text = format_args!("Requested DVDI volume '{}' is declared more than once within app {}", volume.name, app.id);
+        found.unless(alone, "/", text);
+    }
+    let count = app.external_volumes().count();
+    if count == 0 {
+        return;
+    }
+    found.unless(earlier.len() == count, "/container/volumes", "Volume names must be unique");
+    let text = format_args!("Number of instances is limited to 1 when declaring DVDI volumes in app [{}]", app.id);
+    found.unless(app.instances <= 1, "/", text);
+    let over = app.upgrade_strategy.maximum_over_capacity;
+    if !app.is_resident() {
+        found.unless(over == 0.0, "/upgradeStrategy/maximumOverCapacity", format_args!("got {over:?}, expected 0.0"));
+    }
+}
+
+/// Facts (Marathon 1.11): there a role other than `*` is asked for too, because Mesos reserves for roles. The embedded engine's volumes need none.
+fn residency(app: &App, found: &mut Found) {
+    if !app.is_resident() {
+        return;
+    }
+    let over = app.upgrade_strategy.maximum_over_capacity;
+    let path = "/upgradeStrategy/maximumOverCapacity";
+    found.unless(over == 0.0 || is_single_instance(app), path, format_args!("got {over:?}, expected 0.0"));
+    let is_disabled = app.unreachable_strategy == UnreachableStrategy::Disabled;
+    found.unless(is_disabled, "/", "unreachableStrategy must be disabled for resident tasks");
+    found.unless(app.bricks().next().is_none(), "/container/volumes", "an app has either bricks or persistent volumes");
+}
+
+/// What an update of an app with persistent volumes may not change: its volumes are where its resources are.
+pub fn resident_update(from: &App, to: &App) -> Vec<Violation> {
+    const RESOURCES: &str = "Services with persistent volumes configured may not change resource requirements. \
+                             If you need to make this change, please create a new service.";
+    const PORTS: &str = "Services with persistent volumes configured may not change host ports. \
+                         If you need to make this change, please create a new service.";
+    let mut found = Found(Vec::new());
+    if !from.is_resident() && !to.is_resident() {
+        return found.0;
+    }
+    let volumes =
+        |app: &App| app.persistent_volumes().cloned().map(|volume| (volume.container_path.clone(), volume)).collect::<BTreeMap<_, _>>();
+    found.unless(volumes(from) == volumes(to), "/", "Persistent volumes can not be changed!");
+    found.unless(from.cpus == to.cpus, "/cpus", RESOURCES);
+    found.unless(from.mem == to.mem, "/mem", RESOURCES);
+    found.unless(from.disk == to.disk, "/disk", RESOURCES);
+    found.unless(from.gpus == to.gpus, "/gpus", RESOURCES);
+    found.unless(from.require_ports == to.require_ports, "/requirePorts", RESOURCES);
+    let ports = |app: &App| {
+        let mapped = app.port_mappings().iter().filter_map(|mapping| mapping.host_port);
+        app.port_definitions.iter().map(|definition| definition.port).chain(mapped).map(PortNumber::number).collect::<BTreeSet<_>>()
+    };
+    found.unless(ports(from) == ports(to), "/", PORTS);
+    found.0
 }
 
 fn are_unique<T: Ord>(items: impl IntoIterator<Item = T>) -> bool {

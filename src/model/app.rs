@@ -6,6 +6,8 @@
 pub mod input;
 pub mod output;
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -150,8 +152,34 @@ impl App {
     pub fn bricks(&self) -> impl Iterator<Item = &BrickVolume> {
         self.container.iter().flat_map(|container| &container.volumes).filter_map(|volume| match volume {
             Volume::Brick(brick) => Some(brick),
-            Volume::Host { .. } | Volume::Shared { .. } => None,
+            Volume::Host { .. } | Volume::Persistent(_) | Volume::External(_) | Volume::Shared { .. } => None,
         })
+    }
+
+    /// The persistent volumes of each instance, in the order written.
+    pub fn persistent_volumes(&self) -> impl Iterator<Item = &PersistentVolume> {
+        self.container.iter().flat_map(|container| &container.volumes).filter_map(|volume| match volume {
+            Volume::Persistent(volume) => Some(volume),
+            Volume::Host { .. } | Volume::Brick(_) | Volume::External(_) | Volume::Shared { .. } => None,
+        })
+    }
+
+    /// True when its instances have volumes that outlive their tasks, and go where these are.
+    pub fn is_resident(&self) -> bool {
+        self.persistent_volumes().next().is_some()
+    }
+
+    /// The external volumes, in the order written.
+    pub fn external_volumes(&self) -> impl Iterator<Item = &ExternalVolume> {
+        self.container.iter().flat_map(|container| &container.volumes).filter_map(|volume| match volume {
+            Volume::External(volume) => Some(volume),
+            Volume::Host { .. } | Volume::Brick(_) | Volume::Persistent(_) | Volume::Shared { .. } => None,
+        })
+    }
+
+    /// True when an upgrade ends an instance before it starts another, because the other needs the volumes of the first.
+    pub fn is_replaced_in_place(&self) -> bool {
+        self.is_resident() || self.external_volumes().next().is_some()
     }
 }
 
@@ -386,15 +414,76 @@ pub enum Volume {
         /// Read-only or read-write.
         mode: Mode,
     },
+    /// Storage of each instance, which stays on its node and outlives its tasks.
+    Persistent(PersistentVolume),
+    /// Storage that one of Docker's volume drivers has.
+    External(ExternalVolume),
 }
 
 impl Volume {
-    /// Where the container sees it, as the user wrote it.
+    /// Where the container sees it, as the user wrote it; of a persistent volume a name in the sandbox.
     pub fn container_path(&self) -> &str {
         match self {
             Self::Host { container_path, .. } | Self::Shared { container_path, .. } => container_path,
             Self::Brick(brick) => &brick.container_path,
+            Self::Persistent(volume) => &volume.container_path,
+            Self::External(volume) => &volume.container_path,
         }
+    }
+}
+
+/// Marathon's local persistent volume, on a disk of type `root`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersistentVolume {
+    /// Its name in the sandbox: no path.
+    pub container_path: String,
+    /// Marathon allows read-write alone.
+    pub mode: Mode,
+    /// MiB.
+    pub size: u64,
+}
+
+/// The provider of external volumes: the interface of Docker's volume drivers.
+pub const DVDI: &str = "dvdi";
+
+/// The option that names the driver.
+pub const DVDI_DRIVER: &str = "dvdi/driver";
+
+/// Marathon's external volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalVolume {
+    /// Where the container sees it; a relative path is a name in the sandbox.
+    pub container_path: String,
+    /// Read-only or read-write.
+    pub mode: Mode,
+    /// By which the driver knows it; empty when the user wrote none, which is refused.
+    pub name: String,
+    /// [`DVDI`]; empty when the user wrote none, which is refused.
+    pub provider: String,
+    /// As written: the driver, and what it is told when it makes the volume.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// GiB, for the driver that makes the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Other apps may name it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
+}
+
+impl ExternalVolume {
+    /// The name of the volume driver; empty when there is none, which is refused.
+    pub fn driver(&self) -> &str {
+        self.options.get(DVDI_DRIVER).map_or("", String::as_str)
+    }
+
+    /// What the driver is told when it makes the volume. As in Marathon: options of other namespaces are not for it, and `size` wins over an option.
+    pub fn driver_options(&self) -> BTreeMap<String, String> {
+        let own = self.options.iter().filter_map(|(key, value)| Some((key.strip_prefix("dvdi/")?, value)));
+        let own = own.filter(|(key, _)| !key.eq_ignore_ascii_case("driver")).map(|(key, value)| (key.to_owned(), value.trim().to_owned()));
+        own.chain(self.size.map(|size| ("size".to_owned(), size.to_string()))).collect()
     }
 }
 

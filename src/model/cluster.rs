@@ -167,7 +167,8 @@ pub struct Launch {
     pub app: Arc<App>,
     /// Whose app it is.
     pub owner: Owner,
-    /// The user whose account on the node must be allowed what the host volumes ask for; `None`: nobody is asked.
+    /// The user whose account on the node must be allowed what the host volumes ask for, and for whom its external volumes must have been made; `None`:
+    /// nobody is asked.
     pub account: Option<Owner>,
     /// All that it takes.
     pub resources: Resources,

@@ -26,6 +26,7 @@
 //! | `progress` | after healing everything becomes as wanted |
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
@@ -48,7 +49,7 @@ use crate::{
         deployment::{ActionKind, Deployment},
         group::input::GroupInput,
         health::{Finding, Outcome},
-        id::{BrickName, InstanceId, PathId, TaskId},
+        id::{AgentId, BrickName, InstanceId, PathId, TaskId},
         instance::{Condition, Goal, Instance},
         port::{PortClaim, Position},
         record::{AppEntry, Change, Record, RecordKey},
@@ -484,6 +485,8 @@ impl World<'_> {
             let asked = matches!(&one.cause, Input::Api(_, _, request) if matches!(**request, Request::KillTasks { .. }));
             let Some(app) = self.disk.current(id) else { continue };
             let least = (f64::from(app.instances) * app.upgrade_strategy.minimum_health_capacity).ceil() as u32;
+            // None can come on top of those with volumes: one goes first (Marathon 1.11).
+            let least = if app.is_resident() && least == app.instances { least.saturating_sub(1) } else { least };
             let left = self.serving(id);
             // What does not serve may go at any time.
             if !asked && left < least && left < *before {
@@ -674,7 +677,7 @@ impl World<'_> {
                 return Err("its container is not that of its definition".into());
             }
         }
-        if launch.bricks.len() != launch.app.bricks().count() {
+        if launch.bricks.len() != launch.app.bricks().count() + launch.app.persistent_volumes().count() {
             return Err("not every brick is mounted".into());
         }
         for mount in &launch.bricks {
@@ -684,6 +687,9 @@ impl World<'_> {
             });
             if !leased {
                 return Err(format!("brick {} is leased to {:?}", mount.name, brick.lease));
+            }
+            if brick.reservation.as_ref().is_some_and(|reservation| reservation.instance != id.instance) {
+                return Err(format!("volume {} is {:?}", mount.name, brick.reservation));
             }
         }
         Ok(())
@@ -1103,6 +1109,7 @@ impl World<'_> {
     fn has_room_for(&self, app: &App) -> bool {
         let home =
             app.bricks().next().and_then(|_| self.disk.bricks().find(|brick| brick.app == app.id)).and_then(|brick| brick.home.clone());
+        let volumes = self.volumes_waited_for(app);
         (0..self.agents.len()).any(|at| {
             let agent = &self.agents[at];
             let mut left = agent.total.clone();
@@ -1112,14 +1119,34 @@ impl World<'_> {
                     return false;
                 }
             }
+            let waited_for = volumes.as_ref().is_some_and(|homes| homes.contains(&agent.id));
             let at_home = home.as_ref().is_some_and(|home| *home == agent.id);
-            let Some(mut usable) = Self::usable(app, &left, at_home) else { return false };
+            let Some(mut usable) = Self::usable(app, &left, at_home || waited_for) else { return false };
             let scalars = Resources { cpus: app.cpus, mem: app.mem, disk: app.disk, gpus: app.gpus, ..Resources::default() };
             take(&mut usable, &scalars).is_ok()
                 && (home.is_none() || at_home)
+                && (volumes.is_none() || waited_for)
                 && self.ports_free(at, app, &usable)
                 && self.constraints_allow(at, app)
         })
+    }
+
+    /// Where the next instance of an app has to go because a volume waits for it there; `None`: anywhere.
+    fn volumes_waited_for(&self, app: &App) -> Option<BTreeSet<AgentId>> {
+        let volumes: Vec<_> = self.disk.bricks().filter(|brick| brick.app == app.id && brick.reservation.is_some()).collect();
+        if !app.is_resident() || volumes.len() < app.instances as usize {
+            return None;
+        }
+        let holder = |brick: &Brick| brick.reservation.as_ref().and_then(|reservation| self.disk.instance(&reservation.instance));
+        let (own, mut left): (Vec<_>, Vec<_>) = volumes.iter().partition(|brick| holder(brick).is_some());
+        // Whoever has none yet takes over what was left last, and nothing else.
+        let present = self.disk.instances_of(&app.id).count().max(app.instances as usize);
+        left.sort_by_key(|brick: &&Brick| {
+            Reverse((brick.lease.is_some(), brick.reservation.as_ref().and_then(|reservation| reservation.released_at)))
+        });
+        left.truncate(present.saturating_sub(own.len()));
+        let free = own.into_iter().chain(left).filter(|brick| brick.lease.is_none());
+        Some(free.filter_map(|brick| brick.home.clone()).collect())
     }
 
     fn ports_free(&self, at: usize, app: &App, left: &Resources) -> bool {
@@ -1138,6 +1165,10 @@ impl World<'_> {
                     if !offered || self.disk.port(port).is_some() {
                         return false;
                     }
+                }
+                // Of a bridge it comes with the offer, of what the app may use.
+                PortNumber::Allotted(port) if app.network != Network::Host && !left.ports.iter().any(|range| range.contains(port)) => {
+                    return false;
                 }
                 PortNumber::Allotted(_) => {}
                 _ => dynamic += 1,

@@ -161,9 +161,10 @@ impl World<'_> {
             return None;
         }
         let others = self.in_the_way(at, app, except);
+        let wanted = self.disk.current(&app.id).map_or(app.instances, |present| present.instances);
         let broken = app.constraints.iter().find(|constraint| {
             let placed: Vec<Option<&str>> = others.iter().map(|node| self.agents[*node].facts.value(&constraint.field)).collect();
-            !allows(constraint, facts.value(&constraint.field), &placed, app.instances)
+            !allows(constraint, facts.value(&constraint.field), &placed, wanted)
         });
         broken.map(|constraint| {
             format!("{:?} {:?} {:?} with {} others", constraint.field, constraint.operator, constraint.value, others.len())
@@ -192,13 +193,13 @@ impl World<'_> {
             let id = short_instance(&launch.task.instance);
             self.violate("wrong-role", || format!("{id} of role {} takes {takes:?}", app.role));
         }
-        if app.gpus == 0 && left.common.gpus > 0 && app.bricks().next().is_none() {
+        if app.gpus == 0 && left.common.gpus > 0 && app.bricks().next().is_none() && !app.is_resident() {
             let id = short_instance(&launch.task.instance);
             self.violate("wasted-gpus", || format!("{id} needs none, its node has {}", left.common.gpus));
         }
     }
 
-    /// What an app may use of what is left of a node; `None`: its GPUs are kept for others. `at_home`: a brick of it is there.
+    /// What an app may use of what is left of a node; `None`: its GPUs are kept for others. `at_home`: a brick or volume of it is there.
     pub(super) fn usable(app: &App, left: &Pools, at_home: bool) -> Option<Resources> {
         if app.gpus == 0 && left.common.gpus > 0 && !at_home {
             return None;

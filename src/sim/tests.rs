@@ -36,7 +36,7 @@ fn nothing_breaks_in_a_crowd() {
 /// Marathon.
 #[test]
 fn what_waits_for_something_without_room_is_not_stuck() {
-    for seed in [5077, 5147, 5173] {
+    for seed in [63, 322] {
         let outcome = play(seed, PLAIN, Trace::kept());
         assert_eq!(outcome.violation, None, "seed {seed}");
         let (waits, no_room) = (|line: &String| line.contains(" waits for /"), |line: &String| line.ends_with(" has no room"));

@@ -151,6 +151,8 @@ pub enum Kind {
     BridgeClaim,
     /// A brick of this many MiB, and `@PORT` in `env`.
     Brick(u32),
+    /// A persistent volume of this many MiB for each instance.
+    Volume(u32),
     /// At most one on a node.
     Unique,
     /// At most so many on a node.
@@ -401,6 +403,11 @@ impl AppSpec {
                 put("container", json!({"type": "DOCKER", "docker": {"image": "db"}, "volumes": [volume]}));
                 put("env", json!({"DBPORT": "@PORT"}));
             }
+            Kind::Volume(size) => {
+                let volume = json!({"containerPath": "data", "mode": "RW", "persistent": {"size": size}});
+                put("container", json!({"type": "MESOS", "volumes": [volume]}));
+                put("portDefinitions", json!([]));
+            }
         }
     }
 }
@@ -552,7 +559,7 @@ fn draw_group(rng: &mut Rng, kinds: &[Kind], scale: Scale) -> Ask {
 }
 
 fn draw_kind(rng: &mut Rng, agents: u64) -> Kind {
-    match rng.below(24) {
+    match rng.below(27) {
         0..3 => Kind::Plain,
         3..6 => Kind::Dynamic(rng.within(0, 3) as u32),
         6..8 => Kind::Fixed(rng.within(31_000, 31_003) as u16),
@@ -562,24 +569,32 @@ fn draw_kind(rng: &mut Rng, agents: u64) -> Kind {
         14..16 => Kind::BridgeClaim,
         16..20 => Kind::Brick(rng.within(1, 8) as u32 * 64),
         20..22 => Kind::Unique,
-        22 => Kind::MaxPer(rng.within(1, 3) as u32),
+        22..25 => Kind::Volume(128),
+        25 => Kind::MaxPer(rng.within(1, 3) as u32),
         _ => Kind::Pinned(rng.below(agents.max(1))),
     }
 }
 
 fn draw_app(rng: &mut Rng, app: u16, kind: Kind, scale: Scale) -> AppSpec {
+    // What such an app takes cannot change.
+    let is_resident = matches!(kind, Kind::Volume(_));
     let exclusive = matches!(kind, Kind::HostClaim | Kind::EnvClaim | Kind::BridgeClaim | Kind::Brick(_));
     AppSpec {
         app,
         kind,
         instances: draw_instances(rng, kind, scale),
-        cpus: rng.within(1, if scale.crowd { 3 } else { 10 }) as u32 * 50,
-        mem: rng.within(16, if scale.crowd { 48 } else { 128 }) as u32,
-        strategy: if exclusive || rng.chance(300) { None } else { Some(draw_strategy(rng, scale.crowd)) },
+        cpus: if is_resident { 100 } else { rng.within(1, if scale.crowd { 3 } else { 10 }) as u32 * 50 },
+        mem: if is_resident { 32 } else { rng.within(16, if scale.crowd { 48 } else { 128 }) as u32 },
+        strategy: if exclusive || rng.chance(300) {
+            None
+        } else {
+            Some(draw_strategy(rng, scale.crowd)).map(|(health, over)| (health, if is_resident { 0 } else { over }))
+        },
         backoff_s: rng.within(1, 5) as u32,
         max_delay_s: rng.within(20, 60) as u32,
         grace_s: rng.chance(500).then(|| rng.within(0, 40) as u32),
         unreachable: match rng.below(4) {
+            _ if is_resident => Unreachable::Default,
             0 | 1 => Unreachable::Default,
             2 => {
                 let inactive = rng.within(0, 120) as u32;

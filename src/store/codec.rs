@@ -62,7 +62,7 @@ enum Kind {
 }
 
 /// The latest schema of each kind, by the kind's number.
-const SCHEMAS: [u8; 14] = [1, 1, 1, 5, 3, 4, 1, 1, 1, 1, 2, 1, 1, 3];
+const SCHEMAS: [u8; 14] = [1, 1, 1, 6, 3, 4, 1, 2, 1, 1, 2, 1, 1, 4];
 
 impl Kind {
     const ALL: [Self; 14] = [
@@ -299,6 +299,8 @@ fn upgrade(kind: Kind, schema: u8, value: Value) -> Result<Value, String> {
         (Kind::Definition, 4) | (Kind::Deployment, 3) | (Kind::Instance, 2) | (Kind::Archived, 2) => Ok(value),
         // Users who read the metrics alone came.
         (Kind::User, 1) => Ok(value),
+        // Persistent and external volumes came.
+        (Kind::Definition, 5) | (Kind::Archived, 3) | (Kind::Brick, 1) => Ok(value),
         _ => Err(format!("there is no schema {schema} of {kind:?}")),
     }
 }

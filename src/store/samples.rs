@@ -9,11 +9,11 @@ use uuid::Uuid;
 use crate::model::{
     agent::{Agent, Attribute},
     app::{
-        App, Backoff, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, Fetch, FileSystem, KillSelection, Mode,
-        NamedNetwork, Network, Operator, PortDefinition, PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy,
-        VersionInfo, Volume,
+        App, Backoff, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, ExternalVolume, Fetch, FileSystem,
+        KillSelection, Mode, NamedNetwork, Network, Operator, PersistentVolume, PortDefinition, PortMapping, PortNumber, Protocol,
+        UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
     },
-    brick::{Brick, Lease},
+    brick::{Brick, Lease, Reservation},
     cluster::TaskState,
     deployment::{Action, ActionKind, AppChange, Deployment, Step},
     group::{Group, GroupChange, RootVersion},
@@ -68,7 +68,10 @@ pub(crate) fn bare() -> Vec<(&'static str, Record)> {
         ("meta-bare", Record::Meta(Arc::default())),
         ("definition-bare", Record::Definition(Arc::new(definition))),
         ("instance-bare", Record::Instance(Arc::new(bare_instance()))),
-        ("brick-bare", Record::Brick(Arc::new(Brick { home: None, lease: None, last_mounted: None, app, ..full_brick() }))),
+        (
+            "brick-bare",
+            Record::Brick(Arc::new(Brick { home: None, lease: None, last_mounted: None, reservation: None, app, ..full_brick() })),
+        ),
         ("group-bare", Record::Group(Arc::new(Group::plain(path("/empty"), Owner::new("zmfsea"))))),
         ("user-bare", Record::User(Arc::new(bare_user()))),
         ("agent-bare", Record::Agent(Arc::new(Agent { attributes: vec![], region: None, zone: None, ..full_agent() }))),
@@ -229,6 +232,16 @@ fn full_app() -> App {
                     pool: PoolName::new("datapool"),
                     file_system: Some(FileSystem::Xfs),
                 }),
+                Volume::Persistent(PersistentVolume { container_path: "data".into(), mode: Mode::Rw, size: 100 }),
+                Volume::External(ExternalVolume {
+                    container_path: "/ext".into(),
+                    mode: Mode::Rw,
+                    name: "rows".into(),
+                    provider: "dvdi".into(),
+                    options: [("dvdi/driver".to_owned(), "local".to_owned())].into(),
+                    size: Some(5),
+                    shared: true,
+                }),
             ],
         }),
         network: Network::Container(vec![NamedNetwork { name: "overlay".into(), labels: labels() }]),
@@ -332,6 +345,7 @@ fn full_brick() -> Brick {
         lease: Some(Lease { task, agent: AgentId::new("S0"), epoch: 9 }),
         last_mounted: Some(WHEN),
         condemned: false,
+        reservation: Some(Reservation { instance: InstanceId::new(path("/testdb"), UUID), uuid: UUID, released_at: Some(WHEN) }),
     }
 }
 
@@ -490,6 +504,19 @@ fn task_id() -> BoxedStrategy<TaskId> {
         .boxed()
 }
 
+fn mode() -> impl Strategy<Value = Mode> {
+    prop::sample::select(vec![Mode::Ro, Mode::Rw])
+}
+
+fn external_volume() -> impl Strategy<Value = Volume> {
+    let options = prop::collection::btree_map(text(), text(), 0..3);
+    (text(), mode(), text(), text(), options, option::of(any::<u64>()), any::<bool>()).prop_map(
+        |(container_path, mode, name, provider, options, size, shared)| {
+            Volume::External(ExternalVolume { container_path, mode, name, provider, options, size, shared })
+        },
+    )
+}
+
 fn container() -> BoxedStrategy<Container> {
     let docker = (text(), any::<bool>(), any::<bool>(), vec((text(), text()), 0..2))
         .prop_map(|(image, pull, privileged, parameters)| Docker { image, force_pull_image: pull, privileged, parameters });
@@ -504,14 +531,15 @@ fn container() -> BoxedStrategy<Container> {
             network_names,
         },
     );
-    let mode = || prop::sample::select(vec![Mode::Ro, Mode::Rw]);
     let host = (text(), text(), mode()).prop_map(|(container_path, host_path, mode)| Volume::Host { container_path, host_path, mode });
     let file_system = option::of(prop::sample::select(vec![FileSystem::Ext4, FileSystem::Xfs]));
     let brick = (text(), mode(), any::<u64>(), text(), file_system).prop_map(|(container_path, mode, size, pool, file_system)| {
         Volume::Brick(BrickVolume { container_path, mode, size, pool: PoolName::new(pool), file_system })
     });
+    let persistent = (text(), mode(), any::<u64>())
+        .prop_map(|(container_path, mode, size)| Volume::Persistent(PersistentVolume { container_path, mode, size }));
     let kind = prop::sample::select(vec![ContainerKind::Docker, ContainerKind::Mesos]);
-    (kind, option::of(docker), vec(mapping, 0..3), vec(prop_oneof![host, brick], 0..3))
+    (kind, option::of(docker), vec(mapping, 0..3), vec(prop_oneof![host, brick, persistent, external_volume()], 0..3))
         .prop_map(|(kind, docker, port_mappings, volumes)| Container { kind, docker, port_mappings, volumes })
         .boxed()
 }
@@ -666,8 +694,12 @@ fn any_brick() -> BoxedStrategy<Brick> {
     let lease = (task_id(), text(), any::<u64>()).prop_map(|(task, agent, epoch)| Lease { task, agent: AgentId::new(agent), epoch });
     let what = (text(), any_path(), text(), any::<u64>(), text(), text());
     let file_system = prop::sample::select(vec![FileSystem::Ext4, FileSystem::Xfs]);
-    (what, file_system, when(), option::of(text()), any::<u64>(), option::of(lease), option::of(when()))
-        .prop_map(|(what, file_system, created_at, home, epoch, lease, last_mounted)| Brick {
+    let reservation = (any_path(), any::<u128>(), any::<u128>(), option::of(when())).prop_map(|(app, instance, uuid, released_at)| {
+        let instance = InstanceId::new(app, Uuid::from_u128(instance));
+        Reservation { instance, uuid: Uuid::from_u128(uuid), released_at }
+    });
+    (what, file_system, when(), option::of(text()), any::<u64>(), option::of(lease), option::of(when()), option::of(reservation))
+        .prop_map(|(what, file_system, created_at, home, epoch, lease, last_mounted, reservation)| Brick {
             name: BrickName::new(what.0),
             app: what.1,
             container_path: what.2,
@@ -681,6 +713,7 @@ fn any_brick() -> BoxedStrategy<Brick> {
             lease,
             last_mounted,
             condemned: what.3.is_multiple_of(2),
+            reservation,
         })
         .boxed()
 }

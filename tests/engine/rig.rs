@@ -19,8 +19,8 @@ use xtao::{
     },
     model::{
         app::{
-            App, Backoff, Container, ContainerKind, Docker, EnvValue, FileSystem, KillSelection, Mode, Network, PortMapping, PortNumber,
-            Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
+            App, Backoff, Container, ContainerKind, Docker, EnvValue, ExternalVolume, FileSystem, KillSelection, Mode, Network,
+            PersistentVolume, PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
         },
         brick::{BrickMount, DEFAULT_POOL},
         cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState, TaskStatus},
@@ -120,6 +120,31 @@ pub fn with_brick(mut wanted: Wanted, name: &BrickName, epoch: u64) -> Wanted {
     wanted
 }
 
+/// With a persistent volume of 64 MiB, `data` in the sandbox.
+pub fn with_volume(wanted: Wanted, name: &BrickName, epoch: u64) -> Wanted {
+    let mut wanted = with_brick(wanted, name, epoch);
+    wanted.launch.bricks.last_mut().unwrap().container_path = "data".to_owned();
+    let none = Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes: Vec::new() };
+    let volume = PersistentVolume { container_path: "data".to_owned(), mode: Mode::Rw, size: 64 };
+    wanted.app().container.get_or_insert(none).volumes.push(Volume::Persistent(volume));
+    wanted
+}
+
+/// With an external volume at `/data`.
+pub fn with_external(mut wanted: Wanted, name: &str, driver: &str, more: &[(&str, &str)]) -> Wanted {
+    let options = more.iter().copied().chain([("dvdi/driver", driver)]);
+    wanted.app().container.as_mut().unwrap().volumes.push(Volume::External(ExternalVolume {
+        container_path: "/data".to_owned(),
+        mode: Mode::Rw,
+        name: name.to_owned(),
+        provider: "dvdi".to_owned(),
+        options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        size: None,
+        shared: false,
+    }));
+    wanted
+}
+
 impl Wanted {
     pub fn app(&mut self) -> &mut App {
         Arc::make_mut(&mut self.launch.app)
@@ -146,6 +171,12 @@ impl Wanted {
     pub fn owner(mut self, owner: &str) -> Self {
         self.launch.owner = Owner::new(owner);
         self
+    }
+
+    /// Asked for by an ordinary user.
+    pub fn account(mut self, account: &str) -> Self {
+        self.launch.account = Some(Owner::new(account));
+        self.owner(account)
     }
 
     pub fn args(mut self, args: &[&str]) -> Self {
@@ -401,6 +432,21 @@ impl Rig {
         report
     }
 
+    /// The same of one brick.
+    pub async fn brick_report_of(&mut self, wanted: &BrickName) -> BrickReport {
+        loop {
+            let report = self.brick_report().await;
+            match &report {
+                BrickReport::Released { brick, .. } | BrickReport::Stuck { brick, .. } | BrickReport::Destroyed { brick, .. }
+                    if brick == wanted =>
+                {
+                    return report;
+                }
+                _ => {}
+            }
+        }
+    }
+
     pub fn history(&self, task: &TaskId) -> Vec<TaskState> {
         self.told.iter().filter(|status| status.task == *task).map(|status| status.state).collect()
     }
@@ -479,6 +525,7 @@ impl Rig {
             work_dir: self.settings.work_dir.clone(),
             log_file_bytes: 1000,
             limits: Default::default(),
+            volumes: Vec::new(),
         };
         Records::of(&self.settings.work_dir, &launch.task).put_order(&order).unwrap();
     }

@@ -299,6 +299,11 @@ impl Seen {
         self.view.tables.bricks.get(name).filter(|brick| self.is_own(Some(&brick.owner)))
     }
 
+    /// The persistent volumes of an instance that the caller sees.
+    pub fn volumes_of<'a>(&'a self, instance: &InstanceId) -> Items<'a, Arc<Brick>> {
+        if self.sees_app(instance.app()) { Box::new(self.view.tables.volumes_of(instance)) } else { Box::new(std::iter::empty()) }
+    }
+
     /// How full a brick is.
     pub fn brick_usage(&self, name: &BrickName) -> Option<&BrickUsage> {
         self.brick(name)?;

@@ -129,6 +129,7 @@ mod tests {
                 last_mounted: None,
                 lease: lease.map(|number| Lease { task: task(number), agent: "agent-S1".parse().unwrap(), epoch: 1 }),
                 condemned: false,
+                reservation: None,
             })));
         }
         let mut server = Server::with_limits(world, limits);

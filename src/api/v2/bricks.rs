@@ -96,6 +96,7 @@ mod tests {
             last_mounted: lease.as_ref().map(|_| at(8)),
             lease,
             condemned: false,
+            reservation: None,
         };
         let task = TaskId::app(InstanceId::new("/testdb".parse().unwrap(), uuid::Uuid::from_u128(1)), 2);
         let held = brick("/testdb", Some(Lease { task, agent: "agent-S1".parse().unwrap(), epoch: 3 }));

@@ -11,6 +11,7 @@ use crate::{
     api::access::Seen,
     model::{
         app::{App, Network},
+        brick::Brick,
         id::PathId,
         instance::{Condition, Instance},
         time::Timestamp,
@@ -63,7 +64,7 @@ impl Serialize for Task<'_> {
         let service_ports = definition.filter(|_| with_service_ports).map(service_ports);
         map.serialize_entry("servicePorts", service_ports.as_deref().unwrap_or_default())?;
         map.serialize_entry("healthCheckResults", &super::health::results(seen, instance))?;
-        map.serialize_entry("localVolumes", &[(); 0])?;
+        map.serialize_entry("localVolumes", &seen.volumes_of(&instance.id).map(|volume| local_volume(volume)).collect::<Value>())?;
         let placement = instance.placement.as_ref();
         if let Some(placement) = placement {
             map.serialize_entry("host", &*placement.host)?;
@@ -103,6 +104,11 @@ impl Serialize for Addresses<'_> {
         let protocol = |address: &IpAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
         serializer.collect_seq(self.0.iter().map(|address| Address { ip_address: address, protocol: protocol(address) }))
     }
+}
+
+fn local_volume(volume: &Brick) -> Value {
+    let uuid = volume.reservation.as_ref().map(|reservation| reservation.uuid);
+    json!({ "runSpecId": volume.app, "containerPath": volume.container_path, "uuid": uuid, "persistenceId": volume.persistence_id() })
 }
 
 /// One service port for each definition, or for each mapping.

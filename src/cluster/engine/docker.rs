@@ -9,10 +9,10 @@ use bollard::{
     Docker,
     container::LogOutput,
     errors::Error,
-    models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary, EventMessage, SystemInfo},
+    models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary, EventMessage, SystemInfo, Volume, VolumeCreateRequest},
     query_parameters::{
         CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder, KillContainerOptionsBuilder,
-        ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+        ListContainersOptionsBuilder, ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
     },
 };
 use futures_util::{Stream, TryStreamExt};
@@ -231,6 +231,26 @@ impl Client {
             Err(DockerError::Missing(_)) => Ok(()),
             other => other,
         }
+    }
+
+    /// The volume of this name; `None`: no driver knows one. Of the list, because what is told of one volume alone has parts of a driver's own making.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn volume(&self, name: &str) -> Result<Option<Volume>, DockerError> {
+        let filters = HashMap::from([("name", vec![name])]);
+        let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+        let found = within(LOOK_LIMIT, self.docker.list_volumes(Some(options))).await?.volumes.unwrap_or_default();
+        // The filter takes what has the name in it.
+        Ok(found.into_iter().find(|volume| volume.name == name))
+    }
+
+    /// Makes a volume; one of that name and driver that is there already is left as it is.
+    ///
+    /// # Errors
+    /// [`DockerError::Conflict`] when another driver has one of that name, [`DockerError::Missing`] when there is no such driver.
+    pub async fn create_volume(&self, wanted: VolumeCreateRequest) -> Result<Volume, DockerError> {
+        within(CHANGE_LIMIT, self.docker.create_volume(wanted)).await
     }
 
     /// What happens to containers with this label, beginning at `since` (Unix seconds).

@@ -16,7 +16,7 @@ use super::{
     agent::{Report, Seen, Signal},
     docker::{Client, DockerError},
     images::Images,
-    sandbox, spec,
+    process, sandbox, spec,
 };
 use crate::{
     brick::Bricks,
@@ -208,11 +208,20 @@ pub(super) async fn release(context: Arc<Context>, brick: BrickName, epoch: u64,
 }
 
 async fn try_release(context: &Context, brick: &BrickName, epoch: u64, task: &TaskId) -> Result<(), String> {
-    let client = context.client().ok_or("Docker does not answer, so nobody knows whether its container still runs")?;
-    match look(context, &client, task).await {
-        Ok(Some(Seen::Running { .. })) => return Err(format!("the container of task {task} still runs")),
-        Ok(_) => {}
-        Err(error) => return Err(error.to_string()),
+    let (work_dir, wanted) = (context.settings.work_dir.clone(), task.clone());
+    let looked = tokio::task::spawn_blocking(move || (process::look_at(&work_dir, &wanted), super::may_have_containers(&work_dir)));
+    let (process, may_have_containers) = looked.await.map_err(|error| error.to_string())?;
+    if matches!(process.map_err(|error| error.to_string())?, Some(Seen::Running { .. })) {
+        return Err(format!("the process of task {task} still runs"));
+    }
+    match context.client() {
+        Some(client) => match look(context, &client, task).await {
+            Ok(Some(Seen::Running { .. })) => return Err(format!("the container of task {task} still runs")),
+            Ok(_) => {}
+            Err(error) => return Err(error.to_string()),
+        },
+        None if may_have_containers => return Err("Docker does not answer, so nobody knows whether its container still runs".to_owned()),
+        None => {}
     }
     context.bricks.release(brick, epoch).await.map_err(|error| error.to_string())
 }

@@ -35,6 +35,7 @@ use crate::{
     },
 };
 
+mod external;
 pub(super) mod pods;
 
 /// How often a call is repeated that Docker leaves without an answer although it is there.
@@ -123,6 +124,7 @@ impl<'a> Attempt<'a> {
         let mut expected: Vec<Expected> = pinned.iter().map(expect_host_volume).collect();
         self.bricks(&mut binds, &mut expected).await?;
         binds.extend(self.shared_volumes().await?);
+        let external = self.external_volumes().await?;
 
         let context = self.context;
         self.note_owner().await;
@@ -130,7 +132,7 @@ impl<'a> Attempt<'a> {
         context.report(Report::Starting { task: self.task.clone() }).await;
         let addresses = self.network().await?;
         let in_sandbox = self.begins_in_sandbox(&image_id).await?;
-        let given = Given { image_id: &image_id, binds: &binds, addresses: &addresses, in_sandbox };
+        let given = Given { image_id: &image_id, binds: &binds, external: &external, addresses: &addresses, in_sandbox };
         let body = spec::container(self.launch, &context.settings, given).map_err(End::failed)?;
         let outcome = match self.create(&spec::container_name(self.task), &body).await {
             Ok(()) if self.is_cancelled() => Err(End::Cancelled),
@@ -220,7 +222,7 @@ impl Attempt<'_> {
         let wanted: Vec<(String, String, bool)> = volumes
             .filter_map(|volume| match volume {
                 Volume::Host { container_path, host_path, mode } => Some((host_path.clone(), container_path.clone(), *mode == Mode::Ro)),
-                Volume::Brick(_) | Volume::Shared { .. } => None,
+                Volume::Brick(_) | Volume::Persistent(_) | Volume::External(_) | Volume::Shared { .. } => None,
             })
             .collect();
         if wanted.is_empty() {
@@ -252,19 +254,20 @@ impl Attempt<'_> {
         let files = made.map_err(std::io::Error::other).flatten().map_err(failed)?;
         fetch::run(self.context, self.launch, &files, &self.cancel).await?;
         sandbox::open_to_all(&files).map_err(failed)?;
-        let taken = |volume: &Volume| volume.container_path() == spec::SANDBOX;
-        let is_taken = self.launch.app.container.iter().flat_map(|container| &container.volumes).any(taken);
+        let mut volumes = self.launch.app.container.iter().flat_map(|container| &container.volumes);
+        let is_taken = volumes.any(|volume| volume.container_path() == spec::SANDBOX);
         Ok((!is_taken).then(|| Bind { source: files, target: spec::SANDBOX.to_owned(), read_only: false }))
     }
 
     async fn bricks(&mut self, binds: &mut Vec<Bind>, expected: &mut Vec<Expected>) -> Result<(), End> {
         for brick in &self.launch.bricks {
-            let source = self.mount(brick).await?;
+            let source = mount(self.context, self.task, &self.cancel, brick).await?;
+            let target = spec::in_container(&brick.container_path);
             let identity = volumes::identity(&source)
                 .map_err(|error| End::failed(format!("brick '{}' is not where it was mounted: {error}", brick.name)))?;
             let what = format!("the mount of brick '{}'", brick.name);
-            expected.push(Expected { target: brick.container_path.clone(), identity, what });
-            binds.push(Bind { source, target: brick.container_path.clone(), read_only: brick.read_only });
+            expected.push(Expected { target: target.clone(), identity, what });
+            binds.push(Bind { source, target, read_only: brick.read_only });
         }
         if !self.launch.bricks.is_empty() {
             tokio::spawn(jobs::brick_usage(self.context.clone()));
@@ -273,24 +276,22 @@ impl Attempt<'_> {
     }
 }
 
-impl Attempt<'_> {
-    /// Mounts a brick. What takes long (the check of a large file system) or is busy for a moment is waited for; an end in between is seen in between.
-    async fn mount(&self, brick: &BrickMount) -> Result<PathBuf, End> {
-        let began = Instant::now();
-        loop {
-            if self.is_cancelled() {
-                return Err(End::Cancelled);
-            }
-            match self.context.bricks.mount(brick).await {
-                Ok(path) => return Ok(path),
-                Err(busy @ BrickError::Busy { .. }) if began.elapsed() < BRICK_PATIENCE => {
-                    let message = format!("waiting for a brick: {busy}");
-                    self.context.report_if_room(Report::Progress { task: self.task.clone(), message });
-                }
-                Err(error) => return Err(End::failed(error.to_string())),
-            }
-            tokio::time::sleep(BRICK_PAUSE).await;
+/// Mounts a brick. What takes long (the check of a large file system) or is busy for a moment is waited for; an end in between is seen in between.
+pub(super) async fn mount(context: &Context, task: &TaskId, cancel: &watch::Receiver<bool>, brick: &BrickMount) -> Result<PathBuf, End> {
+    let began = Instant::now();
+    loop {
+        if *cancel.borrow() {
+            return Err(End::Cancelled);
         }
+        match context.bricks.mount(brick).await {
+            Ok(path) => return Ok(path),
+            Err(busy @ BrickError::Busy { .. }) if began.elapsed() < BRICK_PATIENCE => {
+                let message = format!("waiting for a brick: {busy}");
+                context.report_if_room(Report::Progress { task: task.clone(), message });
+            }
+            Err(error) => return Err(End::failed(error.to_string())),
+        }
+        tokio::time::sleep(BRICK_PAUSE).await;
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`shim`] | the supervisor: `xtao task-shim` |
 //! | [`limits`] | control groups |
 //! | [`tree`] | which process a number means, and who descends from whom |
+//! | [`volumes`] | persistent volumes in a task's sandbox |
 //! | [`who`] | as whom a task runs |
 //!
 //! The server and a supervisor share nothing but the records and signals, so either may die. What the server does is here: it writes an order and starts
@@ -25,8 +26,8 @@ use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::watch};
 use super::{
     agent::{Exit, Found, Holding, Report, Runner, Seen, Signal},
     fetch,
-    jobs::Context,
-    launch::{End, pods},
+    jobs::{self, Context},
+    launch::{End, mount, pods},
     sandbox,
 };
 use crate::model::{
@@ -40,10 +41,11 @@ pub mod limits;
 pub mod record;
 pub mod shim;
 pub mod tree;
+mod volumes;
 pub mod who;
 
 use limits::{Groups, Limits};
-use record::{Ended, Order, Records, Started};
+use record::{Ended, Mounted, Order, Records, Started};
 
 /// A supervisor has this long to say that its task runs.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -77,13 +79,18 @@ pub fn check(launch: &Launch) -> Result<(), String> {
     if app.gpus > 0 {
         return Err("GPUs need an image: use container.type MESOS with a docker.image".to_owned());
     }
-    let in_sandbox = |volume: &Volume| matches!(volume, Volume::Shared { container_path, mode: Mode::Rw, .. } if link_in_sandbox(container_path).is_some());
+    let in_sandbox = |volume: &Volume| match volume {
+        Volume::Shared { container_path, mode: Mode::Rw, .. } => link_in_sandbox(container_path).is_some(),
+        other => matches!(other, Volume::Persistent(_)),
+    };
     if app.container.iter().flat_map(|container| &container.volumes).any(|volume| !in_sandbox(volume)) {
         return Err(match launch.pod {
             Some(_) => {
                 "a container without an image can write to volumes of the pod itself, at relative paths, and to no others".to_owned()
             }
-            None => "volumes need a container.docker.image: a command without one sees the node's own directories".to_owned(),
+            None => {
+                "host volumes, bricks and external volumes need a container.docker.image: a command without one sees the node's own directories".to_owned()
+            }
         });
     }
     Ok(())
@@ -103,12 +110,13 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     let (account, files) = (rights.account.clone(), directory.clone());
     blocking(move || sandbox::hand_over(&files, account.as_ref().map(|account| (account.uid, account.gid)))).await?.map_err(in_sandbox)?;
 
+    let volumes = volumes(context, launch, cancel, rights.account.as_ref()).await?;
     let _turn = context.launches.acquire().await.map_err(|_| End::Cancelled)?;
     if *cancel.borrow() {
         return Err(End::Cancelled);
     }
     context.report(Report::Starting { task: launch.task.clone() }).await;
-    let order = order(context, launch, rights, directory);
+    let order = Order { volumes, ..order(context, launch, rights, directory) };
     let records = Records::of(&context.settings.work_dir, &launch.task);
     let written = records.clone();
     blocking(move || written.put_order(&order)).await?.map_err(|error| End::failed(format!("the task cannot be written down: {error}")))?;
@@ -182,7 +190,31 @@ fn order(context: &Context, launch: &Launch, rights: who::Rights, directory: Pat
         work_dir: settings.work_dir.clone(),
         log_file_bytes: settings.log_file_bytes,
         limits: Limits::of(&launch.resources, settings.cpu_hard_limit, settings.pids_limit, root),
+        volumes: Vec::new(),
     }
+}
+
+/// Mounts the task's volumes; their top directories are its account's, as in Mesos.
+async fn volumes(
+    context: &Arc<Context>,
+    launch: &Launch,
+    cancel: &watch::Receiver<bool>,
+    account: Option<&super::account::Account>,
+) -> Result<Vec<Mounted>, End> {
+    let mut volumes = Vec::new();
+    for brick in &launch.bricks {
+        let source = mount(context, &launch.task, cancel, brick).await?;
+        if let Some((uid, gid)) = account.map(|account| (account.uid, account.gid)) {
+            let top = source.clone();
+            let given = blocking(move || std::os::unix::fs::chown(&top, Some(uid), Some(gid))).await?;
+            given.map_err(|error| End::failed(format!("brick '{}' cannot be given to the task's user: {error}", brick.name)))?;
+        }
+        volumes.push(Mounted { source, name: brick.container_path.clone() });
+    }
+    if !volumes.is_empty() {
+        tokio::spawn(jobs::brick_usage(context.clone()));
+    }
+    Ok(volumes)
 }
 
 /// What Marathon gives, and what Mesos' command executor adds. Nothing of the server's own. The launch's variables win.
@@ -337,7 +369,7 @@ fn holding(order: &Order) -> Holding {
         gpus: Vec::new(),
         ports: order.ports.clone(),
         host_network: true,
-        bricks: false,
+        bricks: !order.volumes.is_empty(),
         runner: Runner::Process,
         in_pod: false,
         overhead: order.overhead.clone(),

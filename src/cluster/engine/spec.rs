@@ -45,6 +45,11 @@ const LABEL_OVERHEAD: &str = "xtao.overhead";
 const LABEL_ADDRESSES: &str = "xtao.addresses";
 /// Where a container sees its sandbox, as Mesos has it.
 pub const SANDBOX: &str = "/mnt/mesos/sandbox";
+/// Where a container sees a volume: a relative path is one in the sandbox.
+pub fn in_container(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("{SANDBOX}/{path}") }
+}
+
 /// Labels below this are ours alone.
 pub const LABEL_PREFIX: &str = "xtao.";
 
@@ -62,6 +67,17 @@ const MAX_NAME_BYTES: usize = 200;
 pub struct Bind {
     /// On the node; free of symbolic links.
     pub source: PathBuf,
+    /// In the container.
+    pub target: String,
+    /// The container may not write.
+    pub read_only: bool,
+}
+
+/// One of Docker's own volumes, and where the container sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct External {
+    /// Docker's name of it.
+    pub name: String,
     /// In the container.
     pub target: String,
     /// The container may not write.
@@ -95,6 +111,8 @@ pub struct Given<'a> {
     pub image_id: &'a str,
     /// What is mounted.
     pub binds: &'a [Bind],
+    /// Docker's own volumes that are mounted.
+    pub external: &'a [External],
     /// The addresses of its pod's network, if it is in one.
     pub addresses: &'a [IpAddr],
     /// It begins in its sandbox, if that is mounted.
@@ -130,7 +148,7 @@ pub fn container(launch: &Launch, settings: &Settings, given: Given<'_>) -> Resu
         host_config: Some(HostConfig {
             port_bindings: Some(network.bindings()),
             network_mode: Some(network.mode),
-            mounts: Some(given.binds.iter().map(mount).collect()),
+            mounts: Some(given.binds.iter().map(mount).chain(given.external.iter().map(mount_external)).collect()),
             privileged: Some(docker.privileged),
             cap_drop: (!docker.privileged).then(|| vec!["NET_RAW".to_owned()]),
             pids_limit: Some(settings.pids_limit),
@@ -312,6 +330,28 @@ fn mount(bind: &Bind) -> Mount {
         }),
         ..Mount::default()
     }
+}
+
+fn mount_external(volume: &External) -> Mount {
+    Mount {
+        target: Some(volume.target.clone()),
+        source: Some(volume.name.clone()),
+        typ: Some(MountType::VOLUME),
+        read_only: Some(volume.read_only),
+        ..Mount::default()
+    }
+}
+
+/// What a volume that is made for `launch` is marked with: whose it is.
+pub fn volume_labels(launch: &Launch, cluster: &ClusterId) -> HashMap<String, String> {
+    let labels = [(LABEL_CLUSTER, cluster.to_string()), (LABEL_OWNER, launch.owner.to_string()), (LABEL_APP, launch.app.id.to_string())];
+    labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// True when a volume with these labels was made for the owner of `launch`.
+pub fn is_own_volume(found: &HashMap<String, String>, launch: &Launch, cluster: &ClusterId) -> bool {
+    let is = |name: &str, value: &str| found.get(name).is_some_and(|found| found == value);
+    is(LABEL_CLUSTER, &cluster.to_string()) && is(LABEL_OWNER, launch.owner.as_str())
 }
 
 fn labels(launch: &Launch, cluster: &ClusterId) -> [(String, String); 10] {

@@ -101,7 +101,7 @@ fn restart(turn: &mut Turn<'_, '_>, app: &App) -> bool {
     if arithmetic::is_done(counts) {
         return true;
     }
-    let moves = arithmetic::moves(counts, app.upgrade_strategy);
+    let moves = arithmetic::moves(counts, app.upgrade_strategy, app.is_replaced_in_place());
     let Some(index) = turn.state.index.get(&app.id) else {
         scale::add(turn, app, moves.start);
         return false;

@@ -34,24 +34,27 @@ pub struct Moves {
     pub start: u32,
 }
 
-/// At least so many stay healthy, and at most so many ever exist.
-pub fn bounds(target: u32, strategy: UpgradeStrategy) -> (u32, u32) {
-    bounds_now(target, u32::MAX, strategy)
+/// At least so many stay healthy, and at most so many ever exist. `in_place`: none may come on top, because its volumes would be missing.
+pub fn bounds(target: u32, strategy: UpgradeStrategy, in_place: bool) -> (u32, u32) {
+    bounds_now(target, u32::MAX, strategy, in_place)
 }
 
 /// The same while `healthy` are.
-fn bounds_now(target: u32, healthy: u32, strategy: UpgradeStrategy) -> (u32, u32) {
+fn bounds_now(target: u32, healthy: u32, strategy: UpgradeStrategy, in_place: bool) -> (u32, u32) {
     let min_healthy = (f64::from(target) * strategy.minimum_health_capacity).ceil() as u32;
     let most = (f64::from(target) * (1.0 + strategy.maximum_over_capacity)).trunc() as u32;
-    // Neither may one go nor one come: one comes first, above the limit (Marathon 1.11).
-    let stuck = min_healthy == most && most <= healthy;
-    (min_healthy, if stuck { most + 1 } else { most })
+    // Neither may one go nor one come: one comes first, above the limit; where that may not be one goes first, below it (Marathon 1.11).
+    match min_healthy == most && most <= healthy {
+        true if in_place => (min_healthy.saturating_sub(1), most),
+        true => (min_healthy, most + 1),
+        false => (min_healthy, most),
+    }
 }
 
 /// What a replacement may do now.
-pub fn moves(counts: Counts, strategy: UpgradeStrategy) -> Moves {
+pub fn moves(counts: Counts, strategy: UpgradeStrategy, in_place: bool) -> Moves {
     let Counts { target, old_healthy, old_other, new_healthy, new_other, new_waiting, leaving } = counts;
-    let (min_healthy, most) = bounds_now(target, old_healthy + new_healthy, strategy);
+    let (min_healthy, most) = bounds_now(target, old_healthy + new_healthy, strategy, in_place);
     let spare = (old_healthy + new_healthy).saturating_sub(min_healthy);
     let kill_old = old_other + old_healthy.min(spare);
     let new = new_healthy + new_other;
@@ -79,7 +82,7 @@ mod tests {
     /// `old/new+starting-leaving` of `target`.
     fn check(min: f64, over: f64, target: u32, old: u32, new: u32, starting: u32, leaving: u32, expected: (u32, u32)) {
         let counts = Counts { target, old_healthy: old, new_healthy: new, new_other: starting, leaving, ..Counts::default() };
-        let moves = moves(counts, strategy(min, over));
+        let moves = moves(counts, strategy(min, over), false);
         assert_eq!((moves.kill_old, moves.start), expected, "{min}/{over} {counts:?}");
     }
 
@@ -106,13 +109,13 @@ mod tests {
     #[test]
     fn what_waits_is_not_launched_on_top_of_a_lowered_target() {
         let counts = Counts { target: 3, old_healthy: 2, new_other: 2, new_waiting: 1, ..Counts::default() };
-        assert_eq!(moves(counts, strategy(0.5, 0.0)), Moves { kill_old: 0, kill_new: 1, start: 0 });
+        assert_eq!(moves(counts, strategy(0.5, 0.0), false), Moves { kill_old: 0, kill_new: 1, start: 0 });
     }
 
     #[test]
     fn old_instances_that_are_not_healthy_go_first() {
         let counts = Counts { target: 3, old_healthy: 3, old_other: 2, ..Counts::default() };
-        assert_eq!(moves(counts, strategy(1.0, 1.0)), Moves { kill_old: 2, kill_new: 0, start: 1 });
+        assert_eq!(moves(counts, strategy(1.0, 1.0), false), Moves { kill_old: 2, kill_new: 0, start: 1 });
     }
 
     /// Marathon's own examples (`RestartStrategyTest`): of `running` old ones, how many go at once, and how many may exist.
@@ -120,8 +123,8 @@ mod tests {
     fn marathons_examples() {
         let check = |min: f64, over: f64, target: u32, running: u32, kill: u32, most: u32| {
             let counts = Counts { target, old_healthy: running, ..Counts::default() };
-            let (_, found) = bounds_now(target, running, strategy(min, over));
-            assert_eq!((moves(counts, strategy(min, over)).kill_old, found), (kill, most), "{min}/{over} {counts:?}");
+            let (_, found) = bounds_now(target, running, strategy(min, over), false);
+            assert_eq!((moves(counts, strategy(min, over), false).kill_old, found), (kill, most), "{min}/{over} {counts:?}");
         };
         check(1.0, 0.0, 1, 1, 0, 2); // exceeded by one
         check(1.0, 0.0, 1, 0, 0, 1); // no need to
@@ -130,6 +133,21 @@ mod tests {
         check(0.1, 1.0, 10, 10, 9, 20);
         check(1.0, 1.0, 10, 10, 0, 20);
         check(0.5, 0.0, 5, 5, 2, 5);
+    }
+
+    /// The same of apps with persistent volumes: none may come on top, so one goes first where neither could.
+    #[test]
+    fn marathons_examples_of_resident_apps() {
+        let check = |min: f64, target: u32, running: u32, kill: u32, most: u32| {
+            let counts = Counts { target, old_healthy: running, ..Counts::default() };
+            let (_, found) = bounds_now(target, running, strategy(min, 0.0), true);
+            assert_eq!((moves(counts, strategy(min, 0.0), true).kill_old, found), (kill, most), "{min} {counts:?}");
+        };
+        check(1.0, 1, 1, 1, 1);
+        check(0.5, 1, 1, 1, 1);
+        check(1.0, 10, 10, 1, 10);
+        check(0.5, 10, 10, 5, 10);
+        check(1.0, 10, 1, 0, 10);
     }
 
     /// Marathon's formula as the reference words it, for every strategy in twentieths, every size up to 20, and every number that runs.
@@ -150,7 +168,7 @@ mod tests {
                 }
                 let start = (max_capacity - running).max(0).min(wanted);
                 let counts = Counts { target: n, old_healthy: r, ..Counts::default() };
-                let found = moves(counts, strategy(m, o));
+                let found = moves(counts, strategy(m, o), false);
                 assert_eq!((i64::from(found.kill_old), i64::from(found.start)), (kill, start), "m {m} o {o} n {n} r {r}");
             }
         }
@@ -159,13 +177,15 @@ mod tests {
     /// Every strategy in tenths, every size up to 12: played to the end with tasks that come up and go down one at a time.
     #[test]
     fn every_replacement_ends_and_never_leaves_its_bounds() {
-        for (min, over, target) in (0..=10).flat_map(|min| (0..=10).flat_map(move |over| (0..=12).map(move |target| (min, over, target)))) {
+        let all = (0..=10).flat_map(|min| (0..=10).flat_map(move |over| (0..=12).map(move |target| (min, over, target, false))));
+        let in_place = (0..=10).flat_map(|min| (0..=12).map(move |target| (min, 0, target, true)));
+        for (min, over, target, in_place) in all.chain(in_place) {
             let strategy = strategy(f64::from(min) / 10.0, f64::from(over) / 10.0);
-            let (min_healthy, most) = bounds(target, strategy);
+            let (min_healthy, most) = bounds(target, strategy, in_place);
             let mut counts = Counts { target, old_healthy: target, ..Counts::default() };
             let mut rounds = 0;
             while !is_done(counts) {
-                let moves = moves(counts, strategy);
+                let moves = moves(counts, strategy, in_place);
                 counts.old_healthy -= moves.kill_old;
                 counts.leaving += moves.kill_old;
                 counts.new_other += moves.start;

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use super::balance;
 use crate::{
-    core::{launch::constraints::NodeFacts, status, turn::Turn},
+    core::{
+        launch::{constraints::NodeFacts, residency},
+        status,
+        turn::Turn,
+    },
     model::{
         app::{App, Operator},
         id::{InstanceId, PathId},
@@ -103,7 +107,7 @@ pub(in crate::core) fn hold_back(turn: &mut Turn<'_, '_>, id: &PathId) {
     let Some(app) = turn.state.tables.app(id).cloned() else { return };
     let changed = app.version_info.last_config_change_at;
     let tally = turn.state.tables.tallies.get(id).cloned().unwrap_or_default();
-    let (_, most) = super::arithmetic::bounds(app.instances, app.upgrade_strategy);
+    let (_, most) = super::arithmetic::bounds(app.instances, app.upgrade_strategy, app.is_replaced_in_place());
     let of_all = tally.wanted_since(Timestamp(i64::MIN), counts).saturating_sub(most);
     let surplus = tally.wanted_since(changed, counts).saturating_sub(app.instances).max(of_all) as usize;
     let Some(index) = turn.state.index.get(id).filter(|_| surplus > 0) else { return };
@@ -118,6 +122,7 @@ pub(in crate::core) fn keep(turn: &mut Turn<'_, '_>, id: &PathId) {
         return;
     }
     end_all(turn, id);
+    residency::wipe_app(turn, id);
     if !turn.state.tables.tallies.contains_key(id) {
         forget_app(turn, id);
     }
@@ -133,7 +138,7 @@ pub(in crate::core) fn end_all(turn: &mut Turn<'_, '_>, app: &PathId) {
     }
 }
 
-/// The last traces of an app that no longer exists. Its ports and bricks stay.
+/// The last traces of an app that no longer exists. Its ports and bricks stay; persistent volumes go, as on Marathon.
 fn forget_app(turn: &mut Turn<'_, '_>, id: &PathId) {
     let versions: Vec<Arc<App>> = turn.state.tables.versions_of(id).cloned().collect();
     for app in versions {

@@ -85,7 +85,15 @@ fn accepts(app: &App, role: &str, default: AcceptedResourceRoles) -> bool {
 }
 
 /// Every reason, ports aside, why the app cannot be launched on what is left of the offer; none: it can.
-pub(super) fn misfits(turn: &mut Turn<'_, '_>, app: &App, offer: &Offer, left: &Left, spread: &mut Spread) -> Vec<Reject> {
+/// `volumes_here`: persistent volumes wait for it there.
+pub(super) fn misfits(
+    turn: &mut Turn<'_, '_>,
+    app: &App,
+    offer: &Offer,
+    left: &Left,
+    spread: &mut Spread,
+    volumes_here: bool,
+) -> Vec<Reject> {
     let usable = left.usable(app, turn.state.settings.accepted_resource_roles);
     let near = is_near(turn, app, offer);
     let meets = meets_constraints(turn, app, offer, spread);
@@ -99,7 +107,8 @@ pub(super) fn misfits(turn: &mut Turn<'_, '_>, app: &App, offer: &Offer, left: &
     check(!usable.is_empty(), Reject::UnfulfilledRole);
     check(near && meets && !bricks.elsewhere, Reject::UnfulfilledConstraint);
     check(!bricks.held, Reject::NoCorrespondingReservationFound);
-    check(app.gpus > 0 || left.gpus() == 0 || !keeps_gpus(turn, app) || bricks.here, Reject::DeclinedScarceResources);
+    let at_home = bricks.here || volumes_here;
+    check(app.gpus > 0 || left.gpus() == 0 || !keeps_gpus(turn, app) || at_home, Reject::DeclinedScarceResources);
     reasons
 }
 
@@ -143,6 +152,8 @@ impl Bricks {
 
 fn meets_constraints(turn: &mut Turn<'_, '_>, app: &App, offer: &Offer, spread: &mut Spread) -> bool {
     let facts = NodeFacts::of_offer(offer);
+    // What was scaled since it began to wait waits for the present size.
+    let instances = turn.state.tables.app(&app.id).map_or(app.instances, |present| present.instances);
     let lost_here = if app.constraints.is_empty() { 0 } else { lost_on(turn, app, offer) };
     app.constraints.iter().all(|constraint| {
         let value = facts.value(&constraint.field);
@@ -153,7 +164,7 @@ fn meets_constraints(turn: &mut Turn<'_, '_>, app: &App, offer: &Offer, spread: 
         {
             *counts.to_mut().entry(value.to_owned()).or_default() += lost_here;
         }
-        is_satisfied(constraint, value, &counts, app.instances, &mut turn.state.patterns)
+        is_satisfied(constraint, value, &counts, instances, &mut turn.state.patterns)
     })
 }
 

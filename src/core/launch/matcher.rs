@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use super::{
     fit::{self, Left, Spread},
-    ports,
+    ports, residency,
 };
 use crate::{
     core::{
         allotment::new_brick,
         ownership, pod,
-        state::{MAX_UNUSED_OFFERS, Reject, UnusedOffer},
+        state::{Counts, MAX_UNUSED_OFFERS, Reject, UnusedOffer},
         turn::Turn,
     },
     model::{
-        app::App,
+        app::{App, Mode},
         brick::{Brick, BrickMount, Lease, brick_name, normal_container_path},
         cluster::{ClusterCall, Launch, Offer},
-        id::{AgentId, OfferId, Owner, PathId, TaskId},
+        id::{AgentId, InstanceId, OfferId, Owner, PathId, TaskId},
         instance::{Condition, Instance, Placement},
         port::Position,
         record::{Meta, Record},
@@ -79,7 +79,13 @@ fn match_offer(turn: &mut Turn<'_, '_>, offer: &Arc<Offer>, spread: &mut Spread)
                 turn.state.queue.cursor = Some(app.clone());
             }
             let Some(instance) = next_instance(turn, app) else { return false };
-            match try_launch(turn, &instance, offer, &mut left, spread) {
+            let mut outcome = try_launch(turn, &instance, offer, &mut left, spread);
+            if outcome.is_err() {
+                for other in others(turn, &instance, &offer.agent) {
+                    outcome = outcome.or_else(|_| try_launch(turn, &other, offer, &mut left, spread));
+                }
+            }
+            match outcome {
                 Ok(tasks) => {
                     launches.extend(tasks);
                     (launched, misfits, rest) = (launched + 1, 0, None);
@@ -112,6 +118,36 @@ fn ready_apps(turn: &Turn<'_, '_>) -> Vec<PathId> {
 fn next_instance(turn: &Turn<'_, '_>, app: &PathId) -> Option<Arc<Instance>> {
     let id = turn.state.index.get(app)?.scheduled.first()?;
     turn.state.tables.instances.get(id).cloned()
+}
+
+/// Others that wait and may fit where `instance` does not, at most three: what cannot be met is in nobody's way.
+fn others(turn: &Turn<'_, '_>, instance: &Instance, agent: &AgentId) -> Vec<Arc<Instance>> {
+    let tables = &turn.state.tables;
+    let mut found: Vec<Arc<Instance>> = newer_instance(turn, instance).into_iter().collect();
+    let is_resident = tables.app(instance.app()).is_some_and(|app| app.is_resident());
+    if let Some(index) = turn.state.index.get(instance.app()).filter(|_| is_resident) {
+        let is_bound = |id: &InstanceId| tables.reserved.contains_key(id);
+        let is_here = |brick: &Arc<Brick>| brick.lease.is_none() && brick.home.as_ref() == Some(agent);
+        let at_home = |id: &&InstanceId| is_bound(id) && tables.volumes_of(id).all(is_here);
+        let unbound = |id: &&InstanceId| !is_bound(id);
+        let ids = [index.scheduled.iter().find(at_home), index.scheduled.iter().find(unbound)];
+        found.extend(ids.into_iter().flatten().filter(|id| **id != instance.id).filter_map(|id| tables.instances.get(id)).cloned());
+    }
+    found
+}
+
+/// One of the app's present version, when `instance` is of an earlier one.
+fn newer_instance(turn: &Turn<'_, '_>, instance: &Instance) -> Option<Arc<Instance>> {
+    let tables = &turn.state.tables;
+    let present = tables.apps.get(instance.app())?.version;
+    let waiting = |counts: &Counts| counts.wanted[Condition::Scheduled as usize];
+    let tally = tables.tallies.get(instance.app())?;
+    let waits = tally.by_version.iter().any(|(version, counts)| *version == present && waiting(counts) > 0);
+    if instance.version == present || !waits {
+        return None;
+    }
+    let ids = &turn.state.index.get(instance.app())?.scheduled;
+    ids.iter().filter_map(|id| tables.instances.get(id)).find(|other| other.version == present).cloned()
 }
 
 fn note_unused(turn: &mut Turn<'_, '_>, app: &PathId, offer: &Arc<Offer>, reasons: Vec<Reject>) {
@@ -151,7 +187,13 @@ fn try_launch(
     spread: &mut Spread,
 ) -> Result<Vec<Launch>, Vec<Reject>> {
     let Some(app) = turn.state.tables.definition_of(instance).cloned() else { return Err(Vec::new()) };
-    let reasons = fit::misfits(turn, &app, offer, left, spread);
+    let found = residency::find(turn, &app, instance, &offer.agent);
+    let volumes_here = found.as_ref().is_ok_and(|volumes| !volumes.is_empty());
+    let mut reasons = fit::misfits(turn, &app, offer, left, spread, volumes_here);
+    let volumes = found.unwrap_or_else(|reason| {
+        reasons.push(reason);
+        Vec::new()
+    });
     if !reasons.is_empty() {
         return Err(reasons);
     }
@@ -172,7 +214,8 @@ fn try_launch(
     let task = launched.task();
     turn.put(Record::Instance(launched.into()));
     let owner = turn.state.tables.owner_of(&app.id).cloned().unwrap_or_else(Owner::default_owner);
-    let bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
+    let mut bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
+    bricks.extend(lease_volumes(turn, &app, &owner, &task, &offer.agent, &volumes));
     let allotted = allotted(turn, &app.id);
     let launch = Launch {
         task,
@@ -227,25 +270,47 @@ fn lease_bricks(turn: &mut Turn<'_, '_>, app: &App, owner: &Owner, task: &TaskId
         // Released by force while the app exists: it starts with a new one.
         let present = turn.state.tables.bricks.get(&brick_name(&app.id, &path)).map(|brick| (**brick).clone());
         let brick = present.unwrap_or_else(|| new_brick(turn, app, volume, path.clone(), owner));
-        let epoch = turn.state.tables.meta.last_epoch.max(brick.epoch) + 1;
-        turn.put(Record::Meta(Meta { last_epoch: epoch, ..(*turn.state.tables.meta).clone() }.into()));
-        let leased = Brick {
-            epoch,
-            home: Some(agent.clone()),
-            lease: Some(Lease { task: task.clone(), agent: agent.clone(), epoch }),
-            last_mounted: Some(turn.wall()),
-            ..brick.clone()
-        };
-        turn.put(Record::Brick(leased.into()));
-        mounts.push(BrickMount {
-            name: brick.name.clone(),
-            epoch,
-            size: brick.size,
-            pool: brick.pool.clone(),
-            file_system: brick.file_system,
-            container_path: path,
-            read_only: volume.mode == crate::model::app::Mode::Ro,
-        });
+        mounts.push(lease(turn, brick, task, agent, volume.mode == Mode::Ro));
     }
     mounts
+}
+
+/// The same for the instance's persistent volumes.
+fn lease_volumes(
+    turn: &mut Turn<'_, '_>,
+    app: &App,
+    owner: &Owner,
+    task: &TaskId,
+    agent: &AgentId,
+    kept: &[Arc<Brick>],
+) -> Vec<BrickMount> {
+    let mut mounts = Vec::new();
+    for volume in app.persistent_volumes() {
+        let brick = residency::taken_over(turn, app, volume, kept, owner, &task.instance);
+        mounts.push(lease(turn, brick, task, agent, false));
+    }
+    mounts
+}
+
+fn lease(turn: &mut Turn<'_, '_>, brick: Brick, task: &TaskId, agent: &AgentId, read_only: bool) -> BrickMount {
+    let epoch = turn.state.tables.meta.last_epoch.max(brick.epoch) + 1;
+    turn.put(Record::Meta(Meta { last_epoch: epoch, ..(*turn.state.tables.meta).clone() }.into()));
+    let mount = BrickMount {
+        name: brick.name.clone(),
+        epoch,
+        size: brick.size,
+        pool: brick.pool.clone(),
+        file_system: brick.file_system,
+        container_path: brick.container_path.clone(),
+        read_only,
+    };
+    let leased = Brick {
+        epoch,
+        home: Some(agent.clone()),
+        lease: Some(Lease { task: task.clone(), agent: agent.clone(), epoch }),
+        last_mounted: Some(turn.wall()),
+        ..brick
+    };
+    turn.put(Record::Brick(leased.into()));
+    mount
 }

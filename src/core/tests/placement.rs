@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    core::{AcceptedResourceRoles, state::QueueEntry},
+    core::{
+        AcceptedResourceRoles,
+        state::{QueueEntry, Reject},
+    },
     model::{agent::Attribute, resources::Reserved},
 };
 
@@ -296,4 +299,14 @@ fn whoever_makes_group_by_more_even_goes_first() {
     check(json!({"killSelection": "OLDEST_FIRST"}), "a b");
     check(json!({"even": true}), "c d");
     check(json!({"even": true, "killSelection": "OLDEST_FIRST"}), "a c");
+}
+
+#[test]
+fn what_cannot_be_met_any_more_is_in_nobodys_way() {
+    let mut world = World::new();
+    world.create(small("/web", 2, json!({"constraints": [["rack", "GROUP_BY", "2"]]}))).unwrap();
+    assert_eq!(offers(&mut world, &["a rack:r1", "b rack:r1"]), "web@a", "the other one waits for another rack");
+    world.update("/web", json!({"instances": 3}), true).unwrap();
+    assert_eq!(offers(&mut world, &["a rack:r1", "b rack:r1"]), "web@a", "of three, two may share one");
+    assert_eq!(entry(&world, "/web").last_unused_offers[&AgentId::new("b")].reasons, [Reject::UnfulfilledConstraint]);
 }

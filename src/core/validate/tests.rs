@@ -329,3 +329,134 @@ fn what_is_fetched_stays_in_the_sandbox() {
     let many: Vec<Value> = (0..101).map(|_| json!({"uri": "http://a/b"})).collect();
     check(json!({"fetch": many}), "/fetch: must have at most 100 entries");
 }
+
+#[test]
+fn persistent_volumes_are_marathons() {
+    let app = |volume: Value, more: Value| {
+        let mut json = json!({"container": {"type": "MESOS", "volumes": [volume]}});
+        json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json
+    };
+    let volume = |path: &str, mode: &str, size: u64| json!({"containerPath": path, "mode": mode, "persistent": {"size": size}});
+    let data = || volume("data", "RW", 100);
+    check(app(data(), json!({"instances": 3})), "");
+    check(app(volume("da ta", "RW", 1), json!({})), "");
+    check(app(volume("/data", "RW", 1), json!({})), "/container/volumes(0)/containerPath: value must not contain \"/\"");
+    check(app(volume("..", "RW", 1), json!({})), "/container/volumes(0)/containerPath: can not be one of (.,..)");
+    check(app(volume("data", "RO", 1), json!({})), "/container/volumes(0)/mode: does not equal RW");
+    check(app(volume("data", "RW", 0), json!({})), "/container/volumes(0)/persistent/size: got 0, expected more than 0");
+    check(
+        app(volume("data", "RW", 1 << 40), json!({})),
+        "/container/volumes(0)/persistent/size: got 1099511627776, expected at most 67108864 MiB",
+    );
+    check(
+        app(data(), json!({"upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 0.5}})),
+        "/upgradeStrategy/maximumOverCapacity: got 0.5, expected 0.0",
+    );
+    check(
+        app(data(), json!({"unreachableStrategy": {"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0}})),
+        "/: unreachableStrategy must be disabled for resident tasks",
+    );
+    check(
+        json!({"container": {"type": "MESOS", "volumes": [data(), data()]}}),
+        "/container/volumes(1)/containerPath: 'data' is used by another volume",
+    );
+}
+
+#[test]
+fn external_volumes_are_marathons() {
+    let volume = |more: Value| {
+        let mut volume = json!({"containerPath": "/data", "mode": "RW",
+            "external": {"name": "v", "provider": "dvdi", "options": {"dvdi/driver": "rexray"}}});
+        for (key, value) in more.as_object().unwrap() {
+            match volume["external"].get(key).is_some() || matches!(key.as_str(), "size" | "shared") {
+                true => volume["external"][key] = value.clone(),
+                false => volume[key] = value.clone(),
+            }
+        }
+        volume
+    };
+    let app = |kind: &str, volume: Value| json!({"container": {"type": kind, "docker": {"image": "i"}, "volumes": [volume]}});
+    let mesos = |more: Value| app("MESOS", volume(more));
+    let docker = |more: Value| app("DOCKER", volume(more));
+    let options = |more: Value| {
+        let mut options = json!({"dvdi/driver": "rexray"});
+        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"options": options})
+    };
+    check(mesos(json!({})), "");
+    check(docker(json!({})), "");
+    check(mesos(json!({"size": 5, "containerPath": "data"})), "");
+    check(mesos(options(json!({"dvdi/iops": "100", "dvdi/newfstype": "xfs", "dvdi/overwritefs": "False", "other/a.b": "C d"}))), "");
+    check(mesos(json!({"name": "name=team,secret_key=k,size=5"})), "");
+
+    check(mesos(json!({"name": ""})), "/container/volumes(0)/external/name: must not be empty");
+    check(mesos(json!({"name": null})), "/container/volumes(0)/external/name: must not be empty");
+    let no_path = "/container/volumes(0)/external/name: must be no path, and have at most 255 bytes and no control characters";
+    check(mesos(json!({"name": "../a"})), no_path);
+    check(mesos(json!({"name": ".."})), no_path);
+    check(mesos(json!({"name": "a".repeat(256)})), no_path);
+    check(mesos(json!({"provider": null})), "/container/volumes(0)/external/provider: not defined");
+    check(mesos(json!({"provider": "qaz"})), "/container/volumes(0)/external/provider: is unknown provider");
+    check(mesos(json!({"size": 0})), "/container/volumes(0)/external/size: got 0, expected more than 0");
+    check(mesos(json!({"options": {}})), "/container/volumes(0)/external/options(\"dvdi/driver\"): not defined");
+    check(mesos(json!({"options": null})), "/container/volumes(0)/external/options(\"dvdi/driver\"): not defined");
+    let label =
+        |at: &str| format!("/container/volumes(0)/external/options{at}: must match regular expression '^[a-z0-9](?:[-a-z0-9]*[a-z0-9])?$'");
+    for bad in ["", "Rexray", "-a", "a-", "a_b"] {
+        check(mesos(json!({"options": {"dvdi/driver": bad}})), &label("(\"dvdi/driver\")"));
+    }
+    for bad in ["driver", "dvdi/", "Dvdi/a", "dvdi/-a", "dvdi/a/b"] {
+        let index = usize::from(bad > "dvdi/driver");
+        check(
+            mesos(options(json!({bad: "x"}))),
+            &format!(
+                "/container/volumes(0)/external/options/keys({index}): must match regular expression \
+                 '^[a-z0-9](?:[-a-z0-9]*[a-z0-9])?/[A-Za-z0-9](?:[-A-Za-z0-9\\._:]*[A-Za-z0-9])?$'"
+            ),
+        );
+    }
+    // Marathon knows one driver's options.
+    check(mesos(options(json!({"dvdi/volumetype": "io1 "}))), &label("/\"dvdi/volumetype\""));
+    check(mesos(options(json!({"dvdi/newfstype": ""}))), &label("/\"dvdi/newfstype\""));
+    let iops = |value: &str| {
+        format!("/container/volumes(0)/external/options/\"dvdi/iops\": Expected a valid, positive integer instead of {value}")
+    };
+    check(mesos(options(json!({"dvdi/iops": "0"}))), &iops("0"));
+    check(mesos(options(json!({"dvdi/iops": "b"}))), &iops("b"));
+    check(
+        mesos(options(json!({"dvdi/overwritefs": "b"}))),
+        "/container/volumes(0)/external/options/\"dvdi/overwritefs\": Expected a valid boolean",
+    );
+    check(mesos(json!({"options": {"dvdi/driver": "other", "dvdi/iops": "b"}})), "");
+
+    check(mesos(json!({"mode": "RO"})), "/container/volumes(0)/mode: does not equal RW");
+    check(docker(json!({"mode": "RO"})), "");
+    check(docker(json!({"size": 5})), "/container/volumes(0)/external/size: must be undefined for Docker containers");
+    check(docker(options(json!({"dvdi/iops": "1"}))), "/container/volumes(0)/external/options: must only contain dvdi/driver");
+    check(mesos(json!({"containerPath": ".."})), "/container/volumes(0)/containerPath: can not be one of (.,..)");
+    check(mesos(json!({"containerPath": "a/b"})), "/container/volumes(0)/containerPath: value must not contain \"/\"");
+    check(mesos(json!({"containerPath": "/a/../b"})), "/container/volumes(0)/containerPath: must not contain '..'");
+
+    let with = |more: Value| {
+        let mut app = mesos(json!({}));
+        app.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        app
+    };
+    check(with(json!({"instances": 0})), "");
+    check(with(json!({"instances": 2})), "/: Number of instances is limited to 1 when declaring DVDI volumes in app [/shop/web]");
+    check(
+        with(json!({"upgradeStrategy": {"minimumHealthCapacity": 0, "maximumOverCapacity": 0.5}})),
+        "/upgradeStrategy/maximumOverCapacity: got 0.5, expected 0.0",
+    );
+    check(with(json!({"upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 0}})), "");
+    let two = |shared: bool| {
+        let second = volume(json!({"containerPath": "/more", "shared": shared}));
+        json!({"container": {"type": "MESOS", "docker": {"image": "i"}, "volumes": [volume(json!({"shared": shared})), second]}})
+    };
+    check(two(true), "/container/volumes: Volume names must be unique");
+    check(
+        two(false),
+        "/: Requested DVDI volume 'v' is declared more than once within app /shop/web; /container/volumes: Volume names must be unique",
+    );
+}

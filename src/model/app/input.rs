@@ -198,6 +198,9 @@ impl AppInput {
             app.dependencies = self.resolve(dependencies, &violations);
         }
         network::connect(self, &mut app, current, defaults, &violations);
+        if app.is_resident() && self.unreachable_strategy.is_none() && !current.is_some_and(App::is_resident) {
+            app.unreachable_strategy = UnreachableStrategy::Disabled;
+        }
         app.upgrade_strategy = self.upgrade_strategy.unwrap_or_else(|| match current {
             None => default_upgrade_strategy(&app),
             Some(current) => kept_upgrade_strategy(current, &app),
@@ -296,11 +299,16 @@ pub(in crate::model) fn blank(id: &PathId, defaults: &Defaults) -> App {
     }
 }
 
-/// 1/1; 0/0 where a new instance cannot start beside the old one, because a brick, a claimed port or its label allow only one.
+/// 1/1; 0.5/0 where each instance needs its volumes; 0/0 where a new instance cannot start beside the old one, because a brick, a claimed port or its label
+/// allow only one.
 pub(in crate::model) fn default_upgrade_strategy(app: &App) -> UpgradeStrategy {
     let one_at_a_time = app.bricks().next().is_some() || wants_port(app) || is_single_instance(app);
-    let capacity = if one_at_a_time { 0.0 } else { 1.0 };
-    UpgradeStrategy { minimum_health_capacity: capacity, maximum_over_capacity: capacity }
+    let (minimum_health_capacity, maximum_over_capacity) = match (one_at_a_time, app.is_replaced_in_place()) {
+        (true, _) => (0.0, 0.0),
+        (false, true) => (0.5, 0.0),
+        (false, false) => (1.0, 1.0),
+    };
+    UpgradeStrategy { minimum_health_capacity, maximum_over_capacity }
 }
 
 /// An update that writes no strategy keeps the present one. But one that was only the default, and would not do any more, becomes the new default.
@@ -422,6 +430,9 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         return AppInput::default();
     }
     note_unsupported(app, unsupported);
+    if let Some(residency) = app.get("residency") {
+        check_residency(&residency);
+    }
     AppInput {
         id: app.get("id").and_then(|id| id.some_text()),
         version: app.get("version").and_then(|version| read_timestamp(&version)),
@@ -463,7 +474,15 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
     }
 }
 
-/// `residency` is not among them: Marathon itself says that it has no effect.
+/// Marathon itself says that it has no effect. It is shown of every app with persistent volumes, always the same.
+fn check_residency(residency: &Reader<'_>) {
+    if residency.is_object() {
+        _ = residency.get("relaunchEscalationTimeoutSeconds").and_then(|seconds| seconds.long(i64::MAX as u64));
+        let behaviours = [("WAIT_FOREVER", ()), ("RELAUNCH_AFTER_TIMEOUT", ())];
+        _ = residency.get("taskLostBehavior").and_then(|behaviour| behaviour.choice(&behaviours));
+    }
+}
+
 fn note_unsupported(app: &Reader<'_>, unsupported: &Violations) {
     for (key, text) in UNSUPPORTED_KEYS {
         note_unless_empty(app, key, text, unsupported);

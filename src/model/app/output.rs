@@ -42,6 +42,8 @@ pub fn definition(app: &App) -> Map<String, Value> {
         fields.set("portDefinitions", app.port_definitions.iter().map(port_definition).collect::<Vec<_>>());
     }
     fields.set_some("readinessChecks", some_list(&app.readiness_checks, health::readiness_check));
+    let residency = || json!({"relaunchEscalationTimeoutSeconds": 3600, "taskLostBehavior": "WAIT_FOREVER"});
+    fields.set_some("residency", app.is_resident().then(residency));
     fields.set("requirePorts", app.require_ports);
     fields.set_some("taskKillGracePeriodSeconds", app.kill_grace_ms.map(seconds));
     fields.set(
@@ -233,6 +235,19 @@ fn volume(volume: &Volume) -> Value {
             fields.set("pool", brick.pool.as_str());
             fields.set_some("fs", brick.file_system.map(|file_system| file_system.as_str()));
             json!({"containerPath": brick.container_path, "mode": mode(&brick.mode), "brick": fields.0})
+        }
+        Volume::Persistent(volume) => {
+            let persistent = json!({"size": volume.size, "type": "root", "constraints": []});
+            json!({"containerPath": volume.container_path, "mode": mode(&volume.mode), "persistent": persistent})
+        }
+        Volume::External(volume) => {
+            let mut fields = Fields::default();
+            fields.set("name", volume.name.as_str());
+            fields.set("provider", volume.provider.as_str());
+            fields.set_some("options", (!volume.options.is_empty()).then(|| json!(volume.options)));
+            fields.set_some("size", volume.size);
+            fields.set("shared", volume.shared);
+            json!({"containerPath": volume.container_path, "mode": mode(&volume.mode), "external": fields.0})
         }
     }
 }

@@ -6,7 +6,12 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::model::{app::App, instance::Instance, user::User};
+use crate::model::{
+    app::{App, Volume},
+    brick::Brick,
+    instance::Instance,
+    user::User,
+};
 use crate::store::samples::{any_path, any_record, bare, full};
 
 fn samples() -> Vec<(&'static str, Record)> {
@@ -243,9 +248,26 @@ fn samples_without_pods() -> Vec<(&'static str, Record)> {
 
 /// A sample as it is read from the third version, which knew no GPUs.
 fn as_of_version_3(record: Record) -> Record {
-    match record {
+    match as_of_version_6(record) {
         Record::Definition(app) => Record::Definition(Arc::new(App { gpus: 0, ..(*app).clone() })),
         Record::Archived(app) => Record::Archived(Arc::new(App { gpus: 0, ..(*app).clone() })),
+        other => other,
+    }
+}
+
+/// A sample as it is read from the sixth version, which knew neither persistent nor external volumes.
+fn as_of_version_6(record: Record) -> Record {
+    let without = |app: &App| {
+        let mut app = app.clone();
+        app.container
+            .iter_mut()
+            .for_each(|container| container.volumes.retain(|volume| !matches!(volume, Volume::Persistent(_) | Volume::External(_))));
+        Arc::new(app)
+    };
+    match record {
+        Record::Definition(app) => Record::Definition(without(&app)),
+        Record::Archived(app) => Record::Archived(without(&app)),
+        Record::Brick(brick) => Record::Brick(Arc::new(Brick { reservation: None, ..(*brick).clone() })),
         other => other,
     }
 }
@@ -286,7 +308,8 @@ fn fixtures_of_version_3_stay_readable() {
 #[test]
 fn fixtures_of_version_4_stay_readable() {
     let changed = |record: &Record| matches!(record, Record::Definition(_) | Record::Archived(_));
-    check_fixtures("v4", samples_without_pods().into_iter().filter(|(_, record)| changed(record)).collect());
+    let samples = samples_without_pods().into_iter().filter(|(_, record)| changed(record));
+    check_fixtures("v4", samples.map(|(name, record)| (name, as_of_version_6(record))).collect());
 }
 
 /// The version after the fourth, in which users changed.
@@ -300,7 +323,15 @@ fn fixtures_of_version_5_stay_readable() {
 fn fixtures_of_version_6_stay_readable() {
     let changed =
         |record: &Record| matches!(record, Record::Definition(_) | Record::Deployment(_) | Record::Instance(_) | Record::Archived(_));
-    check_fixtures("v6", samples().into_iter().filter(|(_, record)| changed(record)).collect());
+    let samples = samples().into_iter().filter(|(_, record)| changed(record));
+    check_fixtures("v6", samples.map(|(name, record)| (name, as_of_version_6(record))).collect());
+}
+
+/// The version in which volumes that are no bricks came.
+#[test]
+fn fixtures_of_version_7_stay_readable() {
+    let changed = |record: &Record| matches!(record, Record::Definition(_) | Record::Archived(_) | Record::Brick(_));
+    check_fixtures("v7", samples().into_iter().filter(|(_, record)| changed(record)).collect());
 }
 
 /// One file per sample: the key and the envelope in hexadecimal, and for people the text. Written once, when a version is released; run with

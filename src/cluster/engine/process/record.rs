@@ -64,6 +64,18 @@ pub struct Order {
     pub log_file_bytes: u64,
     /// What it may use.
     pub limits: Limits,
+    /// What it sees in its sandbox besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Mounted>,
+}
+
+/// A persistent volume, mounted on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    /// Where.
+    pub source: PathBuf,
+    /// Its name in the sandbox.
+    pub name: String,
 }
 
 /// How it began.
@@ -274,6 +286,7 @@ mod tests {
             work_dir: work_dir.to_owned(),
             log_file_bytes: 1000,
             limits: Limits::default(),
+            volumes: vec![Mounted { source: "/m".into(), name: "data".into() }],
         }
     }
 

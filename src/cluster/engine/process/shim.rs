@@ -33,6 +33,7 @@ use super::{
     limits::Groups,
     record::{Ended, Order, Records, Started},
     tree::{self, Identity},
+    volumes,
 };
 use crate::cluster::engine::{
     sandbox::{Output, Sandbox},
@@ -335,6 +336,9 @@ fn settle(order: &Order, groups: &Groups) -> Result<(), String> {
     // The server may be protected from the kernel's search for memory; its tasks are not.
     _ = std::fs::write("/proc/self/oom_score_adj", "0");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    if !order.volumes.is_empty() {
+        volumes::see(order).map_err(|error| format!("cannot see its volumes: {error}"))?;
+    }
     // As the server: the way there need not be open to the account.
     std::env::set_current_dir(&order.directory)
         .map_err(|error| format!("cannot enter the sandbox {}: {error}", order.directory.display()))?;

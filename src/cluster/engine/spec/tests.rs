@@ -146,3 +146,21 @@ fn limits_follow_mesos() {
     let resources = Resources { cpus: Scalar::from_f64(0.5), ..Resources::default() };
     assert_eq!(limits(&resources, true).nano_cpus, Some(500_000_000));
 }
+
+#[test]
+fn an_external_volume_is_docker_s_own() {
+    let launch = samples::launch("/db", 1);
+    let settings = samples::settings("/w".into());
+    let external = [External { name: "rows".into(), target: "/data".into(), read_only: true }];
+    let body = container(&launch, &settings, Given { image_id: "i", external: &external, ..Given::default() }).unwrap();
+    let mounts = serde_json::to_value(body.host_config.unwrap().mounts).unwrap();
+    assert_eq!(mounts, serde_json::json!([{"Target": "/data", "Source": "rows", "Type": "volume", "ReadOnly": true}]));
+
+    let labels = volume_labels(&launch, &settings.cluster_id);
+    assert!(is_own_volume(&labels, &launch, &settings.cluster_id));
+    let mut other = samples::launch("/db", 1);
+    other.owner = crate::model::id::Owner::new("bob");
+    assert!(!is_own_volume(&labels, &other, &settings.cluster_id));
+    assert!(!is_own_volume(&labels, &launch, &ClusterId::new("elsewhere")));
+    assert!(!is_own_volume(&HashMap::new(), &launch, &settings.cluster_id));
+}

@@ -5,7 +5,9 @@ use super::{
     reader::{Reader, Violations},
 };
 use crate::model::{
-    app::{BrickVolume, ContainerKind, Docker, FileSystem, Mode, PortMapping, PortNumber, Protocol, Volume},
+    app::{
+        BrickVolume, ContainerKind, Docker, ExternalVolume, FileSystem, Mode, PersistentVolume, PortMapping, PortNumber, Protocol, Volume,
+    },
     brick::DEFAULT_POOL,
     id::PoolName,
 };
@@ -140,15 +142,17 @@ fn read_volume(volume: &Reader<'_>, unsupported: &Violations) -> Option<Volume> 
         let mode = volume.get("mode").map_or(Some(Mode::Rw), |mode| mode.choice(&modes));
         return read_brick(&brick, container_path, mode, unsupported).map(Volume::Brick);
     }
-    for (key, text) in [
-        ("persistent", "persistent volumes are not supported yet: use a brick"),
-        ("external", "external volumes are not supported yet: use a brick"),
-        ("secret", "secrets are not supported yet"),
-    ] {
-        if let Some(other) = volume.get(key) {
-            unsupported.add(other.path(), text);
-            return None;
-        }
+    if let Some(persistent) = volume.get("persistent") {
+        let mode = volume.required("mode").and_then(|mode| mode.choice(&modes));
+        return read_persistent(&persistent, container_path, mode, unsupported).map(Volume::Persistent);
+    }
+    if let Some(external) = volume.get("external") {
+        let mode = volume.required("mode").and_then(|mode| mode.choice(&modes));
+        return read_external(&external, container_path, mode, unsupported).map(Volume::External);
+    }
+    if let Some(secret) = volume.get("secret") {
+        unsupported.add(secret.path(), "secrets are not supported yet");
+        return None;
     }
     let host_path = volume.required("hostPath").and_then(|path| path.some_text());
     let mode = volume.required("mode").and_then(|mode| mode.choice(&modes));
@@ -169,6 +173,53 @@ fn read_brick(brick: &Reader<'_>, path: Option<String>, mode: Option<Mode>, unsu
     let pool = brick.get("pool").map_or(Some(DEFAULT_POOL.to_owned()), |pool| pool.some_text());
     let file_system = brick.get("fs").and_then(|name| name.choice(&file_systems));
     Some(BrickVolume { container_path: path?, mode: mode?, size: size?, pool: PoolName::new(pool?), file_system })
+}
+
+/// Facts (Marathon 1.11): the type is `root` unless said otherwise; `maxSize` is for mount disks, `constraints` are for path and mount disks.
+fn read_persistent(
+    persistent: &Reader<'_>,
+    path: Option<String>,
+    mode: Option<Mode>,
+    unsupported: &Violations,
+) -> Option<PersistentVolume> {
+    if !persistent.is_object() {
+        return None;
+    }
+    let size = persistent.required("size").and_then(|size| size.long(MAX_WHOLE));
+    let is_root = persistent.get("type").map_or(Some(true), |kind| kind.choice(&[("root", true), ("path", false), ("mount", false)]));
+    if is_root == Some(false) {
+        unsupported.add(format!("{}/type", persistent.path()), "the nodes of the embedded engine have root disks only");
+    }
+    let has_some = |key: &str| persistent.get(key).is_some_and(|value| !super::is_empty(value.value()));
+    for (key, text) in [
+        ("constraints", "Constraints on root volumes are not supported"),
+        ("maxSize", "Only mount volumes can have maxSize"),
+        ("profileName", "the disks of the embedded engine have no profiles"),
+    ] {
+        if is_root == Some(true) && has_some(key) {
+            unsupported.add(persistent.path(), text);
+        }
+    }
+    Some(PersistentVolume { container_path: path?, mode: mode?, size: size? })
+}
+
+/// What is missing is left empty: Marathon notes it among the other rules, not among the errors of form.
+fn read_external(external: &Reader<'_>, path: Option<String>, mode: Option<Mode>, unsupported: &Violations) -> Option<ExternalVolume> {
+    if !external.is_object() {
+        return None;
+    }
+    let provider = external.get("provider").map_or(Some(String::new()), |provider| provider.text());
+    if provider.as_deref() == Some("csi") {
+        // Its options have another form.
+        unsupported.add(format!("{}/provider", external.path()), "volumes of CSI plugins are not supported: use the provider dvdi");
+        return None;
+    }
+    let name = external.get("name").map_or(Some(String::new()), |name| name.text());
+    let options = external.get("options").map_or(Some(Default::default()), |options| options.texts());
+    let size = external.get("size").map_or(Some(None), |size| size.long(MAX_WHOLE).map(Some));
+    let shared = external.get("shared").map_or(Some(false), |shared| shared.boolean());
+    let options = options?.into_iter().collect();
+    Some(ExternalVolume { container_path: path?, mode: mode?, name: name?, provider: provider?, options, size: size?, shared: shared? })
 }
 
 /// Up to here every whole number is exact in JSON.

@@ -300,12 +300,22 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
     );
     let volume = |volume: Value| json!({"container": {"docker": {"image": "i"}, "volumes": [volume]}});
     check(
-        volume(json!({"containerPath": "a", "mode": "RW", "persistent": {"size": 1}})),
-        "/container/volumes(0)/persistent: persistent volumes are not supported yet: use a brick",
+        volume(json!({"containerPath": "a", "mode": "RW", "persistent": {"size": 1, "type": "mount"}})),
+        "/container/volumes(0)/persistent/type: the nodes of the embedded engine have root disks only",
     );
     check(
-        volume(json!({"containerPath": "a", "mode": "RW", "external": {}})),
-        "/container/volumes(0)/external: external volumes are not supported yet: use a brick",
+        volume(json!({"containerPath": "a", "mode": "RW", "persistent": {"size": 1, "constraints": [["path", "LIKE", "x"]]}})),
+        "/container/volumes(0)/persistent: Constraints on root volumes are not supported",
+    );
+    check(
+        volume(json!({"containerPath": "a", "mode": "RW", "persistent": {"size": 1, "type": "root", "maxSize": 2}})),
+        "/container/volumes(0)/persistent: Only mount volumes can have maxSize",
+    );
+    check(
+        volume(
+            json!({"containerPath": "a", "mode": "RW", "external": {"name": "v", "provider": "csi", "options": {"pluginName": "p", "volumeContext": {}}}}),
+        ),
+        "/container/volumes(0)/external/provider: volumes of CSI plugins are not supported: use the provider dvdi",
     );
     check(volume(json!({"containerPath": "a", "secret": "s"})), "/container/volumes(0)/secret: secrets are not supported yet");
     check(
@@ -768,4 +778,64 @@ fn what_is_fetched_has_defaults_and_a_legacy_form() {
     ] {
         assert_eq!(told(&AppInput::read(&wrong).unwrap_err()), expected);
     }
+}
+
+#[test]
+fn an_app_with_persistent_volumes_is_resident() {
+    let volume = json!({"containerPath": "data", "mode": "RW", "persistent": {"size": 100}});
+    let json = json!({"cmd": "x", "container": {"type": "MESOS", "volumes": [volume]}});
+    let app = create(&json);
+    assert!(app.is_resident());
+    let shown = Value::Object(crate::model::app::output::definition(&app));
+    assert_eq!(shown["residency"], json!({"relaunchEscalationTimeoutSeconds": 3600, "taskLostBehavior": "WAIT_FOREVER"}));
+    assert_eq!(shown["upgradeStrategy"], json!({"maximumOverCapacity": 0, "minimumHealthCapacity": 0.5}));
+    assert_eq!(shown["unreachableStrategy"], json!("disabled"));
+    let volume = json!({"containerPath": "data", "mode": "RW", "persistent": {"size": 100, "type": "root", "constraints": []}});
+    assert_eq!(shown["container"]["volumes"], json!([volume]));
+    // What is shown can be sent back.
+    assert_eq!(read(&shown).update(&app, &defaults()).unwrap(), app);
+    let plain = Value::Object(crate::model::app::output::definition(&create(&json!({"cmd": "x"}))));
+    assert_eq!(plain.get("residency"), None);
+    let wrong = |residency: Value| AppInput::read(&json!({"cmd": "x", "residency": residency})).is_err();
+    assert!(wrong(json!({"taskLostBehavior": "RUN"})) && wrong(json!({"relaunchEscalationTimeoutSeconds": -1})));
+    assert!(!wrong(json!({"taskLostBehavior": "RELAUNCH_AFTER_TIMEOUT", "relaunchEscalationTimeoutSeconds": 10})));
+}
+
+#[test]
+fn an_external_volume_is_read_and_shown() {
+    let app = |external: Value| {
+        let volume = json!({"containerPath": "data", "mode": "RW", "external": external});
+        create(&json!({"cmd": "x", "container": {"type": "MESOS", "volumes": [volume]}}))
+    };
+    let shown = |external: Value| {
+        let app = app(external);
+        let shown = Value::Object(crate::model::app::output::definition(&app));
+        assert_eq!(read(&shown).update(&app, &defaults()).unwrap(), app, "what is shown can be sent back");
+        assert_eq!(shown["upgradeStrategy"], json!({"maximumOverCapacity": 0, "minimumHealthCapacity": 0.5}));
+        assert_eq!((&shown["unreachableStrategy"]["inactiveAfterSeconds"], shown.get("residency")), (&json!(0), None));
+        shown["container"]["volumes"][0]["external"].clone()
+    };
+    let plain = json!({"name": "v", "provider": "dvdi", "options": {"dvdi/driver": "local"}});
+    let full = json!({"name": "v", "provider": "dvdi", "options": {"dvdi/driver": "local"}, "shared": false});
+    assert_eq!(shown(plain), full);
+    let more = json!({"name": "v", "provider": "dvdi", "options": {"dvdi/driver": "d", "dvdi/type": " nfs ", "dvdi/size": "7", "other/x": "y"},
+        "size": 5, "shared": true});
+    assert_eq!(shown(more.clone()), more);
+    let found = app(more);
+    let volume = found.external_volumes().next().unwrap();
+    let told: Vec<String> = volume.driver_options().iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!((volume.driver(), told.join(" ")), ("d", "size=5 type=nfs".to_owned()));
+    let wrong = |external: Value| {
+        let volume = json!({"containerPath": "data", "mode": "RW", "external": external});
+        told_of(&json!({"cmd": "x", "container": {"type": "MESOS", "volumes": [volume]}}))
+    };
+    assert_eq!(wrong(json!("x")), "/container/volumes(0)/external: error.expected.jsobject");
+    assert_eq!(wrong(json!({"name": 1})), "/container/volumes(0)/external/name: error.expected.jsstring");
+    assert_eq!(wrong(json!({"size": -1})), "/container/volumes(0)/external/size: error.min");
+    assert_eq!(wrong(json!({"shared": "true"})), "/container/volumes(0)/external/shared: error.expected.jsboolean");
+    assert_eq!(wrong(json!({"options": {"a": 1}})), "/container/volumes(0)/external/options/a: error.expected.jsstring");
+}
+
+fn told_of(json: &Value) -> String {
+    told(&AppInput::read(json).unwrap_err())
 }

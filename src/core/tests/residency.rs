@@ -1,0 +1,276 @@
+//! Persistent volumes: an instance goes where its own are, leaves them to its successor, and takes them with it only when it is told to.
+
+use super::*;
+use crate::model::brick::Brick;
+
+fn resident(instances: u32) -> Value {
+    let volume = json!({"containerPath": "data", "mode": "RW", "persistent": {"size": 100}});
+    json!({"id": "/db", "cmd": "sleep 100", "cpus": 1, "mem": 100, "instances": instances, "backoffSeconds": 0,
+        "container": {"type": "MESOS", "volumes": [volume]}})
+}
+
+impl World {
+    /// The nodes do what they are asked about bricks: they release them, and delete their data.
+    fn nodes_obey(&mut self) {
+        self.wait(0);
+        for call in std::mem::take(&mut self.calls) {
+            let report = match call {
+                ClusterCall::ReleaseBrick { brick, epoch, agent, .. } => BrickReport::Released { brick, epoch, agent },
+                ClusterCall::DestroyBrick { brick, epoch, .. } => BrickReport::Destroyed { brick, epoch },
+                _ => continue,
+            };
+            self.cluster(ClusterEvent::Brick(report));
+        }
+    }
+
+    /// Launches what fits on a node, and says that it runs.
+    fn run_on(&mut self, agent: &str) -> Vec<Launch> {
+        let launches = self.offer(agent, 9, 9000);
+        run(self, &launches);
+        launches
+    }
+
+    fn end(&mut self, task: &TaskId, state: TaskState) {
+        self.status(task, state);
+        self.nodes_obey();
+    }
+
+    /// Every kill that was sent is obeyed.
+    fn kills_work(&mut self) -> Vec<TaskId> {
+        let killed = self.kills();
+        killed.iter().for_each(|task| self.end(task, TaskState::Killed));
+        killed
+    }
+
+    fn volumes(&self) -> Vec<Arc<Brick>> {
+        self.tables().bricks.values().cloned().collect()
+    }
+}
+
+/// The volumes that launches mount, by name.
+fn mounted(launches: &[Launch]) -> Vec<String> {
+    let mut names: Vec<String> = launches.iter().flat_map(|launch| &launch.bricks).map(|mount| mount.name.to_string()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_failed_instance_comes_back_to_its_volume_and_to_nothing_else() {
+    let mut world = World::new();
+    world.create(resident(1)).unwrap();
+    let first = world.run_on("a").remove(0);
+    let [mount] = &first.bricks[..] else { panic!("{:?}", first.bricks) };
+    assert_eq!((&*mount.container_path, mount.size, mount.read_only), ("data", 100, false));
+    let volume = world.volumes().remove(0);
+    let uuid = volume.reservation.as_ref().unwrap().uuid;
+    assert_eq!(volume.persistence_id().unwrap(), format!("db#data#{uuid}"));
+    // The node has not let go of it yet.
+    world.status(&first.task, TaskState::Failed);
+    assert!(world.offer("a", 9, 9000).is_empty());
+    world.nodes_obey();
+    world.restart();
+    world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into(), region: None });
+    world.wait(60_000);
+    assert!(world.offer("b", 9, 9000).is_empty(), "its volume is elsewhere");
+    let entry = world.state.view().queue[&path("/db")].clone();
+    assert_eq!(entry.last_unused_offers[&AgentId::new("b")].reasons, [crate::core::state::Reject::NoCorrespondingReservationFound]);
+    let second = world.run_on("a").remove(0);
+    assert_eq!((&second.task.instance, second.task.incarnation), (&first.task.instance, 2));
+    assert_eq!(second.bricks[0].name, mount.name);
+    assert!(second.bricks[0].epoch > mount.epoch);
+}
+
+#[test]
+fn what_is_scaled_down_leaves_its_volume_to_what_is_scaled_up() {
+    let mut world = World::new();
+    world.create(resident(3)).unwrap();
+    let all = world.run_on("a");
+    let volumes = mounted(&all);
+    assert_eq!((volumes.len(), world.volumes().len()), (3, 3));
+    world.update("/db", json!({"instances": 1}), false).unwrap();
+    let killed = world.kills_work();
+    assert_eq!((killed.len(), world.conditions("/db").as_str(), world.volumes().len()), (2, "Running*1", 3));
+    world.update("/db", json!({"instances": 4}), false).unwrap();
+    assert!(world.offer("b", 9, 9000).len() <= 1, "at most the one that has no volume yet goes elsewhere");
+    let again = world.run_on("a");
+    assert_eq!(world.volumes().len(), 4);
+    let kept = mounted(&again);
+    assert_eq!(kept.iter().filter(|name| volumes.contains(name)).count(), 2, "{kept:?}");
+}
+
+#[test]
+fn a_new_version_takes_over_the_volume_of_what_it_replaces() {
+    let mut world = World::new();
+    world.create(resident(2)).unwrap();
+    let old = world.run_on("a");
+    // One is scaled down first: its volume is older than the one that the new version must get.
+    world.update("/db", json!({"instances": 1}), false).unwrap();
+    let gone = world.kills_work().remove(0);
+    let (gone, stays): (Vec<_>, Vec<_>) = old.into_iter().partition(|launch| launch.task == gone);
+    world.wait(1000);
+    world.update("/db", json!({"cmd": "sleep 200"}), false).unwrap();
+    let killed = world.kills();
+    assert_eq!(killed, [stays[0].task.clone()], "none may come on top, so the old one goes first");
+    // It has ended, and its node has not let go of the volume yet: the other one is no substitute.
+    world.status(&killed[0], TaskState::Killed);
+    assert!(world.offer("a", 9, 9000).is_empty());
+    world.nodes_obey();
+    let new = world.run_on("a").remove(0);
+    assert_eq!(new.bricks[0].name, stays[0].bricks[0].name);
+    assert_ne!(new.bricks[0].name, gone[0].bricks[0].name);
+    assert_ne!(new.task.instance, stays[0].task.instance);
+    assert!(world.tables().deployments.is_empty());
+    assert_eq!(world.volumes().len(), 2);
+}
+
+#[test]
+fn a_rolling_upgrade_keeps_half_and_every_volume() {
+    let mut world = World::new();
+    world.create(resident(4)).unwrap();
+    let volumes = mounted(&world.run_on("a"));
+    world.update("/db", json!({"cmd": "sleep 200"}), false).unwrap();
+    let mut taken = Vec::new();
+    for _ in 0..4 {
+        let killed = world.kills_work();
+        assert!(killed.len() <= 2, "{killed:?}");
+        taken.extend(mounted(&world.run_on("a")));
+    }
+    taken.sort();
+    assert_eq!((taken, world.conditions("/db").as_str()), (volumes, "Running*4"));
+    assert!(world.tables().deployments.is_empty());
+}
+
+#[test]
+fn wiping_and_deleting_give_volumes_up() {
+    let mut world = World::new();
+    world.create(resident(1)).unwrap();
+    let first = world.run_on("a").remove(0);
+    let kill =
+        |wipe: bool| Request::KillTasks { selection: KillSelector::App { app: path("/db"), host: None }, scale: false, force: false, wipe };
+    world.request(kill(false)).unwrap();
+    world.kills_work();
+    let second = world.run_on("a").remove(0);
+    assert_eq!(first.bricks[0].name, second.bricks[0].name, "a plain kill wipes nothing");
+    world.request(kill(true)).unwrap();
+    assert_eq!(world.volumes().len(), 1, "nothing is deleted under a task");
+    world.kills_work();
+    world.nodes_obey();
+    assert!(world.volumes().is_empty());
+    let third = world.run_on("b").remove(0);
+    assert_ne!(third.bricks[0].name, second.bricks[0].name);
+    world.request(Request::DeleteApp { app: path("/db"), force: false }).unwrap();
+    assert!(!world.volumes()[0].condemned, "not before its instance is gone");
+    world.kills_work();
+    world.nodes_obey();
+    assert!(world.volumes().is_empty() && world.tables().instances.is_empty() && world.tables().reserved.is_empty());
+}
+
+#[test]
+fn a_lost_node_keeps_its_instance_and_its_volume() {
+    let mut world = World::new();
+    world.create(resident(1)).unwrap();
+    let first = world.run_on("a").remove(0);
+    world.status(&first.task, TaskState::Unreachable);
+    world.wait(100_000_000);
+    assert!(world.offer("b", 9, 9000).is_empty());
+    assert_eq!(world.conditions("/db"), "Unreachable*1");
+    world.status(&first.task, TaskState::Running);
+    assert_eq!(world.conditions("/db"), "Running*1");
+}
+
+#[test]
+fn what_volumes_are_bound_to_does_not_change() {
+    let mut world = World::new();
+    world.create(resident(1)).unwrap();
+    let mut check = |update: Value, expected: &str| {
+        let found = match world.update("/db", update, true) {
+            Ok(_) => "good".to_owned(),
+            Err(RequestError::Invalid(violations)) => format!("{}: {}", violations[0].path, violations[0].text),
+            Err(other) => other.to_string(),
+        };
+        assert!(found.starts_with(expected), "{found}");
+    };
+    let resources = "Services with persistent volumes configured may not change resource requirements. If you need to make this change, ";
+    check(json!({"cpus": 2}), &format!("/cpus: {resources}"));
+    check(json!({"mem": 200}), &format!("/mem: {resources}"));
+    check(json!({"disk": 1}), &format!("/disk: {resources}"));
+    check(json!({"requirePorts": true}), &format!("/requirePorts: {resources}"));
+    check(json!({"portDefinitions": [{"port": 7}]}), "/: Services with persistent volumes configured may not change host ports.");
+    let volume = |path: &str, size: u64| json!({"container": {"type": "MESOS", "volumes": [{"containerPath": path, "mode": "RW", "persistent": {"size": size}}]}});
+    check(volume("data", 200), "/: Persistent volumes can not be changed!");
+    check(volume("other", 100), "/: Persistent volumes can not be changed!");
+    check(json!({"container": {"type": "MESOS"}}), "/: Persistent volumes can not be changed!");
+    check(
+        json!({"upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 1}}),
+        "/upgradeStrategy/maximumOverCapacity: got 1.0, expected 0.0",
+    );
+    let unreachable = json!({"unreachableStrategy": {"inactiveAfterSeconds": 1, "expungeAfterSeconds": 2}});
+    check(unreachable, "/: unreachableStrategy must be disabled for resident tasks");
+    check(volume("data", 100), "good");
+    check(json!({"env": {"A": "b"}}), "good");
+}
+
+#[test]
+fn volumes_count_in_their_owners_quota() {
+    let mut world = World::new();
+    world.quota("ann", Quota { brick: Some(250), ..Quota::default() });
+    world.create_by("ann", resident(2)).unwrap();
+    let refused = world.update_by("ann", "/db", json!({"instances": 3})).unwrap_err();
+    let RequestError::Invalid(violations) = refused else { panic!("{refused:?}") };
+    assert!(violations[0].text.contains("250 MiB of bricks"), "{violations:?}");
+    world.run_on("a");
+    world.update_by("ann", "/db", json!({"env": {"A": "b"}})).unwrap();
+}
+
+/// GPUs are kept for what asks for them, but not from what has its data beside them.
+#[test]
+fn a_volume_beside_gpus_is_gone_back_to() {
+    let mut world = World::new();
+    world.create(resident(1)).unwrap();
+    let first = world.run_on("a").remove(0);
+    world.end(&first.task, TaskState::Failed);
+    world.wait(60_000);
+    let offer = Offer {
+        id: OfferId::new("gpus"),
+        agent: AgentId::new("a"),
+        host: Arc::from("a.local"),
+        addresses: vec!["10.0.0.1".parse::<IpAddr>().unwrap()],
+        resources: Resources {
+            cpus: Scalar::whole(9),
+            mem: Scalar::whole(9000),
+            disk: Scalar::whole(9000),
+            gpus: 1,
+            ports: vec![PortRange::new(31_000, 31_099)],
+        },
+        attributes: Vec::new(),
+        reserved: Vec::new(),
+        region: None,
+        zone: None,
+    };
+    let mut other = resident(1);
+    other["id"] = json!("/other");
+    world.create(other).unwrap();
+    let calls = world.cluster(ClusterEvent::Offers(vec![offer])).calls;
+    let launched: Vec<String> = calls
+        .iter()
+        .filter_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None })
+        .flatten()
+        .map(|launch| launch.app.id.to_string())
+        .collect();
+    assert_eq!(launched, ["/db"]);
+}
+
+#[test]
+fn who_cannot_go_home_is_in_nobodys_way() {
+    for free in ["a", "b"] {
+        let mut world = World::new();
+        world.create(resident(2)).unwrap();
+        let launches: Vec<Launch> = ["a", "b"].into_iter().flat_map(|node| world.offer(node, 1, 9000)).collect();
+        run(&mut world, &launches);
+        launches.iter().for_each(|launch| world.end(&launch.task, TaskState::Failed));
+        world.wait(60_000);
+        let back = world.offer(free, 9, 9000);
+        let expected = &launches[usize::from(free == "b")];
+        assert_eq!((mounted(&back), back.len()), (mounted(std::slice::from_ref(expected)), 1), "{free}");
+    }
+}

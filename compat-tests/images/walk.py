@@ -98,6 +98,16 @@ class Images:
         run("bash", "-o", "pipefail", "-c", command)
         for name in ("anna", "registry.marathon.mesos:5000/anna"):
             self.docker("image", "inspect", name)
+        context = os.path.join(self.world.dir, "from-anna")
+        os.makedirs(context)
+        with open(os.path.join(context, "Dockerfile"), "w") as file:
+            file.write("FROM anna\nRUN echo built >/built\n")
+        env = dict(os.environ, DOCKER_HOST=f"unix://{self.world.socket}", DOCKER_BUILDKIT="0")
+        run("docker", "build", "--network", "none", "--tag", "from-anna", context, env=env, seconds=120)
+        written = self.docker("run", "--rm", "--network", "none", "--entrypoint", "cat", "from-anna", "/built")
+        if written.strip() != "built":
+            raise Failure(f"what was built FROM anna says {written!r}")
+        self.docker("rmi", "from-anna")
 
     def pushed(self):
         self.docker("tag", "xtao/web", self.image)

@@ -359,6 +359,23 @@ class People:
             until(f"{app} to be gone", lambda: self.api(USER, "GET", f"/v2/apps{app}")[0] == 404, 60)
         until("their deployments to be over", lambda: self.api(USER, "GET", "/v2/deployments")[2] == [], 60)
 
+    def a_brick_is_backed_up(self):
+        """While its service is destroyed: by whose it is, and by nobody else."""
+        self.brick = next(brick["name"] for brick in self.api(USER, "GET", "/v2/bricks")[2]["bricks"] if brick["app"] == "/testdb")
+        words = ("xtcli-compute", "-c", "mgmt", "brick", "backup", self.brick)
+        out = self.call(OTHER, *words, f"/home/{OTHER}/stolen.backup", code=None)
+        if os.path.exists(f"/home/{OTHER}/stolen.backup") or self.brick not in out:
+            raise Failure(out)
+        self.call(USER, *words, f"/home/{USER}/testdb.backup", seconds=300)
+
+    def what_came_after_the_backup_is_gone(self):
+        self.psql("/testdb", "insert into walk values (43)")
+        self.destroyed()
+        self.call(USER, "xtcli-compute", "-c", "mgmt", "brick", "restore", "-y", self.brick, f"/home/{USER}/testdb.backup", seconds=300)
+        self.service("/testdb", SERVICE, "testdb.marathon.mesos")
+        self.service("/testdb2", SERVICE2, "testdb2.marathon.slave.mesos")
+        self.rows_are_there()
+
     def the_other_cannot_take_the_id(self):
         app = {"id": "/testdb", "cpus": 0.1, "mem": 32, "cmd": "sleep 1000", "container": {"type": "DOCKER", "docker": {"image": "anna"}}}
         status, _, answer = self.api(OTHER, "POST", "/v2/apps", app)
@@ -424,9 +441,11 @@ def manual(people, step, need):
     step("Metasploit's request is refused", people.the_attack_of_metasploit_is_refused)
     step("section 6: destroyed over the API", people.destroyed)
     step("the other cannot take the id that still has a port and a brick", people.the_other_cannot_take_the_id)
+    step("its brick is backed up, for its owner alone", people.a_brick_is_backed_up)
     step("section 6: testdb again: same host, same port", people.service, "/testdb", SERVICE, "testdb.marathon.mesos")
     step("section 6: testdb2 again: same host, same port", people.service, "/testdb2", SERVICE2, "testdb2.marathon.slave.mesos")
     step("section 6: the same rows", people.rows_are_there)
+    step("restored from the backup, it has the rows of then", people.what_came_after_the_backup_is_gone)
     step("the other was told of no event of it, and of the own", people.the_other_heard_nothing)
     step("the audit log knows who did what, and no secrets", people.the_audit_log_knows)
 

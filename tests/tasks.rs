@@ -411,8 +411,9 @@ async fn a_persistent_volume_goes_from_one_task_to_the_next() {
     // The second one begins while the first one's is mounted, and must not hold it.
     let first = rig.launch(with_volume(process("/first", "echo one > data/rows; ls data; exec sleep 1000"), &mine, 1)).await;
     rig.await_output(&first, "rows\n").await;
-    let cmd = "grep -c /work/ /proc/self/mountinfo; touch data/x && echo fine; exec sleep 1000";
-    let mut second = with_volume(process("/second", cmd), &other, 1);
+    let own_mounts = format!("grep -c {}/ /proc/self/mountinfo", rig.settings().work_dir.display());
+    let cmd = format!("{own_mounts}; touch data/x && echo fine; exec sleep 1000");
+    let mut second = with_volume(process("/second", &cmd), &other, 1);
     second.app().user = Some("nobody".to_owned());
     let second = rig.launch(second).await;
     rig.await_output(&second, "1\nfine\n").await;

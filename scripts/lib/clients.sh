@@ -1,16 +1,12 @@
 # Existing clients of Marathon that are not in Python: what they need is unpacked or installed below the cache, nothing of it into the machine but node.
 # To be sourced after say.sh and packages.sh.
-# shellcheck shell=bash disable=SC2154 # top, cache: say.sh
+# shellcheck shell=bash disable=SC2154 # top: say.sh
 
 # tools_need: prints a directory with the programs `promtool` and `haproxy`. Their packages are only unpacked: installed, they would start services.
 tools_need() {
-    local home
-    home=$cache/tools-$(. /etc/os-release && printf '%s-%s' "${ID:-linux}" "${VERSION_ID:-0}")-$(dpkg --print-architecture)
-    mkdir -p "$cache"
-    (
-        flock 9
-        [ -e "$home/complete" ] || tools_make "$home" >&2
-    ) 9>"$cache/tools.lock"
+    local system home
+    system=$(. /etc/os-release && printf '%s-%s' "${ID:-linux}" "${VERSION_ID:-0}")-$(dpkg --print-architecture)
+    home=$(kept "tools-$system" tools_make) || return 1
     printf '%s/bin\n' "$home"
 }
 
@@ -51,12 +47,7 @@ node_need() {
     local lock=$1/package-lock.json key home
     packages_need node:nodejs npm:npm >&2
     key=$({ node --version && cat "$lock"; } | sha256sum | cut -c 1-16)
-    home=$cache/node-$key
-    mkdir -p "$cache"
-    (
-        flock 9
-        [ -e "$home/complete" ] || node_make "$home" "$1" >&2
-    ) 9>"$cache/node.lock"
+    home=$(kept "node-$key" node_make "$1") || return 1
     printf '%s/node_modules\n' "$home"
 }
 

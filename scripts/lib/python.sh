@@ -1,5 +1,5 @@
 # Python environments with packages of their own, apart from what the machine has. To be sourced after say.sh and packages.sh.
-# shellcheck shell=bash disable=SC2154 # top, cache: say.sh
+# shellcheck shell=bash disable=SC2154 # top: say.sh
 
 # python_need REQUIREMENTS: prints the path of a Python that has what the file REQUIREMENTS names. Made once for each content of the file and each
 # Python, and kept; one maker at a time. The file names everything: nothing else is fetched, whatever a package says it would like to have.
@@ -7,12 +7,7 @@ python_need() {
     local requirements=$1 key home
     packages_need python3:python3 python3-venv:python3-venv >&2
     key=$({ python3 --version && cat "$requirements"; } | sha256sum | cut -c 1-16)
-    home=$cache/python-$key
-    mkdir -p "$cache"
-    (
-        flock 9
-        [ -e "$home/complete" ] || python_make "$home" "$requirements" >&2
-    ) 9>"$cache/python.lock"
+    home=$(kept "python-$key" python_make "$requirements") || return 1
     printf '%s/bin/python\n' "$home"
 }
 

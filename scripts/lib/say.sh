@@ -24,6 +24,19 @@ need_root() {
     [ "$(id -u)" = 0 ] || die "$1 must run as root: it manages containers, mounts and the name server's port. Try: sudo $0"
 }
 
+# kept NAME MAKER [ARGUMENT...]: prints the directory NAME below the cache, which `MAKER DIRECTORY ARGUMENT...` makes once and marks by a file `complete`
+# in it; one maker of a kind at a time. False when it cannot be made; the maker has said why.
+kept() {
+    local home=$cache/$1 maker=$2
+    shift 2
+    mkdir -p "$cache"
+    (
+        flock 9
+        [ -e "$home/complete" ] || "$maker" "$home" "$@" >&2
+    ) 9>"$cache/$maker.lock" || return 1
+    printf '%s\n' "$home"
+}
+
 # await SECONDS WHAT COMMAND...: runs COMMAND until it succeeds; false after SECONDS.
 await() {
     local seconds=$1 what=$2 end

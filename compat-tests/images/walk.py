@@ -14,7 +14,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from accounts import Accounts
+from accounts import Accounts, home
 from report import walk
 from world import NODE_ADDRESS, Failure, binary, run, until
 
@@ -31,8 +31,7 @@ class Images:
     def program(self, account, name, *words, check=True):
         command = [os.path.join(PROGRAMS, name), *words, "--work_dir", self.world.work_dir]
         if account != "root":
-            home = os.path.expanduser(f"~{account}")
-            command = ["setpriv", f"--reuid={account}", f"--regid={account}", "--init-groups", "env", f"HOME={home}", *command]
+            command = ["setpriv", f"--reuid={account}", f"--regid={account}", "--init-groups", "env", f"HOME={home(self.world, account)}", *command]
         done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
         if check and done.returncode != 0:
             raise Failure(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")

@@ -9,7 +9,6 @@ import base64
 import http.client
 import json
 import os
-import pwd
 import shlex
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ import sys
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
-from accounts import Accounts
+from accounts import Accounts, home
 from marathon import Marathon
 from report import walk
 from terminal import Terminal
@@ -49,19 +48,18 @@ class People:
     # === somebody at a terminal ===
 
     def environment(self, user):
-        account = pwd.getpwnam(user)
-        return {"PATH": f"{self.bin}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": account.pw_dir, "USER": user, "LOGNAME": user, "TERM": "xterm",
+        return {"PATH": f"{self.bin}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home(self.world, user), "USER": user, "LOGNAME": user, "TERM": "xterm",
                 "LANG": "C.UTF-8", "XTAO_WORK_DIR": self.world.work_dir}
 
     def as_user(self, user, *command):
         return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", *command] if user != "root" else list(command)
 
     def terminal(self, user, *command):
-        return Terminal(self.as_user(user, *command), env=self.environment(user), cwd=pwd.getpwnam(user).pw_dir)
+        return Terminal(self.as_user(user, *command), env=self.environment(user), cwd=home(self.world, user))
 
     def call(self, user, *command, code=0, seconds=120):
         """A command that is not typed at a prompt; its output, both streams. Failure for another exit code."""
-        done = subprocess.run(self.as_user(user, *command), env=self.environment(user), cwd=pwd.getpwnam(user).pw_dir, text=True,
+        done = subprocess.run(self.as_user(user, *command), env=self.environment(user), cwd=home(self.world, user), text=True,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds)
         if done.returncode != code and not (code is None and done.returncode != 0):
             raise Failure(f"{user}: {' '.join(command)}: exit {done.returncode}: {done.stdout[-1500:]}")
@@ -86,7 +84,7 @@ class People:
             file.write('FROM developers-postgresql\nADD ./entrypoint.sh /entrypoint.sh\nENTRYPOINT ["/entrypoint.sh"]\n')
         env = dict(os.environ, DOCKER_HOST=f"unix://{self.world.socket}", DOCKER_BUILDKIT="0")
         run("docker", "build", "--rm", "-t", IMAGE, context, env=env, seconds=300)
-        archive = f"/home/{USER}/cmp-postgresql.tar"
+        archive = os.path.join(home(self.world, USER), "cmp-postgresql.tar")
         run("bash", "-c", f"docker save {IMAGE} >{archive}", env=env, seconds=300)
         run("chown", f"{USER}:{USER}", archive)
         # Not on this machine any more: the platform has to bring it.
@@ -113,8 +111,9 @@ class People:
             raise Failure(f"imgcli list shows:\n{shown}\nafter\n{out}")
 
     def refused_as_another(self):
-        shutil.copy(f"/home/{USER}/cmp-postgresql.tar", f"/home/{OTHER}/cmp-postgresql.tar")
-        run("chown", f"{OTHER}:{OTHER}", f"/home/{OTHER}/cmp-postgresql.tar")
+        stolen = os.path.join(home(self.world, OTHER), "cmp-postgresql.tar")
+        shutil.copy(os.path.join(home(self.world, USER), "cmp-postgresql.tar"), stolen)
+        run("chown", f"{OTHER}:{OTHER}", stolen)
         out = self.call(OTHER, "imgcli", "push", "cmp-postgresql.tar", code=None)
         if USER not in out or OTHER not in out:
             raise Failure(f"the refusal does not say whose image it is and who pushed:\n{out}")
@@ -363,15 +362,16 @@ class People:
         """While its service is destroyed: by whose it is, and by nobody else."""
         self.brick = next(brick["name"] for brick in self.api(USER, "GET", "/v2/bricks")[2]["bricks"] if brick["app"] == "/testdb")
         words = ("xtcli-compute", "-c", "mgmt", "brick", "backup", self.brick)
-        out = self.call(OTHER, *words, f"/home/{OTHER}/stolen.backup", code=None)
-        if os.path.exists(f"/home/{OTHER}/stolen.backup") or self.brick not in out:
+        stolen = os.path.join(home(self.world, OTHER), "stolen.backup")
+        out = self.call(OTHER, *words, stolen, code=None)
+        if os.path.exists(stolen) or self.brick not in out:
             raise Failure(out)
-        self.call(USER, *words, f"/home/{USER}/testdb.backup", seconds=300)
+        self.call(USER, *words, "testdb.backup", seconds=300)
 
     def what_came_after_the_backup_is_gone(self):
         self.psql("/testdb", "insert into walk values (43)")
         self.destroyed()
-        self.call(USER, "xtcli-compute", "-c", "mgmt", "brick", "restore", "-y", self.brick, f"/home/{USER}/testdb.backup", seconds=300)
+        self.call(USER, "xtcli-compute", "-c", "mgmt", "brick", "restore", "-y", self.brick, "testdb.backup", seconds=300)
         self.service("/testdb", SERVICE, "testdb.marathon.mesos")
         self.service("/testdb2", SERVICE2, "testdb2.marathon.slave.mesos")
         self.rows_are_there()

@@ -457,7 +457,7 @@ pub fn pods(rng: &mut Rng, ops: &mut [Op], scale: Scale) {
     }
     let pod = |rng: &mut Rng, app: u16| {
         let count = rng.within(1, 4) as u32;
-        if app % 2 == 0 { Kind::Pod(count) } else { Kind::VolumePod(count) }
+        if app.is_multiple_of(2) { Kind::Pod(count) } else { Kind::VolumePod(count) }
     };
     let kinds: Vec<Option<Kind>> = (0..scale.apps).map(|app| rng.chance(350).then(|| pod(rng, app))).collect();
     for spec in ops.iter_mut().flat_map(|op| specs_of(&mut op.ask)) {

@@ -80,13 +80,14 @@ pub fn check(launch: &Launch) -> Result<(), String> {
         return Err("GPUs need an image: use container.type MESOS with a docker.image".to_owned());
     }
     let in_sandbox = |volume: &Volume| match volume {
-        Volume::Shared { container_path, mode: Mode::Rw, .. } => link_in_sandbox(container_path).is_some(),
-        other => matches!(other, Volume::Persistent(_)),
+        Volume::Shared { container_path, mode: Mode::Rw, .. } => below_sandbox(container_path).is_some(),
+        Volume::Persistent(volume) => volume.mode == Mode::Rw && in_own_sandbox(&volume.container_path).is_some(),
+        _ => false,
     };
     if app.container.iter().flat_map(|container| &container.volumes).any(|volume| !in_sandbox(volume)) {
         return Err(match launch.pod {
             Some(_) => {
-                "a container without an image can write to volumes of the pod itself, at relative paths, and to no others".to_owned()
+                "a container without an image can write to ephemeral and persistent volumes, at relative paths, and has no others".to_owned()
             }
             None => {
                 "host volumes, bricks and external volumes need a container.docker.image: a command without one sees the node's own directories".to_owned()
@@ -127,8 +128,13 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     outcome
 }
 
+/// Where a persistent volume is in the sandbox: of an app its name, in a pod below where an image would see it.
+fn in_own_sandbox(container_path: &str) -> Option<PathBuf> {
+    if container_path.starts_with('/') { below_sandbox(container_path) } else { Some(container_path.into()) }
+}
+
 /// A path of a pod's container, below its sandbox.
-fn link_in_sandbox(container_path: &str) -> Option<PathBuf> {
+fn below_sandbox(container_path: &str) -> Option<PathBuf> {
     let inside = container_path.strip_prefix(crate::model::pod::SANDBOX)?.strip_prefix('/')?;
     sandbox_path(inside).ok().filter(|path| !path.is_empty()).map(PathBuf::from)
 }
@@ -143,7 +149,7 @@ async fn link_volumes(context: &Context, launch: &Launch, directory: &Path) -> R
     let directory = directory.to_owned();
     let link = move || {
         wanted.iter().try_for_each(|one| {
-            let Some(inside) = link_in_sandbox(&one.target) else { return Ok(()) };
+            let Some(inside) = below_sandbox(&one.target) else { return Ok(()) };
             let bind = pods::make_shared(&work_dir, &task, &owner, one, true)?;
             let link = directory.join(inside);
             link.parent().map_or(Ok(()), std::fs::create_dir_all)?;
@@ -209,7 +215,7 @@ async fn volumes(
             let given = blocking(move || std::os::unix::fs::chown(&top, Some(uid), Some(gid))).await?;
             given.map_err(|error| End::failed(format!("brick '{}' cannot be given to the task's user: {error}", brick.name)))?;
         }
-        volumes.push(Mounted { source, name: brick.container_path.clone() });
+        volumes.extend(in_own_sandbox(&brick.container_path).map(|name| Mounted { source, name }));
     }
     if !volumes.is_empty() {
         tokio::spawn(jobs::brick_usage(context.clone()));

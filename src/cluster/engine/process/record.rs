@@ -74,8 +74,8 @@ pub struct Order {
 pub struct Mounted {
     /// Where.
     pub source: PathBuf,
-    /// Its name in the sandbox.
-    pub name: String,
+    /// Its path below the sandbox: names, and nothing else.
+    pub name: PathBuf,
 }
 
 /// How it began.

@@ -6,7 +6,7 @@
 use std::{
     io,
     os::fd::AsRawFd,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use nix::sched::{CloneFlags, unshare};
@@ -44,14 +44,17 @@ fn is_brick(mount: &mounts::Mount) -> bool {
 }
 
 /// What was fetched may have put anything in that place: a link is not followed.
-fn bind(source: &Path, sandbox: &Path, name: &str) -> io::Result<()> {
+fn bind(source: &Path, sandbox: &Path, name: &Path) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let sandbox = rustix::fs::openat(CWD, sandbox, flags, Mode::empty())?;
-    match rustix::fs::mkdirat(&sandbox, name, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        Err(error) => return Err(error.into()),
+    let mut place = rustix::fs::openat(CWD, sandbox, flags, Mode::empty())?;
+    for part in name.components() {
+        let Component::Normal(part) = part else { return Err(io::ErrorKind::InvalidInput.into()) };
+        match rustix::fs::mkdirat(&place, part, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        place = rustix::fs::openat(&place, part, flags, Mode::empty())?;
     }
-    let place = rustix::fs::openat(&sandbox, name, flags, Mode::empty())?;
     rustix::mount::mount_bind(source, format!("/proc/self/fd/{}", place.as_raw_fd()))?;
     Ok(())
 }
@@ -67,9 +70,10 @@ mod tests {
         std::fs::create_dir(&victim).unwrap();
         std::os::unix::fs::symlink(&victim, directory.path().join("data")).unwrap();
         std::fs::write(directory.path().join("file"), "").unwrap();
-        for name in ["data", "file"] {
-            assert!(bind(&victim, directory.path(), name).is_err(), "{name}");
+        for name in ["data", "file", "data/below", "../x", "x/../../y", "/x"] {
+            assert!(bind(&victim, directory.path(), Path::new(name)).is_err(), "{name}");
         }
+        assert!(!victim.join("below").exists());
         assert!(mounts::table().unwrap().iter().all(|mount| !mount.target.starts_with(directory.path())));
     }
 }

@@ -12,11 +12,15 @@ use std::{
 
 use docker::{Daemon, Options};
 use rig::{Rig, command, process, until_runs, with_volume};
-use xtao::model::{
-    app::Fetch,
-    cluster::{BrickReport, TaskState},
-    frame::Channel,
-    id::{AgentId, BrickName},
+use xtao::{
+    cluster::engine::access::ExecError,
+    model::{
+        app::Fetch,
+        cluster::{BrickReport, TaskState},
+        frame::{Channel, Frame},
+        id::{AgentId, BrickName, Owner},
+        request::Asker,
+    },
 };
 
 /// Where a Docker daemon would be, if there were one.
@@ -138,10 +142,10 @@ async fn checks_run_as_the_task_and_end_with_it() {
     let access = rig.access();
     let words = |command: &str| vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()];
     let check = async |command: Vec<String>| {
-        let (_input, mut output) = access.check(&task, command).await.unwrap();
-        let frame = output.recv().await.unwrap();
-        assert_eq!(frame.channel, Channel::Exit);
-        String::from_utf8(frame.payload).unwrap()
+        let (_input, output) = access.exec(&task, command, None, &Asker::Definition).await.unwrap();
+        let [said, errors, code] = rig::conversation(output).await;
+        assert_eq!(said + &errors, "");
+        code
     };
     let groups = format!("cat; cmp /proc/self/cgroup /proc/{}/cgroup", rig.pid(&task, "process"));
     for (command, expected) in [
@@ -160,22 +164,123 @@ async fn checks_run_as_the_task_and_end_with_it() {
     // What it says is not the task's.
     check(words("echo noise; echo noise >&2")).await;
     assert_eq!(rig.output(&task, "stdout"), "ready\n");
-    // People get no way into a process.
-    let refused = access.exec(&task, words("true"), None).await.unwrap_err().to_string();
-    assert_eq!(refused, format!("task '{task}' is a command without an image: it has no container that another command could run in"));
-
     // Nobody waits for it any more, with all that it has begun; and one that is waited for ends with the task.
-    let forgotten = access.check(&task, words("sleep 654322 & sleep 654322")).await.unwrap();
+    let forgotten = access.exec(&task, words("setsid sleep 654322 & sleep 654322"), None, &Asker::Definition).await.unwrap();
     until_runs("sleep 654322", true).await;
     drop(forgotten);
     until_runs("sleep 654322", false).await;
-    let (_input, mut output) = access.check(&task, words("exec sleep 654323")).await.unwrap();
+    assert_eq!(check(words("setsid sleep 654324 & exit 4")).await, "4");
+    until_runs("sleep 654324", false).await;
+    let (_input, output) = access.exec(&task, words("exec sleep 654323"), None, &Asker::Definition).await.unwrap();
     until_runs("sleep 654323", true).await;
     rig.kill(&task, None).await;
-    assert_eq!(output.recv().await.unwrap().payload, b"137");
+    assert_eq!(rig::conversation(output).await[2], "137");
     rig.status(&task, TaskState::Killed).await;
-    let gone = access.check(&task, words("true")).await.unwrap_err().to_string();
+    let gone = access.exec(&task, words("true"), None, &Asker::Definition).await.unwrap_err().to_string();
     assert_eq!(gone, format!("task '{task}' does not run"));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_run_commands_beside_a_task() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let mut asked = process("/asked", "echo here > file; echo ready; exec sleep 1000").env("NAME", "value").owner("ann");
+    asked.app().administered = false;
+    asked.app().user = Some("nobody".into());
+    let task = rig.launch(asked).await;
+    rig.await_output(&task, "ready\n").await;
+    let access = rig.access();
+    let ann = Asker::User(Owner::new("ann"));
+    let words = |command: &str| vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()];
+    let frame = |channel, text: &str| Frame { channel, payload: text.as_bytes().to_vec() };
+
+    // Input, both outputs and the exit code; in the task's place, as it, within its limits, without a way to more.
+    let (input, output) = access.exec(&task, words("cat; echo error >&2; exit 3"), None, &ann).await.unwrap();
+    for piece in ["hello ", "you", ""] {
+        input.send(frame(Channel::Stdin, piece)).await.unwrap();
+    }
+    assert_eq!(rig::conversation(output).await, ["hello you", "error\n", "3"]);
+    let run = async |command: &str, terminal| {
+        let (_input, output) = access.exec(&task, words(command), terminal, &ann).await.unwrap();
+        rig::conversation(output).await
+    };
+    let shown = format!(
+        "cat file; echo $NAME $(id -un); test $PWD = $MESOS_SANDBOX && echo there; cmp /proc/self/cgroup /proc/{}/cgroup && echo limited; \
+         grep NoNewPrivs /proc/self/status; ls -l /proc/self/fd | wc -l",
+        rig.pid(&task, "process")
+    );
+    let expected = "here\nvalue nobody\nthere\nlimited\nNoNewPrivs:\t1\n5\n";
+    assert_eq!(run(&shown, None).await, [expected, "", "0"]);
+    // More than all the pipes on the way hold at once.
+    let [much, _, code] = run("head -c 3000000 /dev/zero | tr '\\0' x", None).await;
+    assert_eq!((much.len(), &*code), (3_000_000, "0"));
+    let [_, errors, code] = async {
+        let (_input, output) = access.exec(&task, vec!["/no/such/program".into()], None, &ann).await.unwrap();
+        rig::conversation(output).await
+    }
+    .await;
+    let missing = "cannot run /no/such/program: No such file or directory (os error 2) (this node has no such program)\n";
+    assert_eq!((&*errors, &*code), (missing, "126"));
+    assert_eq!(run("kill -9 $$", None).await[2], "137");
+
+    // A terminal: of that size, resized, the command's own to open and to be interrupted by.
+    let terminal = Some((80, 24));
+    assert_eq!(
+        run("stty size; echo $TERM; tty < /dev/tty > /dev/null && echo > $(tty) && exit 5", terminal).await,
+        ["24 80\r\nxterm\r\n\r\n", "", "5"]
+    );
+    let (input, output) = access.exec(&task, words("read x; stty size; exec cat"), terminal, &ann).await.unwrap();
+    input.send(frame(Channel::Resize, r#"{"columns": 100, "lines": 40}"#)).await.unwrap();
+    input.send(frame(Channel::Stdin, "\n")).await.unwrap();
+    input.send(frame(Channel::Stdin, "\x04")).await.unwrap();
+    let [shown, errors, code] = rig::conversation(output).await;
+    assert!(shown.contains("40 100") && errors.is_empty() && code == "0", "{shown} {errors} {code}");
+    let (input, output) = access.exec(&task, words("exec sleep 654332"), terminal, &ann).await.unwrap();
+    until_runs("sleep 654332", true).await;
+    input.send(frame(Channel::Stdin, "\x03")).await.unwrap();
+    assert_eq!(rig::conversation(output).await[2], "130");
+
+    // It is not everybody's to use the task's rights on the node.
+    let bob = Asker::User(Owner::new("bob"));
+    let refused = access.exec(&task, words("true"), None, &bob).await.unwrap_err();
+    assert!(matches!(refused, ExecError::NotYours(..)), "{refused}");
+    let administered = rig.launch(process("/administered", "echo ready; exec sleep 1000").owner("ann")).await;
+    rig.await_output(&administered, "ready\n").await;
+    let refused = access.exec(&administered, words("id"), None, &ann).await.unwrap_err().to_string();
+    assert!(refused.contains("runs as administrators wrote it"), "{refused}");
+    let (_input, output) = access.exec(&administered, words("id -u"), None, &Asker::Administrator).await.unwrap();
+    assert_eq!(rig::conversation(output).await, ["0\n", "", "0"]);
+
+    // Who leaves takes along what was begun, whatever it does with signals, sessions and its input; so does the server's end, and the task's.
+    for (number, form) in [(654_333, None), (654_334, terminal)] {
+        let command = format!("trap '' TERM HUP; setsid sleep {number} & sleep {number}");
+        let left = access.exec(&task, words(&command), form, &ann).await.unwrap();
+        until_runs(&format!("sleep {number}"), true).await;
+        drop(left);
+        until_runs(&format!("sleep {number}"), false).await;
+        let (_input, output) = access.exec(&administered, words(&command), form, &Asker::Administrator).await.unwrap();
+        until_runs(&format!("sleep {number}"), true).await;
+        // The supervisor of the task is killed, so nobody is there to kill its control groups but the server, which does not run.
+        if form.is_some() {
+            rig.crash().await;
+            let shim = rustix::process::Pid::from_raw(rig.pid(&administered, "shim")).unwrap();
+            rustix::process::kill_process(shim, rustix::process::Signal::KILL).unwrap();
+            assert_eq!(rig::conversation(output).await[2], "137");
+            until_runs(&format!("sleep {number}"), false).await;
+            rig.begin(&nowhere).await;
+        } else {
+            drop(output);
+            until_runs(&format!("sleep {number}"), false).await;
+        }
+    }
+    let (_input, output) = access.exec(&task, words("setsid sleep 654335 & exec sleep 654335"), None, &ann).await.unwrap();
+    until_runs("sleep 654335", true).await;
+    rig.kill(&task, None).await;
+    assert_eq!(rig::conversation(output).await[2], "137");
+    until_runs("sleep 654335", false).await;
+    rig.status(&task, TaskState::Killed).await;
+    assert_eq!(rig.output(&task, "stdout"), "ready\n");
     rig.stop().await;
 }
 

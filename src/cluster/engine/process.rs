@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`record`] | what is written down of a task: order, start, end |
 //! | [`shim`] | the supervisor: `xtao task-shim` |
+//! | [`beside`] | a command beside a task: `exec`, and `COMMAND` checks |
 //! | [`limits`] | control groups |
 //! | [`tree`] | which process a number means, and who descends from whom |
 //! | [`volumes`] | persistent volumes in a task's sandbox |
@@ -37,6 +38,7 @@ use crate::model::{
     id::{ClusterId, TaskId},
 };
 
+pub mod beside;
 pub mod limits;
 pub mod record;
 pub mod shim;

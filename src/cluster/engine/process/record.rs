@@ -266,34 +266,35 @@ impl Records {
     }
 }
 
+/// Any order.
+#[cfg(test)]
+pub(in crate::cluster::engine) fn sample() -> Order {
+    Order {
+        task: crate::cluster::engine::samples::task("/a", 1),
+        cluster: ClusterId::new("test"),
+        resources: Resources::default(),
+        overhead: Resources::default(),
+        ports: vec![31000],
+        command: vec!["true".into()],
+        environment: vec![("A".into(), "b".into())],
+        account: None,
+        no_new_privileges: true,
+        directory: "/d".into(),
+        work_dir: "/w".into(),
+        log_file_bytes: 1000,
+        limits: Limits::default(),
+        volumes: vec![Mounted { source: "/m".into(), name: "data".into() }],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::engine::samples;
-
-    fn order(work_dir: &Path) -> Order {
-        Order {
-            task: samples::task("/a", 1),
-            cluster: ClusterId::new("test"),
-            resources: Resources::default(),
-            overhead: Resources::default(),
-            ports: vec![31000],
-            command: vec!["true".into()],
-            environment: vec![("A".into(), "b".into())],
-            account: None,
-            no_new_privileges: true,
-            directory: work_dir.to_owned(),
-            work_dir: work_dir.to_owned(),
-            log_file_bytes: 1000,
-            limits: Limits::default(),
-            volumes: vec![Mounted { source: "/m".into(), name: "data".into() }],
-        }
-    }
 
     #[test]
     fn an_order_is_taken_back_only_while_nobody_supervises_it() {
         let work_dir = tempfile::tempdir().unwrap();
-        let wanted = order(work_dir.path());
+        let wanted = sample();
         let records = Records::of(work_dir.path(), &wanted.task);
         assert!(records.remove().unwrap() && !records.exist() && records.order().unwrap().is_none());
         records.put_order(&wanted).unwrap();
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn a_supervisor_that_comes_late_finds_its_order_gone() {
         let work_dir = tempfile::tempdir().unwrap();
-        let wanted = order(work_dir.path());
+        let wanted = sample();
         let records = Records::of(work_dir.path(), &wanted.task);
         records.put_order(&wanted).unwrap();
         // It has opened the file, and waits for the lock that the removal holds.

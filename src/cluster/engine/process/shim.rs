@@ -13,7 +13,9 @@
 //! (`--enter DIRECTORY`): it goes into the control groups, gives up every right that the task should not have, and becomes the task. Its standard input
 //! is a pipe that closes when that has worked, and otherwise says why not.
 //!
-//! A `COMMAND` check of the task goes the same way (`--beside DIRECTORY WORD...`): the server waits for its exit code.
+//! It lives in the task's mount namespace, if the task has one: what it is told to show it mounts there before anything of the task runs, and whoever
+//! joins the task later ([`super::beside`]) joins it there. The namespace of the task's own processes would not do: they may have made themselves
+//! another, and filled it as they like.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -30,6 +32,7 @@ use nix::sys::signal::{SigSet, Signal as Caught};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use super::{
+    beside::{self, Form},
     limits::Groups,
     record::{Ended, Order, Records, Started},
     tree::{self, Identity},
@@ -44,10 +47,12 @@ use crate::cluster::engine::{
 pub const COMMAND: &str = "task-shim";
 /// How the task's first process is told from the supervisor.
 const ENTER: &str = "--enter";
-/// And a command that runs beside it.
-const BESIDE: &str = "--beside";
+/// And who supervises a command that runs beside it.
+pub(super) const BESIDE: &str = "--beside";
+/// And that command.
+pub(super) const JOIN: &str = "--join";
 /// As shells and Docker have it: there is a command, but it cannot be run.
-const CANNOT_RUN: u8 = 126;
+pub(super) const CANNOT_RUN: u8 = 126;
 /// Read at once from a task's output.
 const PIECE_BYTES: usize = 64 << 10;
 /// What the task leaves behind is killed again and again for so long.
@@ -70,16 +75,22 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
             _ = std::io::stderr().write_all(reason.as_bytes());
             ExitCode::from(127)
         }
-        [beside, directory, command @ ..] if beside == BESIDE => {
-            let reason = run_beside(&Records::at(directory.into()), command);
-            _ = std::io::stderr().write_all(reason.as_bytes());
+        [beside, directory, form, command @ ..] if beside == BESIDE => match Form::read(form) {
+            Some(form) => beside::supervise(&Records::at(directory.into()), form, command),
+            None => usage(),
+        },
+        [join, directory, form, command @ ..] if join == JOIN => {
+            let reason = join_task(&Records::at(directory.into()), Form::read(form), command);
+            _ = writeln!(std::io::stderr(), "{reason}");
             ExitCode::from(CANNOT_RUN)
         }
-        _ => {
-            _ = writeln!(std::io::stderr(), "the server starts this by itself, for each task without an image");
-            ExitCode::from(2)
-        }
+        _ => usage(),
     }
+}
+
+fn usage() -> ExitCode {
+    _ = writeln!(std::io::stderr(), "the server starts this by itself, for each task without an image");
+    ExitCode::from(2)
 }
 
 // === The supervisor ===
@@ -109,7 +120,7 @@ fn supervise(records: &Records) -> ExitCode {
 }
 
 /// What whoever started the server left open is neither ours nor the task's. Before anything of our own is open.
-fn close_what_was_inherited() {
+pub(super) fn close_what_was_inherited() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<i32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     for number in open.into_iter().filter(|number| *number > 2) {
@@ -127,6 +138,9 @@ fn tell_server() {
 
 fn run(records: &Records, order: &Order) -> Result<Ended, String> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| format!("cannot supervise: {error}"))?;
+    if !order.volumes.is_empty() {
+        volumes::see(order).map_err(|error| format!("cannot see its volumes: {error}"))?;
+    }
     let sandbox = Sandbox::open(&order.work_dir, &order.task, order.log_file_bytes);
     let sandbox = sandbox.map_err(|error| format!("the files for its output cannot be made: {error}"))?;
     let (groups, unlimited) = match Groups::make(&order.limits, &file_name(&order.task)) {
@@ -149,7 +163,18 @@ fn run_in(records: &Records, groups: &Groups, unlimited: Option<String>, sandbox
     let mut child = command.spawn().map_err(|error| format!("cannot start a process: {error}"))?;
     drop(command); // And with it our end of the pipe.
     let pid = i32::try_from(child.id()).map_err(|error| error.to_string())?;
-    let output = Pumps::start(sandbox, child.stdout.take(), child.stderr.take());
+    let mut output = Pumps::default();
+    let sandbox = Arc::new(Mutex::new(sandbox));
+    let keep = |output: Output| {
+        let sandbox = sandbox.clone();
+        move |piece: &[u8]| {
+            // What a full disk does not take is lost: the task must not stand still for it.
+            _ = sandbox.lock().unwrap_or_else(PoisonError::into_inner).write(output, "", piece);
+            true
+        }
+    };
+    output.add(Output::Stdout.name(), child.stdout.take(), keep(Output::Stdout));
+    output.add(Output::Stderr.name(), child.stderr.take(), keep(Output::Stderr));
     let mut words = String::new();
     _ = reason.take(MAX_REASON_BYTES).read_to_string(&mut words);
     if !words.is_empty() {
@@ -162,7 +187,7 @@ fn run_in(records: &Records, groups: &Groups, unlimited: Option<String>, sandbox
     tell_server();
     let mut ended = wait(pid, groups)?;
     kill_all(groups);
-    output.finish();
+    output.finish(LAST_WORDS);
     ended.oom = groups.oom_kills() > 0;
     Ok(ended)
 }
@@ -180,15 +205,8 @@ fn wait(pid: i32, groups: &Groups) -> Result<Ended, String> {
     let first = Pid::from_raw(pid).ok_or("a process without a number")?;
     let signals = signals();
     loop {
-        // It is looked at without being reaped: its number, and so the group's, means nobody else until everything of it has been killed.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        match rustix::process::waitid(WaitId::Pid(first), options) {
-            Ok(Some(status)) if status.exited() || status.killed() || status.dumped() => {
-                let (code, signal) = (status.exit_status(), status.terminating_signal());
-                return Ok(Ended { status: code, signal: signal.filter(|_| code.is_none()), ..Ended::default() });
-            }
-            Ok(_) => {}
-            Err(error) => return Err(format!("its end cannot be waited for: {error}")),
+        if let Some(ended) = ended(first)? {
+            return Ok(ended);
         }
         reap_all_but(pid);
         match signals.wait() {
@@ -200,8 +218,22 @@ fn wait(pid: i32, groups: &Groups) -> Result<Ended, String> {
     }
 }
 
+/// How a child ended; `None`: it did not yet. It is looked at without being reaped: its number, and so the group's, means nobody else until everything
+/// of it has been killed.
+pub(super) fn ended(child: Pid) -> Result<Option<Ended>, String> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    match rustix::process::waitid(WaitId::Pid(child), options) {
+        Ok(Some(status)) if status.exited() || status.killed() || status.dumped() => {
+            let (code, signal) = (status.exit_status(), status.terminating_signal());
+            Ok(Some(Ended { status: code, signal: signal.filter(|_| code.is_none()), ..Ended::default() }))
+        }
+        Ok(_) => Ok(None),
+        Err(error) => Err(format!("its end cannot be waited for: {error}")),
+    }
+}
+
 /// Reaps what the task's processes left behind.
-fn reap_all_but(first: i32) {
+pub(super) fn reap_all_but(first: i32) {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     for pid in tree::ended_children(own).into_iter().filter(|pid| *pid != first) {
         _ = rustix::process::waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
@@ -209,7 +241,7 @@ fn reap_all_but(first: i32) {
 }
 
 /// Every process of the task; what they leave behind is ours by then, and ends with them.
-fn kill_all(groups: &Groups) {
+pub(super) fn kill_all(groups: &Groups) {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let members = || {
         let mut found = groups.members();
@@ -224,53 +256,49 @@ fn kill_all(groups: &Groups) {
     tree::kill_all(members, KILL_LIMIT, || {});
 }
 
-/// Two threads that keep the output.
-struct Pumps {
-    done: mpsc::Receiver<()>,
-    count: usize,
+/// Threads that pass on what is said, one for each output.
+#[derive(Default)]
+pub(super) struct Pumps {
+    done: Vec<mpsc::Receiver<()>>,
 }
 
 impl Pumps {
-    fn start(sandbox: Sandbox, stdout: Option<impl Read + Send + 'static>, stderr: Option<impl Read + Send + 'static>) -> Self {
-        let sandbox = Arc::new(Mutex::new(sandbox));
+    /// Passes everything that comes `from` there on, until that ends or is not taken any more (false).
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        from: Option<impl Read + Send + 'static>,
+        mut take: impl FnMut(&[u8]) -> bool + Send + 'static,
+    ) {
+        let Some(mut from) = from else { return };
         let (sender, done) = mpsc::channel();
-        let mut count = 0;
-        if let Some(stdout) = stdout {
-            count += usize::from(pump(sandbox.clone(), Output::Stdout, stdout, sender.clone()));
+        let work = move || {
+            // Gone with the thread, however that ends.
+            let _sender: mpsc::Sender<()> = sender;
+            let mut piece = vec![0; PIECE_BYTES];
+            loop {
+                match from.read(&mut piece) {
+                    Ok(0) => break,
+                    Ok(length) if take(&piece[..length]) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Ok(_) | Err(_) => break,
+                }
+            }
+        };
+        if std::thread::Builder::new().name(name.to_owned()).spawn(work).is_ok() {
+            self.done.push(done);
         }
-        if let Some(stderr) = stderr {
-            count += usize::from(pump(sandbox, Output::Stderr, stderr, sender));
-        }
-        Self { done, count }
     }
 
-    /// Waits for the last of it, but not for ever: a process that nobody could kill may hold a pipe.
-    fn finish(self) {
-        let until = Instant::now() + LAST_WORDS;
-        for _ in 0..self.count {
-            if self.done.recv_timeout(until.saturating_duration_since(Instant::now())).is_err() {
-                return;
-            }
-        }
+    /// Waits for the last of it, but not for ever: a process that nobody could kill may hold a pipe. True: that was all.
+    pub(super) fn finish(self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let is_done = |done: &mpsc::Receiver<()>| {
+            let outcome = done.recv_timeout(until.saturating_duration_since(Instant::now()));
+            outcome == Err(mpsc::RecvTimeoutError::Disconnected)
+        };
+        self.done.iter().all(is_done)
     }
-}
-
-/// True when the thread runs.
-fn pump(sandbox: Arc<Mutex<Sandbox>>, output: Output, mut from: impl Read + Send + 'static, done: mpsc::Sender<()>) -> bool {
-    let work = move || {
-        let mut piece = vec![0; PIECE_BYTES];
-        loop {
-            match from.read(&mut piece) {
-                Ok(0) => break,
-                // What a full disk does not take is lost: the task must not stand still for it.
-                Ok(length) => _ = sandbox.lock().unwrap_or_else(PoisonError::into_inner).write(output, "", &piece[..length]),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        _ = done.send(());
-    };
-    std::thread::Builder::new().name(output.name().to_owned()).spawn(work).is_ok()
 }
 
 // === The task's first process ===
@@ -287,33 +315,54 @@ fn become_task(records: &Records, groups: &Groups) -> String {
 }
 
 fn try_to_become_task(records: &Records, groups: &Groups) -> String {
-    match order(records) {
-        Ok(order) => become_program(&order, groups, &order.command),
+    let settled = order(records).and_then(|order| {
+        let null = File::options().read(true).open("/dev/null").map_err(|error| format!("/dev/null cannot be opened: {error}"))?;
+        rustix::stdio::dup2_stdin(&null).map_err(failed("cannot close the input"))?;
+        rustix::process::setsid().map_err(failed("cannot begin a session"))?;
+        settle(&order, groups, None)?;
+        Ok(order)
+    });
+    match settled {
+        Ok(order) => become_program(&order, &order.command),
         Err(reason) => reason,
     }
 }
 
 /// Returns only when it did not work, with the reason. Everything of the task's, its control groups too: with the task it ends.
-fn run_beside(records: &Records, command: &[OsString]) -> String {
-    let groups = match records.started() {
-        Ok(Some(started)) => Groups::known(started.groups),
-        Ok(None) => return "the task has not begun".to_owned(),
-        Err(error) => return format!("the task's beginning cannot be read: {error}"),
-    };
-    match order(records) {
-        Ok(order) => become_program(&order, &groups, command),
+fn join_task(records: &Records, form: Option<Form>, command: &[OsString]) -> String {
+    let settled = order(records).and_then(|mut order| {
+        let started = started(records)?;
+        rustix::process::setsid().map_err(failed("cannot begin a session"))?;
+        if let Some(Form::Terminal { .. }) = form {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).map_err(failed("cannot get its terminal"))?;
+            if !order.environment.iter().any(|(name, _)| name == "TERM") {
+                order.environment.push(("TERM".to_owned(), "xterm".to_owned()));
+            }
+        }
+        settle(&order, &Groups::known(started.groups), Some(&started.shim))?;
+        Ok(order)
+    });
+    match settled {
+        Ok(order) => become_program(&order, command),
         Err(reason) => reason,
     }
 }
 
-fn order(records: &Records) -> Result<Order, String> {
+/// How the task began.
+pub(super) fn started(records: &Records) -> Result<Started, String> {
+    records.started().map_err(|error| format!("the task's beginning cannot be read: {error}"))?.ok_or("the task has not begun".to_owned())
+}
+
+fn failed(what: &'static str) -> impl Fn(rustix::io::Errno) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+/// What was ordered.
+pub(super) fn order(records: &Records) -> Result<Order, String> {
     records.order().map_err(|error| format!("the order cannot be read: {error}"))?.ok_or_else(|| "the order is gone".to_owned())
 }
 
-fn become_program(order: &Order, groups: &Groups, words: &[impl AsRef<OsStr>]) -> String {
-    if let Err(reason) = settle(order, groups) {
-        return reason;
-    }
+fn become_program(order: &Order, words: &[impl AsRef<OsStr>]) -> String {
     let Some((program, arguments)) = words.split_first() else { return "there is nothing to run".to_owned() };
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(order.environment.iter().map(|(name, value)| (name, value)));
@@ -326,18 +375,15 @@ fn become_program(order: &Order, groups: &Groups, words: &[impl AsRef<OsStr>]) -
     format!("cannot run {}: {error}{hint}", program.as_ref().display())
 }
 
-/// Everything that has to be so before the task's program begins. Rights go last: they are needed for the rest.
-fn settle(order: &Order, groups: &Groups) -> Result<(), String> {
-    let failed = |what: &'static str| move |error: rustix::io::Errno| format!("{what}: {error}");
-    let null = File::options().read(true).open("/dev/null").map_err(|error| format!("/dev/null cannot be opened: {error}"))?;
-    rustix::stdio::dup2_stdin(&null).map_err(failed("cannot close the input"))?;
-    rustix::process::setsid().map_err(failed("cannot begin a session"))?;
+/// Everything that has to be so before a program of the task begins. Rights go last: they are needed for the rest. `supervisor`: in whose mount namespace
+/// the task is; `None`: in this one.
+fn settle(order: &Order, groups: &Groups, supervisor: Option<&Identity>) -> Result<(), String> {
     groups.join().map_err(|error| format!("cannot go into its control groups: {error}"))?;
     // The server may be protected from the kernel's search for memory; its tasks are not.
     _ = std::fs::write("/proc/self/oom_score_adj", "0");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    if !order.volumes.is_empty() {
-        volumes::see(order).map_err(|error| format!("cannot see its volumes: {error}"))?;
+    if let Some(supervisor) = supervisor.filter(|_| !order.volumes.is_empty()) {
+        volumes::join(supervisor).map_err(|error| format!("cannot see its volumes: {error}"))?;
     }
     // As the server: the way there need not be open to the account.
     std::env::set_current_dir(&order.directory)
@@ -366,13 +412,5 @@ pub fn command(program: &Path, directory: &Path) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(program);
     command.arg(COMMAND).arg(directory).env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.kill_on_drop(false);
-    command
-}
-
-/// The command that runs `words` beside the task whose records are in `directory`. What it says is of no interest.
-pub fn beside(program: &Path, directory: &Path, words: &[String]) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new(program);
-    command.arg(COMMAND).arg(BESIDE).arg(directory).args(words).env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     command
 }

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
 };
 
@@ -13,12 +13,13 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::{
     fs::{CWD, Mode, OFlags},
     mount::{MountPropagationFlags, UnmountFlags},
+    thread::LinkNameSpaceType,
 };
 
-use super::record::Order;
+use super::{record::Order, tree::Identity};
 use crate::brick::mounts;
 
-/// Makes the calling process, which must have one thread, see the volumes of `order` in its sandbox. Before it gives up its rights.
+/// Makes the calling process, which must have one thread, see the volumes of `order` in its sandbox.
 pub(super) fn see(order: &Order) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     // Nothing that is mounted here is seen outside; what the node unmounts goes here too.
@@ -34,6 +35,16 @@ pub(super) fn see(order: &Order) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes the calling process, which must have one thread, see what the process `other` sees.
+pub(super) fn join(other: &Identity) -> io::Result<()> {
+    let namespace = rustix::fs::open(format!("/proc/{}/ns/mnt", other.pid), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // What is open was its own if it is there still.
+    if other.open().is_none() {
+        return Err(io::Error::other("the task has ended"));
+    }
+    Ok(rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?)
 }
 
 /// Also another server's: a file system on a loop device that is mounted for this place alone.

@@ -11,11 +11,11 @@ use std::{
 };
 
 use docker::{Daemon, Options};
-use rig::{Rig, command, process, until_runs, with_volume};
+use rig::{Rig, command, process, until_runs, volume, volume_with, with_brick_at, with_external, with_volume};
 use xtao::{
     cluster::engine::access::ExecError,
     model::{
-        app::Fetch,
+        app::{Fetch, Mode},
         cluster::{BrickReport, TaskState},
         frame::{Channel, Frame},
         id::{AgentId, BrickName, Owner},
@@ -539,5 +539,172 @@ async fn a_persistent_volume_goes_from_one_task_to_the_next() {
         rig.release(brick, epoch, task).await;
         while rig.brick_report_of(brick).await != released(brick, epoch) {}
     }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_volumes_are_seen_by_a_task_and_by_nobody_else() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let at = |name: &str| nowhere.path("shared").join(name).to_string_lossy().into_owned();
+    let place = nowhere.path("place").to_string_lossy().into_owned();
+    for directory in [at("rw"), at("ro"), at("under"), place.clone()] {
+        std::fs::create_dir_all(directory).unwrap();
+    }
+    std::fs::write(at("ro/in"), "from the node\n").unwrap();
+    std::fs::write(at("note"), "a note\n").unwrap();
+    std::os::unix::fs::symlink("rw", at("link")).unwrap();
+
+    // Writing and reading, relative and absolute, a directory and a file, by a link, and one over another's inside; `/proc` is there no more then.
+    let shown = format!(
+        "cat note {place}/in; echo made > data/in/made; echo x > {place}/x || echo read-only; echo x > note || echo too; ls; \
+         mkdir more; mount -t tmpfs none more; touch more/own; awk '$5 ~ /data.in$|place$/ {{print $6}}' /proc/self/mountinfo; \
+         echo ready; exec sleep 654341"
+    );
+    let wanted = volume(process("/shown", &shown), &at("link"), "data/in");
+    let wanted = volume_with(wanted, &at("ro"), &place, Mode::Ro);
+    let wanted = volume_with(wanted, &at("note"), "/mnt/mesos/sandbox/note", Mode::Ro);
+    let task = rig.launch(wanted).await;
+    rig.status(&task, TaskState::Running).await;
+    let output = "a note\nfrom the node\nread-only\ntoo\ndata\nnote\nrw,nosuid,nodev,relatime\nro,nosuid,nodev,relatime\nready\n";
+    rig.await_lines(&task, output.lines().count()).await;
+    assert_eq!(rig.output(&task, "stdout"), output);
+    assert_eq!(std::fs::read_to_string(at("rw/made")).unwrap(), "made\n");
+
+    // Who joins it sees what it sees, also what it mounted itself; the node sees nothing of that.
+    let access = rig.access();
+    let words = |command: &str| vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()];
+    let command = format!("cat {place}/in data/in/made; ls more; echo x > {place}/x");
+    let (_input, output) = access.exec(&task, words(&command), None, &Asker::Administrator).await.unwrap();
+    let [said, errors, code] = rig::conversation(output).await;
+    assert_eq!((&*said, &*code), ("from the node\nmade\nown\n", "2"));
+    assert!(errors.contains("Read-only file system"), "{errors}");
+    let (_input, output) = access.exec(&task, words("test -e more/own"), None, &Asker::Definition).await.unwrap();
+    assert_eq!(rig::conversation(output).await[2], "0");
+    let base = nowhere.path("");
+    let mounts = || {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table.lines().filter(|line| line.contains(base.to_str().unwrap())).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(mounts(), Vec::<String>::new());
+    assert!(std::fs::read_dir(&place).unwrap().next().is_none());
+
+    // Neither does it when nobody was there to tidy up.
+    rig.crash().await;
+    let supervisor = rustix::process::Pid::from_raw(rig.pid(&task, "shim")).unwrap();
+    rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
+    rig.begin(&nowhere).await;
+    rig.status(&task, TaskState::Failed).await;
+    until_runs("sleep 654341", false).await;
+    assert_eq!(mounts(), Vec::<String>::new());
+    let namespaces = || {
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let tables = processes.filter_map(|process| std::fs::read_to_string(process.path().join("mountinfo")).ok());
+        tables.filter(|table| table.contains(&place)).count()
+    };
+    rig::eventually(|| namespaces() == 0).await;
+
+    // What lies over /proc is in nobody's way.
+    let blind = volume(volume(process("/blind", "ls /proc; ls p; echo ready; exec sleep 1000"), &at("ro"), "/proc"), &at("rw"), "p");
+    let blind = rig.launch(blind).await;
+    rig.await_lines(&blind, 3).await;
+    assert_eq!(rig.output(&blind, "stdout"), "in\nmade\nready\n");
+    let (_input, output) = access.exec(&blind, words("ls /proc; pwd"), None, &Asker::Administrator).await.unwrap();
+    let files = nowhere.path("work").join(format!("sandboxes/{blind}/files"));
+    assert_eq!(rig::conversation(output).await, [format!("in\n{}\n", files.display()), String::new(), "0".to_owned()]);
+    rig.kill(&blind, Some(0)).await;
+    rig.status(&blind, TaskState::Killed).await;
+    rig.all_is_free().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_volumes_keep_to_the_rule() {
+    let nowhere = no_docker();
+    let open = |path: &Path| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    open(&nowhere.path(""));
+    let mut rig = Rig::start(&nowhere).await;
+    let at = |name: &str| nowhere.path("shared").join(name).to_string_lossy().into_owned();
+    for name in ["own", "shown", "secret"] {
+        std::fs::create_dir_all(at(name)).unwrap();
+    }
+    std::os::unix::fs::chown(at("own"), Some(65_534), Some(65_534)).unwrap();
+    std::fs::set_permissions(at("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::write(at("file"), "").unwrap();
+    std::os::unix::fs::symlink("/etc", at("etc")).unwrap();
+    std::os::unix::fs::symlink("/", at("top")).unwrap();
+    let work_dir = rig.settings().work_dir.to_string_lossy().into_owned();
+    let sandboxes = format!("{work_dir}/sandboxes");
+    let refused = |host: &str, target: &str| volume(process("/case", "echo ran"), host, target);
+    let user = |host: &str, mode| {
+        let mut wanted = volume_with(process("/case", "echo ran > v/made; cat v/made"), host, "v", mode);
+        wanted.app().administered = false;
+        wanted.account("nobody")
+    };
+    let over = |outer: &str, inner: &str| volume(volume(process("/case", "echo ran"), &at("own"), inner), &at("shown"), outer);
+    for (wanted, words) in [
+        (refused("/etc", "v"), "'/etc' must not be mapped as a whole"),
+        (refused(&at("etc"), "v"), "'/etc' must not be mapped as a whole"),
+        (refused(&at("etc/shadow"), "v"), "'/etc/shadow' must not be mapped"),
+        (refused(&work_dir, "v"), "must not be mapped"),
+        (
+            refused(&at("shown"), &at("none")),
+            "No such file or directory (os error 2) (without an image an absolute containerPath has to be there",
+        ),
+        (refused(&at("shown"), &at("file")), "is no directory, but what is to be seen there is one"),
+        (refused(&at("file"), &at("shown")), "is no plain file, but what is to be seen there is one"),
+        (refused(&at("shown"), &at("top")), "nothing is mounted over everything"),
+        (refused(&at("shown"), &sandboxes), "sandbox"),
+        (over("v", "v/w"), "another one hides it"),
+        (user(&at("secret"), Mode::Ro), "user 'nobody' may not read it"),
+        (user(&at("shown"), Mode::Rw), "user 'nobody' may read it but not write it"),
+    ] {
+        let task = rig.launch(wanted).await;
+        let message = rig.status(&task, TaskState::Failed).await.message;
+        assert!(message.contains(words), "{words}: {message}");
+        assert_eq!(rig.output(&task, "stdout"), "");
+    }
+    let external = rig.launch(with_external(process("/case", "true"), "rows", "local", &[])).await;
+    let message = rig.status(&external, TaskState::Error).await.message;
+    assert!(message.starts_with("external volumes need a container.docker.image"), "{message}");
+    let own = rig.launch(user(&at("own"), Mode::Rw)).await;
+    rig.status(&own, TaskState::Finished).await;
+    assert_eq!(rig.output(&own, "stdout"), "ran\n");
+    rig.all_is_free().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_brick_is_held_by_a_task_without_an_image() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let brick = BrickName::new("rows");
+    let released = |epoch| BrickReport::Released { brick: brick.clone(), epoch, agent: AgentId::new("node") };
+    let place = nowhere.path("place").to_string_lossy().into_owned();
+    std::fs::create_dir_all(&place).unwrap();
+    let mut first =
+        with_brick_at(process("/db", "echo one > rows/x; stat -c %U rows; exec sleep 1000"), &brick, 1, "/mnt/mesos/sandbox/rows");
+    first.app().user = Some("daemon".to_owned());
+    let first = rig.launch(first).await;
+    rig.await_output(&first, "daemon\n").await;
+    rig.crash().await;
+    rig.begin(&nowhere).await;
+    rig.release(&brick, 1, &first).await;
+    assert!(matches!(rig.brick_report_of(&brick).await, BrickReport::Stuck { .. }));
+    rig.kill(&first, Some(0)).await;
+    rig.status(&first, TaskState::Killed).await;
+    assert_eq!(rig.brick_report_of(&brick).await, released(1));
+    // Nowhere to see it: it is let go of again.
+    let lost = rig.launch(with_brick_at(process("/db", "true"), &brick, 2, "/no/such/place")).await;
+    let message = rig.status(&lost, TaskState::Failed).await.message;
+    assert!(message.contains("without an image an absolute containerPath has to be there on the node"), "{message}");
+    rig.release(&brick, 2, &lost).await;
+    assert_eq!(rig.brick_report_of(&brick).await, released(2));
+    let second = rig.launch(with_brick_at(process("/db", &format!("cat {place}/x")), &brick, 3, &place)).await;
+    rig.status(&second, TaskState::Finished).await;
+    assert_eq!(rig.output(&second, "stdout"), "one\n");
+    rig.release(&brick, 3, &second).await;
+    assert_eq!(rig.brick_report_of(&brick).await, released(3));
+    assert!(std::fs::read_dir(&place).unwrap().next().is_none());
     rig.stop().await;
 }

@@ -357,6 +357,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_node_hears_who_wants_a_command_to_be_run() {
+        let node = Arc::new(Node::default());
+        let mut server = server(Limits::default(), node.clone());
+        Client::connect(&server).await;
+        let token = token(&mut server, Duration::from_secs(1000));
+        Client::connect_with(&server, &token).await;
+        assert_eq!(*node.askers.lock().unwrap(), [Asker::Administrator, Asker::User(Owner::new("ann"))]);
+    }
+
+    #[tokio::test]
     async fn a_conversation_goes_both_ways_and_ends_with_an_exit_code() {
         let server = server(Limits::default(), Arc::new(Node::default()));
         let mut client = Client::connect(&server).await;

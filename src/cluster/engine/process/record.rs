@@ -64,18 +64,25 @@ pub struct Order {
     pub log_file_bytes: u64,
     /// What it may use.
     pub limits: Limits,
-    /// What it sees in its sandbox besides.
+    /// What it sees besides the node's own directories.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Mounted>,
 }
 
-/// A persistent volume, mounted on this node.
+/// A volume: what of this node is seen where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mounted {
-    /// Where.
+    /// Where it is on the node.
     pub source: PathBuf,
-    /// Its name in the sandbox.
-    pub name: String,
+    /// Where it is seen: a path below the sandbox, or an absolute one.
+    #[serde(alias = "name")]
+    pub target: PathBuf,
+    /// True: not to be written.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Of a host volume, whose `source` has no links in it: device and inode of what was found and allowed there. `None`: it is a brick.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<(u64, u64)>,
 }
 
 /// How it began.
@@ -87,6 +94,9 @@ pub struct Started {
     pub shim: Identity,
     /// Its control groups; none where there are no limits.
     pub groups: Vec<PathBuf>,
+    /// Under which number its supervisor keeps its mount namespace open, if it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<i32>,
     /// Why it has no limits, or not all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlimited: Option<String>,
@@ -283,7 +293,7 @@ pub(in crate::cluster::engine) fn sample() -> Order {
         work_dir: "/w".into(),
         log_file_bytes: 1000,
         limits: Limits::default(),
-        volumes: vec![Mounted { source: "/m".into(), name: "data".into() }],
+        volumes: vec![Mounted { source: "/m".into(), target: "data".into(), read_only: false, host: None }],
     }
 }
 

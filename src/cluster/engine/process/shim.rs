@@ -10,18 +10,18 @@
 //! | SIGUSR1 | SIGKILL to every process of the task |
 //!
 //! Between fork and exec no code of ours may run (that would take `unsafe`), so the task's first process is this program once more
-//! (`--enter DIRECTORY`): it goes into the control groups, gives up every right that the task should not have, and becomes the task. Its standard input
-//! is a pipe that closes when that has worked, and otherwise says why not.
-//!
-//! It lives in the task's mount namespace, if the task has one: what it is told to show it mounts there before anything of the task runs, and whoever
-//! joins the task later ([`super::beside`]) joins it there. The namespace of the task's own processes would not do: they may have made themselves
-//! another, and filled it as they like.
+//! (`--enter DIRECTORY`): it goes into the control groups, makes the task's mount namespace if that has volumes, gives up every right that the task should
+//! not have, and becomes the task. Its standard input is a socket that closes when that has worked, and otherwise says why not. Before, a NUL says that the
+//! namespace is furnished: the first process goes on when the supervisor has opened it ([`volumes`]).
 
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{Read, Write},
-    os::{fd::AsFd, unix::process::CommandExt},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{net::UnixStream, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -59,6 +59,8 @@ const PIECE_BYTES: usize = 64 << 10;
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// After the end of all processes the last of the output is waited for so long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// What the first process and its supervisor say about the mount namespace.
+const FURNISHED: u8 = 0;
 /// Bytes of a reason.
 const MAX_REASON_BYTES: u64 = 4096;
 /// Where programs are looked for when the task's environment does not say.
@@ -138,9 +140,6 @@ fn tell_server() {
 
 fn run(records: &Records, order: &Order) -> Result<Ended, String> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| format!("cannot supervise: {error}"))?;
-    if !order.volumes.is_empty() {
-        volumes::see(order).map_err(|error| format!("cannot see its volumes: {error}"))?;
-    }
     let sandbox = Sandbox::open(&order.work_dir, &order.task, order.log_file_bytes);
     let sandbox = sandbox.map_err(|error| format!("the files for its output cannot be made: {error}"))?;
     let (groups, unlimited) = match Groups::make(&order.limits, &file_name(&order.task)) {
@@ -156,12 +155,12 @@ fn run(records: &Records, order: &Order) -> Result<Ended, String> {
 }
 
 fn run_in(records: &Records, groups: &Groups, unlimited: Option<String>, sandbox: Sandbox) -> Result<Ended, String> {
-    let (reason, status) = std::io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
+    let (status, its) = UnixStream::pair().map_err(|error| format!("cannot make a socket: {error}"))?;
     let mut command = Command::new("/proc/self/exe");
     command.arg(COMMAND).arg(ENTER).arg(records.directory()).args(groups.directories());
-    command.env_clear().current_dir("/").stdin(status).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env_clear().current_dir("/").stdin(OwnedFd::from(its)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("cannot start a process: {error}"))?;
-    drop(command); // And with it our end of the pipe.
+    drop(command); // And with it our copy of its end.
     let pid = i32::try_from(child.id()).map_err(|error| error.to_string())?;
     let mut output = Pumps::default();
     let sandbox = Arc::new(Mutex::new(sandbox));
@@ -175,14 +174,17 @@ fn run_in(records: &Records, groups: &Groups, unlimited: Option<String>, sandbox
     };
     output.add(Output::Stdout.name(), child.stdout.take(), keep(Output::Stdout));
     output.add(Output::Stderr.name(), child.stderr.take(), keep(Output::Stderr));
-    let mut words = String::new();
-    _ = reason.take(MAX_REASON_BYTES).read_to_string(&mut words);
-    if !words.is_empty() {
-        _ = child.wait();
-        return Err(words);
-    }
-    let started =
-        Started { process: Identity::of(pid).map_err(gone)?, shim: own_identity()?, groups: groups.directories().to_vec(), unlimited };
+    let heard = Identity::of(pid).map_err(gone).and_then(|process| Ok((hear(&status, &process)?, process)));
+    let (namespace, process) = match heard {
+        Ok(heard) => heard,
+        Err(reason) => {
+            _ = child.kill();
+            _ = child.wait();
+            return Err(reason);
+        }
+    };
+    let number = namespace.as_ref().map(AsRawFd::as_raw_fd);
+    let started = Started { process, shim: own_identity()?, groups: groups.directories().to_vec(), namespace: number, unlimited };
     records.put_started(&started).map_err(|error| format!("its start cannot be written down: {error}"))?;
     tell_server();
     let mut ended = wait(pid, groups)?;
@@ -190,6 +192,28 @@ fn run_in(records: &Records, groups: &Groups, unlimited: Option<String>, sandbox
     output.finish(LAST_WORDS);
     ended.oom = groups.oom_kills() > 0;
     Ok(ended)
+}
+
+/// Until the first process is the task: its mount namespace, if it has one of its own.
+fn hear(mut status: &UnixStream, process: &Identity) -> Result<Option<File>, String> {
+    let mut words = Vec::new();
+    let read = |words: &mut Vec<u8>| status.take(MAX_REASON_BYTES).read_to_end(words);
+    let mut first = [0];
+    let namespace = match status.read(&mut first) {
+        Ok(1) if first == [FURNISHED] => {
+            let namespace = volumes::namespace(process).map_err(gone)?;
+            // Where it has ended in between, its words follow.
+            _ = status.write_all(&[FURNISHED]);
+            Some(namespace)
+        }
+        Ok(1) => {
+            words.extend(first);
+            None
+        }
+        Ok(_) | Err(_) => None,
+    };
+    _ = read(&mut words);
+    if words.is_empty() { Ok(namespace) } else { Err(String::from_utf8_lossy(&words).into_owned()) }
 }
 
 fn gone(error: std::io::Error) -> String {
@@ -307,19 +331,24 @@ impl Pumps {
 fn become_task(records: &Records, groups: &Groups) -> String {
     let status = match rustix::io::fcntl_dupfd_cloexec(std::io::stdin().as_fd(), 3) {
         Ok(status) => status,
-        Err(error) => return format!("cannot keep a pipe: {error}"),
+        Err(error) => return format!("cannot keep a socket: {error}"),
     };
-    let reason = try_to_become_task(records, groups);
-    _ = rustix::io::write(&status, reason.as_bytes());
+    let mut status = UnixStream::from(status);
+    let reason = try_to_become_task(records, groups, &mut status);
+    _ = status.write_all(reason.as_bytes());
     reason
 }
 
-fn try_to_become_task(records: &Records, groups: &Groups) -> String {
+fn try_to_become_task(records: &Records, groups: &Groups, status: &mut UnixStream) -> String {
     let settled = order(records).and_then(|order| {
         let null = File::options().read(true).open("/dev/null").map_err(|error| format!("/dev/null cannot be opened: {error}"))?;
         rustix::stdio::dup2_stdin(&null).map_err(failed("cannot close the input"))?;
         rustix::process::setsid().map_err(failed("cannot begin a session"))?;
-        settle(&order, groups, None)?;
+        settle(&order, groups, || {
+            volumes::see(&order)?;
+            let told = status.write_all(&[FURNISHED]).and_then(|()| status.read_exact(&mut [0]));
+            told.map_err(|error| format!("its supervisor is gone: {error}"))
+        })?;
         Ok(order)
     });
     match settled {
@@ -339,7 +368,12 @@ fn join_task(records: &Records, form: Option<Form>, command: &[OsString]) -> Str
                 order.environment.push(("TERM".to_owned(), "xterm".to_owned()));
             }
         }
-        settle(&order, &Groups::known(started.groups), Some(&started.shim))?;
+        let groups = Groups::known(started.groups.clone());
+        settle(&order, &groups, || match started.namespace {
+            Some(number) => volumes::join(&started.shim, number).map_err(|error| format!("cannot see its volumes: {error}")),
+            // Of a supervisor that kept none yet.
+            None => volumes::see(&order),
+        })?;
         Ok(order)
     });
     match settled {
@@ -375,19 +409,22 @@ fn become_program(order: &Order, words: &[impl AsRef<OsStr>]) -> String {
     format!("cannot run {}: {error}{hint}", program.as_ref().display())
 }
 
-/// Everything that has to be so before a program of the task begins. Rights go last: they are needed for the rest. `supervisor`: in whose mount namespace
-/// the task is; `None`: in this one.
-fn settle(order: &Order, groups: &Groups, supervisor: Option<&Identity>) -> Result<(), String> {
+/// Everything that has to be so before a program of the task begins. Rights go last: they are needed for the rest. `see`: lets it see the task's volumes.
+fn settle(order: &Order, groups: &Groups, see: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     groups.join().map_err(|error| format!("cannot go into its control groups: {error}"))?;
     // The server may be protected from the kernel's search for memory; its tasks are not.
     _ = std::fs::write("/proc/self/oom_score_adj", "0");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    if let Some(supervisor) = supervisor.filter(|_| !order.volumes.is_empty()) {
-        volumes::join(supervisor).map_err(|error| format!("cannot see its volumes: {error}"))?;
+    let no_sandbox = |error: std::io::Error| format!("cannot enter the sandbox {}: {error}", order.directory.display());
+    let sandbox = volumes::identity(&order.directory).map_err(no_sandbox)?;
+    if !order.volumes.is_empty() {
+        see()?;
     }
     // As the server: the way there need not be open to the account.
-    std::env::set_current_dir(&order.directory)
-        .map_err(|error| format!("cannot enter the sandbox {}: {error}", order.directory.display()))?;
+    std::env::set_current_dir(&order.directory).map_err(no_sandbox)?;
+    if volumes::identity(Path::new(".")).map_err(no_sandbox)? != sandbox {
+        return Err("a volume hides its sandbox".to_owned());
+    }
     if let Some(account) = &order.account {
         become_account(account).map_err(|error| format!("cannot become user '{}': {error}", account.name))?;
     }

@@ -14,13 +14,14 @@ import json
 import os
 import sys
 import tarfile
+import tempfile
 import threading
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 from marathon import Marathon
 from report import walk
-from world import NODE_ADDRESS, Failure, binary, run, until
+from world import NODE_ADDRESS, PREFIX, Failure, binary, run, until
 
 SMALL = {"cpus": 0.1, "mem": 64, "portDefinitions": [], "backoffSeconds": 0.2, "taskKillGracePeriodSeconds": 2}
 
@@ -48,6 +49,8 @@ class Walk:
     def __init__(self, world):
         self.world, self.marathon = world, Marathon(world)
         self.pids = {}
+        # Not below the world's own directory, which is closed to apps.
+        self.mapped = tempfile.TemporaryDirectory(prefix=PREFIX, dir="/var/tmp")
 
     def started(self, app):
         """The records of an app's only task."""
@@ -106,11 +109,9 @@ class Walk:
         self.marathon.ask("DELETE", "/v2/apps/missing?force=true")
 
     def volume(self):
-        mapped = os.path.join(self.world.dir, "mapped")
-        os.makedirs(mapped, exist_ok=True)
-        with open(os.path.join(mapped, "in"), "w") as file:
+        with open(os.path.join(self.mapped.name, "in"), "w") as file:
             file.write("from the node\n")
-        volumes = [{"hostPath": mapped, "containerPath": "data", "mode": "RO"}]
+        volumes = [{"hostPath": self.mapped.name, "containerPath": "data", "mode": "RO"}]
         self.marathon.create({**SMALL, "id": "/volume", "cmd": "exec sleep 1000", "container": {"type": "MESOS", "volumes": volumes}})
         self.remember("/volume")
         cli = os.path.join(os.path.dirname(binary()), "xtcli-compute")
@@ -159,6 +160,7 @@ class Walk:
         for _, process, shim in self.pids.values():
             for one in (process, shim):
                 until(f"process {one['pid']} to end", lambda one=one: not alive(one["pid"]))
+        equal(os.listdir(self.mapped.name), ["in"], "the directory that was mapped")
 
 
 def steps(world, report):

@@ -497,10 +497,12 @@ async fn a_host_volume_is_seen_in_the_container() {
     let shared = daemon.path("shared");
     std::fs::create_dir(&shared).unwrap();
     std::fs::write(shared.join("in"), "from the node\n").unwrap();
-    let task = rig.launch(volume(command("/v", "cat /mnt/in; echo back > /mnt/out"), &shared.to_string_lossy(), "/mnt")).await;
+    let shown = command("/v", "cat /srv/in /mnt/mesos/sandbox/a/b/in; echo back > /srv/out");
+    let shown = volume(volume(shown, &shared.to_string_lossy(), "/srv"), &shared.to_string_lossy(), "a/b");
+    let task = rig.launch(shown).await;
     rig.status(&task, TaskState::Finished).await;
     rig.removed(&task).await;
-    assert_eq!(rig.output(&task, "stdout"), "from the node\n");
+    assert_eq!(rig.output(&task, "stdout"), "from the node\nfrom the node\n");
     let mut back = String::new();
     std::fs::File::open(shared.join("out")).unwrap().read_to_string(&mut back).unwrap();
     assert_eq!(back, "back\n");

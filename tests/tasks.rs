@@ -465,7 +465,7 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
     let fetch = |uri: String| Fetch { uri, extract: true, executable: false, cache: false, dest_path: None };
     let local = fetch(format!("file://{}", nowhere.path("shared/note").display()));
     let run = Fetch { executable: true, dest_path: Some("bin/run".into()), ..fetch(format!("http://{web}/run")) };
-    let wanted = vec![fetch(format!("http://u:pw@{web}/x/app.tgz?key=secret")), run, local];
+    let wanted = vec![fetch(format!("http://u:hunter2@{web}/x/app.tgz?key=secret")), run, local];
     let mut all = process("/all", "sh app/bin/hello; bin/run; cat note; ls; stat -c %U . app/bin/hello bin/run");
     all.app().user = Some("daemon".into());
     all.app().fetch = wanted;
@@ -474,7 +474,7 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
     assert_eq!(rig.output(&all, "stdout"), "hello from app/bin/hello\nran\na note\napp\napp.tgz\nbin\nnote\ndaemon\ndaemon\ndaemon\n");
     let told = rig.messages(&all);
     assert!(told.contains(&format!("fetching http://{web}/x/app.tgz")), "{told:?}");
-    assert!(!told.iter().any(|message| message.contains("secret") || message.contains("pw")), "{told:?}");
+    assert!(!told.iter().any(|message| message.contains("secret") || message.contains("hunter2")), "{told:?}");
 
     let cases = [
         (true, format!("http://{web}/none"), "the server answers 404 Not Found"),

@@ -218,17 +218,21 @@ async fn a_command_checks_the_container_that_names_it() {
     house.stop().await;
 }
 
-/// The pod of Marathon's own system tests: one container of an image, one without, with relative paths, on the node's network.
+/// The pod of Marathon's own system tests: one container of an image, one without, with relative paths, on the node's network. And a directory of the node.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_without_an_image_shares_volumes_with_one_of_an_image() {
     let daemon = Daemon::start(Options::default());
     let mut house = House::start(&daemon).await;
     let mut writer = container("ct1", "while true; do echo tick > ./ct1-v1/clock; sleep 0.1; done");
     writer["volumeMounts"] = json!([{"name": "v1", "mountPath": "ct1-v1"}]);
-    let mut reader = container("ct2", "until grep -q tick ./etc/clock; do sleep 0.1; done; echo tock > etc/seen; exec sleep 1000");
+    let mut reader = container("ct2", "until grep -q tick ./etc/clock; do sleep 0.1; done; cat given/in > etc/seen; exec sleep 1000");
     reader["image"] = Value::Null;
-    reader["volumeMounts"] = json!([{"name": "v1", "mountPath": "etc"}]);
-    let pod = json!({"id": "/clock", "networks": [{"mode": "host"}], "containers": [writer, reader], "volumes": [{"name": "v1"}]});
+    reader["volumeMounts"] = json!([{"name": "v1", "mountPath": "etc"}, {"name": "given", "mountPath": "given", "readOnly": true}]);
+    let given = daemon.path("given");
+    std::fs::create_dir(&given).unwrap();
+    std::fs::write(given.join("in"), "tock\n").unwrap();
+    let volumes = json!([{"name": "v1"}, {"name": "given", "host": given}]);
+    let pod = json!({"id": "/clock", "networks": [{"mode": "host"}], "containers": [writer, reader], "volumes": volumes});
     assert_eq!(house.ask(Method::POST, "/v2/pods", Some(pod)).await.0, StatusCode::CREATED);
     let stable = house.stable("/clock", 1).await;
     let instance = stable["instances"][0]["id"].as_str().unwrap();

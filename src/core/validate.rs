@@ -402,9 +402,12 @@ fn check_volume(path: Arguments<'_>, volume: &Volume, kind: ContainerKind, ctx: 
         Volume::External(volume) => return check_external(path, volume, kind, found),
         Volume::Host { .. } | Volume::Brick(_) | Volume::Shared { .. } => {}
     }
-    if let Err(error) = normal_container_path(volume.container_path()) {
-        found.add(format_args!("{path}/containerPath"), error.to_string());
-    }
+    let container_path = match volume {
+        // As in Mesos: in the sandbox.
+        Volume::Host { container_path, .. } if !container_path.starts_with('/') => sandbox_path(container_path),
+        _ => normal_container_path(volume.container_path()).map_err(|error| error.to_string()),
+    };
+    found.check(format_args!("{path}/containerPath"), container_path.map(drop));
     match volume {
         Volume::Persistent(_) | Volume::External(_) => {}
         Volume::Host { host_path, .. } => {
@@ -540,11 +543,12 @@ fn container_paths(container: &Container, found: &mut Found) {
     let mut earlier = BTreeSet::new();
     for (index, volume) in container.volumes.iter().enumerate() {
         let path = match volume {
-            Volume::Persistent(volume) => Ok(volume.container_path.clone()),
-            Volume::External(volume) if !volume.container_path.starts_with('/') => Ok(volume.container_path.clone()),
-            other => normal_container_path(other.container_path()),
+            Volume::Persistent(volume) => Some(volume.container_path.clone()),
+            Volume::External(volume) if !volume.container_path.starts_with('/') => Some(volume.container_path.clone()),
+            Volume::Host { container_path, .. } if !container_path.starts_with('/') => sandbox_path(container_path).ok(),
+            other => normal_container_path(other.container_path()).ok(),
         };
-        let Ok(path) = path else { continue };
+        let Some(path) = path else { continue };
         let at = format_args!("/container/volumes({index})/containerPath");
         found.unless(!earlier.contains(&path), at, format_args!("'{path}' is used by another volume"));
         earlier.insert(path);

@@ -6,8 +6,8 @@
 //!                                           In files whose name begins with `pods`: a pod (a container is given, too, when there is none)
 //! ! ITEM...  DEFINITION  PATH  TEXT         it is refused: 422 "Object is not valid", with TEXT at PATH
 //! ? ITEM...  DEFINITION  PATH  TEXT         as `!`, and the types are wrong: 422 "Invalid JSON"
-//! @ ITEM...  DEFINITION                     what GET shows of an app of this definition can be sent back by PUT, whole with partialUpdate=false and
-//!                                           without its version, and changes nothing: `SENT_BACK`
+//! @ ITEM...  DEFINITION                     what GET shows of an app (or a pod) of this definition can be sent back by PUT, whole and without its version,
+//!                                           and changes nothing: `SENT_BACK`
 //! ~ why                                     the line before differs from Marathon on purpose
 //!
 //! == a case with several requests
@@ -27,7 +27,7 @@
 //!   is JSON                                 the body, once times and ids are out of it
 //!   has JSON                                a part of the body
 //!   lacks POINTER...                        nothing there
-//!   same NAME POINTER                       what was kept under this name
+//!   same NAME POINTER                       what was kept under this name; here `/` is the whole
 //!   other NAME POINTER                      something else
 //!   text TEXT                               a part of a body that is no JSON (with \t and \n)
 //!   empty                                   no body
@@ -136,7 +136,7 @@ pub fn read(file: &str, text: &str) -> Vec<Case> {
         let (sign, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match sign {
             "=" | "!" | "?" => cases.push(Case { pods, ..short(&at, sign, rest) }),
-            "@" => cases.push(sent_back(&at, rest)),
+            "@" => cases.push(sent_back(&at, pods, rest)),
             "~" => cases.last_mut().unwrap_or_else(|| panic!("{at}: of which line?")).deviates = Some(rest.to_owned()),
             "==" => {
                 let name = format!("{at} {rest}");
@@ -179,6 +179,34 @@ fn short(at: &str, sign: &str, rest: &str) -> Case {
     Case { name: format!("{at} {items}"), pods: false, covers: words(items), deviates: None, settings: Vec::new(), what }
 }
 
+/// What is asked of a pod whose definition goes back.
+const POD_SENT_BACK: &str = r#"
+> POST /v2/pods DEFINITION
+< 201
+  event deployment_success
+> GET /v2/pods/x
+< 200
+  keep all /
+  keep bare / -version
+  keep version /version
+> PUT /v2/pods/x $all
+< 200
+  same version /version
+  event deployment_success {"plan": {"steps": []}}
+  no-event instance_changed_event
+> PUT /v2/pods/x $bare
+< 200
+  same version /version
+  event deployment_success {"plan": {"steps": []}}
+  no-event instance_changed_event
+> GET /v2/pods/x
+< 200
+  same all /
+> GET /v2/pods/x::versions
+< 200
+  is ["<time>"]
+"#;
+
 /// What is asked of an app whose definition goes back.
 const SENT_BACK: &str = r#"
 > POST /v2/apps DEFINITION
@@ -211,14 +239,15 @@ const SENT_BACK: &str = r#"
   is {"versions": ["<time>"]}
 "#;
 
-fn sent_back(at: &str, rest: &str) -> Case {
+fn sent_back(at: &str, pods: bool, rest: &str) -> Case {
     let (items, definition) = rest.split_once("  ").unwrap_or_else(|| panic!("{at}: two columns are expected"));
     let mut definition = json(at, definition);
     definition["id"] = "/x".into();
     let what = What::Steps(Vec::new());
     let name = format!("{at} {items}");
-    let mut case = Case { name, pods: false, covers: words(items), deviates: None, settings: Vec::new(), what };
-    let steps = SENT_BACK.replace("DEFINITION", &definition.to_string());
+    let mut case = Case { name, pods, covers: words(items), deviates: None, settings: Vec::new(), what };
+    let steps = if pods { POD_SENT_BACK } else { SENT_BACK };
+    let steps = steps.replace("DEFINITION", &definition.to_string());
     steps.lines().filter(|line| !line.is_empty()).for_each(|line| more(&mut case, at, line.trim()));
     case
 }

@@ -254,6 +254,10 @@ fn roles(app: &App, ctx: Ctx<'_>, found: &mut Found) {
         let known = accepted.iter().all(|role| names.contains(&role.as_str()));
         let text = format_args!("acceptedResourceRoles can only contain {}", names.join(" and "));
         found.unless(known, "/acceptedResourceRoles", text);
+        let is_open = accepted.iter().all(|role| role == "*");
+        let text =
+            format_args!("A resident {} must have `acceptedResourceRoles = [\"*\"]`.", if app.pod.is_some() { "pod" } else { "app" });
+        found.unless(is_open || !app.is_resident(), "/acceptedResourceRoles", text);
     }
 }
 

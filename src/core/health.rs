@@ -2,7 +2,8 @@
 //!
 //! Facts (Marathon 1.11): the test for a kill looks at the failures before the present one, so that with a limit of k the kill comes with the
 //! counted failure k+1, and 0 never kills. A failure is not counted, and nobody is told of it, while the check never succeeded and the grace period
-//! lasts, or while the task does not run. A kill for bad health is told as the app's last failure and costs no back-off.
+//! lasts, or while the task does not run. A kill for bad health is told as the app's last failure and costs no back-off. A generic check's result
+//! is for readers alone.
 
 use std::sync::Arc;
 
@@ -49,6 +50,14 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
     let Some(readings) = turn.state.readings.get(&instance.id).cloned() else { return };
     match report.finding {
         Finding::Readiness(ref answer) => ready(turn, &instance, &readings, answer.clone()),
+        Finding::Check { place, result } => {
+            let asked = turn.state.tables.definition_of(&instance).and_then(|definition| definition.generic_check(place));
+            if asked.is_some() && readings.result(place) != result {
+                let mut readings = (*readings).clone();
+                readings.set_result(place, result);
+                turn.state.readings.insert(instance.id.clone(), readings.into());
+            }
+        }
         Finding::Health { check, ref outcome } => {
             let Some(definition) = turn.state.tables.definition_of(&instance).cloned() else { return };
             // A container that has done its work is asked no more.

@@ -6,7 +6,7 @@
 //! | `fail` | run, and fail |
 //! | `finish` | run, and end well |
 //! | `stage` | are taken, and never run |
-//! | `sick` | run, and fail every health check from the start |
+//! | `sick` | run, and fail every check from the start |
 //! | anything else | run, and pass every check |
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 use xtao::model::{
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskState, TaskStatus},
-    health::{CheckReport, Finding, HealthCheck, Outcome, ReadinessAnswer},
+    health::{Check, CheckKind, CheckReport, CheckResult, Finding, HealthCheck, Outcome, ReadinessAnswer},
     id::{AgentId, OfferId, TaskId},
     resources::{PortRange, Resources, Scalar},
     time::Timestamp,
@@ -115,6 +115,11 @@ impl Cluster {
     /// As if the checks had been run: once when all is well, and often enough to be killed when not.
     async fn check(&self, launch: &Launch, well: bool) {
         let at = now();
+        // First, so that it is known when a deployment that waits for health is over.
+        if let Some((place, check)) = generic_check(launch) {
+            let finding = Finding::Check { place, result: Some(result(check, well)) };
+            self.tell(ClusterEvent::Checked(vec![CheckReport { task: launch.task.clone(), at, finding }])).await;
+        }
         let outcome = || if well { Outcome::Passed } else { Outcome::Failed("connection refused".into()) };
         for (check, of) in checks(launch) {
             let times = if well { 1 } else { of.max_consecutive_failures + 1 };
@@ -156,6 +161,21 @@ fn checks(launch: &Launch) -> Vec<(usize, &HealthCheck)> {
     let definition = pod.app.pod.as_ref().unwrap();
     let place = definition.place(launch.task.container.as_deref().unwrap()).unwrap();
     definition.check_of(place).map(|at| (at, &pod.app.health_checks[at])).into_iter().collect()
+}
+
+/// The generic check of a task, with its place.
+fn generic_check(launch: &Launch) -> Option<(usize, &Check)> {
+    let Some(pod) = &launch.pod else { return Some((0, launch.app.check.as_ref()?)) };
+    let place = pod.app.pod.as_ref()?.place(launch.task.container.as_deref()?)?;
+    Some((place, pod.app.generic_check(place)?))
+}
+
+fn result(check: &Check, well: bool) -> CheckResult {
+    match &check.kind {
+        CheckKind::Http { .. } => CheckResult::Http(if well { 200 } else { 500 }),
+        CheckKind::Tcp { .. } => CheckResult::Tcp(well),
+        CheckKind::Exec { .. } => CheckResult::Exec(i32::from(!well)),
+    }
 }
 
 fn agent() -> AgentId {

@@ -12,9 +12,9 @@ use super::{
     turn::Turn,
 };
 use crate::model::{
-    cluster::TaskState,
+    cluster::{Reason, TaskState, TaskStatus},
     event::Fact,
-    health::{CheckReport, CheckState, Finding, HealthCheck, Outcome, ReadinessAnswer, cause, overall},
+    health::{CheckReport, CheckResult, CheckState, Finding, HealthCheck, Outcome, ReadinessAnswer, cause, overall},
     id::{AgentId, TaskId},
     instance::{Condition, Instance, TaskFailure},
     record::Record,
@@ -50,14 +50,7 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
     let Some(readings) = turn.state.readings.get(&instance.id).cloned() else { return };
     match report.finding {
         Finding::Readiness(ref answer) => ready(turn, &instance, &readings, answer.clone()),
-        Finding::Check { place, result } => {
-            let asked = turn.state.tables.definition_of(&instance).and_then(|definition| definition.generic_check(place));
-            if asked.is_some() && readings.result(place) != result {
-                let mut readings = (*readings).clone();
-                readings.set_result(place, result);
-                turn.state.readings.insert(instance.id.clone(), readings.into());
-            }
-        }
+        Finding::Check { place, result } => found(turn, &instance, &readings, &report, place, result),
         Finding::Health { check, ref outcome } => {
             let Some(definition) = turn.state.tables.definition_of(&instance).cloned() else { return };
             // A container that has done its work is asked no more.
@@ -75,6 +68,37 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
                 Outcome::Uncertain(why) => one.see(turn, Reading { uncertain: Some((report.at, cause(why))), ..reading }),
             }
         }
+    }
+}
+
+/// What a generic check found, for readers. Mesos tells a change of it as a status of the task, and so does Marathon. (Of pods it does not, because it
+/// makes no such checks of theirs.)
+fn found(
+    turn: &mut Turn<'_, '_>,
+    instance: &Arc<Instance>,
+    readings: &Readings,
+    report: &CheckReport,
+    place: usize,
+    result: Option<CheckResult>,
+) {
+    let definition = turn.state.tables.definition_of(instance).filter(|definition| definition.generic_check(place).is_some());
+    let Some(is_pod) = definition.map(|definition| definition.pod.is_some()).filter(|_| readings.result(place) != result) else { return };
+    let mut readings = readings.clone();
+    readings.set_result(place, result);
+    turn.state.readings.insert(instance.id.clone(), readings.into());
+    if !is_pod {
+        let status = TaskStatus {
+            task: instance.task(),
+            agent: instance.placement.as_ref().map(|placement| placement.agent.clone()),
+            state: TaskState::Running,
+            reason: Reason::Other,
+            message: String::new(),
+            timestamp: report.at,
+            uuid: None,
+            healthy: None,
+            addresses: instance.addresses.clone(),
+        };
+        turn.event(Some(instance.app()), Fact::StatusUpdate { status: status.into(), instance: instance.clone() });
     }
 }
 

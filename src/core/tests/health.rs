@@ -137,7 +137,7 @@ fn what_may_be_our_own_fault_is_shown_and_changes_nothing() {
 }
 
 #[test]
-fn the_result_of_a_generic_check_is_shown_and_changes_nothing() {
+fn the_result_of_a_generic_check_is_shown_and_told_and_changes_nothing() {
     let mut world = World::new();
     let app = json!({"id": "/web", "cmd": "x", "cpus": 1, "mem": 100, "check": {"exec": {"command": {"shell": "false"}}}});
     world.create(app).unwrap();
@@ -147,16 +147,21 @@ fn the_result_of_a_generic_check_is_shown_and_changes_nothing() {
     assert_eq!(seen(&world), None, "it does not run yet");
     world.status(&first.task, TaskState::Running);
     assert!(world.tables().deployments.is_empty(), "no deployment waits for it");
-    for (place, result, expected) in [
-        (0, Some(CheckResult::Exec(1)), Some(CheckResult::Exec(1))),
-        (0, Some(CheckResult::Exec(137)), Some(CheckResult::Exec(137))),
+    world.events.clear();
+    for (place, result, expected, is_news) in [
+        (0, Some(CheckResult::Exec(1)), Some(CheckResult::Exec(1)), true),
+        (0, Some(CheckResult::Exec(137)), Some(CheckResult::Exec(137)), true),
+        (0, Some(CheckResult::Exec(137)), Some(CheckResult::Exec(137)), false),
         // There is no such check.
-        (1, Some(CheckResult::Exec(0)), Some(CheckResult::Exec(137))),
-        (usize::MAX, Some(CheckResult::Exec(0)), Some(CheckResult::Exec(137))),
-        (0, None, None),
+        (1, Some(CheckResult::Exec(0)), Some(CheckResult::Exec(137)), false),
+        (usize::MAX, Some(CheckResult::Exec(0)), Some(CheckResult::Exec(137)), false),
+        (0, None, None, true),
     ] {
-        assert_eq!(world.generic(&first.task, place, result), Frame::default());
+        let frame = world.generic(&first.task, place, result);
+        assert_eq!(Frame { events: vec![], ..frame }, Frame::default());
         assert_eq!(seen(&world), expected);
+        let told = std::mem::take(&mut world.events);
+        assert_eq!(told, if is_news { vec!["status_update_event"] } else { vec![] });
     }
     assert_eq!((world.health(), world.kills()), ((1, 0, 0), vec![]));
     world.generic(&first.task, 0, Some(CheckResult::Exec(0)));

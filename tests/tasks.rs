@@ -286,6 +286,7 @@ async fn people_run_commands_beside_a_task() {
     rig.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_checks_of_a_command_leave_nothing_behind() {
     let nowhere = no_docker();
     let mut rig = Rig::start(&nowhere).await;

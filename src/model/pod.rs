@@ -12,10 +12,10 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    app::{App, Container, ContainerKind, Docker, Env, Fetch, Mode, Network, Volume},
+    app::{App, Container, ContainerKind, Docker, Env, Fetch, IpcMode, LinuxInfo, Mode, Network, Volume},
     id::{InstanceId, TaskId},
     instance::Instance,
-    resources::{Resources, Scalar},
+    resources::{ResourceLimits, Resources, Scalar},
 };
 use indexmap::IndexMap;
 
@@ -42,6 +42,9 @@ pub struct Pod {
     /// Kept and shown; every container has limits of its own here whatever it says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub legacy_shared_cgroups: bool,
+    /// What its containers share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux_info: Option<LinuxInfo>,
 }
 
 /// How much something takes.
@@ -81,6 +84,9 @@ pub struct PodContainer {
     pub exec: Option<Exec>,
     /// What it takes.
     pub amounts: Amounts,
+    /// How much more it may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_limits: Option<ResourceLimits>,
     /// The protocols of each endpoint, as written. The endpoints themselves are as many of the app's ports, after those of the containers before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub protocols: Vec<Vec<String>>,
@@ -108,6 +114,12 @@ pub struct PodContainer {
     /// Milliseconds between SIGTERM and SIGKILL; `None`: the engine's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_grace_ms: Option<u64>,
+    /// It has a terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tty: Option<bool>,
+    /// How it is shut off from the rest of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux_info: Option<LinuxInfo>,
 }
 
 /// What a container runs.
@@ -143,6 +155,9 @@ pub struct Image {
     /// Kept and shown.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub labels: IndexMap<String, String>,
+    /// The name of the secret with which it is pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_config: Option<String>,
 }
 
 /// A volume that containers may mount.
@@ -154,6 +169,9 @@ pub struct PodVolume {
     /// A directory or file of the node; `None`: an empty directory for each launch of an instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// In place of a directory: a file with the secret of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 /// Where a container sees a volume of its pod.
@@ -271,6 +289,7 @@ impl App {
             force_pull_image: image.force_pull.unwrap_or_default(),
             privileged: false,
             parameters: entrypoint.into_iter().map(|program| ("entrypoint".to_owned(), program)).collect(),
+            pull_config: image.pull_config.clone(),
         });
         let over = |lower: &Env, upper: &Env| lower.iter().chain(upper).map(|(name, value)| (name.clone(), value.clone())).collect();
         Some(Self {
@@ -283,10 +302,18 @@ impl App {
             mem: container.amounts.mem,
             disk: container.amounts.disk,
             gpus: container.amounts.gpus,
+            resource_limits: container.resource_limits,
             labels: self.labels.iter().chain(&container.labels).map(|(name, value)| (name.clone(), value.clone())).collect(),
-            container: Some(Container { kind: ContainerKind::Mesos, docker, port_mappings: Vec::new(), volumes }),
+            container: Some(Container {
+                kind: ContainerKind::Mesos,
+                docker,
+                port_mappings: Vec::new(),
+                volumes,
+                linux_info: container.linux_info.clone(),
+            }),
             port_definitions: Vec::new(),
             kill_grace_ms: container.kill_grace_ms,
+            tty: container.tty,
             health_checks: Vec::new(),
             pod: None,
             ..self.clone()
@@ -310,9 +337,10 @@ fn volume(pod: &Pod, mount: &VolumeMount) -> Option<Volume> {
     let volume = pod.volumes.iter().find(|volume| volume.name == mount.name)?;
     let mode = if mount.read_only == Some(true) { Mode::Ro } else { Mode::Rw };
     let container_path = mount.path();
-    Some(match &volume.host {
-        Some(host_path) => Volume::Host { container_path, host_path: host_path.clone(), mode },
-        None => Volume::Shared { container_path, name: volume.name.clone(), mode },
+    Some(match (&volume.host, &volume.secret) {
+        (_, Some(secret)) => Volume::Secret { container_path, secret: secret.clone() },
+        (Some(host_path), None) => Volume::Host { container_path, host_path: host_path.clone(), mode },
+        (None, None) => Volume::Shared { container_path, name: volume.name.clone(), mode },
     })
 }
 
@@ -326,6 +354,12 @@ impl Instance {
 /// How Mesos names the executor of a pod's instance.
 pub fn executor_id(instance: &InstanceId) -> String {
     format!("instance-{}.{}", instance.app().safe_form(), instance.uuid())
+}
+
+/// True when containers of this pod have their shared memory in common.
+pub fn shares_memory(pod: &Pod) -> bool {
+    let of_container = |container: &PodContainer| container.linux_info.as_ref().and_then(|info| info.ipc_info);
+    pod.containers.iter().filter_map(of_container).any(|info| info.mode == IpcMode::ShareParent)
 }
 
 /// True with a network of its own, which something has to hold.

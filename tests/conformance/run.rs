@@ -161,6 +161,7 @@ fn settings(case: &Case) -> Settings {
     for (name, value) in &case.settings {
         match name.as_str() {
             "max_running_deployments" => settings.max_running_deployments = *value,
+            "secrets" => settings.secrets = *value == 1,
             "local_port_max" => settings.local_port_max = *value as u16,
             other => panic!("{}: there is no setting {other}", case.name),
         }

@@ -11,7 +11,7 @@
 //! == a case with several requests
 //!    covers ITEM...
 //!    deviates why
-//!    setting NAME VALUE                     of the server: max_running_deployments or local_port_max
+//!    setting NAME VALUE                     of the server: max_running_deployments, local_port_max, or secrets (1: their feature is enabled)
 //! > METHOD PATH [BODY]
 //!   accept MEDIA                            what the client accepts
 //!   type MEDIA                              what the body is, when it is no JSON

@@ -2,7 +2,13 @@
 
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
-use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -120,11 +126,19 @@ pub fn with_brick(mut wanted: Wanted, name: &BrickName, epoch: u64) -> Wanted {
     wanted
 }
 
+/// A secret that the engine reads.
+pub fn secret(directory: &Path, source: &str, content: &str) {
+    let path = directory.join(source);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, content).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 /// With a persistent volume of 64 MiB, `data` in the sandbox.
 pub fn with_volume(wanted: Wanted, name: &BrickName, epoch: u64) -> Wanted {
     let mut wanted = with_brick(wanted, name, epoch);
     wanted.launch.bricks.last_mut().unwrap().container_path = "data".to_owned();
-    let none = Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes: Vec::new() };
+    let none = Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes: Vec::new(), linux_info: None };
     let volume = PersistentVolume { container_path: "data".to_owned(), mode: Mode::Rw, size: 64 };
     wanted.app().container.get_or_insert(none).volumes.push(Volume::Persistent(volume));
     wanted
@@ -193,12 +207,14 @@ fn definition(id: &str, cmd: &str) -> App {
         args: Vec::new(),
         user: None,
         env: Default::default(),
+        secrets: Default::default(),
         fetch: Vec::new(),
         instances: 1,
         cpus: Scalar(100),
         mem: Scalar::whole(64),
         disk: Scalar::ZERO,
         gpus: 0,
+        resource_limits: None,
         executor: String::new(),
         constraints: Vec::new(),
         accepted_resource_roles: None,
@@ -206,9 +222,16 @@ fn definition(id: &str, cmd: &str) -> App {
         labels: Default::default(),
         container: Some(Container {
             kind: ContainerKind::Docker,
-            docker: Some(Docker { image: IMAGE.into(), force_pull_image: false, privileged: false, parameters: Vec::new() }),
+            docker: Some(Docker {
+                image: IMAGE.into(),
+                force_pull_image: false,
+                privileged: false,
+                parameters: Vec::new(),
+                pull_config: None,
+            }),
             port_mappings: Vec::new(),
             volumes: Vec::new(),
+            linux_info: None,
         }),
         network: Network::Host,
         port_definitions: Vec::new(),
@@ -226,6 +249,8 @@ fn definition(id: &str, cmd: &str) -> App {
         owner: None,
         vouched: true,
         administered: false,
+        tty: None,
+        executor_resources: None,
         pod: None,
     }
 }
@@ -516,6 +541,8 @@ impl Rig {
             cluster: self.settings.cluster_id.clone(),
             resources: launch.resources.clone(),
             overhead: Resources::default(),
+            mem_limit: None,
+            terminal: false,
             ports: Vec::new(),
             command: vec!["true".to_owned()],
             environment: Vec::new(),
@@ -547,7 +574,7 @@ impl Rig {
         }
     }
 
-    fn file(&self, task: &TaskId, name: &str) -> PathBuf {
+    pub fn file(&self, task: &TaskId, name: &str) -> PathBuf {
         sandbox::path(&self.settings.work_dir, task).join(name)
     }
 

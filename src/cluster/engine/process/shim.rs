@@ -13,6 +13,8 @@
 //! (`--enter DIRECTORY`): it goes into the control groups, gives up every right that the task should not have, and becomes the task. Its standard input
 //! is a pipe that closes when that has worked, and otherwise says why not.
 //!
+//! With `tty` the task has a pseudo-terminal, and all that comes out of it is kept as its standard output.
+//!
 //! A `COMMAND` check of the task goes the same way (`--beside DIRECTORY WORD...`): the server waits for its exit code.
 
 use std::{
@@ -133,7 +135,7 @@ fn run(records: &Records, order: &Order) -> Result<Ended, String> {
         Ok(groups) => (groups, None),
         Err(reason) => (Groups::known(Vec::new()), Some(reason)),
     };
-    let outcome = run_in(records, &groups, unlimited, sandbox);
+    let outcome = run_in(records, order.terminal, &groups, unlimited, sandbox);
     // However it came out, nothing of the task is left.
     kill_all(&groups);
     reap_all_but(0);
@@ -141,15 +143,19 @@ fn run(records: &Records, order: &Order) -> Result<Ended, String> {
     outcome
 }
 
-fn run_in(records: &Records, groups: &Groups, unlimited: Option<String>, sandbox: Sandbox) -> Result<Ended, String> {
+fn run_in(records: &Records, terminal: bool, groups: &Groups, unlimited: Option<String>, sandbox: Sandbox) -> Result<Ended, String> {
     let (reason, status) = std::io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
     let mut command = Command::new("/proc/self/exe");
     command.arg(COMMAND).arg(ENTER).arg(records.directory()).args(groups.directories());
     command.env_clear().current_dir("/").stdin(status).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let screen = if terminal { Some(open_terminal(&mut command)?) } else { None };
     let mut child = command.spawn().map_err(|error| format!("cannot start a process: {error}"))?;
-    drop(command); // And with it our end of the pipe.
+    drop(command); // And with it our end of the pipe, and of the terminal the task's.
     let pid = i32::try_from(child.id()).map_err(|error| error.to_string())?;
-    let output = Pumps::start(sandbox, child.stdout.take(), child.stderr.take());
+    let output = match screen {
+        Some(screen) => Pumps::start(sandbox, Some(screen), None::<File>),
+        None => Pumps::start(sandbox, child.stdout.take(), child.stderr.take()),
+    };
     let mut words = String::new();
     _ = reason.take(MAX_REASON_BYTES).read_to_string(&mut words);
     if !words.is_empty() {
@@ -165,6 +171,19 @@ fn run_in(records: &Records, groups: &Groups, unlimited: Option<String>, sandbox
     output.finish();
     ended.oom = groups.oom_kills() > 0;
     Ok(ended)
+}
+
+/// A new pseudo-terminal is the output of `command`. What is written to it comes out of the file; reading fails when nobody has it open any more.
+fn open_terminal(command: &mut Command) -> Result<File, String> {
+    use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+    let failed = |error: rustix::io::Errno| format!("cannot make a terminal: {error}");
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).map_err(failed)?;
+    unlockpt(&ours).map_err(failed)?;
+    let name = ptsname(&ours, Vec::new()).map_err(failed)?;
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+    let task_s = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty()).map_err(failed)?;
+    command.stdout(task_s.try_clone().map_err(|error| format!("cannot make a terminal: {error}"))?).stderr(task_s);
+    Ok(ours.into())
 }
 
 fn gone(error: std::io::Error) -> String {
@@ -288,7 +307,7 @@ fn become_task(records: &Records, groups: &Groups) -> String {
 
 fn try_to_become_task(records: &Records, groups: &Groups) -> String {
     match order(records) {
-        Ok(order) => become_program(&order, groups, &order.command),
+        Ok(order) => become_program(&order, order.terminal, groups, &order.command),
         Err(reason) => reason,
     }
 }
@@ -301,7 +320,7 @@ fn run_beside(records: &Records, command: &[OsString]) -> String {
         Err(error) => return format!("the task's beginning cannot be read: {error}"),
     };
     match order(records) {
-        Ok(order) => become_program(&order, &groups, command),
+        Ok(order) => become_program(&order, false, &groups, command),
         Err(reason) => reason,
     }
 }
@@ -310,8 +329,8 @@ fn order(records: &Records) -> Result<Order, String> {
     records.order().map_err(|error| format!("the order cannot be read: {error}"))?.ok_or_else(|| "the order is gone".to_owned())
 }
 
-fn become_program(order: &Order, groups: &Groups, words: &[impl AsRef<OsStr>]) -> String {
-    if let Err(reason) = settle(order, groups) {
+fn become_program(order: &Order, terminal: bool, groups: &Groups, words: &[impl AsRef<OsStr>]) -> String {
+    if let Err(reason) = settle(order, terminal, groups) {
         return reason;
     }
     let Some((program, arguments)) = words.split_first() else { return "there is nothing to run".to_owned() };
@@ -327,11 +346,18 @@ fn become_program(order: &Order, groups: &Groups, words: &[impl AsRef<OsStr>]) -
 }
 
 /// Everything that has to be so before the task's program begins. Rights go last: they are needed for the rest.
-fn settle(order: &Order, groups: &Groups) -> Result<(), String> {
+fn settle(order: &Order, terminal: bool, groups: &Groups) -> Result<(), String> {
     let failed = |what: &'static str| move |error: rustix::io::Errno| format!("{what}: {error}");
-    let null = File::options().read(true).open("/dev/null").map_err(|error| format!("/dev/null cannot be opened: {error}"))?;
-    rustix::stdio::dup2_stdin(&null).map_err(failed("cannot close the input"))?;
+    if terminal {
+        rustix::stdio::dup2_stdin(rustix::stdio::stdout()).map_err(failed("cannot give it its terminal"))?;
+    } else {
+        let null = File::options().read(true).open("/dev/null").map_err(|error| format!("/dev/null cannot be opened: {error}"))?;
+        rustix::stdio::dup2_stdin(&null).map_err(failed("cannot close the input"))?;
+    }
     rustix::process::setsid().map_err(failed("cannot begin a session"))?;
+    if terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).map_err(failed("cannot give it its terminal"))?;
+    }
     groups.join().map_err(|error| format!("cannot go into its control groups: {error}"))?;
     // The server may be protected from the kernel's search for memory; its tasks are not.
     _ = std::fs::write("/proc/self/oom_score_adj", "0");
@@ -343,6 +369,11 @@ fn settle(order: &Order, groups: &Groups) -> Result<(), String> {
     std::env::set_current_dir(&order.directory)
         .map_err(|error| format!("cannot enter the sandbox {}: {error}", order.directory.display()))?;
     if let Some(account) = &order.account {
+        if terminal {
+            // As `login` does it: programs open their terminal by its name, too.
+            let owner = rustix::process::Uid::from_raw(account.uid);
+            rustix::fs::fchown(rustix::stdio::stdin(), Some(owner), None).map_err(failed("cannot give it its terminal"))?;
+        }
         become_account(account).map_err(|error| format!("cannot become user '{}': {error}", account.name))?;
     }
     if order.no_new_privileges {

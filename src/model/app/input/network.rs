@@ -284,8 +284,13 @@ fn written_container(
     if discovery.is_some() && mappings.is_some_and(|mappings| !mappings.is_empty()) {
         violations.add("/container", "container.portMappings and ipAddress.discovery.ports must not both be set");
     }
-    let read =
-        Container { kind: container.kind, docker: container.docker.clone(), port_mappings: Vec::new(), volumes: container.volumes.clone() };
+    let read = Container {
+        kind: container.kind,
+        docker: container.docker.clone(),
+        port_mappings: Vec::new(),
+        volumes: container.volumes.clone(),
+        linux_info: container.linux_info.clone(),
+    };
     (Some(read), discovery.or_else(|| mappings.cloned()))
 }
 
@@ -310,7 +315,7 @@ fn set_mappings(app: &mut App, mappings: Vec<PortMapping>) {
 
 /// What an app with its own network has when it names no container.
 fn empty_container() -> Container {
-    Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes: Vec::new() }
+    Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes: Vec::new(), linux_info: None }
 }
 
 fn default_definition() -> PortDefinition {

@@ -2,14 +2,14 @@
 
 use indexmap::IndexMap;
 
-use super::{NO_SECRETS, read_environment};
+use super::read_environment;
 use crate::model::{
     app::{
         Fetch, Network, PortNumber, Protocol,
         input::{
             MAX_SECONDS,
-            container::{MAX_NETWORK_NAME, read_port_number},
-            note_unless_empty, read_fetch, read_seconds,
+            container::{MAX_NETWORK_NAME, read_linux_info, read_port_number},
+            note_unless_empty, read_fetch, read_pull_config, read_resource_limits, read_seconds,
             reader::{Reader, Violations},
         },
     },
@@ -119,14 +119,7 @@ pub(super) fn read(container: &Reader<'_>, unsupported: &Violations) -> Option<C
     if !container.is_object() {
         return None;
     }
-    for (key, text) in [
-        ("check", "check is not supported yet"),
-        ("linuxInfo", "linuxInfo is not supported yet"),
-        ("resourceLimits", "resourceLimits are not supported yet"),
-        ("tty", "tty is not supported yet"),
-    ] {
-        note_unless_empty(container, key, text, unsupported);
-    }
+    note_unless_empty(container, "check", "check is not supported yet", unsupported);
     let name = container.required("name").and_then(|name| name.name(MAX_NAME, false));
     let amounts = container.required("resources").and_then(|amounts| read_amounts(&amounts));
     let endpoints: Vec<EndpointInput> = container.get("endpoints").and_then(|list| list.list(read_endpoint)).unwrap_or_default();
@@ -136,15 +129,18 @@ pub(super) fn read(container: &Reader<'_>, unsupported: &Violations) -> Option<C
         name: name.unwrap_or_default(),
         exec: container.get("exec").and_then(|exec| read_exec(&exec)),
         amounts: amounts.unwrap_or(Amounts { cpus: Scalar::ZERO, mem: Scalar::ZERO, disk: Scalar::ZERO, gpus: 0 }),
+        resource_limits: container.get("resourceLimits").and_then(|limits| read_resource_limits(&limits, unsupported)),
         protocols: endpoints.iter().map(|endpoint| endpoint.protocols.clone()).collect(),
         has_health_check: check.is_some(),
-        image: container.get("image").and_then(|image| read_image(&image, unsupported)),
-        environment: container.get("environment").and_then(|env| read_environment(&env, unsupported)).unwrap_or_default(),
+        image: container.get("image").and_then(|image| read_image(&image)),
+        environment: container.get("environment").and_then(|env| read_environment(&env)).unwrap_or_default(),
         user: container.get("user").and_then(|user| user.text()),
         volume_mounts: container.get("volumeMounts").and_then(|mounts| mounts.list(read_mount)).unwrap_or_default(),
         artifacts: container.get("artifacts").and_then(|list| list.list(read_artifact)).unwrap_or_default(),
         labels: container.get("labels").and_then(|labels| labels.texts()).unwrap_or_default(),
         kill_grace_ms: lifecycle.and_then(|lifecycle| lifecycle.get("killGracePeriodSeconds")).and_then(|seconds| read_seconds(&seconds)),
+        linux_info: container.get("linuxInfo").and_then(|info| read_linux_info(&info)),
+        tty: container.get("tty").and_then(|tty| tty.boolean()),
     };
     Some(ContainerInput { is, endpoints, check })
 }
@@ -209,19 +205,16 @@ fn read_command(command: &Reader<'_>) -> Option<Command> {
     }
 }
 
-fn read_image(image: &Reader<'_>, unsupported: &Violations) -> Option<Image> {
+fn read_image(image: &Reader<'_>) -> Option<Image> {
     if !image.is_object() {
         return None;
     }
     image.required("kind").and_then(|kind| kind.choice(&[("DOCKER", ())]));
-    if let Some(config) = image.get("pullConfig") {
-        unsupported.add(config.path(), "must be empty");
-        unsupported.add(config.path(), NO_SECRETS);
-    }
+    let pull_config = image.get("pullConfig").and_then(|config| read_pull_config(&config));
     let id = image.required("id").and_then(|id| path_text(&id));
     let force_pull = image.get("forcePull").and_then(|flag| flag.boolean());
     let labels = image.get("labels").and_then(|labels| labels.texts()).unwrap_or_default();
-    Some(Image { id: id?, force_pull, labels })
+    Some(Image { id: id?, force_pull, labels, pull_config })
 }
 
 /// A text of 1 to 1024 characters.

@@ -41,14 +41,20 @@ fn full() -> Value {
                 "name": "side",
                 "exec": {"command": {"argv": ["sync", "-x"]}, "overrideEntrypoint": true},
                 "resources": {"cpus": 0.1, "mem": 32},
+                "resourceLimits": {"cpus": 1.5, "mem": "unlimited"},
                 "endpoints": [{"name": "admin", "containerPort": 0}],
-                "image": {"kind": "DOCKER", "id": "sync"},
+                "image": {"kind": "DOCKER", "id": "sync", "pullConfig": {"secret": "pull"}},
+                "tty": true,
+                "linuxInfo": {"ipcInfo": {"mode": "SHARE_PARENT"}, "seccomp": {"unconfined": true}},
                 "healthCheck": {"exec": {"command": {"argv": ["sync", "--ok"]}}},
-                "volumeMounts": [{"name": "data", "mountPath": "shared"}, {"name": "logs", "mountPath": "/logs", "readOnly": false}],
+                "volumeMounts": [{"name": "data", "mountPath": "shared"}, {"name": "logs", "mountPath": "/logs", "readOnly": false},
+                    {"name": "pw", "mountPath": "run/pw"}],
             },
             {"name": "third", "resources": {}, "healthCheck": {"tcp": {"endpoint": "late"}}, "endpoints": [{"name": "late"}]},
         ],
-        "volumes": [{"name": "data"}, {"name": "logs", "host": "/var/log/shop"}],
+        "volumes": [{"name": "data"}, {"name": "logs", "host": "/var/log/shop"}, {"name": "pw", "secret": "pw"}],
+        "secrets": {"pw": {"source": "/shop/pw"}, "pull": {"source": "shop/pull"}},
+        "linuxInfo": {"ipcInfo": {"mode": "PRIVATE", "shmSize": 128}},
         "networks": [{"mode": "container/bridge"}],
         "scaling": {"kind": "fixed", "instances": 3},
         "scheduling": {
@@ -127,7 +133,9 @@ fn a_container_is_an_app_of_its_own_for_whoever_runs_it() {
     let volumes = &side.container.as_ref().unwrap().volumes;
     let host_path = "/var/log/shop".to_owned();
     let shared = Volume::Shared { container_path: "/mnt/mesos/sandbox/shared".into(), name: "data".into(), mode: Mode::Rw };
-    assert_eq!(*volumes, [shared, Volume::Host { container_path: "/logs".into(), host_path, mode: Mode::Rw }]);
+    let secret = Volume::Secret { container_path: "/mnt/mesos/sandbox/run/pw".into(), secret: "pw".into() };
+    assert_eq!(*volumes, [shared, Volume::Host { container_path: "/logs".into(), host_path, mode: Mode::Rw }, secret]);
+    assert_eq!((docker(&side).pull_config.as_deref(), side.tty, side.secrets.len()), (Some("pull"), Some(true), 2));
     assert!(third.container.unwrap().docker.is_none());
     assert!(app.as_container(3).is_none());
 }
@@ -157,6 +165,14 @@ fn wrong_types_are_told_in_the_words_of_the_reader() {
     check(&at("/scaling", json!({"kind": "elastic"})), &[("/scaling/kind", "error.unknown.enum.literal")]);
     check(&at("/scaling", json!({"instances": 1})), &[("/scaling/kind", "error.path.missing")]);
     check(&at("/scheduling/upgrade/maximumOverCapacity", json!(1.5)), &[("/scheduling/upgrade/maximumOverCapacity", "error.max")]);
+    check(&at("/containers/1/resourceLimits", json!([])), &[("/containers(1)/resourceLimits", "error.expected.jsobject")]);
+    check(&at("/containers/1/resourceLimits/mem", json!(true)), &[("/containers(1)/resourceLimits/mem", "error.expected.jsnumber")]);
+    check(&at("/secrets/pw", json!({"source": ""})), &[("/secrets/pw/source", "error.minLength")]);
+    check(&at("/secrets/pw", json!("x")), &[("/secrets/pw", "error.expected.jsobject")]);
+    check(&at("/containers/1/image/pullConfig", json!({})), &[("/containers(1)/image/pullConfig/secret", "error.path.missing")]);
+    check(&at("/linuxInfo/ipcInfo", json!({})), &[("/linuxInfo/ipcInfo/mode", "error.path.missing")]);
+    check(&at("/linuxInfo/ipcInfo/mode", json!("NONE")), &[("/linuxInfo/ipcInfo/mode", "error.unknown.enum.literal")]);
+    check(&at("/linuxInfo/ipcInfo/shmSize", json!(1.5)), &[("/linuxInfo/ipcInfo/shmSize", "error.expected.int")]);
     check(&at("/executorResources/mem", json!(16)), &[("/executorResources/mem", "error.min")]);
     check(
         &at("/scheduling/placement/constraints/0/operator", json!("NEAR")),
@@ -217,16 +233,6 @@ fn what_contradicts_itself_is_told_in_marathons_words() {
         &health(json!({"tcp": {"endpoint": "admin"}})),
         &[("/containers(0)/healthCheck/tcp/endpoint", "contained in the container endpoints")],
     );
-    let secrets = "Feature secrets is not enabled. Enable with --enable_features secrets)";
-    check(&|written| written["secrets"] = json!({"s": {"source": "/s"}}), &[("/secrets", "must be empty"), ("/secrets", secrets)]);
-    check(
-        &at("/environment", json!({"A": {"secret": "s"}})),
-        &[
-            ("/environment", "use of secret-references in the environment requires the secrets feature to be enabled"),
-            ("/environment", secrets),
-        ],
-    );
-    check(&at("/volumes/0", json!({"name": "data", "secret": "s"})), &[("/volumes(0)/secret", secrets)]);
     check(
         &at("/volumes/0", json!({"name": "data", "persistent": {"size": 1}})),
         &[("/volumes(0)/persistent", "persistent volumes of pods are not supported yet")],

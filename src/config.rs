@@ -16,6 +16,9 @@ use std::{
     time::Duration,
 };
 
+use layers::Merged;
+use serde_json::{Map, Value};
+
 pub use flags::command;
 pub use machine::Machine;
 pub use values::{Attribute, DnsClients, Domain, PortSpan, ResourceOverride, Secret};
@@ -26,6 +29,8 @@ pub const EXIT_BAD_SETTINGS: u8 = 112;
 /// Everything that `xtao serve` needs to know before it starts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// All of it by the flags' names, for people who look: text, or `null` where nothing was given and nothing is the default; no secrets.
+    pub shown: Map<String, Value>,
     /// Where everything is kept. Absolute.
     pub work_dir: PathBuf,
     /// How much is logged: off, error, warn, info, debug or trace.
@@ -301,8 +306,8 @@ impl Config {
         file: Option<(&Path, &str)>,
         machine: &Machine,
     ) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let (flags, mut warnings) = layers::merge(args, env, file)?;
-        let config = assemble(flags, machine, &mut warnings)?;
+        let Merged { flags, shown, mut warnings } = layers::merge(args, env, file)?;
+        let config = assemble(flags, shown, machine, &mut warnings)?;
         check(&config, &mut warnings)?;
         Ok((config, warnings))
     }
@@ -319,7 +324,7 @@ fn config_file(args: &[String], env: &[(String, String)]) -> Option<PathBuf> {
     flag.or_else(variable).map(PathBuf::from)
 }
 
-fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>) -> Result<Config, ConfigError> {
+fn assemble(flags: flags::Flags, shown: Map<String, Value>, machine: &Machine, warnings: &mut Vec<Warning>) -> Result<Config, ConfigError> {
     let node_addresses = node_addresses(&flags, machine, warnings);
     let dns = Dns {
         addresses: dns_addresses(&flags, &node_addresses),
@@ -332,6 +337,7 @@ fn assemble(flags: flags::Flags, machine: &Machine, warnings: &mut Vec<Warning>)
     let listeners: Vec<u16> = http.addresses().map(|address| address.port()).chain(others).collect();
     let ms = Duration::from_millis;
     Ok(Config {
+        shown,
         work_dir: machine.directory.join(flags.work_dir),
         logging_level: flags.logging_level,
         identity: Identity {

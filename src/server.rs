@@ -383,6 +383,7 @@ fn api(config: &Config, core: &core::Settings, handle: Handle, identity: Arc<Ide
     let http = &config.http;
     let mut info = Info::new(&config.identity.hostname, http.main_address().port(), core);
     info.https = !http.plain;
+    info.config.clone_from(&config.shown);
     info.http_config.insert("http_port".into(), http.plain.then(|| http.address.port()).into());
     info.http_config.insert("https_port".into(), http.tls.as_ref().map(|tls| tls.address.port()).into());
     info.framework_name.clone_from(&config.identity.framework_name);

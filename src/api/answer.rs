@@ -52,6 +52,13 @@ pub fn empty(status: StatusCode) -> Response {
     status.into_response()
 }
 
+/// 302: what was asked for is at `location`.
+pub fn moved(location: &str) -> Response {
+    let mut response = empty(StatusCode::FOUND);
+    set(response.headers_mut(), LOCATION, location);
+    response
+}
+
 /// A text with its media type.
 pub fn text(kind: &'static str, body: String) -> Response {
     let mut response = body.into_response();

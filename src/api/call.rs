@@ -156,7 +156,7 @@ fn boxed(body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync +
 pub(super) fn segments(path: &str) -> Vec<String> {
     let mut segments: Vec<String> = decode(path, false).split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
     for prefix in [["service", "marathon"].as_slice(), &["marathon"]] {
-        if segments.len() > prefix.len() && prefix.iter().zip(&segments).all(|(ours, theirs)| ours == theirs) {
+        if segments.len() >= prefix.len() && prefix.iter().zip(&segments).all(|(ours, theirs)| ours == theirs) {
             segments.drain(..prefix.len());
             break;
         }
@@ -269,7 +269,7 @@ mod tests {
         check("/v2/apps/%2Fshop%2Fweb", "v2 apps shop web");
         check("/service/marathon/v2/apps", "v2 apps");
         check("/marathon/v2/apps", "v2 apps");
-        check("/marathon", "marathon");
+        check("/marathon", "");
         check("/", "");
         check("*", "*");
     }

@@ -35,6 +35,8 @@ pub struct Info {
     pub zookeeper_config: Map<String, Value>,
     /// `http_config` of `/v2/info`.
     pub http_config: Map<String, Value>,
+    /// What `/config` shows.
+    pub config: Map<String, Value>,
     /// Pages of this origin may read.
     pub allow_origin: Option<HeaderValue>,
     /// Answers are compressed for who takes that.
@@ -61,6 +63,7 @@ impl Info {
             marathon_config: marathon_config(hostname, settings),
             zookeeper_config: zookeeper_config(settings),
             http_config: fields(json!({ "http_port": http_port, "https_port": null })),
+            config: Map::new(),
             allow_origin: None,
             compression: true,
             metrics_prefix: "marathon".into(),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::model::{
     id::{Owner, PathId},
-    request::{Origin, Reply, Request, Violation},
+    request::{Origin, Reply, Request, RequestError, Violation},
     user::user_name,
 };
 
@@ -126,6 +126,10 @@ async fn known_route(api: &Api, call: Call, segments: &[&str]) -> ApiResult {
         // Mounted beside ours, for reading alone.
         ["mesos_dns", "v1", _, ..] if call.method != Method::GET => Err(ApiError::method(&[Method::GET])),
         ["help"] => help(&call),
+        ["config"] => config(api, &call),
+        // Where Marathon has its web page, to which it sends from the root.
+        [] => moved(&call, "", "/ui/"),
+        ["ui"] => moved(&call, "/ui", "/help"),
         ["v2", "openapi.json"] => openapi(&call),
         ["logging"] => Box::pin(logging::route(api, call)).await,
         ["v2", "nodes"] => Box::pin(nodes::route(api, &call)).await,
@@ -156,6 +160,24 @@ fn help(call: &Call) -> ApiResult {
 fn openapi(call: &Call) -> ApiResult {
     reads_only(call)?;
     Ok(answer::ok(&describe::PUBLISHED.document))
+}
+
+/// Every setting of this server; for administrators. (Marathon shows the settings of its libraries.)
+fn config(api: &Api, call: &Call) -> ApiResult {
+    reads_only(call)?;
+    if !origin(call).admin {
+        return Err(RequestError::Forbidden.into());
+    }
+    Ok(answer::ok(&api.info.config))
+}
+
+/// Sends who asks for `from` to `to`, both beneath whatever prefix the request was sent under.
+fn moved(call: &Call, from: &str, to: &str) -> ApiResult {
+    reads_only(call)?;
+    // Neither slashes in front, which would name another host, nor doubled ones.
+    let asked = call.path().trim_matches('/');
+    let prefix = format!("/{asked}").strip_suffix(from).unwrap_or_default().trim_end_matches('/').to_owned();
+    Ok(answer::moved(&format!("{prefix}{to}")))
 }
 
 /// # Errors
@@ -239,7 +261,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_served_is_404_and_wrong_methods_are_405() {
         let server = Server::new(World::default());
-        for line in ["GET /", "GET /v2", "GET /v2/eventSubscriptions", "GET /v2/info/x", "GET /metrics/x"] {
+        for line in ["GET /v2", "GET /v2/eventSubscriptions", "GET /v2/info/x", "GET /metrics/x"] {
             assert_eq!(
                 server.ask(line, "").await.show(),
                 "404 Not Found\ncontent-type: application/json\n\n{\n  \"message\": \"URI not found\"\n}"

@@ -1,8 +1,9 @@
 //! The flags of `xtao serve` that mean something, with the help that `--help` shows. Marathon's names where Marathon has the flag.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{any::TypeId, net::IpAddr, path::PathBuf};
 
-use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use serde_json::{Map, Value};
 
 use super::{
     marathon::{self, Takes},
@@ -364,10 +365,23 @@ pub fn command() -> Command {
 }
 
 /// Reads `args` (without the program's name) as clap does.
-pub(super) fn parse(args: &[String]) -> Result<(Flags, clap::ArgMatches), clap::Error> {
+pub(super) fn parse(args: &[String]) -> Result<(Flags, ArgMatches), clap::Error> {
     let arguments = std::iter::once("serve").chain(args.iter().map(String::as_str));
     let matches = command().bin_name("xtao serve").try_get_matches_from(arguments)?;
     Ok((Flags::from_arg_matches(&matches)?, matches))
+}
+
+/// Every setting that does something, with the value that counts: as text, a list separated by commas; `null` where nothing was given and nothing is
+/// the default; `******` instead of a secret.
+pub(super) fn shown(matches: &ArgMatches) -> Map<String, Value> {
+    let command = command();
+    let visible = command.get_arguments().filter(|arg| !arg.is_hide_set() && arg.get_long().is_some());
+    let value = |arg: &Arg| {
+        let values: Vec<_> = matches.get_raw(arg.get_id().as_str())?.map(|value| value.to_string_lossy()).collect();
+        let secret = arg.get_value_parser().type_id() == TypeId::of::<Secret>();
+        Some(if secret { "******".into() } else { values.join(",") })
+    };
+    visible.map(|arg| (arg.get_id().to_string(), value(arg).into())).collect()
 }
 
 fn positive(text: &str) -> Result<usize, String> {

@@ -8,6 +8,8 @@ use clap::{
     parser::ValueSource,
 };
 
+use serde_json::{Map, Value};
+
 use super::{
     ConfigError, Warning,
     flags::{self, Flags, OURS, SWITCHES, parse},
@@ -45,8 +47,16 @@ pub(super) fn with_underscores(args: &[String]) -> Vec<String> {
     args[..flags].iter().map(normal).chain(args[flags..].iter().cloned()).collect()
 }
 
+/// What the three sources say together.
+pub(super) struct Merged {
+    pub flags: Flags,
+    /// See [`flags::shown`].
+    pub shown: Map<String, Value>,
+    pub warnings: Vec<Warning>,
+}
+
 /// The flags that count, and what is to be said about those that do not.
-pub(super) fn merge(args: &[String], env: &[(String, String)], file: Option<(&Path, &str)>) -> Result<(Flags, Vec<Warning>), ConfigError> {
+pub(super) fn merge(args: &[String], env: &[(String, String)], file: Option<(&Path, &str)>) -> Result<Merged, ConfigError> {
     let mut merged = with_underscores(args);
     let (_, matches) = parse(&merged).map_err(ConfigError::Flags)?;
     let mut warnings = Vec::new();
@@ -63,7 +73,7 @@ pub(super) fn merge(args: &[String], env: &[(String, String)], file: Option<(&Pa
             places.push((setting.name, setting.at));
         }
     }
-    let (flags, _) = parse(&merged).map_err(ConfigError::Flags)?;
+    let (flags, matches) = parse(&merged).map_err(ConfigError::Flags)?;
     let place = |name: &str| places.iter().find(|(other, _)| other == name).map_or_else(|| format!("--{name}"), |(_, at)| at.clone());
     for known in marathon::unheeded().filter(|known| given.contains(known.name)) {
         match known.meaning {
@@ -72,7 +82,7 @@ pub(super) fn merge(args: &[String], env: &[(String, String)], file: Option<(&Pa
             Meaning::Refused(why) => return Err(ConfigError::Setting { at: place(known.name), reason: why.to_owned() }),
         }
     }
-    Ok((flags, warnings))
+    Ok(Merged { flags, shown: flags::shown(&matches), warnings })
 }
 
 fn given_flags(matches: &ArgMatches) -> HashSet<String> {

@@ -384,3 +384,21 @@ fn the_file_is_named_by_flag_or_variable() {
     check(&[], "", None);
     check(&["--config_x", "/a"], "", None);
 }
+
+#[test]
+fn what_counts_is_shown_without_secrets() {
+    let config = good(
+        "--http_port 9090 --enable_features vips,secrets --disable_http_compression",
+        "MARATHON_HTTP_CREDENTIALS=boss:xyzzy",
+        "zk_max_versions = 7",
+    );
+    let shown = |name: &str| config.shown.get(name).unwrap_or_else(|| panic!("{name}")).clone();
+    assert_eq!(shown("http_port"), "9090");
+    assert_eq!(shown("enable_features"), "vips,secrets");
+    assert_eq!(shown("disable_http_compression"), "true");
+    assert_eq!(shown("zk_max_versions"), "7");
+    assert_eq!(shown("framework_name"), "marathon");
+    assert_eq!(shown("ssl_keystore_path"), serde_json::Value::Null);
+    assert_eq!(shown("http_credentials"), "******");
+    assert!(!serde_json::to_string(&config.shown).unwrap().contains("xyzzy"));
+}

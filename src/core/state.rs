@@ -360,6 +360,13 @@ impl Tables {
         id.is_root() || self.groups.contains_key(id) || self.groups_below(id).next().is_some() || self.apps_below(id).next().is_some()
     }
 
+    /// True when the top-level group that an app is in prescribes the role of its apps.
+    pub fn enforces_role(&self, app: &PathId) -> bool {
+        let mut segments = app.segments();
+        let (Some(top), Some(_)) = (segments.next(), segments.next()) else { return false };
+        app.as_str().get(..=top.len()).and_then(|group| self.groups.get(group)).is_some_and(|group| group.enforce_role)
+    }
+
     /// The version of the root, and of every group. Before there were versions of the root: that of the last definition.
     pub fn root_version(&self) -> Timestamp {
         let latest = self.root_versions.get_max().map(|(version, _)| *version);

@@ -180,6 +180,8 @@ pub struct Launch {
     pub ports: Vec<u16>,
     /// The container's port for each mapping, in order (a declared 0 is filled in).
     pub container_ports: Vec<u16>,
+    /// The top-level group that the app is in prescribes its role; the task is told.
+    pub enforce_role: bool,
     /// Added in front of the names of HOST and PORT variables.
     pub env_vars_prefix: Option<Arc<str>>,
     /// The numbers behind `@PORT` (0), `@PORT1` (1) ... of the environment, by index.
@@ -236,7 +238,13 @@ impl Launch {
 
     /// Everything the container's environment gets, with `@PORT` replaced; names are unique. Follows from the rest, and is made where it is needed.
     pub fn environment(&self) -> Vec<(String, String)> {
-        let place = Place { task: &self.task, host: &self.host, ports: &self.ports, container_ports: &self.container_ports };
+        let place = Place {
+            task: &self.task,
+            host: &self.host,
+            ports: &self.ports,
+            container_ports: &self.container_ports,
+            enforce_role: self.enforce_role,
+        };
         let allotted = |wanted| self.allotted.iter().find(|(index, _)| *index == wanted).map(|(_, port)| *port);
         let prefix = self.env_vars_prefix.as_deref();
         match &self.pod {

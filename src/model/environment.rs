@@ -31,12 +31,14 @@ pub struct Place<'a> {
     pub ports: &'a [u16],
     /// The container's port for each mapping, in order; a declared 0 is filled in.
     pub container_ports: &'a [u16],
+    /// The top-level group that the app is in prescribes its role.
+    pub enforce_role: bool,
 }
 
 /// The whole environment of a task: unique names, in the order in which they were first set. `prefix` goes before the names of host and port
 /// variables; `allotted` gives the number of `@PORT` (0), `@PORT1` (1) and so on.
 pub fn environment(app: &App, place: Place<'_>, prefix: Option<&str>, allotted: impl Fn(u16) -> Option<u16>) -> Vec<(String, String)> {
-    let mut variables = description(app, place.task);
+    let mut variables = description(app, place);
     for (name, value) in ports(app, place).into_iter().chain([("HOST".to_owned(), place.host.to_owned())]) {
         variables.insert(format!("{}{name}", prefix.unwrap_or_default()), value);
     }
@@ -69,7 +71,7 @@ pub fn pod_environment(
     set("MARATHON_APP_ID", container.id.to_string());
     set("MARATHON_APP_VERSION", container.version.to_string());
     set("MARATHON_CONTAINER_ID", place.task.container.as_deref().unwrap_or_default().to_owned());
-    set("MARATHON_APP_ENFORCE_GROUP_ROLE", "FALSE".into());
+    set("MARATHON_APP_ENFORCE_GROUP_ROLE", truth(place.enforce_role));
     set("MARATHON_CONTAINER_RESOURCE_CPUS", decimal(container.cpus));
     set("MARATHON_CONTAINER_RESOURCE_MEM", decimal(container.mem));
     set("MARATHON_CONTAINER_RESOURCE_DISK", decimal(container.disk));
@@ -97,10 +99,10 @@ fn endpoints(pod: &PodLaunch, prefix: Option<&str>) -> Vec<(String, String)> {
     variables
 }
 
-fn description(app: &App, task: &TaskId) -> IndexMap<String, String> {
+fn description(app: &App, place: Place<'_>) -> IndexMap<String, String> {
     let mut variables = IndexMap::new();
     let mut set = |name: &str, value: String| _ = variables.insert(name.to_owned(), value);
-    set("MESOS_TASK_ID", task.to_string());
+    set("MESOS_TASK_ID", place.task.to_string());
     set("MARATHON_APP_ID", app.id.to_string());
     set("MARATHON_APP_VERSION", app.version.to_string());
     if let Some(container) = &app.container
@@ -113,9 +115,13 @@ fn description(app: &App, task: &TaskId) -> IndexMap<String, String> {
     set("MARATHON_APP_RESOURCE_MEM", decimal(app.mem));
     set("MARATHON_APP_RESOURCE_DISK", decimal(app.disk));
     set("MARATHON_APP_RESOURCE_GPUS", app.gpus.to_string());
-    set("MARATHON_APP_ENFORCE_GROUP_ROLE", "FALSE".into());
+    set("MARATHON_APP_ENFORCE_GROUP_ROLE", truth(place.enforce_role));
     variables.extend(label_variables(app));
     variables
+}
+
+fn truth(is: bool) -> String {
+    if is { "TRUE" } else { "FALSE" }.to_owned()
 }
 
 fn label_variables(app: &App) -> Vec<(String, String)> {
@@ -251,7 +257,7 @@ mod tests {
     fn environment_of(json: &Value, ports: &[u16], container_ports: &[u16], prefix: Option<&str>) -> Vec<(String, String)> {
         let app = app("/prod/web", json);
         let instance = InstanceId::new(app.id.clone(), "6b0cd2e8-b243-11e8-8b80-024247c0a575".parse().unwrap());
-        let place = Place { task: &TaskId::app(instance, 2), host: "node1", ports, container_ports };
+        let place = Place { task: &TaskId::app(instance, 2), host: "node1", ports, container_ports, enforce_role: false };
         environment(&app, place, prefix, |index| Some(1066 + index))
     }
 

@@ -53,7 +53,7 @@ impl Server {
         let mut stopped = stopping;
         let shutdown = async move { _ = stopped.wait_for(|stop| *stop).await };
         tokio::spawn(api::serve(listener, Api::new(handle, Info::new("localhost", 8080, &settings)), shutdown));
-        let client = Client::builder().no_proxy().build().unwrap();
+        let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let stream = follow(&client, &url).await;
         let document = client.get(format!("{url}/v2/openapi.json")).send().await.unwrap().json().await.unwrap();
         tokio::spawn(cluster::run(called, events.clone()));

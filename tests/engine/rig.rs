@@ -67,6 +67,7 @@ pub fn command(app: &str, cmd: &str) -> Wanted {
         gpus: Vec::new(),
         ports: Vec::new(),
         container_ports: Vec::new(),
+        enforce_role: false,
         env_vars_prefix: None,
         allotted: Vec::new(),
         bricks: Vec::new(),

@@ -108,6 +108,7 @@ mod tests {
             "GET /v2/info",
             "GET /v2/events",
             "GET /logging",
+            "GET /config",
             "GET /v2/auth/users/watcher",
             "GET /nowhere",
         ] {

@@ -29,6 +29,7 @@ pub(super) fn launch(app: &str, incarnation: u32) -> Launch {
         gpus: Vec::new(),
         ports: Vec::new(),
         container_ports: Vec::new(),
+        enforce_role: false,
         env_vars_prefix: None,
         allotted: Vec::new(),
         bricks: Vec::new(),

@@ -217,6 +217,7 @@ fn try_launch(
     let mut bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
     bricks.extend(lease_volumes(turn, &app, &owner, &task, &offer.agent, &volumes));
     let allotted = allotted(turn, &app.id);
+    let enforce_role = turn.state.tables.enforces_role(&app.id);
     let launch = Launch {
         task,
         agent: offer.agent.clone(),
@@ -229,6 +230,7 @@ fn try_launch(
         gpus: Vec::new(),
         ports: picked.host_ports,
         container_ports: picked.container_ports,
+        enforce_role,
         env_vars_prefix: turn.state.settings.env_vars_prefix.as_deref().map(Into::into),
         allotted,
         bricks,

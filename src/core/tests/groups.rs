@@ -275,6 +275,24 @@ fn a_group_that_enforces_its_role_gives_it_to_its_apps() {
 }
 
 #[test]
+fn a_task_is_told_whether_its_role_is_prescribed() {
+    let mut world = World::new();
+    let told = |world: &mut World, id: &str| {
+        world.create(small(id, 1, &[])).unwrap();
+        let launches = world.offer("a", 10, 10_000);
+        assert_eq!(launches.len(), 1);
+        let environment = launches[0].environment();
+        environment.into_iter().find(|(name, _)| name == "MARATHON_APP_ENFORCE_GROUP_ROLE").unwrap().1
+    };
+    world.group("/", json!({"id": "/dev", "enforceRole": true})).unwrap();
+    assert_eq!([told(&mut world, "/dev/a"), told(&mut world, "/dev/deep/b")], ["TRUE", "TRUE"]);
+    // As one segment begins with the other's name.
+    assert_eq!([told(&mut world, "/device/c"), told(&mut world, "/d"), told(&mut world, "/other/e")], ["FALSE", "FALSE", "FALSE"]);
+    world.request(Request::EnforceRole { group: path("/dev"), enforce: Some(false) }).unwrap();
+    assert_eq!(told(&mut world, "/dev/f"), "FALSE");
+}
+
+#[test]
 fn a_group_goes_back_to_what_it_was() {
     let mut world = World::new();
     let first = version_of(world.group("/", shop()));

@@ -1,0 +1,137 @@
+//! Ends: a task is written off only by the cluster's word, and killed only when somebody asked or its health is bad.
+
+use super::{
+    super::{
+        agent::{Phase, Told, is_end},
+        disk::Disk,
+        server::Stepped,
+        trace::{short, short_instance},
+        workload::{GRACE_S, MAX_FAILURES},
+        world::World,
+    },
+    launch_of,
+};
+use crate::{
+    core::Input,
+    model::{
+        cluster::{ClusterEvent, TaskState},
+        health::{Finding, Outcome},
+        id::TaskId,
+        instance::{Condition, Goal, Instance},
+        request::{KillSelector, Request},
+    },
+};
+
+/// Marathon's `--task_launch_timeout`: what does not come up in this time may be killed.
+const OVERDUE_MS: u64 = 300_000;
+
+impl World<'_> {
+    /// What the server knows from here on.
+    pub(super) fn learn(&mut self, cause: &Input) {
+        match cause {
+            Input::Cluster(ClusterEvent::Status(status)) => {
+                if is_end(status.state) {
+                    let ends = self.rules.ends.entry(launch_of(&status.task)).or_default();
+                    ends.entry(status.task.clone()).or_insert(status.state);
+                }
+                if let Some(task) = self.tasks.get_mut(&status.task) {
+                    task.told = match status.state {
+                        state if is_end(state) => Told::Gone,
+                        TaskState::Unreachable | TaskState::Unknown | TaskState::Lost => Told::Lost,
+                        _ => Told::Live,
+                    };
+                }
+            }
+            Input::Api(_, _, request) => {
+                let asked = tasks_to_kill(&self.disk, request);
+                self.rules.asked_to_kill.extend(asked);
+                if let Request::ResetDelay { app } = &**request {
+                    self.rules.delays.retain(|(of, _), _| of != app);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What checks said, counted as Marathon says.
+    pub(super) fn learn_health(&mut self, one: &Stepped) {
+        let Input::Cluster(ClusterEvent::Checked(reports)) = &one.cause else { return };
+        for report in reports {
+            let Finding::Health { outcome: told, .. } = &report.finding else { continue };
+            let honest = self.rules.honest.remove(&(report.task.clone(), report.at));
+            let outcome = honest.as_ref().unwrap_or(told);
+            let booted_at = self.rules.booted_at;
+            let health = self.rules.health.entry(report.task.clone()).or_default();
+            let graced = !health.succeeded && one.at < health.since.max(booted_at) + GRACE_S * 1000;
+            match outcome {
+                Outcome::Passed => (health.succeeded, health.failures) = (true, 0),
+                Outcome::Failed(_) if !graced => health.failures += 1,
+                Outcome::Failed(_) | Outcome::Uncertain(_) => {}
+            }
+        }
+    }
+
+    /// The frame of a result ends a task.
+    pub(super) fn check_health_kill(&mut self, one: &Stepped, old: &Instance, new: &Instance) {
+        let runs = |instance: &Instance| instance.condition == Condition::Running;
+        if !runs(old) && runs(new) {
+            for (task, _) in self.disk.tasks_of(new) {
+                self.rules.health.entry(task).or_default().since = one.at;
+            }
+        }
+        let by_check = matches!(&one.cause, Input::Cluster(ClusterEvent::Checked(_)));
+        if !by_check || !runs(old) || new.condition != Condition::Killing {
+            return;
+        }
+        let tasks: Vec<TaskId> = self.disk.tasks_of(old).into_iter().map(|(task, _)| task).collect();
+        let of_tasks = tasks.iter().filter_map(|task| self.rules.health.get(task).copied());
+        let worst = of_tasks.max_by_key(|health| health.failures).unwrap_or_default();
+        if worst.failures <= MAX_FAILURES {
+            self.violate("healthy-killed", || format!("{} is killed: {worst:?}", short_instance(&old.id)));
+        }
+        self.rules.asked_to_kill.extend(tasks);
+    }
+
+    pub(super) fn check_written_off(&mut self, old: &Instance) {
+        let tasks: Vec<TaskId> = self.disk.tasks_of(old).into_iter().map(|(task, _)| task).collect();
+        let told = |task: &TaskId| self.tasks.get(task).map(|task| task.told);
+        // A node that is out of reach is so for all that is on it.
+        if tasks.iter().any(|task| told(task) == Some(Told::Lost)) {
+            return;
+        }
+        let lives = |task: &&TaskId| self.tasks.get(*task).is_some_and(|task| task.alive() && task.told != Told::Gone);
+        if let Some(id) = tasks.iter().find(lives) {
+            let told = told(id);
+            self.violate("forgot-live-task", || format!("{} lives, and nobody said otherwise (told: {told:?})", short(id)));
+        }
+    }
+
+    /// Kills are for what was told to end, for strangers, and for what does not come up.
+    pub(super) fn check_kill(&mut self, id: &TaskId) {
+        let Some(instance) = self.disk.instance(&id.instance).filter(|instance| instance.incarnation == id.incarnation) else { return };
+        let goal = instance.goal;
+        let Some(condition) = self.disk.tasks_of(instance).into_iter().find(|(task, _)| task == id).map(|(_, condition)| condition) else {
+            return;
+        };
+        // A kill that nobody asked for hides behind its condition: only what never came up may be killed by us alone.
+        let runs = self.tasks.get(id).is_some_and(|task| task.phase == Phase::Running && task.told == Told::Live);
+        let overdue = self.tasks.get(id).is_some_and(|task| self.now - task.launched_at >= OVERDUE_MS);
+        let wanted = goal == Goal::Running && (condition == Condition::Running || runs && !overdue);
+        let taken_along = id.container.is_some()
+            && self.rules.ends.get(&launch_of(id)).is_some_and(|ends| ends.values().any(|state| *state != TaskState::Finished));
+        if wanted && !taken_along && !self.rules.asked_to_kill.contains(id) {
+            self.violate("killed-wanted", || format!("{} runs, and nobody asked for its end", short(id)));
+        }
+    }
+}
+
+fn tasks_to_kill(disk: &Disk, request: &Request) -> Vec<TaskId> {
+    let Request::KillTasks { selection, .. } = request else { return Vec::new() };
+    let of = |instance: &Instance| disk.tasks_of(instance).into_iter().map(|(task, _)| task);
+    match selection {
+        KillSelector::App { app, .. } => disk.instances_of(app).flat_map(of).collect(),
+        KillSelector::Task { task, .. } => task.parse().into_iter().collect(),
+        KillSelector::Tasks(tasks) => tasks.clone(),
+        KillSelector::Instances { instances, .. } => instances.iter().filter_map(|id| disk.instance(id)).flat_map(of).collect(),
+    }
+}

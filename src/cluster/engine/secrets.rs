@@ -15,6 +15,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -25,6 +26,8 @@ use crate::model::{
     id::TaskId,
 };
 
+/// Files that are younger are left alone: the task that they are for may just begin.
+const MIN_AGE: Duration = Duration::from_secs(600);
 /// Bytes of one secret.
 pub const MAX_BYTES: u64 = 64 << 10;
 
@@ -166,8 +169,17 @@ pub fn forget(work_dir: &Path, task: &TaskId) {
 
 /// Removes the files of tasks that there are no more.
 pub fn collect(work_dir: &Path, in_use: &HashSet<String>) {
+    collect_older(work_dir, in_use, MIN_AGE);
+}
+
+fn collect_older(work_dir: &Path, in_use: &HashSet<String>, age: Duration) {
     let Ok(entries) = std::fs::read_dir(root(work_dir)) else { return };
-    for entry in entries.filter_map(Result::ok).filter(|entry| !in_use.contains(&*entry.file_name().to_string_lossy())) {
+    let is_old = |entry: &std::fs::DirEntry| {
+        let made = entry.metadata().and_then(|meta| meta.modified());
+        made.is_ok_and(|made| made.elapsed().is_ok_and(|elapsed| elapsed >= age))
+    };
+    let idle = |entry: &std::fs::DirEntry| !in_use.contains(&*entry.file_name().to_string_lossy()) && is_old(entry);
+    for entry in entries.filter_map(Result::ok).filter(idle) {
         if let Err(error) = std::fs::remove_dir_all(entry.path()) {
             tracing::warn!(path = %entry.path().display(), %error, "Files with secrets could not be removed.");
         }
@@ -262,7 +274,9 @@ mod tests {
         assert_eq!((mode(of_process[0].parent().unwrap()), mode(&of_process[0])), (0o711, 0o400));
         // A second try of the same launch finds nothing in its way.
         keep(work_dir, &web, &files, None).unwrap();
-        collect(work_dir, &HashSet::from([file_name(&web)]));
+        collect(work_dir, &HashSet::new());
+        assert!(of_process[0].exists(), "it is too young");
+        collect_older(work_dir, &HashSet::from([file_name(&web)]), Duration::ZERO);
         assert!(kept[0].exists() && !of_process[0].exists());
         forget(work_dir, &web);
         forget(work_dir, &web);

@@ -465,7 +465,7 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         labels: app.get("labels").and_then(|labels| labels.texts()),
         container: app.get("container").and_then(|container| container::read(&container, unsupported)),
         networks: app.get("networks").and_then(|networks| networks.list(network::read)),
-        ip_address: app.get("ipAddress").and_then(|address| network::read_ip_address(&address, unsupported)),
+        ip_address: app.get("ipAddress").and_then(|address| network::read_ip_address(&address)),
         ports: app.get("ports").and_then(|ports| ports.list(Reader::port)),
         port_definitions: app.get("portDefinitions").and_then(|ports| ports.list(read_port_definition)),
         require_ports: app.get("requirePorts").and_then(|require| require.boolean()),

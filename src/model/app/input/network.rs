@@ -48,15 +48,12 @@ pub(in crate::model) fn read(network: &Reader<'_>) -> Option<NetworkInput> {
     Some(NetworkInput { mode: mode?, name, labels })
 }
 
-pub(super) fn read_ip_address(address: &Reader<'_>, unsupported: &Violations) -> Option<IpAddressInput> {
+/// Its `groups` mean nothing, as in Marathon 1.11.
+pub(super) fn read_ip_address(address: &Reader<'_>) -> Option<IpAddressInput> {
     if !address.is_object() {
         return None;
     }
-    if let Some(groups) = address.get("groups")
-        && !super::is_empty(groups.value())
-    {
-        unsupported.add(groups.path(), "ipAddress groups are not supported yet");
-    }
+    _ = address.get("groups").and_then(|groups| groups.list(Reader::text));
     let discovery = address.get("discovery").filter(Reader::is_object);
     let ports = discovery.as_ref().and_then(|discovery| discovery.get("ports"));
     Some(IpAddressInput {

@@ -294,7 +294,7 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
         "/resourceLimits/cpus: 'Infinity' is an invalid resource limit. It must be 'unlimited' or a number",
     );
     check(json!({"executorResources": {"cpus": 0.1}}), "fine");
-    check(json!({"ipAddress": {"groups": ["a"]}}), "/ipAddress/groups: ipAddress groups are not supported yet");
+    check(json!({"ipAddress": {"networkName": "n", "groups": ["a"]}}), "fine");
     check(
         json!({"networks": [{"mode": "container/bridge", "labels": {"a": "b"}}]}),
         "/networks: labels of bridge networks are not supported yet",

@@ -123,7 +123,7 @@ impl<'a> Attempt<'a> {
         self.vetted().await?;
         let secrets = self.secrets().await?;
         let image_id = self.image(secrets.pull_config.as_deref()).await?;
-        let pinned = self.host_volumes().await?;
+        let pinned = pin_host_volumes(self.context, self.launch).await?;
         let mut binds: Vec<Bind> = pinned.iter().map(|pinned| pinned.bind.clone()).collect();
         binds.extend(self.sandbox().await?);
         binds.extend(self.secret_files(secrets.files).await?);
@@ -250,30 +250,6 @@ impl Attempt<'_> {
         }
     }
 
-    async fn host_volumes(&mut self) -> Result<Vec<Pinned>, End> {
-        let volumes = self.launch.app.container.iter().flat_map(|container| &container.volumes);
-        let wanted: Vec<(String, String, bool)> = volumes
-            .filter_map(|volume| match volume {
-                Volume::Host { container_path, host_path, mode } => Some((host_path.clone(), container_path.clone(), *mode == Mode::Ro)),
-                Volume::Brick(_) | Volume::Persistent(_) | Volume::External(_) | Volume::Shared { .. } | Volume::Secret { .. } => None,
-            })
-            .collect();
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut rule = self.context.rule.clone();
-        rule.own.extend(self.context.docker_root.get().cloned());
-        let user = self.launch.account.clone();
-        let pin = tokio::task::spawn_blocking(move || {
-            let whom = Whom::of(user.as_ref());
-            wanted
-                .iter()
-                .map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule, &whom))
-                .collect::<Result<Vec<_>, _>>()
-        });
-        pin.await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
-    }
-
     /// The task's own files, with what it wants to have in them, where Mesos has them. Only a daemon of this machine can see them.
     async fn sandbox(&mut self) -> Result<Option<Bind>, End> {
         let docker_host = &self.context.settings.docker_host;
@@ -317,6 +293,30 @@ pub(super) async fn read_secrets(context: &Context, launch: &Launch) -> Result<s
     let (directory, app) = (context.settings.secrets_dir.clone(), launch.app.clone());
     let read = tokio::task::spawn_blocking(move || secrets::read(directory.as_deref(), &app)).await;
     read.map_err(|error| End::failed(format!("the server made an error: {error}")))?.map_err(End::failed)
+}
+
+/// Resolves the host volumes of a launch and applies the rule, as the account that is asked.
+pub(super) async fn pin_host_volumes(context: &Context, launch: &Launch) -> Result<Vec<Pinned>, End> {
+    let volumes = launch.app.container.iter().flat_map(|container| &container.volumes);
+    let wanted: Vec<(String, String, bool)> = volumes
+        .filter_map(|volume| match volume {
+            Volume::Host { container_path, host_path, mode } => {
+                Some((host_path.clone(), spec::in_container(container_path), *mode == Mode::Ro))
+            }
+            Volume::Brick(_) | Volume::Persistent(_) | Volume::External(_) | Volume::Shared { .. } | Volume::Secret { .. } => None,
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rule = context.rule.clone();
+    rule.own.extend(context.docker_root.get().cloned());
+    let user = launch.account.clone();
+    let pin = tokio::task::spawn_blocking(move || {
+        let whom = Whom::of(user.as_ref());
+        wanted.iter().map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule, &whom)).collect::<Result<Vec<_>, _>>()
+    });
+    pin.await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
 }
 
 /// Mounts a brick. What takes long (the check of a large file system) or is busy for a moment is waited for; an end in between is seen in between.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     App, Constraint, Container, ContainerKind, Env, EnvValue, Fetch, IpcMode, KillSelection, LinuxInfo, Mode, NamedNetwork, Network,
-    Operator, PortDefinition, PortMapping, Secret, UnreachableStrategy, Volume,
+    Operator, PersistentVolume, PortDefinition, PortMapping, Secret, UnreachableStrategy, Volume,
 };
 use crate::model::{
     id::PathId,
@@ -282,8 +282,7 @@ fn volume(volume: &Volume) -> Value {
             json!({"containerPath": brick.container_path, "mode": mode(&brick.mode), "brick": fields.0})
         }
         Volume::Persistent(volume) => {
-            let persistent = json!({"size": volume.size, "type": "root", "constraints": []});
-            json!({"containerPath": volume.container_path, "mode": mode(&volume.mode), "persistent": persistent})
+            json!({"containerPath": volume.container_path, "mode": mode(&volume.mode), "persistent": persistent(volume)})
         }
         Volume::Secret { container_path, secret } => json!({"containerPath": container_path, "secret": secret}),
         Volume::External(volume) => {
@@ -296,6 +295,11 @@ fn volume(volume: &Volume) -> Value {
             json!({"containerPath": volume.container_path, "mode": mode(&volume.mode), "external": fields.0})
         }
     }
+}
+
+/// What is shown of a persistent volume besides its place.
+pub(in crate::model) fn persistent(volume: &PersistentVolume) -> Value {
+    json!({"size": volume.size, "type": "root", "constraints": []})
 }
 
 pub(in crate::model) fn kill_selection(selection: KillSelection) -> &'static str {

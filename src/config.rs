@@ -199,6 +199,8 @@ pub struct Engine {
     pub host_volume_allow: Vec<PathBuf>,
     /// Host directories that may not be mapped; counts before `host_volume_allow`.
     pub host_volume_deny: Vec<PathBuf>,
+    /// The directory of the secrets.
+    pub secrets_dir: Option<PathBuf>,
     /// Containers are started also when Docker has a part with a known way out of them.
     pub allow_vulnerable_runtime: bool,
 }
@@ -377,6 +379,7 @@ fn assemble(flags: flags::Flags, shown: Map<String, Value>, machine: &Machine, w
             resources: flags.agent_resources,
             host_volume_allow: flags.host_volume_allow,
             host_volume_deny: flags.host_volume_deny,
+            secrets_dir: flags.secrets_dir,
             allow_vulnerable_runtime: flags.allow_vulnerable_runtime,
         },
         dns,

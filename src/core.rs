@@ -110,6 +110,8 @@ pub struct Settings {
     pub env_vars_prefix: Option<String>,
     /// Which paths of a node may be mapped into containers.
     pub host_volumes: crate::model::host_volume::HostVolumeRule,
+    /// Definitions may name secrets (`--enable_features secrets`).
+    pub secrets: bool,
     /// New top-level groups prescribe their name as the role of their apps (`--new_group_enforce_role top`).
     pub new_group_enforce_role: bool,
     /// Which resources are used by what names no `acceptedResourceRoles` (`--accepted_resource_roles_default_behavior`).
@@ -151,6 +153,7 @@ impl Default for Settings {
             reconciliation_interval_ms: 600_000,
             env_vars_prefix: None,
             host_volumes: Default::default(),
+            secrets: false,
             new_group_enforce_role: false,
             accepted_resource_roles: AcceptedResourceRoles::Any,
             gpus_restricted: true,

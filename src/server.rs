@@ -428,6 +428,7 @@ fn core_settings(config: &Config) -> core::Settings {
         reconciliation_interval_ms: ms(given.reconciliation_interval),
         env_vars_prefix: given.env_vars_prefix.clone(),
         host_volumes: host_volumes(config),
+        secrets: given.features.iter().any(|feature| feature == "secrets"),
         new_group_enforce_role: given.new_group_enforce_role,
         accepted_resource_roles: match given.accepted_resource_roles.as_str() {
             "unreserved" => core::AcceptedResourceRoles::Unreserved,
@@ -495,6 +496,7 @@ fn engine_settings(config: &Config, core: &core::Settings, work_dir: &WorkDir) -
     engine.host_volume_allow = paths(&core.host_volumes.allow);
     engine.allow_vulnerable_runtime = given.allow_vulnerable_runtime;
     engine.host_volume_deny = paths(&core.host_volumes.deny);
+    engine.secrets_dir.clone_from(&given.secrets_dir);
     Ok(engine)
 }
 
@@ -513,7 +515,9 @@ fn host_volumes(config: &Config) -> HostVolumeRule {
     // A socket that lies in a large directory, such as /tmp, closes itself only.
     let directory = socket.and_then(Path::parent).filter(|directory| directory.components().count() > 2);
     let texts = |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-    let own = [Some(config.work_dir.as_path()), socket, directory].into_iter().flatten().map(|path| path.to_string_lossy().into_owned());
+    let secrets = config.engine.secrets_dir.as_deref();
+    let own =
+        [Some(config.work_dir.as_path()), socket, directory, secrets].into_iter().flatten().map(|path| path.to_string_lossy().into_owned());
     HostVolumeRule { allow: texts(&config.engine.host_volume_allow), deny: texts(&config.engine.host_volume_deny), own: own.collect() }
 }
 

@@ -15,11 +15,12 @@ use rig::{Rig, bridge, command, parameter, process, volume, with_brick, with_ext
 use xtao::{
     cluster::engine::sandbox,
     model::{
-        app::Fetch,
+        app::{EnvValue, Fetch, IpcInfo, IpcMode, LinuxInfo, Secret, Volume},
         cluster::{BrickReport, ClusterCall, ClusterEvent, Reason, TaskRef, TaskState},
         frame::{Channel, Frame},
         id::{AgentId, BrickName, PoolName},
         request::Asker,
+        resources::{ResourceLimit, ResourceLimits, Scalar},
     },
 };
 
@@ -355,6 +356,114 @@ async fn memory_has_an_end() {
     let hungry = rig.launch(command("/hungry", "exec dd if=/dev/zero of=/dev/null bs=200M")).await;
     let ended = rig.status(&hungry, TaskState::Failed).await;
     assert!(ended.message.contains("out of memory, the limit is 64 MiB; give it more memory"), "{}", ended.message);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_the_definition_go_over_what_it_asks_for() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let at = |units: u64| Some(ResourceLimit::At(Scalar::whole(units)));
+    let mut roomy = command("/roomy", "dd if=/dev/zero of=/dev/null bs=200M count=1 && echo fits && exec sleep 1000");
+    // More processors than there are in any machine are no mistake.
+    roomy.app().resource_limits = Some(ResourceLimits { cpus: at(5000), mem: at(400) });
+    let roomy = rig.launch(roomy).await;
+    rig.await_output(&roomy, "fits\n").await;
+    let shown = "{{.HostConfig.CpuShares}} {{.HostConfig.CpuQuota}} {{.HostConfig.Memory}} {{.HostConfig.MemoryReservation}}";
+    let found = daemon.docker(&["inspect", "--format", shown, &format!("xtao-{roomy}")]);
+    assert_eq!(found, format!("102 500000000 {} {}", 400 << 20, 64 << 20));
+    // Also after a restart an end says what the limit was.
+    let mut narrow = command("/narrow", "while [ ! -e /tmp/go ]; do sleep 0.05; done; exec dd if=/dev/zero of=/dev/null bs=200M");
+    narrow.app().resource_limits = Some(ResourceLimits { cpus: Some(ResourceLimit::Unlimited), mem: at(96) });
+    let narrow = rig.launch(narrow).await;
+    rig.status(&narrow, TaskState::Running).await;
+    rig.crash().await;
+    rig.begin(&daemon).await;
+    daemon.docker(&["exec", &format!("xtao-{narrow}"), "touch", "/tmp/go"]);
+    let message = rig.status(&narrow, TaskState::Failed).await.message;
+    assert!(message.contains("out of memory, the limit is 96 MiB; give it more memory"), "{message}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_given_to_the_task_and_go_with_it() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::idle(&daemon);
+    let secrets = daemon.path("secrets");
+    rig::secret(&secrets, "ann/pw", "hush\n");
+    rig.settings().secrets_dir = Some(secrets.clone());
+    rig.begin(&daemon).await;
+    let wants = |cmd: &str, source: &str| {
+        let mut wanted = command("/wants", cmd);
+        wanted.app().secrets.insert("pw".into(), Secret { source: source.into() });
+        wanted.app().env.insert("PW".into(), EnvValue::Secret { secret: "pw".into() });
+        for path in ["/run/secrets/pw", "pw"] {
+            let volume = Volume::Secret { container_path: path.into(), secret: "pw".into() };
+            wanted.app().container.as_mut().unwrap().volumes.push(volume);
+        }
+        wanted
+    };
+    let cmd = "id -u; cat /run/secrets/pw /mnt/mesos/sandbox/pw; echo $PW; echo x 2>&- > /run/secrets/pw || echo closed; exec sleep 1000";
+    let mut guest = wants(cmd, "/ann/pw");
+    guest.app().user = Some("guest".into());
+    let task = rig.launch(guest).await;
+    rig.await_output(&task, "1000\nhush\nhush\nhush\nclosed\n").await;
+    let files = daemon.path("work").join(format!("secrets/{task}"));
+    assert!(files.join("1").exists());
+    rig.kill(&task, None).await;
+    rig.status(&task, TaskState::Killed).await;
+    rig.forgotten(&task).await;
+    rig.until(async || !files.exists()).await;
+
+    let missing = rig.launch(wants("true", "ann/none")).await;
+    let message = rig.status(&missing, TaskState::Failed).await.message;
+    assert_eq!(message, "secret 'pw' cannot be read from 'ann/none' in the directory of the secrets: there is no such file");
+    rig.all_is_free().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_has_as_much_shared_memory_as_it_asks_for() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let mut shown = command("/shown", "sleep 1000");
+    let ipc_info = Some(IpcInfo { mode: IpcMode::Private, shm_size: Some(96) });
+    shown.app().container.as_mut().unwrap().linux_info = Some(LinuxInfo { seccomp: None, ipc_info });
+    let shown = rig.launch(shown).await;
+    rig.status(&shown, TaskState::Running).await;
+    let found = daemon.docker(&["inspect", "--format", "{{.HostConfig.IpcMode}} {{.HostConfig.ShmSize}}", &format!("xtao-{shown}")]);
+    assert_eq!(found, format!("private {}", 96 << 20));
+    rig.kill(&shown, Some(0)).await;
+    rig.status(&shown, TaskState::Killed).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_out_of_a_terminal_is_kept_as_standard_output() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    // A line that Docker tells in pieces, and one without an end.
+    let cmd = "test -t 0 && test -t 1 && echo yes; echo err >&2; head -c 40000 /dev/zero | tr '\\0' x; echo; printf end; \
+               while [ ! -e /tmp/go ]; do sleep 0.05; done; printf ' and more'; exit 3";
+    let mut shown = command("/shown", cmd);
+    shown.app().tty = Some(true);
+    let shown = rig.launch(shown).await;
+    let expected = format!("yes\r\nerr\r\n{}\r\n", "x".repeat(40_000));
+    rig.await_output(&shown, &expected).await;
+    rig.crash().await;
+    rig.begin(&daemon).await;
+    daemon.docker(&["exec", &format!("xtao-{shown}"), "touch", "/tmp/go"]);
+    daemon.docker(&["wait", &format!("xtao-{shown}")]);
+    let of_docker = daemon.docker(&["logs", "-t", "--tail", "1", &format!("xtao-{shown}")]);
+    rig.status(&shown, TaskState::Failed).await;
+    let all = rig.read_to_the_end(&shown).await;
+    assert!(
+        all == format!("{expected}end and more"),
+        "{} bytes end with {:?}; Docker has {of_docker:?}",
+        all.len(),
+        all.get(all.len().saturating_sub(100)..)
+    );
+    assert_eq!(rig.output(&shown, "stderr"), "");
     rig.stop().await;
 }
 

@@ -362,6 +362,32 @@ async fn a_container_without_an_image_shares_volumes_with_one_of_an_image() {
     house.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_share_their_memory_where_they_ask_for_it() {
+    let daemon = Daemon::start(Options::default());
+    let mut house = House::start(&daemon).await;
+    let mut writer = container("writer", "echo shared > /dev/shm/word; exec sleep 1000");
+    let mut reader = container("reader", "exec sleep 1000");
+    for one in [&mut writer, &mut reader] {
+        one["linuxInfo"] = json!({"ipcInfo": {"mode": "SHARE_PARENT"}});
+    }
+    let pod = json!({
+        "id": "/both",
+        "networks": [{"mode": "container/bridge"}],
+        "containers": [writer, reader],
+        "linuxInfo": {"ipcInfo": {"mode": "PRIVATE", "shmSize": 48}},
+    });
+    let (status, created) = house.ask(Method::POST, "/v2/pods", Some(pod)).await;
+    assert_eq!(status, StatusCode::CREATED, "{created}");
+    let stable = house.stable("/both", 1).await;
+    let instance = stable["instances"][0]["id"].as_str().unwrap();
+    let look = "for i in $(seq 100); do test -s /dev/shm/word && break; sleep 0.1; done; cat /dev/shm/word";
+    assert_eq!(daemon.docker(&["exec", &format!("xtao-{instance}.reader.1"), "sh", "-c", look]), "shared");
+    let size = daemon.docker(&["inspect", "--format", "{{.HostConfig.ShmSize}}", &format!("xtao-{instance}._pod.1")]);
+    assert_eq!(size, (48 << 20).to_string());
+    house.stop().await;
+}
+
 /// A file in a running container; empty while there is none.
 fn file(daemon: &Daemon, container: &str, path: &str) -> String {
     daemon.docker(&["exec", &format!("xtao-{container}"), "sh", "-c", &format!("cat {path} 2>/dev/null || true")])

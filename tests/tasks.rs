@@ -17,11 +17,12 @@ use rig::{
 use xtao::{
     cluster::engine::access::ExecError,
     model::{
-        app::{Fetch, Mode},
+        app::{Container, ContainerKind, EnvValue, Fetch, Mode, Secret, Volume},
         cluster::{BrickReport, TaskState},
         frame::{Channel, Frame},
         id::{AgentId, BrickName, Owner},
         request::Asker,
+        resources::{ResourceLimit, ResourceLimits, Scalar},
     },
 };
 
@@ -443,6 +444,101 @@ async fn memory_and_processes_are_limited() {
     let many = rig.launch(process("/many", "for i in $(seq 1 50); do sleep 1000 & done; echo not reached")).await;
     rig.status(&many, TaskState::Failed).await;
     assert!(rig.output(&many, "stderr").contains("ork"), "{}", rig.output(&many, "stderr"));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_the_definition_go_over_what_it_asks_for() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let at = |units: u64| Some(ResourceLimit::At(Scalar::whole(units)));
+    let mut roomy = process("/roomy", "dd if=/dev/zero of=/dev/null bs=200M count=1 && echo fits && exec sleep 1000");
+    roomy.app().resource_limits = Some(ResourceLimits { cpus: at(2), mem: at(400) });
+    let roomy = rig.launch(roomy).await;
+    rig.await_output(&roomy, "fits\n").await;
+    let setting = |old: &str, new: &str| {
+        let groups = ["cpu", "memory", ""].map(|tree| Path::new("/sys/fs/cgroup").join(tree).join("xtao").join(roomy.to_string()));
+        let found = groups.iter().flat_map(|group| [group.join(old), group.join(new)]).find_map(|file| std::fs::read_to_string(file).ok());
+        found.unwrap_or_default().trim().to_owned()
+    };
+    assert_eq!(setting("memory.limit_in_bytes", "memory.max"), (400_u64 << 20).to_string());
+    assert_eq!(setting("memory.soft_limit_in_bytes", "memory.low"), (64_u64 << 20).to_string());
+    assert!(setting("cpu.cfs_quota_us", "cpu.max").starts_with("200000"));
+
+    let mut narrow = process("/narrow", "exec dd if=/dev/zero of=/dev/null bs=200M count=1");
+    narrow.app().resource_limits = Some(ResourceLimits { cpus: None, mem: at(96) });
+    let narrow = rig.launch(narrow).await;
+    let message = rig.status(&narrow, TaskState::Failed).await.message;
+    assert_eq!(message, "Command terminated with signal Killed: out of memory, the limit is 96 MiB; give it more memory");
+    let mut boundless = process("/boundless", "exec dd if=/dev/zero of=/dev/null bs=200M count=1");
+    boundless.app().resource_limits = Some(ResourceLimits { cpus: Some(ResourceLimit::Unlimited), mem: Some(ResourceLimit::Unlimited) });
+    let boundless = rig.launch(boundless).await;
+    rig.status(&boundless, TaskState::Finished).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_finds_its_secrets_in_its_sandbox() {
+    let nowhere = no_docker();
+    let mut rig = Rig::idle(&nowhere);
+    let secrets = nowhere.path("secrets");
+    rig::secret(&secrets, "ann/pw", "hush\n");
+    rig.settings().secrets_dir = Some(secrets);
+    rig.begin(&nowhere).await;
+    let wants = |cmd: &str, path: &str| {
+        let mut wanted = process("/wants", cmd);
+        wanted.app().secrets.insert("pw".into(), Secret { source: "ann/pw".into() });
+        wanted.app().env.insert("PW".into(), EnvValue::Secret { secret: "pw".into() });
+        let volume = Volume::Secret { container_path: path.into(), secret: "pw".into() };
+        let container =
+            Container { kind: ContainerKind::Mesos, docker: None, port_mappings: vec![], volumes: vec![volume], linux_info: None };
+        wanted.app().container = Some(container);
+        wanted
+    };
+    let mut guest = wants("id -u; cat pw; echo $PW; exec sleep 1000", "pw").owner("no-such-account-here");
+    guest.app().administered = false;
+    let guest = rig.launch(guest).await;
+    rig.await_output(&guest, "65534\nhush\nhush\n").await;
+    let link = rig.file(&guest, "files/pw");
+    assert!(link.exists());
+    rig.kill(&guest, None).await;
+    rig.status(&guest, TaskState::Killed).await;
+    rig.forgotten(&guest).await;
+    // What is kept of the task leads nowhere.
+    rig.until(async || !link.exists()).await;
+    assert!(link.symlink_metadata().is_ok());
+
+    let elsewhere = rig.launch(wants("true", "/run/pw")).await;
+    let message = rig.status(&elsewhere, TaskState::Error).await.message;
+    assert_eq!(message, "a command without an image finds its secrets in its sandbox alone: write a relative containerPath");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_may_have_a_terminal() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let cmd = "for fd in 0 1 2; do test -t $fd && echo $fd; done; echo err >&2; echo $TERM > /dev/tty; exit 3";
+    let mut shown = process("/shown", cmd);
+    shown.app().tty = Some(true);
+    let shown = rig.launch(shown).await;
+    assert_eq!(rig.status(&shown, TaskState::Failed).await.message, "Command exited with status 3");
+    assert_eq!((rig.output(&shown, "stdout").as_str(), rig.output(&shown, "stderr").as_str()), ("0\r\n1\r\n2\r\nerr\r\nxterm\r\n", ""));
+
+    // It is the account's own, which may open it by its name; and a command that runs on is killed as any other.
+    let mut guest = process("/guest", "echo through > $(tty); exec sleep 1000").owner("no-such-account-here");
+    guest.app().administered = false;
+    guest.app().tty = Some(true);
+    let guest = rig.launch(guest).await;
+    rig.await_output(&guest, "through\r\n").await;
+    rig.kill(&guest, None).await;
+    assert_eq!(rig.status(&guest, TaskState::Killed).await.message, "Command terminated with signal Terminated");
+
+    let mut plain = process("/plain", "test -t 1 || echo none");
+    plain.app().tty = Some(false);
+    let plain = rig.launch(plain).await;
+    rig.status(&plain, TaskState::Finished).await;
+    assert_eq!(rig.output(&plain, "stdout"), "none\n");
     rig.stop().await;
 }
 

@@ -78,12 +78,14 @@ pub fn app(id: &str) -> AppBuilder {
         args: Vec::new(),
         user: None,
         env: IndexMap::new(),
+        secrets: Default::default(),
         fetch: Vec::new(),
         instances: 1,
         cpus: Scalar::from_f64(0.5),
         mem: Scalar::whole(128),
         disk: Scalar::ZERO,
         gpus: 0,
+        resource_limits: None,
         executor: String::new(),
         constraints: Vec::new(),
         accepted_resource_roles: None,
@@ -107,6 +109,8 @@ pub fn app(id: &str) -> AppBuilder {
         owner: Some(Owner::default_owner()),
         vouched: false,
         administered: false,
+        tty: None,
+        executor_resources: None,
         pod: None,
     })
 }
@@ -152,9 +156,16 @@ impl AppBuilder {
         self.0.port_definitions = Vec::new();
         self.0.container = Some(Container {
             kind: ContainerKind::Docker,
-            docker: Some(Docker { image: "zmfsea/web".into(), force_pull_image: false, privileged: false, parameters: Vec::new() }),
+            docker: Some(Docker {
+                image: "zmfsea/web".into(),
+                force_pull_image: false,
+                privileged: false,
+                parameters: Vec::new(),
+                pull_config: None,
+            }),
             port_mappings: mappings.iter().enumerate().map(mapping).collect(),
             volumes: Vec::new(),
+            linux_info: None,
         });
         self
     }

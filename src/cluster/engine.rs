@@ -48,6 +48,7 @@ pub mod access;
 pub mod account;
 pub mod agent;
 pub mod cgroup;
+mod console;
 pub mod docker;
 pub mod facts;
 mod fetch;
@@ -60,6 +61,7 @@ pub mod output;
 mod parameters;
 pub mod process;
 pub mod sandbox;
+mod secrets;
 mod session;
 pub mod spec;
 pub mod vetting;
@@ -134,6 +136,8 @@ pub struct Settings {
     pub host_volume_allow: Vec<PathBuf>,
     /// Host volumes: closed with everything below.
     pub host_volume_deny: Vec<PathBuf>,
+    /// Where the files with secrets are.
+    pub secrets_dir: Option<PathBuf>,
     /// A task's stdout and stderr grow to this many bytes each before they are replaced; one old file each is kept.
     pub log_file_bytes: u64,
     /// The sandbox of an ended task is kept this long.
@@ -181,6 +185,7 @@ impl Settings {
             zone: None,
             host_volume_allow: Vec::new(),
             host_volume_deny: Vec::new(),
+            secrets_dir: None,
             log_file_bytes: 10 << 20,
             sandbox_keep: Duration::from_secs(7 * 24 * 3600),
             sandbox_max: 1_000,
@@ -267,7 +272,8 @@ pub async fn run(
 fn host_volume_rule(settings: &Settings) -> HostVolumeRule {
     let text = |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
     let socket = settings.docker_host.strip_prefix("unix://").map(str::to_owned);
-    let own = [settings.work_dir.to_string_lossy().into_owned()].into_iter().chain(socket).collect();
+    let secrets = settings.secrets_dir.as_ref().map(|directory| directory.to_string_lossy().into_owned());
+    let own = [settings.work_dir.to_string_lossy().into_owned()].into_iter().chain(socket).chain(secrets).collect();
     HostVolumeRule { allow: text(&settings.host_volume_allow), deny: text(&settings.host_volume_deny), own }
 }
 
@@ -498,14 +504,17 @@ impl Engine {
 
     fn collect_sandboxes(&mut self) {
         // The volumes of a pod are in the sandbox of its holder.
-        let in_use =
+        let in_use: std::collections::HashSet<String> =
             self.agent.tasks().flat_map(|task| [spec::file_name(task), spec::file_name(&crate::model::pod::holder(task))]).collect();
         let settings = &self.context.settings;
         let (work_dir, keep, max) = (settings.work_dir.clone(), settings.sandbox_keep, settings.sandbox_max);
-        self.jobs.spawn_blocking(move || match sandbox::collect(&work_dir, &in_use, keep, max) {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "Old sandboxes were removed."),
-            Err(error) => tracing::warn!(%error, "Old sandboxes could not be looked for."),
+        self.jobs.spawn_blocking(move || {
+            secrets::collect(&work_dir, &in_use);
+            match sandbox::collect(&work_dir, &in_use, keep, max) {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "Old sandboxes were removed."),
+                Err(error) => tracing::warn!(%error, "Old sandboxes could not be looked for."),
+            }
         });
     }
 

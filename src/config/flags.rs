@@ -139,6 +139,11 @@ pub struct Flags {
     #[arg(long, value_name = "DIR", value_delimiter = ',', value_parser = values::absolute_path, help_heading = ENGINE)]
     pub host_volume_deny: Vec<PathBuf>,
 
+    /// The directory of the secrets that apps may name with --enable_features secrets: one file for each, at the path that its `source` names. Files are
+    /// root's, closed to others, and of 64 KiB at most; what is below the name of a user is that user's, everything else administrators'.
+    #[arg(long, value_name = "DIR", value_parser = values::absolute_path, help_heading = ENGINE)]
+    pub secrets_dir: Option<PathBuf>,
+
     /// on: containers are started also when Docker has a part with a known way out of them, such as an old runc; see /v2/info?embed=engine.
     #[arg(long, value_name = "on|off", default_value = "off", action = ArgAction::Set, value_parser = values::on_or_off, help_heading = ENGINE)]
     pub allow_vulnerable_runtime: bool,
@@ -272,7 +277,7 @@ pub struct Flags {
     pub mesos_bridge_name: String,
 
     /// Features of Marathon's that clients look for in /v2/info: vips, task_killing, external_volumes, secrets, gpu_resources. What there is of
-    /// them here is there without. Separated by commas.
+    /// them here is there without, but for secrets, which apps may name only with it (see --secrets_dir). Separated by commas.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = FEATURES, help_heading = CORE)]
     pub enable_features: Vec<String>,
 
@@ -302,7 +307,7 @@ const BRICKS: &str = "Bricks";
 const CORE: &str = "Scheduling";
 
 /// The flags that Marathon does not have; their variables begin with `XTAO_`, those of all others with `MARATHON_`.
-pub(super) const OURS: [&str; 24] = [
+pub(super) const OURS: [&str; 25] = [
     "config",
     "work_dir",
     "authentication",
@@ -314,6 +319,7 @@ pub(super) const OURS: [&str; 24] = [
     "agent_resources",
     "host_volume_allow",
     "host_volume_deny",
+    "secrets_dir",
     "allow_vulnerable_runtime",
     "dns_address",
     "dns_port",

@@ -98,6 +98,7 @@ fn every_setting_arrives_where_it_belongs() {
         agent_resources = "cpus:1.5;mem:1000;disk:2000;gpus:2;ports:[30000-40000]"
         host_volume_allow = "/srv,/data"
         host_volume_deny = ["/srv/secret"]
+        secrets_dir = "/etc/xtao-secrets"
         allow_vulnerable_runtime = "on"
         dns_address = ["10.0.0.7"]
         dns_port = 5353

@@ -82,6 +82,8 @@ pub(super) enum Source {
 pub(super) struct Rights {
     pub(super) privileged: bool,
     pub(super) docker_parameters: bool,
+    /// Secrets may be anybody's.
+    pub(super) all_secrets: bool,
     /// An administrator answers for the host volumes.
     pub(super) vouched: bool,
     /// Nobody but administrators wrote it: see [`App::administered`].
@@ -107,13 +109,14 @@ pub(super) fn rights(turn: &Turn<'_, '_>, origin: &Origin, app: &App, current: O
         let names_user = app.users().any(|user| user.is_some());
         let wrote_user = source == Source::Written && current.is_none_or(|current| names_user && !current.users().eq(app.users()));
         let administered = wrote_user || if source == Source::Stored { app.administered } else { kept_administered };
-        return Rights { privileged: true, docker_parameters: true, vouched, administered };
+        return Rights { privileged: true, docker_parameters: true, all_secrets: true, vouched, administered };
     }
     if current.is_some_and(|current| as_it_is(current) == *current) {
-        return Rights { privileged: true, docker_parameters: true, vouched: kept_vouched, administered: kept_administered };
+        let (vouched, administered) = (kept_vouched, kept_administered);
+        return Rights { privileged: true, docker_parameters: true, all_secrets: true, vouched, administered };
     }
     let grants = turn.state.tables.users.get(&origin.user).map(|user| user.grants).unwrap_or_default();
-    Rights { privileged: grants.privileged, docker_parameters: grants.docker_parameters, vouched: false, administered: false }
+    Rights { privileged: grants.privileged, docker_parameters: grants.docker_parameters, ..Rights::default() }
 }
 
 /// The user whose account on the node must be allowed what the host volumes of `app` ask for, and whose its external volumes must be. `None`: nobody is

@@ -317,6 +317,8 @@ pub(super) fn prepare(
             existing_role: current.as_ref().map(|current| current.role.as_str()),
             enforced_role: draft.enforced_role(turn, &app.id),
             host_volumes: &settings.host_volumes,
+            secrets: settings.secrets,
+            secrets_of: app.owner.as_ref().filter(|_| !rights.all_secrets),
         },
     );
     if !violations.is_empty() {
@@ -382,13 +384,14 @@ fn date(turn: &Turn<'_, '_>, app: &mut App, current: Option<&App>, version: Time
     let scaled = app.instances != current.instances;
     app.version = current.version;
     app.version_info = current.version_info;
-    // Its size is compared already. Who asks, and whose it is, are no change of what runs.
-    let own = (app.instances, app.vouched, app.administered, app.owner.take());
+    // Its size is compared already. Who asks, and whose it is, are no change of what runs; nor is what an executor would take (as in Marathon).
+    let own = (app.instances, app.vouched, app.administered, app.executor_resources, app.owner.take());
     (app.instances, app.vouched, app.administered) = (current.instances, current.vouched, current.administered);
+    app.executor_resources = current.executor_resources;
     app.owner.clone_from(&current.owner);
     let reconfigured = *app != *current;
-    (app.instances, app.vouched, app.administered, app.owner) = own;
-    if !scaled && !reconfigured {
+    (app.instances, app.vouched, app.administered, app.executor_resources, app.owner) = own;
+    if !scaled && !reconfigured && app.executor_resources == current.executor_resources {
         return None;
     }
     app.version = version;

@@ -3,7 +3,9 @@
 //! Pure, and about one definition alone. What depends on other apps, claims, bricks or groups is decided where those are known.
 
 mod checks;
+mod linux;
 mod pods;
+mod secrets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,9 +24,9 @@ use crate::{
         artifact::{MAX_URI_BYTES, is_uri, sandbox_path},
         brick::normal_container_path,
         host_volume::HostVolumeRule,
-        id::RESERVED_SEGMENTS,
+        id::{Owner, RESERVED_SEGMENTS},
         request::Violation,
-        resources::Scalar,
+        resources::{ResourceLimit, ResourceLimits, Scalar},
     },
 };
 
@@ -69,6 +71,10 @@ pub struct Ctx<'a> {
     pub enforced_role: Option<&'a str>,
     /// Which paths of a node may be mapped.
     pub host_volumes: &'a HostVolumeRule,
+    /// Secrets may be named.
+    pub secrets: bool,
+    /// Whose they have to be; `None`: anybody's.
+    pub secrets_of: Option<&'a Owner>,
 }
 
 /// Everything that is wrong with `app`; nothing: it is acceptable.
@@ -85,7 +91,9 @@ pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
     what_runs(app, &mut found);
     amounts(app, &mut found);
     limits(app, &mut found);
+    secrets::defined(app, ctx, &mut found);
     passable_env("/env", &app.env, &mut found);
+    secrets::env("/env", &app.env, app, ctx, &mut found);
     check_sandbox_files("/fetch", &app.fetch, &mut found);
     roles(app, ctx, &mut found);
     for (index, constraint) in app.constraints.iter().enumerate() {
@@ -185,9 +193,22 @@ fn amounts(app: &App, found: &mut Found) {
     }
     let docker = app.container.as_ref().is_some_and(|container| container.kind == ContainerKind::Docker);
     found.unless(app.gpus == 0 || !docker, "/", "GPU resources only work with the Mesos containerizer");
+    resource_limits("/resourceLimits", app.resource_limits.as_ref(), app.cpus, app.mem, found);
     found.unless(app.gpus <= MAX_GPUS, "/gpus", format_args!("got {}, expected {MAX_GPUS} or less", app.gpus));
     found.unless(app.instances <= MAX_INSTANCES, "/instances", format_args!("got {}, expected {MAX_INSTANCES} or less", app.instances));
     found.unless(app.backoff.factor >= 1.0, "/backoffFactor", format_args!("got {:?}, expected 1.0 or more", app.backoff.factor));
+}
+
+/// Marathon's text, but for the upper end.
+fn resource_limits(at: impl Display, limits: Option<&ResourceLimits>, cpus: Scalar, mem: Scalar, found: &mut Found) {
+    let Some(limits) = limits else { return };
+    for (name, limit, request) in [("cpus", limits.cpus, cpus), ("mem", limits.mem, mem)] {
+        let Some(ResourceLimit::At(limit)) = limit else { continue };
+        let request_text = request.as_f64();
+        let text = format_args!("resource limit must be greater than or equal to requested resource ({request_text:?})");
+        found.unless(limit >= request, format_args!("{at}/{name}"), text);
+        found.unless(limit <= MAX_AMOUNT, format_args!("{at}/{name}"), format_args!("got {limit}, expected {MAX_AMOUNT} or less"));
+    }
 }
 
 fn limits(app: &App, found: &mut Found) {
@@ -214,10 +235,7 @@ fn passable_env(at: &str, env: &Env, found: &mut Found) {
         found.unless(!name.is_empty(), key, "must not be empty");
         found.unless(!name.contains('='), key, "must not contain '='");
         found.unless(!name.contains('\0'), key, "must not contain a NUL character");
-        let EnvValue::Text(text) = value else {
-            found.add(format_args!("{at}/{name}/secret"), "secrets are not supported yet");
-            continue;
-        };
+        let EnvValue::Text(text) = value else { continue };
         found.passable(format_args!("{at}/{name}"), name.len() + 1 + text.len(), text);
         let highest = token::tokens(text).max().map_or(0, usize::from);
         found.unless(highest < MAX_PORTS, format_args!("{at}/{name}"), format_args!("the index of @PORT must be less than {MAX_PORTS}"));
@@ -344,13 +362,26 @@ fn labels(app: &App, found: &mut Found) {
 
 fn container(app: &App, container: &Container, ctx: Ctx<'_>, found: &mut Found) {
     match (&container.docker, container.kind) {
-        (Some(docker), kind) => check_docker(docker, kind, ctx, found),
+        (Some(docker), kind) => {
+            check_docker(docker, kind, ctx, found);
+            match kind {
+                ContainerKind::Docker => {
+                    let text = "pullConfig is not supported with Docker containerizer";
+                    found.unless(docker.pull_config.is_none(), "/container/docker/pullConfig", text);
+                }
+                ContainerKind::Mesos => secrets::pull_config("/container/docker/pullConfig", docker.pull_config.as_ref(), app, ctx, found),
+            }
+        }
         (None, ContainerKind::Docker) => found.add("/container/docker", "not defined"),
         (None, ContainerKind::Mesos) => {}
     }
     port_mappings(app, &container.port_mappings, found);
     for (index, volume) in container.volumes.iter().enumerate() {
         check_volume(format_args!("/container/volumes({index})"), volume, container.kind, ctx, found);
+    }
+    secrets::volumes(app, container, ctx, found);
+    if let Some(info) = &container.linux_info {
+        linux::of_app("/container/linuxInfo", info, ctx, found);
     }
     container_paths(container, found);
 }
@@ -405,7 +436,10 @@ fn check_volume(path: Arguments<'_>, volume: &Volume, kind: ContainerKind, ctx: 
     match volume {
         Volume::Persistent(volume) => return check_persistent(path, volume, found),
         Volume::External(volume) => return check_external(path, volume, kind, found),
-        Volume::Host { .. } | Volume::Brick(_) | Volume::Shared { .. } => {}
+        Volume::Secret { container_path, .. } if !container_path.starts_with('/') => {
+            return in_sandbox(format_args!("{path}/containerPath"), container_path, found);
+        }
+        Volume::Host { .. } | Volume::Brick(_) | Volume::Shared { .. } | Volume::Secret { .. } => {}
     }
     let container_path = match volume {
         // As in Mesos: in the sandbox.
@@ -414,7 +448,7 @@ fn check_volume(path: Arguments<'_>, volume: &Volume, kind: ContainerKind, ctx: 
     };
     found.check(format_args!("{path}/containerPath"), container_path.map(drop));
     match volume {
-        Volume::Persistent(_) | Volume::External(_) => {}
+        Volume::Persistent(_) | Volume::External(_) | Volume::Secret { .. } => {}
         Volume::Host { host_path, .. } => {
             if let Err(error) = ctx.host_volumes.check(host_path) {
                 found.add(format_args!("{path}/hostPath"), error.to_string());
@@ -550,6 +584,7 @@ fn container_paths(container: &Container, found: &mut Found) {
         let path = match volume {
             Volume::Persistent(volume) => Some(volume.container_path.clone()),
             Volume::External(volume) if !volume.container_path.starts_with('/') => Some(volume.container_path.clone()),
+            Volume::Secret { container_path, .. } if !container_path.starts_with('/') => Some(container_path.clone()),
             Volume::Host { container_path, .. } if !container_path.starts_with('/') => sandbox_path(container_path).ok(),
             other => normal_container_path(other.container_path()).ok(),
         };

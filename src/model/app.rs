@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     health::{Check, HealthCheck, ReadinessCheck},
     id::{Owner, PathId, PoolName},
-    pod::Pod,
-    resources::Scalar,
+    pod::{Amounts, Pod},
+    resources::{ResourceLimits, Scalar},
     time::Timestamp,
 };
 
@@ -40,6 +40,9 @@ pub struct App {
     /// `@PORT` tokens stay in the values; they are replaced at launch.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub env: Env,
+    /// Where the secrets are that the rest names.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub secrets: IndexMap<String, Secret>,
     /// What is put into the sandbox before the start, in the order written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fetch: Vec<Fetch>,
@@ -54,6 +57,9 @@ pub struct App {
     /// GPUs, whole ones.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gpus: u32,
+    /// How much more a task may take than it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_limits: Option<ResourceLimits>,
     /// `""` means the framework's own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub executor: String,
@@ -117,6 +123,12 @@ pub struct App {
     /// as the server. False also for what was written before this was kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub administered: bool,
+    /// The task has a terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tty: Option<bool>,
+    /// What a custom executor would take: kept and shown, and without effect, because there are none here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor_resources: Option<Amounts>,
     /// Set: this is a pod, and what it is besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<Box<Pod>>,
@@ -124,6 +136,14 @@ pub struct App {
 
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+/// Where a secret is. What it says is nowhere in a definition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    /// Here a path below the directory of the secrets.
+    pub source: String,
 }
 
 /// Something that is put into a task's sandbox.
@@ -170,7 +190,7 @@ impl App {
     pub fn bricks(&self) -> impl Iterator<Item = &BrickVolume> {
         self.container.iter().flat_map(|container| &container.volumes).filter_map(|volume| match volume {
             Volume::Brick(brick) => Some(brick),
-            Volume::Host { .. } | Volume::Persistent(_) | Volume::External(_) | Volume::Shared { .. } => None,
+            Volume::Host { .. } | Volume::Persistent(_) | Volume::External(_) | Volume::Shared { .. } | Volume::Secret { .. } => None,
         })
     }
 
@@ -178,7 +198,7 @@ impl App {
     pub fn persistent_volumes(&self) -> impl Iterator<Item = &PersistentVolume> {
         self.container.iter().flat_map(|container| &container.volumes).filter_map(|volume| match volume {
             Volume::Persistent(volume) => Some(volume),
-            Volume::Host { .. } | Volume::Brick(_) | Volume::External(_) | Volume::Shared { .. } => None,
+            Volume::Host { .. } | Volume::Brick(_) | Volume::External(_) | Volume::Shared { .. } | Volume::Secret { .. } => None,
         })
     }
 
@@ -191,7 +211,7 @@ impl App {
     pub fn external_volumes(&self) -> impl Iterator<Item = &ExternalVolume> {
         self.container.iter().flat_map(|container| &container.volumes).filter_map(|volume| match volume {
             Volume::External(volume) => Some(volume),
-            Volume::Host { .. } | Volume::Brick(_) | Volume::Persistent(_) | Volume::Shared { .. } => None,
+            Volume::Host { .. } | Volume::Brick(_) | Volume::Persistent(_) | Volume::Shared { .. } | Volume::Secret { .. } => None,
         })
     }
 
@@ -377,6 +397,53 @@ pub struct Container {
     /// In the order written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
+    /// How it is shut off from the rest of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux_info: Option<LinuxInfo>,
+}
+
+/// Mesos' `LinuxInfo`, as much of it as Marathon knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinuxInfo {
+    /// Which system calls it may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<Seccomp>,
+    /// Its shared memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipc_info: Option<IpcInfo>,
+}
+
+/// Which system calls a container may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seccomp {
+    /// A profile of the node. Refused here, where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile_name: Option<String>,
+    /// All of them.
+    pub unconfined: bool,
+}
+
+/// The shared memory of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IpcInfo {
+    /// Whose it is.
+    pub mode: IpcMode,
+    /// MiB; `None`: Docker's own measure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_size: Option<u32>,
+}
+
+/// Whose shared memory a container has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IpcMode {
+    /// Its own.
+    Private,
+    /// That of its pod.
+    ShareParent,
 }
 
 /// Which containerizer.
@@ -404,6 +471,9 @@ pub struct Docker {
     /// Raw `docker run` options, as (key, value).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<(String, String)>,
+    /// The name of the secret with which it is pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_config: Option<String>,
 }
 
 /// Something mounted into the container.
@@ -436,13 +506,21 @@ pub enum Volume {
     Persistent(PersistentVolume),
     /// Storage that one of Docker's volume drivers has.
     External(ExternalVolume),
+    /// A file with a secret in it.
+    #[serde(rename_all = "snake_case")]
+    Secret {
+        /// Where the container sees it.
+        container_path: String,
+        /// The name of the secret.
+        secret: String,
+    },
 }
 
 impl Volume {
     /// Where the container sees it, as the user wrote it; of a persistent volume a name in the sandbox.
     pub fn container_path(&self) -> &str {
         match self {
-            Self::Host { container_path, .. } | Self::Shared { container_path, .. } => container_path,
+            Self::Host { container_path, .. } | Self::Shared { container_path, .. } | Self::Secret { container_path, .. } => container_path,
             Self::Brick(brick) => &brick.container_path,
             Self::Persistent(volume) => &volume.container_path,
             Self::External(volume) => &volume.container_path,

@@ -13,11 +13,11 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    app::{App, Container, ContainerKind, Docker, Env, Fetch, Mode, Network, PersistentVolume, Volume},
+    app::{App, Container, ContainerKind, Docker, Env, Fetch, IpcMode, LinuxInfo, Mode, Network, PersistentVolume, Volume},
     health::Check,
     id::{InstanceId, TaskId},
     instance::Instance,
-    resources::{Resources, Scalar},
+    resources::{ResourceLimits, Resources, Scalar},
 };
 use indexmap::IndexMap;
 
@@ -44,6 +44,9 @@ pub struct Pod {
     /// Kept and shown; every container has limits of its own here whatever it says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub legacy_shared_cgroups: bool,
+    /// What its containers share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux_info: Option<LinuxInfo>,
 }
 
 /// How much something takes.
@@ -83,6 +86,9 @@ pub struct PodContainer {
     pub exec: Option<Exec>,
     /// What it takes.
     pub amounts: Amounts,
+    /// How much more it may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_limits: Option<ResourceLimits>,
     /// The protocols of each endpoint, as written. The endpoints themselves are as many of the app's ports, after those of the containers before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub protocols: Vec<Vec<String>>,
@@ -113,6 +119,12 @@ pub struct PodContainer {
     /// Milliseconds between SIGTERM and SIGKILL; `None`: the engine's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_grace_ms: Option<u64>,
+    /// It has a terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tty: Option<bool>,
+    /// How it is shut off from the rest of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux_info: Option<LinuxInfo>,
 }
 
 /// What a container runs.
@@ -148,6 +160,9 @@ pub struct Image {
     /// Kept and shown.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub labels: IndexMap<String, String>,
+    /// The name of the secret with which it is pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_config: Option<String>,
 }
 
 /// A volume that containers may mount.
@@ -160,6 +175,9 @@ pub struct PodVolume {
     /// directory for each launch of an instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// In place of a directory: a file with the secret of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 /// Where a container sees a volume of its pod.
@@ -287,6 +305,7 @@ impl App {
             force_pull_image: image.force_pull.unwrap_or_default(),
             privileged: false,
             parameters: entrypoint.into_iter().map(|program| ("entrypoint".to_owned(), program)).collect(),
+            pull_config: image.pull_config.clone(),
         });
         let over = |lower: &Env, upper: &Env| lower.iter().chain(upper).map(|(name, value)| (name.clone(), value.clone())).collect();
         Some(Self {
@@ -299,10 +318,18 @@ impl App {
             mem: container.amounts.mem,
             disk: container.amounts.disk,
             gpus: container.amounts.gpus,
+            resource_limits: container.resource_limits,
             labels: self.labels.iter().chain(&container.labels).map(|(name, value)| (name.clone(), value.clone())).collect(),
-            container: Some(Container { kind: ContainerKind::Mesos, docker, port_mappings: Vec::new(), volumes }),
+            container: Some(Container {
+                kind: ContainerKind::Mesos,
+                docker,
+                port_mappings: Vec::new(),
+                volumes,
+                linux_info: container.linux_info.clone(),
+            }),
             port_definitions: Vec::new(),
             kill_grace_ms: container.kill_grace_ms,
+            tty: container.tty,
             health_checks: Vec::new(),
             pod: None,
             ..self.clone()
@@ -313,6 +340,9 @@ impl App {
         let volume = pod.volumes.iter().find(|volume| volume.name == mount.name)?;
         let mode = mount.mode();
         let container_path = mount.path();
+        if let Some(secret) = &volume.secret {
+            return Some(Volume::Secret { container_path, secret: secret.clone() });
+        }
         Some(match (&volume.host, self.persistent_volume(&volume.name)) {
             (Some(host_path), _) => Volume::Host { container_path, host_path: host_path.clone(), mode },
             (None, Some(persistent)) => Volume::Persistent(PersistentVolume { container_path, mode, size: persistent.size }),
@@ -343,6 +373,12 @@ impl Instance {
 /// How Mesos names the executor of a pod's instance.
 pub fn executor_id(instance: &InstanceId) -> String {
     format!("instance-{}.{}", instance.app().safe_form(), instance.uuid())
+}
+
+/// True when containers of this pod have their shared memory in common.
+pub fn shares_memory(pod: &Pod) -> bool {
+    let of_container = |container: &PodContainer| container.linux_info.as_ref().and_then(|info| info.ipc_info);
+    pod.containers.iter().filter_map(of_container).any(|info| info.mode == IpcMode::ShareParent)
 }
 
 /// True with a network of its own, which something has to hold.

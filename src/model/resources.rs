@@ -27,6 +27,12 @@ impl Scalar {
         self.0 as f64 / 1000.0
     }
 
+    /// MiB in bytes; as many as can be counted at most.
+    pub fn bytes(self) -> u64 {
+        const MIB: u64 = 1 << 20;
+        (self.0 / 1000).saturating_mul(MIB).saturating_add(self.0 % 1000 * MIB / 1000)
+    }
+
     /// What is left after taking `other`; never below zero.
     pub fn minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
@@ -61,6 +67,28 @@ impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         f64::deserialize(deserializer).map(Self::from_f64)
     }
+}
+
+/// What a task may take beyond what it asks for, where others leave it idle. `None`: as if there were no limits in the definition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceLimits {
+    /// CPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<ResourceLimit>,
+    /// MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mem: Option<ResourceLimit>,
+}
+
+/// One limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResourceLimit {
+    /// As much as there is.
+    Unlimited,
+    /// So much at most; not less than what is asked for.
+    At(Scalar),
 }
 
 /// An inclusive range of ports.

@@ -66,7 +66,13 @@ impl World {
         if app.network == Network::Host {
             app.port_definitions = ports.map(as_definition).collect();
         } else {
-            app.container = Some(Container { kind: ContainerKind::Docker, docker: None, port_mappings: ports.collect(), volumes: vec![] });
+            app.container = Some(Container {
+                kind: ContainerKind::Docker,
+                docker: None,
+                port_mappings: ports.collect(),
+                volumes: vec![],
+                linux_info: None,
+            });
         }
         self.apply(Change::Put(Record::Definition(Arc::new(app))));
     }
@@ -112,12 +118,14 @@ fn plain_app(path: &str) -> App {
         args: vec![],
         user: None,
         env: IndexMap::new(),
+        secrets: Default::default(),
         fetch: Vec::new(),
         instances: 1,
         cpus: Scalar::whole(1),
         mem: Scalar::whole(128),
         disk: Scalar::ZERO,
         gpus: 0,
+        resource_limits: None,
         executor: String::new(),
         constraints: vec![],
         accepted_resource_roles: None,
@@ -141,6 +149,8 @@ fn plain_app(path: &str) -> App {
         owner: None,
         vouched: false,
         administered: false,
+        tty: None,
+        executor_resources: None,
         pod: None,
     }
 }

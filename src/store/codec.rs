@@ -301,7 +301,7 @@ fn upgrade(kind: Kind, schema: u8, value: Value) -> Result<Value, String> {
         (Kind::User, 1) => Ok(value),
         // Persistent and external volumes came.
         (Kind::Definition, 5) | (Kind::Archived, 3) | (Kind::Brick, 1) => Ok(value),
-        // Generic checks came.
+        // Generic checks came, and the last fields of Marathon's definitions.
         (Kind::Definition, 6) | (Kind::Archived, 4) => Ok(value),
         _ => Err(format!("there is no schema {schema} of {kind:?}")),
     }

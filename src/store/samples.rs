@@ -9,9 +9,9 @@ use uuid::Uuid;
 use crate::model::{
     agent::{Agent, Attribute},
     app::{
-        App, Backoff, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, ExternalVolume, Fetch, FileSystem,
-        KillSelection, Mode, NamedNetwork, Network, Operator, PersistentVolume, PortDefinition, PortMapping, PortNumber, Protocol,
-        UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
+        App, Backoff, BrickVolume, Constraint, Container, ContainerKind, Docker, EnvValue, ExternalVolume, Fetch, FileSystem, IpcInfo,
+        IpcMode, KillSelection, LinuxInfo, Mode, NamedNetwork, Network, Operator, PersistentVolume, PortDefinition, PortMapping,
+        PortNumber, Protocol, Seccomp, Secret, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
     },
     brick::{Brick, Lease, Reservation},
     cluster::TaskState,
@@ -20,9 +20,10 @@ use crate::model::{
     health::{Check, CheckKind, CheckPort, CheckProtocol, CheckState, HealthCheck, ReadinessCheck},
     id::{AgentId, BrickName, DeploymentId, InstanceId, Owner, PathId, PoolName, TaskId},
     instance::{Condition, ContainerState, Goal, Instance, Placement, TaskFailure},
+    pod::Amounts,
     port::{PortClaim, Position},
     record::{AppEntry, Change, Meta, Record},
-    resources::Scalar,
+    resources::{ResourceLimit, ResourceLimits, Scalar},
     time::Timestamp,
     user::{Grants, PasswordHash, Quota, User},
 };
@@ -153,12 +154,14 @@ pub(crate) fn bare_app() -> App {
         args: vec![],
         user: None,
         env: IndexMap::new(),
+        secrets: Default::default(),
         fetch: Vec::new(),
         instances: 1,
         cpus: Scalar::whole(1),
         mem: Scalar::whole(128),
         disk: Scalar::ZERO,
         gpus: 0,
+        resource_limits: None,
         executor: String::new(),
         constraints: vec![],
         accepted_resource_roles: None,
@@ -182,6 +185,8 @@ pub(crate) fn bare_app() -> App {
         owner: None,
         vouched: false,
         administered: false,
+        tty: None,
+        executor_resources: None,
         pod: None,
     }
 }
@@ -197,9 +202,13 @@ fn full_app() -> App {
             ("DBPORT".to_owned(), EnvValue::Text("@PORT".into())),
             ("DBPASSWD".to_owned(), EnvValue::Secret { secret: "pw".into() }),
         ]),
+        secrets: IndexMap::from([("pw".to_owned(), Secret { source: "/zmfsea/pw".into() })]),
         cpus: Scalar::from_f64(0.5),
         disk: Scalar::whole(10),
         gpus: 2,
+        tty: Some(true),
+        executor_resources: Some(Amounts { cpus: Scalar(200), mem: Scalar::whole(32), disk: Scalar::whole(10), gpus: 0 }),
+        resource_limits: Some(ResourceLimits { cpus: Some(ResourceLimit::Unlimited), mem: Some(ResourceLimit::At(Scalar::whole(4096))) }),
         executor: "//cmd".into(),
         constraints: vec![
             Constraint { field: "hostname".into(), operator: Operator::Is, value: Some("compute1".into()) },
@@ -214,6 +223,7 @@ fn full_app() -> App {
                 force_pull_image: true,
                 privileged: true,
                 parameters: vec![("hostname".into(), "a.b".into())],
+                pull_config: Some("pw".into()),
             }),
             port_mappings: vec![PortMapping {
                 container_port: 5432,
@@ -224,7 +234,12 @@ fn full_app() -> App {
                 labels: labels(),
                 network_names: vec!["overlay".into()],
             }],
+            linux_info: Some(LinuxInfo {
+                seccomp: Some(Seccomp { profile_name: Some("strict".into()), unconfined: false }),
+                ipc_info: Some(IpcInfo { mode: IpcMode::Private, shm_size: Some(128) }),
+            }),
             volumes: vec![
+                Volume::Secret { container_path: "/run/pw".into(), secret: "pw".into() },
                 Volume::Host { container_path: "/var/crash".into(), host_path: "/var/crash".into(), mode: Mode::Ro },
                 Volume::Brick(BrickVolume {
                     container_path: "/var/lib/pgsql/9.6/data/".into(),
@@ -525,8 +540,9 @@ fn external_volume() -> impl Strategy<Value = Volume> {
 }
 
 fn container() -> BoxedStrategy<Container> {
-    let docker = (text(), any::<bool>(), any::<bool>(), vec((text(), text()), 0..2))
-        .prop_map(|(image, pull, privileged, parameters)| Docker { image, force_pull_image: pull, privileged, parameters });
+    let docker = (text(), any::<bool>(), any::<bool>(), vec((text(), text()), 0..2)).prop_map(|(image, pull, privileged, parameters)| {
+        Docker { image, force_pull_image: pull, privileged, parameters, pull_config: None }
+    });
     let mapping = (any::<u16>(), option::of(port_number()), any::<u16>(), protocol(), option::of(text()), labels(), texts()).prop_map(
         |(container_port, host_port, service_port, protocol, name, labels, network_names)| PortMapping {
             container_port,
@@ -547,7 +563,7 @@ fn container() -> BoxedStrategy<Container> {
         .prop_map(|(container_path, mode, size)| Volume::Persistent(PersistentVolume { container_path, mode, size }));
     let kind = prop::sample::select(vec![ContainerKind::Docker, ContainerKind::Mesos]);
     (kind, option::of(docker), vec(mapping, 0..3), vec(prop_oneof![host, brick, persistent, external_volume()], 0..3))
-        .prop_map(|(kind, docker, port_mappings, volumes)| Container { kind, docker, port_mappings, volumes })
+        .prop_map(|(kind, docker, port_mappings, volumes)| Container { kind, docker, port_mappings, volumes, linux_info: None })
         .boxed()
 }
 
@@ -593,12 +609,14 @@ fn any_app() -> BoxedStrategy<App> {
             args: what.2,
             user: what.3,
             env: what.4.into_iter().collect(),
+            secrets: IndexMap::new(),
             fetch: Vec::new(),
             instances: what.5,
             cpus: needs.0,
             mem: needs.1,
             disk: needs.2,
             gpus: needs.0.0 as u32 % 3,
+            resource_limits: None,
             executor: needs.3,
             constraints: needs.4,
             accepted_resource_roles: needs.5,
@@ -622,6 +640,8 @@ fn any_app() -> BoxedStrategy<App> {
             owner: None,
             vouched: false,
             administered: false,
+            tty: None,
+            executor_resources: None,
             pod: None,
         })
         .boxed()

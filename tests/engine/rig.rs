@@ -2,7 +2,13 @@
 
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
-use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use tokio::{
@@ -130,6 +136,14 @@ pub fn with_brick_at(mut wanted: Wanted, name: &BrickName, epoch: u64, container
     wanted
 }
 
+/// A secret that the engine reads.
+pub fn secret(directory: &Path, source: &str, content: &str) {
+    let path = directory.join(source);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, content).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 /// With a persistent volume of 64 MiB, `data` in the sandbox.
 pub fn with_volume(wanted: Wanted, name: &BrickName, epoch: u64) -> Wanted {
     let mut wanted = with_brick_at(wanted, name, epoch, "data");
@@ -158,7 +172,7 @@ impl Wanted {
     }
 
     fn add(&mut self, volume: Volume) {
-        let none = Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes: Vec::new() };
+        let none = Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes: Vec::new(), linux_info: None };
         self.app().container.get_or_insert(none).volumes.push(volume);
     }
 
@@ -205,12 +219,14 @@ fn definition(id: &str, cmd: &str) -> App {
         args: Vec::new(),
         user: None,
         env: Default::default(),
+        secrets: Default::default(),
         fetch: Vec::new(),
         instances: 1,
         cpus: Scalar(100),
         mem: Scalar::whole(64),
         disk: Scalar::ZERO,
         gpus: 0,
+        resource_limits: None,
         executor: String::new(),
         constraints: Vec::new(),
         accepted_resource_roles: None,
@@ -218,9 +234,16 @@ fn definition(id: &str, cmd: &str) -> App {
         labels: Default::default(),
         container: Some(Container {
             kind: ContainerKind::Docker,
-            docker: Some(Docker { image: IMAGE.into(), force_pull_image: false, privileged: false, parameters: Vec::new() }),
+            docker: Some(Docker {
+                image: IMAGE.into(),
+                force_pull_image: false,
+                privileged: false,
+                parameters: Vec::new(),
+                pull_config: None,
+            }),
             port_mappings: Vec::new(),
             volumes: Vec::new(),
+            linux_info: None,
         }),
         network: Network::Host,
         port_definitions: Vec::new(),
@@ -239,6 +262,8 @@ fn definition(id: &str, cmd: &str) -> App {
         owner: None,
         vouched: true,
         administered: false,
+        tty: None,
+        executor_resources: None,
         pod: None,
     }
 }
@@ -529,6 +554,8 @@ impl Rig {
             cluster: self.settings.cluster_id.clone(),
             resources: launch.resources.clone(),
             overhead: Resources::default(),
+            mem_limit: None,
+            terminal: false,
             ports: Vec::new(),
             command: vec!["true".to_owned()],
             environment: Vec::new(),
@@ -560,7 +587,7 @@ impl Rig {
         }
     }
 
-    fn file(&self, task: &TaskId, name: &str) -> PathBuf {
+    pub fn file(&self, task: &TaskId, name: &str) -> PathBuf {
         sandbox::path(&self.settings.work_dir, task).join(name)
     }
 

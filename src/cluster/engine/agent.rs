@@ -18,7 +18,7 @@ use crate::model::{
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskRef, TaskState, TaskStatus},
     id::{AgentId, BrickName, OfferId, PoolName, TaskId},
     pod,
-    resources::{Resources, Scalar},
+    resources::{ResourceLimit, Resources, Scalar},
     time::{Instant, Timestamp},
 };
 
@@ -121,6 +121,8 @@ pub struct Holding {
     pub in_pod: bool,
     /// What its pod takes besides its containers, if it stands for that.
     pub overhead: Resources,
+    /// The memory that it may have; `None`: what it takes.
+    pub mem_limit: Option<ResourceLimit>,
 }
 
 impl Holding {
@@ -595,6 +597,7 @@ impl Agent {
             runner: if process::is_meant(&launch) { Runner::Process } else { Runner::Docker },
             in_pod: launch.pod.as_ref().is_some_and(|pod| pod::has_own_network(&pod.app)),
             overhead: launch.overhead(),
+            mem_limit: launch.app.resource_limits.and_then(|limits| limits.mem),
         };
         let runner = holding.runner;
         self.removed.retain(|task| *task != launch.task);
@@ -824,7 +827,7 @@ impl Agent {
         let Some(known) = self.tasks.get(task) else { return };
         exit.oom |= known.oom && exit.code == 137;
         exit.killed |= known.stop.is_some();
-        let (state, message) = verdict(&exit, known.holding.resources.mem);
+        let (state, message) = verdict(&exit, known.holding.mem_limit.unwrap_or(ResourceLimit::At(known.holding.resources.mem)));
         self.ended(task, true, state, message, ctx, out);
     }
 
@@ -856,7 +859,7 @@ impl Agent {
 }
 
 /// The state and the words for an end. What was killed on request is killed, whatever its exit status.
-fn verdict(exit: &Exit, mem: Scalar) -> (TaskState, String) {
+fn verdict(exit: &Exit, mem: ResourceLimit) -> (TaskState, String) {
     let state = match exit {
         Exit { killed: true, .. } => TaskState::Killed,
         Exit { code: 0, .. } => TaskState::Finished,
@@ -872,8 +875,10 @@ fn verdict(exit: &Exit, mem: Scalar) -> (TaskState, String) {
     if let (Runner::Docker, 129..=192) = (exit.runner, exit.code) {
         message.push_str(&format!(" (signal {}{})", exit.code - 128, signal_name(exit.code - 128)));
     }
-    if exit.oom {
-        message.push_str(&format!(": out of memory, the limit is {mem} MiB; give it more memory"));
+    match mem {
+        _ if !exit.oom => {}
+        ResourceLimit::At(mem) => message.push_str(&format!(": out of memory, the limit is {mem} MiB; give it more memory")),
+        ResourceLimit::Unlimited => message.push_str(": out of memory, of which it may have as much as the node has"),
     }
     if !exit.error.is_empty() {
         message.push_str(": ");

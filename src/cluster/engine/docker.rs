@@ -15,9 +15,12 @@ use bollard::{
         ListContainersOptionsBuilder, ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
     },
 };
-use futures_util::{Stream, TryStreamExt};
+use futures_util::{Stream, TryStreamExt, stream};
 
-use super::vetting::{self, Part};
+use super::{
+    console,
+    vetting::{self, Part},
+};
 
 /// Looking at one thing.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
@@ -77,6 +80,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[derive(Clone, Debug)]
 pub struct Client {
     docker: Docker,
+    /// For the one stream that the library reads without a limit.
+    plain: reqwest::Client,
+    /// Before a path.
+    base: String,
     local: bool,
 }
 
@@ -93,7 +100,8 @@ impl Client {
             return Err(DockerError::Unreachable(format!("the socket {path} does not exist; is the Docker daemon running?")));
         }
         let docker = Docker::connect_with_host(docker_host).map_err(DockerError::sort)?.with_timeout(CHANGE_LIMIT);
-        Ok(Self { docker, local })
+        let (plain, base) = plain(docker_host)?;
+        Ok(Self { docker, plain, base, local })
     }
 
     /// True when its containers are processes of this machine.
@@ -259,11 +267,32 @@ impl Client {
         self.docker.events(Some(EventsOptionsBuilder::new().since(&since.to_string()).filters(&filters).build()))
     }
 
-    /// The output of a container, each line with its time, beginning at `since` (Unix seconds), until it ends.
-    pub fn logs(&self, name: &str, since: i32) -> impl Stream<Item = Result<LogOutput, Error>> + use<> {
-        let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).timestamps(true).since(since).build();
+    /// The output of a container, each line with its time, beginning at `since` (Unix seconds): until it ends (`follow`), or what there is.
+    pub fn logs(&self, name: &str, since: i32, follow: bool) -> impl Stream<Item = Result<LogOutput, Error>> + use<> {
+        let options = LogsOptionsBuilder::new().follow(follow).stdout(true).stderr(true).timestamps(true).since(since).build();
         self.docker.logs(name, Some(options))
     }
+
+    /// As [`Client::logs`], of a container with a terminal, where both outputs are one.
+    pub fn console(&self, name: &str, since: i32, follow: bool) -> impl Stream<Item = Result<LogOutput, Error>> + use<> {
+        let what = format!("follow={follow}&stdout=true&stderr=true&timestamps=true&since={since}");
+        let request = self.plain.get(format!("{}/containers/{name}/logs?{what}", self.base)).send();
+        let body = async { Ok(console::entries(request.await?.error_for_status()?.bytes_stream())) };
+        let output = stream::once(body).try_flatten().map_ok(|message| LogOutput::Console { message });
+        output.map_err(|error: reqwest::Error| Error::IOError { err: std::io::Error::other(error) })
+    }
+}
+
+fn plain(docker_host: &str) -> Result<(reqwest::Client, String), DockerError> {
+    // Whoever comes second finds the same provider.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).connect_timeout(PING_LIMIT);
+    let (builder, base) = match docker_host.strip_prefix("unix://") {
+        Some(path) => (builder.unix_socket(path), "http://docker".to_owned()),
+        None => (builder, docker_host.replacen("tcp://", "http://", 1)),
+    };
+    let client = builder.build().map_err(|error| DockerError::Unreachable(chain(&error)))?;
+    Ok((client, base.trim_end_matches('/').to_owned()))
 }
 
 async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, DockerError> {

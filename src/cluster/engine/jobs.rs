@@ -16,7 +16,7 @@ use super::{
     agent::{Report, Seen, Signal},
     docker::{Client, DockerError},
     images::Images,
-    process, sandbox, spec,
+    process, sandbox, secrets, spec,
 };
 use crate::{
     brick::Bricks,
@@ -187,11 +187,15 @@ pub(super) async fn remove_container(context: &Context, task: &TaskId) -> bool {
         let _turn = context.small.acquire().await;
         let outcome = match client.inspect(&name).await {
             Ok(container) if is_ours(context, &container) => client.remove(&name).await,
-            Ok(_) | Err(DockerError::Missing(_)) => return true,
+            Ok(_) | Err(DockerError::Missing(_)) => Ok(()),
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(()) => return true,
+            Ok(()) => {
+                let (work_dir, task) = (context.settings.work_dir.clone(), task.clone());
+                _ = tokio::task::spawn_blocking(move || secrets::forget(&work_dir, &task)).await;
+                return true;
+            }
             Err(error) => tracing::debug!(%task, %error, "The container could not be removed yet."),
         }
         drop(_turn);

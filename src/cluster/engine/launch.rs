@@ -21,7 +21,7 @@ use super::{
     fetch,
     images::Wanted,
     jobs::{self, Context},
-    process, sandbox,
+    process, sandbox, secrets,
     spec::{self, Bind, Given},
     volumes::{self, Identity, Pinned},
 };
@@ -78,6 +78,10 @@ pub(super) async fn run(context: Arc<Context>, launch: Box<Launch>, cancel: watc
     };
     let outcome = AssertUnwindSafe(attempt).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(End::failed("the server made an error while launching it; see its log")));
+    if outcome.is_err() && secrets::are_wanted(&launch.app) {
+        let (work_dir, task) = (context.settings.work_dir.clone(), task.clone());
+        _ = tokio::task::spawn_blocking(move || secrets::forget(&work_dir, &task)).await;
+    }
     let report = match outcome {
         Ok(seen) => Report::Started { task, seen },
         Err(End::Cancelled) => Report::Cancelled { task },
@@ -117,10 +121,12 @@ impl<'a> Attempt<'a> {
         // What is wrong with the definition itself is said before anything is fetched.
         spec::container(self.launch, &self.context.settings, Given::default()).map_err(|words| End::Refused(TaskState::Error, words))?;
         self.vetted().await?;
-        let image_id = self.image().await?;
+        let secrets = self.secrets().await?;
+        let image_id = self.image(secrets.pull_config.as_deref()).await?;
         let pinned = pin_host_volumes(self.context, self.launch).await?;
         let mut binds: Vec<Bind> = pinned.iter().map(|pinned| pinned.bind.clone()).collect();
         binds.extend(self.sandbox().await?);
+        binds.extend(self.secret_files(secrets.files).await?);
         let mut expected: Vec<Expected> = pinned.iter().map(expect_host_volume).collect();
         self.bricks(&mut binds, &mut expected).await?;
         binds.extend(self.shared_volumes().await?);
@@ -132,7 +138,14 @@ impl<'a> Attempt<'a> {
         context.report(Report::Starting { task: self.task.clone() }).await;
         let addresses = self.network().await?;
         let in_sandbox = self.begins_in_sandbox(&image_id).await?;
-        let given = Given { image_id: &image_id, binds: &binds, external: &external, addresses: &addresses, in_sandbox };
+        let given = Given {
+            image_id: &image_id,
+            binds: &binds,
+            external: &external,
+            addresses: &addresses,
+            secrets: &secrets.variables,
+            in_sandbox,
+        };
         let body = spec::container(self.launch, &context.settings, given).map_err(End::failed)?;
         let outcome = match self.create(&spec::container_name(self.task), &body).await {
             Ok(()) if self.is_cancelled() => Err(End::Cancelled),
@@ -187,11 +200,31 @@ impl<'a> Attempt<'a> {
 // === What it needs ===
 
 impl Attempt<'_> {
-    async fn image(&mut self) -> Result<String, End> {
+    async fn secrets(&self) -> Result<secrets::Secrets, End> {
+        read_secrets(self.context, self.launch).await
+    }
+
+    /// The files with secrets, mounted where the container wants them.
+    async fn secret_files(&self, files: Vec<(String, Vec<u8>)>) -> Result<Vec<Bind>, End> {
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        if !self.context.settings.docker_host.starts_with("unix://") {
+            return Err(End::failed("Docker is on another machine, which does not see the files with secrets"));
+        }
+        let (work_dir, task) = (self.context.settings.work_dir.clone(), self.task.clone());
+        let keep = move || secrets::keep(&work_dir, &task, &files, None).map(|kept| (kept, files));
+        let kept = tokio::task::spawn_blocking(keep).await.map_err(io::Error::other).flatten();
+        let (kept, files) = kept.map_err(|error| End::failed(format!("the files with its secrets cannot be made: {error}")))?;
+        let bind = |(source, (path, _)): (PathBuf, &(String, Vec<u8>))| Bind { source, target: spec::in_container(path), read_only: true };
+        Ok(kept.into_iter().zip(&files).map(bind).collect())
+    }
+
+    async fn image(&mut self, pull_config: Option<&str>) -> Result<String, End> {
         let (context, task) = (self.context, self.task);
         let docker = self.launch.app.container.as_ref().and_then(|container| container.docker.as_ref());
         let (image, force) = docker.map_or(("", false), |docker| (&docker.image, docker.force_pull_image));
-        let wanted = Wanted { image, force, owner: &self.launch.owner, app: &self.launch.app.id };
+        let wanted = Wanted { image, force, owner: &self.launch.owner, app: &self.launch.app.id, pull_config };
         let platform = context.settings.platform.as_deref();
         let tell = |message: String| context.report_if_room(Report::Progress { task: task.clone(), message });
         let resolve = async {
@@ -252,6 +285,16 @@ impl Attempt<'_> {
     }
 }
 
+/// What the secrets of a launch say.
+pub(super) async fn read_secrets(context: &Context, launch: &Launch) -> Result<secrets::Secrets, End> {
+    if !secrets::are_wanted(&launch.app) {
+        return Ok(secrets::Secrets::default());
+    }
+    let (directory, app) = (context.settings.secrets_dir.clone(), launch.app.clone());
+    let read = tokio::task::spawn_blocking(move || secrets::read(directory.as_deref(), &app)).await;
+    read.map_err(|error| End::failed(format!("the server made an error: {error}")))?.map_err(End::failed)
+}
+
 /// Resolves the host volumes of a launch and applies the rule, as the account that is asked.
 pub(super) async fn pin_host_volumes(context: &Context, launch: &Launch) -> Result<Vec<Pinned>, End> {
     let volumes = launch.app.container.iter().flat_map(|container| &container.volumes);
@@ -260,7 +303,7 @@ pub(super) async fn pin_host_volumes(context: &Context, launch: &Launch) -> Resu
             Volume::Host { container_path, host_path, mode } => {
                 Some((host_path.clone(), spec::in_container(container_path), *mode == Mode::Ro))
             }
-            Volume::Brick(_) | Volume::Persistent(_) | Volume::External(_) | Volume::Shared { .. } => None,
+            Volume::Brick(_) | Volume::Persistent(_) | Volume::External(_) | Volume::Shared { .. } | Volume::Secret { .. } => None,
         })
         .collect();
     if wanted.is_empty() {

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use bollard::container::LogOutput;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream::BoxStream};
 use tokio::sync::watch;
 
 use super::{
@@ -19,7 +19,7 @@ const MAX_PIECES: usize = 64;
 /// After a failure it is tried again after this long.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The length of Docker's time stamps: `2006-01-02T15:04:05.000000000Z`.
-const STAMP_BYTES: usize = 30;
+pub const STAMP_BYTES: usize = 30;
 
 /// What a follower needs to know.
 #[derive(Debug)]
@@ -41,6 +41,7 @@ impl Follower {
     pub async fn run(mut self) {
         let name = spec::container_name(&self.task);
         let mut sandbox = None;
+        let mut terminal = None;
         while !*self.stop.borrow() {
             let client = match self.docker.wait_for(Option::is_some).await.as_deref() {
                 Ok(Some(client)) => client.clone(),
@@ -52,7 +53,7 @@ impl Follower {
             };
             let again = match outcome {
                 Ok(open) => {
-                    let (kept, again) = self.follow(&client, &name, open).await;
+                    let (kept, again) = self.follow(&client, &name, open, &mut terminal).await;
                     sandbox = kept;
                     again
                 }
@@ -79,10 +80,43 @@ impl Follower {
         tokio::task::spawn_blocking(move || Sandbox::open(&work_dir, &task, limit)).await.map_err(io::Error::other)?
     }
 
-    /// Follows one stream to its end. Returns the sandbox, unless its position is no longer certain, and whether there may be more to come.
-    async fn follow(&mut self, client: &Client, name: &str, mut sandbox: Sandbox) -> (Option<Sandbox>, bool) {
+    /// Follows one stream to its end. Returns the sandbox, unless its position is no longer certain, and whether there may be more to come. `terminal`:
+    /// whether the container has one, once that is known.
+    async fn follow(&mut self, client: &Client, name: &str, sandbox: Sandbox, terminal: &mut Option<bool>) -> (Option<Sandbox>, bool) {
+        let has_terminal = match *terminal {
+            Some(known) => known,
+            None => match client.inspect(name).await {
+                Ok(container) => container.config.and_then(|config| config.tty).unwrap_or_default(),
+                Err(DockerError::Missing(_)) => return (Some(sandbox), false),
+                Err(_) => return (Some(sandbox), true),
+            },
+        };
+        *terminal = Some(has_terminal);
+        let sandbox = match self.read(client, name, sandbox, has_terminal, true).await {
+            (Some(sandbox), true) => sandbox,
+            (sandbox, goes_on) => return (sandbox, goes_on),
+        };
+        // The stream ends with the container, or with the daemon.
+        match client.inspect(name).await {
+            Ok(container) if matches!(spec::seen(&container, false), Seen::Running { .. }) => (Some(sandbox), true),
+            // A last line without an end is not told to who follows (Docker 20.10).
+            Ok(_) => {
+                let (sandbox, _) = self.read(client, name, sandbox, has_terminal, false).await;
+                let again = sandbox.is_none();
+                (sandbox, again)
+            }
+            Err(DockerError::Missing(_)) => (Some(sandbox), false),
+            Err(_) => (Some(sandbox), true),
+        }
+    }
+
+    /// Keeps what comes of one stream. Returns the sandbox as [`Self::follow`] does, and false when this follower is to stop.
+    async fn read(&mut self, client: &Client, name: &str, mut sandbox: Sandbox, terminal: bool, follow: bool) -> (Option<Sandbox>, bool) {
         sandbox.rewind();
-        let mut pieces = std::pin::pin!(client.logs(name, sandbox.since()).ready_chunks(MAX_PIECES));
+        let since = sandbox.since();
+        let pieces: BoxStream<'_, _> =
+            if terminal { client.console(name, since, follow).boxed() } else { client.logs(name, since, follow).boxed() };
+        let mut pieces = pieces.ready_chunks(MAX_PIECES);
         loop {
             let batch = tokio::select! {
                 batch = pieces.next() => batch,
@@ -104,13 +138,7 @@ impl Follower {
                 }
             }
         }
-        // The stream ends with the container, or with the daemon.
-        let again = match client.inspect(name).await {
-            Ok(container) => matches!(spec::seen(&container, false), Seen::Running { .. }),
-            Err(DockerError::Missing(_)) => false,
-            Err(_) => true,
-        };
-        (Some(sandbox), again)
+        (Some(sandbox), true)
     }
 }
 

@@ -29,8 +29,8 @@ use super::{
     agent::{Exit, Found, Holding, Report, Runner, Seen, Signal},
     fetch,
     jobs::{self, Context},
-    launch::{End, mount, pin_host_volumes, pods},
-    sandbox,
+    launch::{End, mount, pin_host_volumes, pods, read_secrets},
+    sandbox, secrets,
     volumes::Pinned,
 };
 use crate::model::{
@@ -83,6 +83,10 @@ pub fn check(launch: &Launch) -> Result<(), String> {
     if app.gpus > 0 {
         return Err("GPUs need an image: use container.type MESOS with a docker.image".to_owned());
     }
+    let info = app.container.as_ref().and_then(|container| container.linux_info.as_ref());
+    if info.is_some_and(|info| info.ipc_info.is_some()) {
+        return Err("a command without an image has the node's shared memory: leave out linuxInfo.ipcInfo, or name an image".to_owned());
+    }
     app.container.iter().flat_map(|container| &container.volumes).try_for_each(|volume| match volume {
         Volume::Shared { container_path, mode: Mode::Rw, .. } if below_sandbox(container_path).is_some() => Ok(()),
         Volume::Shared { .. } => {
@@ -90,6 +94,10 @@ pub fn check(launch: &Launch) -> Result<(), String> {
         }
         Volume::External(_) => {
             Err("external volumes need a container.docker.image: it is Docker that mounts them, for its containers".to_owned())
+        }
+        Volume::Secret { container_path, .. } if path_of_secret(container_path).is_some() => Ok(()),
+        Volume::Secret { .. } => {
+            Err("a command without an image finds its secrets in its sandbox alone: write a relative containerPath".to_owned())
         }
         Volume::Host { .. } | Volume::Persistent(_) | Volume::Brick(_) => Ok(()),
     })
@@ -106,6 +114,11 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     let directory = blocking(made).await?.map_err(in_sandbox)?;
     fetch::run(context, launch, &directory, cancel).await?;
     link_volumes(context, launch, &directory).await?;
+    let read = read_secrets(context, launch).await?;
+    let user = rights.account.as_ref().map(|account| (account.uid, account.gid));
+    let (work_dir, task, sandbox) = (context.settings.work_dir.clone(), launch.task.clone(), directory.clone());
+    let files = read.files;
+    blocking(move || link_secrets(&work_dir, &task, &sandbox, &files, user)).await?.map_err(in_sandbox)?;
     let (account, files) = (rights.account.clone(), directory.clone());
     blocking(move || sandbox::hand_over(&files, account.as_ref().map(|account| (account.uid, account.gid)))).await?.map_err(in_sandbox)?;
 
@@ -123,7 +136,9 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
         return Err(End::Cancelled);
     }
     context.report(Report::Starting { task: launch.task.clone() }).await;
-    let order = Order { volumes, ..order(context, launch, rights, directory) };
+    let mut order = Order { volumes, ..order(context, launch, rights, directory) };
+    order.environment.retain(|(name, _)| !read.variables.iter().any(|(secret, _)| secret == name));
+    order.environment.extend(read.variables);
     let records = Records::of(&context.settings.work_dir, &launch.task);
     let written = records.clone();
     blocking(move || written.put_order(&order)).await?.map_err(|error| End::failed(format!("the task cannot be written down: {error}")))?;
@@ -138,6 +153,33 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
 fn below_sandbox(container_path: &str) -> Option<PathBuf> {
     let inside = container_path.strip_prefix(crate::model::pod::SANDBOX)?.strip_prefix('/')?;
     sandbox_path(inside).ok().filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Where a secret is in the sandbox: of a pod, whose paths are as an image sees them, or of an app.
+fn path_of_secret(container_path: &str) -> Option<PathBuf> {
+    match container_path.starts_with('/') {
+        true => below_sandbox(container_path),
+        false => sandbox_path(container_path).ok().filter(|path| !path.is_empty()).map(PathBuf::from),
+    }
+}
+
+/// Files with secrets are links in the sandbox, which is kept when the task has ended: they lead nowhere then.
+fn link_secrets(work_dir: &Path, task: &TaskId, sandbox: &Path, files: &[(String, Vec<u8>)], user: Option<(u32, u32)>) -> io::Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let kept = secrets::keep(work_dir, task, files, Some(user))?;
+    for (source, (path, _)) in kept.iter().zip(files) {
+        let Some(inside) = path_of_secret(path) else { continue };
+        let link = sandbox.join(inside);
+        link.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        match std::os::unix::fs::symlink(source, &link) {
+            // An earlier try of the same launch.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && std::fs::read_link(&link).is_ok_and(|to| to == *source) => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// The volumes of a pod that a command without an image uses are links in its sandbox.
@@ -188,15 +230,23 @@ fn order(context: &Context, launch: &Launch, rights: who::Rights, directory: Pat
         cluster: settings.cluster_id.clone(),
         resources: crate::model::resources::Resources { ports: Vec::new(), ..launch.resources.clone() },
         overhead: launch.overhead(),
+        mem_limit: launch.app.resource_limits.and_then(|limits| limits.mem),
         ports: launch.ports.clone(),
         command,
         environment: environment(launch, &directory),
         account: rights.account,
         no_new_privileges: rights.no_new_privileges,
+        terminal: launch.app.tty == Some(true),
         directory,
         work_dir: settings.work_dir.clone(),
         log_file_bytes: settings.log_file_bytes,
-        limits: Limits::of(&launch.resources, settings.cpu_hard_limit, settings.pids_limit, root),
+        limits: Limits::of(
+            &launch.resources,
+            launch.app.resource_limits.unwrap_or_default(),
+            settings.cpu_hard_limit,
+            settings.pids_limit,
+            root,
+        ),
         volumes: Vec::new(),
     }
 }
@@ -241,8 +291,10 @@ async fn bricks(
 fn environment(launch: &Launch, directory: &Path) -> Vec<(String, String)> {
     let sandbox = directory.to_string_lossy().into_owned();
     let own = [("PATH", shim::DEFAULT_PATH.to_owned()), ("MESOS_SANDBOX", sandbox.clone()), ("MESOS_DIRECTORY", sandbox)];
+    // What Docker says to containers that have a terminal.
+    let terminal = (launch.app.tty == Some(true)).then(|| ("TERM", "xterm".to_owned()));
     let mut variables = launch.environment();
-    let missing = own.into_iter().filter(|(name, _)| !variables.iter().any(|(known, _)| known == name)).collect::<Vec<_>>();
+    let missing = own.into_iter().chain(terminal).filter(|(name, _)| !variables.iter().any(|(known, _)| known == name)).collect::<Vec<_>>();
     variables.extend(missing.into_iter().map(|(name, value)| (name.to_owned(), value)));
     variables
 }
@@ -393,6 +445,7 @@ fn holding(order: &Order) -> Holding {
         runner: Runner::Process,
         in_pod: false,
         overhead: order.overhead.clone(),
+        mem_limit: order.mem_limit,
     }
 }
 
@@ -460,7 +513,9 @@ pub(super) async fn signal(context: Arc<Context>, task: TaskId, signal: Signal) 
 /// Forgets a task, and ends it first if it runs.
 pub(super) async fn remove(context: Arc<Context>, task: TaskId) {
     let records = Records::of(&context.settings.work_dir, &task);
-    let gone = tokio::task::spawn_blocking(move || remove_now(&records)).await.unwrap_or(false);
+    let (work_dir, removed) = (context.settings.work_dir.clone(), task.clone());
+    let remove = move || remove_now(&records).then(|| secrets::forget(&work_dir, &removed)).is_some();
+    let gone = tokio::task::spawn_blocking(remove).await.unwrap_or(false);
     if !gone {
         tracing::warn!(%task, "The task could not be removed; it is tried again later.");
     }

@@ -1,7 +1,8 @@
 //! From a launch to the container that Docker is asked for, and from a container's labels back to what it holds. Pure.
 //!
 //! As Mesos does it: `cmd` runs as `/bin/sh -c` in place of the image's entry point, `args` follow the entry point; CPUs are shares (1024 each), a hard
-//! limit only when asked for in the settings; memory is a hard limit without swap; the task id is the label `MESOS_TASK_ID`.
+//! limit only when asked for in the settings; memory is a hard limit without swap; the task id is the label `MESOS_TASK_ID`. With `resourceLimits` the
+//! limits are theirs, and the memory that was asked for is reserved.
 //! Unlike Mesos: NET_RAW is dropped, processes are limited, and ports are published on the node's addresses only.
 
 use std::{
@@ -21,11 +22,11 @@ use super::{
     parameters,
 };
 use crate::model::{
-    app::{App, Network},
+    app::{App, IpcInfo, IpcMode, LinuxInfo, Network},
     cluster::{Launch, PodLaunch},
     id::{ClusterId, TaskId},
     pod,
-    resources::{Resources, Scalar},
+    resources::{ResourceLimit, ResourceLimits, Resources, Scalar},
 };
 
 /// Which installation a container belongs to. Containers without it, or with another value, are never touched.
@@ -43,6 +44,7 @@ const LABEL_BRICKS: &str = "xtao.bricks";
 const LABEL_NETWORK: &str = "xtao.network";
 const LABEL_OVERHEAD: &str = "xtao.overhead";
 const LABEL_ADDRESSES: &str = "xtao.addresses";
+const LABEL_MEM_LIMIT: &str = "xtao.mem-limit";
 /// Where a container sees its sandbox, as Mesos has it.
 pub const SANDBOX: &str = "/mnt/mesos/sandbox";
 /// Where a container sees a volume: a relative path is one in the sandbox.
@@ -57,6 +59,11 @@ pub const LABEL_PREFIX: &str = "xtao.";
 const MIN_MEM: Scalar = Scalar::whole(32);
 /// The kernel's smallest number of shares.
 const MIN_CPU_SHARES: i64 = 2;
+/// Microseconds: what a quota is a part of.
+const CPU_PERIOD: i64 = 100_000;
+/// Microseconds of a period: the kernel's least, and more than any machine has processors for.
+const MIN_CPU_QUOTA: i64 = 1_000;
+const MAX_CPU_QUOTA: i64 = 10_000_000_000;
 /// Processes of a holder: itself, and one that Docker may need to start it.
 const HOLDER_PIDS: i64 = 16;
 /// Longest container and sandbox name.
@@ -115,6 +122,8 @@ pub struct Given<'a> {
     pub external: &'a [External],
     /// The addresses of its pod's network, if it is in one.
     pub addresses: &'a [IpAddr],
+    /// Variables with secrets.
+    pub secrets: &'a [(String, String)],
     /// It begins in its sandbox, if that is mounted.
     pub in_sandbox: bool,
 }
@@ -130,18 +139,25 @@ pub fn container(launch: &Launch, settings: &Settings, given: Given<'_>) -> Resu
     if docker.privileged && !settings.allow_privileged {
         return Err("privileged containers are not allowed here".to_owned());
     }
+    let container_info = app.container.as_ref().and_then(|container| container.linux_info.as_ref());
+    let is_unconfined = container_info.and_then(|info| info.seccomp.as_ref()).is_some_and(|seccomp| seccomp.unconfined);
+    if is_unconfined && !settings.allow_privileged {
+        return Err("containers that may use all system calls (linuxInfo.seccomp.unconfined) are not allowed here".to_owned());
+    }
     let (entrypoint, cmd) = match &app.cmd {
         Some(cmd) => (Some(vec!["/bin/sh".to_owned()]), Some(vec!["-c".to_owned(), cmd.clone()])),
         None if app.args.is_empty() => (None, None),
         None => (None, Some(app.args.clone())),
     };
+    let (ipc_mode, shm_size) = memory(launch, container_info);
     let mut network = own_network(launch, settings)?;
     let mut body = ContainerCreateBody {
         image: Some(given.image_id.to_owned()),
         entrypoint,
         cmd,
         user: app.user.clone(),
-        env: Some(environment(launch, given.binds)),
+        env: Some(environment(launch, given)),
+        tty: app.tty,
         working_dir: (given.in_sandbox && has_sandbox(given.binds)).then(|| SANDBOX.to_owned()),
         labels: Some(HashMap::new()),
         exposed_ports: Some(network.exposed()),
@@ -151,12 +167,15 @@ pub fn container(launch: &Launch, settings: &Settings, given: Given<'_>) -> Resu
             mounts: Some(given.binds.iter().map(mount).chain(given.external.iter().map(mount_external)).collect()),
             privileged: Some(docker.privileged),
             cap_drop: (!docker.privileged).then(|| vec!["NET_RAW".to_owned()]),
+            security_opt: is_unconfined.then(|| vec!["seccomp=unconfined".to_owned()]),
+            ipc_mode,
+            shm_size,
             pids_limit: Some(settings.pids_limit),
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             log_config: Some(log_config(settings)),
             init: Some(false),
             device_requests: gpus(&launch.gpus),
-            ..limits(&launch.resources, settings.cpu_hard_limit)
+            ..limits(&launch.resources, app.resource_limits.unwrap_or_default(), settings.cpu_hard_limit)
         }),
         ..ContainerCreateBody::default()
     };
@@ -166,6 +185,9 @@ pub fn container(launch: &Launch, settings: &Settings, given: Given<'_>) -> Resu
     if !launch.gpus.is_empty() {
         own.insert(LABEL_GPUS.to_owned(), serde_json::to_string(&launch.gpus).unwrap_or_default());
     }
+    if let Some(limit) = app.resource_limits.and_then(|limits| limits.mem) {
+        own.insert(LABEL_MEM_LIMIT.to_owned(), serde_json::to_string(&limit).unwrap_or_default());
+    }
     Ok(body)
 }
 
@@ -174,7 +196,8 @@ pub fn container(launch: &Launch, settings: &Settings, given: Given<'_>) -> Resu
 /// # Errors
 /// As for [`container`].
 pub fn holder(launch: &Launch, pod: &PodLaunch, settings: &Settings, image_id: &str) -> Result<ContainerCreateBody, String> {
-    let resources = pod.app.pod.as_ref().map(|pod| pod.executor.resources()).unwrap_or_default();
+    let definition = pod.app.pod.as_ref();
+    let resources = definition.map(|pod| pod.executor.resources()).unwrap_or_default();
     let mut network = NetworkPart {
         mode: network_mode(&pod.app.network)?,
         published: ports(&pod.app, &pod.ports, &pod.container_ports, &settings.node_addresses)?,
@@ -193,16 +216,31 @@ pub fn holder(launch: &Launch, pod: &PodLaunch, settings: &Settings, image_id: &
             port_bindings: Some(network.bindings()),
             network_mode: Some(network.mode),
             cap_drop: Some(vec!["ALL".to_owned()]),
+            ipc_mode: definition.filter(|pod| pod::shares_memory(pod)).map(|_| "shareable".to_owned()),
+            shm_size: definition.and_then(|pod| bytes_of_memory(pod.linux_info.as_ref()?.ipc_info?)),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             readonly_rootfs: Some(true),
             pids_limit: Some(HOLDER_PIDS),
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
             init: Some(false),
-            ..limits(&resources, settings.cpu_hard_limit)
+            ..limits(&resources, ResourceLimits::default(), settings.cpu_hard_limit)
         }),
         ..ContainerCreateBody::default()
     })
+}
+
+/// `ipc_mode` and `shm_size`. Of a container that shares its pod's memory, whose is that of the holder.
+fn memory(launch: &Launch, info: Option<&LinuxInfo>) -> (Option<String>, Option<i64>) {
+    match info.and_then(|info| info.ipc_info) {
+        None => (None, None),
+        Some(ipc) if ipc.mode == IpcMode::Private => (Some("private".to_owned()), bytes_of_memory(ipc)),
+        Some(_) => (Some(format!("container:{}", container_name(&pod::holder(&launch.task)))), None),
+    }
+}
+
+fn bytes_of_memory(ipc: IpcInfo) -> Option<i64> {
+    ipc.shm_size.map(|mib| i64::from(mib) << 20)
 }
 
 /// How a container is connected.
@@ -237,23 +275,39 @@ fn has_sandbox(binds: &[Bind]) -> bool {
 }
 
 /// Marathon's variables, and where the sandbox is; the definition's own win.
-fn environment(launch: &Launch, binds: &[Bind]) -> Vec<String> {
+fn environment(launch: &Launch, given: Given<'_>) -> Vec<String> {
     let mut variables = launch.environment();
-    if has_sandbox(binds) && !variables.iter().any(|(name, _)| name == "MESOS_SANDBOX") {
+    variables.retain(|(name, _)| !given.secrets.iter().any(|(secret, _)| secret == name));
+    variables.extend(given.secrets.iter().cloned());
+    if has_sandbox(given.binds) && !variables.iter().any(|(name, _)| name == "MESOS_SANDBOX") {
         variables.push(("MESOS_SANDBOX".to_owned(), SANDBOX.to_owned()));
     }
     variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-fn limits(resources: &Resources, cpu_hard_limit: bool) -> HostConfig {
+fn limits(resources: &Resources, given: ResourceLimits, cpu_hard_limit: bool) -> HostConfig {
     let shares = i64::try_from(resources.cpus.0 * 1024 / 1000).unwrap_or(i64::MAX).clamp(MIN_CPU_SHARES, 262_144);
-    let bytes = (resources.mem > Scalar::ZERO).then(|| i64::try_from(resources.mem.max(MIN_MEM).0 * 1_048_576 / 1000).unwrap_or(i64::MAX));
+    let bytes = |mem: Scalar| i64::try_from(mem.max(MIN_MEM).bytes()).unwrap_or(i64::MAX);
+    let requested = (resources.mem > Scalar::ZERO).then(|| bytes(resources.mem));
+    let memory = match given.mem {
+        None => requested,
+        Some(ResourceLimit::Unlimited) => None,
+        Some(ResourceLimit::At(limit)) => Some(bytes(limit.max(resources.mem))),
+    };
+    let quota = match given.cpus {
+        Some(ResourceLimit::At(limit)) => Some(limit.max(resources.cpus)),
+        Some(ResourceLimit::Unlimited) | None => None,
+    };
+    let hard = given.cpus.is_none() && cpu_hard_limit && resources.cpus > Scalar::ZERO;
     HostConfig {
         cpu_shares: Some(shares),
-        nano_cpus: (cpu_hard_limit && resources.cpus > Scalar::ZERO)
-            .then(|| i64::try_from(resources.cpus.0 * 1_000_000).unwrap_or(i64::MAX)),
-        memory: bytes,
-        memory_swap: bytes,
+        nano_cpus: hard.then(|| i64::try_from(resources.cpus.0 * 1_000_000).unwrap_or(i64::MAX)),
+        // Docker takes no more `nano_cpus` than the machine has; a limit above that is no mistake here.
+        cpu_period: quota.map(|_| CPU_PERIOD),
+        cpu_quota: quota.map(|cpus| i64::try_from(cpus.0.saturating_mul(100)).unwrap_or(i64::MAX).clamp(MIN_CPU_QUOTA, MAX_CPU_QUOTA)),
+        memory,
+        memory_swap: memory,
+        memory_reservation: given.mem.and(requested),
         ..HostConfig::default()
     }
 }
@@ -400,7 +454,9 @@ pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
     let overhead = labels.get(LABEL_OVERHEAD).map_or(Some(Resources::default()), |text| serde_json::from_str(text).ok())?;
     let in_pod = labels.contains_key(LABEL_ADDRESSES);
     let gpus = labels.get(LABEL_GPUS).map_or(Some(Vec::new()), |gpus| serde_json::from_str(gpus).ok())?;
-    Some(Found { task, holding: Holding { resources, gpus, ports, host_network, bricks, runner: Runner::Docker, in_pod, overhead }, state })
+    let mem_limit = labels.get(LABEL_MEM_LIMIT).map_or(Some(None), |limit| serde_json::from_str(limit).ok())?;
+    let holding = Holding { resources, gpus, ports, host_network, bricks, runner: Runner::Docker, in_pod, overhead, mem_limit };
+    Some(Found { task, holding, state })
 }
 
 /// How far an inspected container is.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Ctx, Found, MAX_AMOUNT, MAX_ENTRIES, MAX_GPUS, MAX_INSTANCES, MAX_ITEMS, MAX_PORTS, are_unique, check_constraint,
-    check_persistent_size, check_sandbox_files, passable_env,
+    check_persistent_size, check_sandbox_files, linux, passable_env, resource_limits, secrets,
 };
 use crate::model::{
     app::{App, PortNumber, UnreachableStrategy},
@@ -22,13 +22,22 @@ pub(super) fn check(app: &App, pod: &Pod, ctx: Ctx<'_>, found: &mut Found) {
         found.passable("/user", user.len(), user);
     }
     passable_env("/environment", &app.env, found);
+    secrets::env("/environment", &app.env, app, ctx, found);
+    secrets::defined(app, ctx, found);
+    secrets::volumes_of_pod(app, ctx, found);
+    pod.linux_info.iter().for_each(|info| linux::of_pod(info, found));
     volumes(app, pod, ctx, found);
     residency(app, found);
     found.unless(!pod.containers.is_empty(), "/containers", "must not be empty");
     let names = pod.containers.iter().map(|container| &container.name);
     found.unless(are_unique(names), "/containers", "container names must be unique");
     for (at, container) in pod.containers.iter().enumerate() {
-        check_container(&format!("/containers({at})"), pod, container, found);
+        let path = format!("/containers({at})");
+        check_container(&path, pod, container, found);
+        secrets::env(&format!("{path}/environment"), &container.environment, app, ctx, found);
+        let pull_config = container.image.as_ref().and_then(|image| image.pull_config.as_ref());
+        secrets::pull_config(format_args!("{path}/image/pullConfig"), pull_config, app, ctx, found);
+        linux::of_container(format_args!("{path}/linuxInfo"), container, app, ctx, found);
     }
     for (at, constraint) in app.constraints.iter().enumerate() {
         let path = format!("/scheduling/placement/constraints({at})");
@@ -99,6 +108,10 @@ fn residency(app: &App, found: &mut Found) {
 }
 
 fn check_container(path: &str, pod: &Pod, container: &PodContainer, found: &mut Found) {
+    let limits = format_args!("{path}/resourceLimits");
+    resource_limits(limits, container.resource_limits.as_ref(), container.amounts.cpus, container.amounts.mem, found);
+    let clash = pod.legacy_shared_cgroups && container.resource_limits.is_some();
+    found.unless(!clash, limits, "resourceLimits cannot be defined if legacySharedCgroups is enabled");
     found.at_most(format_args!("{path}/labels"), container.labels.len(), MAX_ENTRIES);
     found.at_most(format_args!("{path}/volumeMounts"), container.volume_mounts.len(), MAX_ITEMS);
     if let Some(user) = &container.user {

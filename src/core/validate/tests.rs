@@ -23,6 +23,8 @@ fn violations(id: &str, json: &Value, admin: bool) -> String {
         existing_role: Some("old"),
         enforced_role: None,
         host_volumes,
+        secrets: false,
+        secrets_of: None,
     };
     let told = app(&app_of(id, json), ctx).into_iter().map(|violation| format!("{}: {}", violation.path, violation.text));
     told.collect::<Vec<_>>().join("; ")
@@ -113,6 +115,148 @@ fn amounts_and_counts_are_limited() {
     check(json!({"constraints": constraints}), "/constraints: must have at most 100 entries");
     check_container(json!({"portMappings": vec![json!({}); 101]}), "/container/portMappings: must have at most 100 entries");
     check(json!({"portDefinitions": [{"labels": many(1001)}]}), "/portDefinitions(0)/labels: must have at most 1000 entries");
+}
+
+/// What is said of `{"cmd": "x"}` with `fields` where secrets are enabled, and those below `ann/` are allowed.
+fn check_secrets(fields: Value, expected: &str) {
+    let mut json = json!({"cmd": "x"});
+    json.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let (host_volumes, ann) = (&HostVolumeRule::default(), Owner::new("ann"));
+    let ctx = Ctx {
+        privileged: false,
+        docker_parameters: false,
+        default_role: "*",
+        existing_role: None,
+        enforced_role: None,
+        host_volumes,
+        secrets: true,
+        secrets_of: Some(&ann),
+    };
+    let told = app(&app_of("/web", &json), ctx).into_iter().map(|violation| format!("{}: {}", violation.path, violation.text));
+    assert_eq!(told.collect::<Vec<_>>().join("; "), expected, "{json}");
+}
+
+#[test]
+fn secrets_need_their_feature() {
+    const DISABLED: &str = "Feature secrets is not enabled. Enable with --enable_features secrets)";
+    let secrets = json!({"s": {"source": "/ann/s"}});
+    check(json!({"secrets": {}}), "");
+    check(json!({"secrets": secrets}), &format!("/secrets: {DISABLED}"));
+    check(
+        json!({"env": {"A": {"secret": "s"}}, "secrets": secrets}),
+        &format!("/secrets: {DISABLED}; /env: use of secret-references in the environment requires the secrets feature to be enabled"),
+    );
+    check(
+        json!({"env": {"A": {"secret": "s"}}}),
+        "/env: use of secret-references in the environment requires the secrets feature to be enabled; \
+         /env/A/secret: references an undefined secret",
+    );
+    check(
+        json!({"secrets": secrets, "container": {"type": "MESOS", "volumes": [{"containerPath": "/s", "secret": "s"}]}}),
+        &format!(
+            "/secrets: {DISABLED}; /container/secretVolumes(container): must be empty; /container/secretVolumes(container): {DISABLED}"
+        ),
+    );
+    check(
+        json!({"container": {"type": "MESOS", "docker": {"image": "i", "pullConfig": {"secret": "s"}}}}),
+        &format!(
+            "/container/docker/pullConfig: must be empty; /container/docker/pullConfig: {DISABLED}; \
+             /container/docker/pullConfig: pullConfig.secret must refer to an existing secret"
+        ),
+    );
+    check(
+        json!({"container": {"docker": {"image": "i", "pullConfig": {"secret": "s"}}}}),
+        "/container/docker/pullConfig: pullConfig is not supported with Docker containerizer",
+    );
+}
+
+#[test]
+fn a_secret_that_is_named_is_there_and_may_be_had() {
+    let check = check_secrets;
+    let secrets = json!({"s": {"source": "/ann/s"}});
+    let mesos = |volumes: Value, docker: Value| json!({"type": "MESOS", "volumes": volumes, "docker": docker});
+    let pull = json!({"image": "i", "pullConfig": {"secret": "s"}});
+    check(json!({"secrets": secrets, "env": {"A": {"secret": "s"}}}), "");
+    check(
+        json!({"secrets": secrets, "container": mesos(json!([{"containerPath": "/a", "secret": "s"}, {"containerPath": "b", "secret": "s"}]), pull.clone())}),
+        "",
+    );
+    check(json!({"env": {"A": {"secret": "s"}}}), "/env/A/secret: references an undefined secret");
+    check(
+        json!({"container": mesos(json!([{"containerPath": "/a", "secret": "s"}]), pull)}),
+        "/container/docker/pullConfig: pullConfig.secret must refer to an existing secret; \
+         /container/volumes(0): volume.secret must refer to an existing secret",
+    );
+    check(json!({"secrets": {"": {"source": "ann/s"}}}), "/secrets/keys(0): must not be empty");
+    let source = |source: &str, expected: &str| check(json!({"secrets": {"s": {"source": source}}}), expected);
+    let path = "/secrets/s/source: must be a path below the directory of the secrets, without . and .., of at most 1024 bytes";
+    let own = "/secrets/s/source: must begin with 'ann/': the secrets of others are for administrators";
+    source("ann/a/b", "");
+    source("ann/../bob/s", path);
+    source("ann//s", path);
+    source("ann/", path);
+    source("bob/s", own);
+    source("ann", own);
+    source("annual/s", own);
+    source("//ann/s", path);
+    check(
+        json!({"secrets": secrets, "container": mesos(json!([{"containerPath": "a/b", "secret": "s"}]), json!(null))}),
+        "/container/volumes(0)/containerPath: value must not contain \"/\"",
+    );
+}
+
+#[test]
+fn linux_info_has_marathons_rules() {
+    let check = |info: Value, admin: bool, expected: &str| {
+        let json = json!({"cmd": "x", "container": {"type": "MESOS", "docker": {"image": "i"}, "linuxInfo": info}});
+        assert_eq!(violations("/web", &json, admin), expected, "{json}");
+    };
+    check(json!({}), false, "");
+    check(json!({"ipcInfo": {"mode": "PRIVATE", "shmSize": 64}}), false, "");
+    check(json!({"seccomp": {"unconfined": true}}), true, "");
+    check(
+        json!({"seccomp": {"unconfined": true}}),
+        false,
+        "/container/linuxInfo/seccomp/unconfined: may be used by administrators only, unless one of them grants it",
+    );
+    check(json!({"seccomp": {}}), true, "/container/linuxInfo/seccomp: Seccomp unconfined must be true when Profile is NOT defined");
+    check(
+        json!({"seccomp": {"profileName": "p", "unconfined": true}}),
+        true,
+        "/container/linuxInfo/seccomp: Seccomp unconfined can NOT be true when Profile is defined",
+    );
+    check(
+        json!({"seccomp": {"profileName": "p"}}),
+        true,
+        "/container/linuxInfo/seccomp/profileName: the nodes of the embedded engine have no seccomp profiles to name",
+    );
+    check(
+        json!({"ipcInfo": {"mode": "SHARE_PARENT", "shmSize": 64}}),
+        true,
+        "/container/linuxInfo/ipcInfo: ipcInfo shmSize can NOT be set when mode is SHARE_PARENT; \
+         /container/linuxInfo/ipcInfo/mode: apps have no parent to share memory with but the node, and that is not done here",
+    );
+    check(json!({"ipcInfo": {"mode": "PRIVATE", "shmSize": 0}}), true, "/container/linuxInfo/ipcInfo/shmSize: got 0, expected 1 or more");
+    // Marathon forgets it of Docker's containers.
+    let docker = json!({"container": {"docker": {"image": "i"}, "linuxInfo": {"seccomp": {}}}});
+    assert_eq!(app_of("/web", &docker).container.unwrap().linux_info, None);
+}
+
+#[test]
+fn limits_are_not_below_what_is_asked_for() {
+    check(json!({"cpus": 2, "mem": 256, "resourceLimits": {"cpus": 2, "mem": 300}}), "");
+    check(json!({"cpus": 2, "mem": 256, "resourceLimits": {"cpus": "unlimited", "mem": "unlimited"}}), "");
+    check(json!({"resourceLimits": {}}), "");
+    check(
+        json!({"cpus": 2, "mem": 256, "resourceLimits": {"cpus": 1, "mem": 200}}),
+        "/resourceLimits/cpus: resource limit must be greater than or equal to requested resource (2.0); \
+         /resourceLimits/mem: resource limit must be greater than or equal to requested resource (256.0)",
+    );
+    check(
+        json!({"resourceLimits": {"mem": -1}}),
+        "/resourceLimits/mem: resource limit must be greater than or equal to requested resource (128.0)",
+    );
+    check(json!({"resourceLimits": {"mem": 1e13}}), "/resourceLimits/mem: got 10000000000000, expected 1000000000000 or less");
 }
 
 #[test]

@@ -18,16 +18,17 @@ use self::{
     reader::{Reader, Violations},
 };
 use super::{
-    App, Backoff, Constraint, Env, EnvValue, Fetch, KillSelection, Network, Operator, PortDefinition, PortNumber, UnreachableStrategy,
-    UpgradeStrategy, VersionInfo,
+    App, Backoff, Constraint, Env, EnvValue, Fetch, KillSelection, Network, Operator, PortDefinition, PortNumber, Secret,
+    UnreachableStrategy, UpgradeStrategy, VersionInfo,
 };
 use crate::model::{
     artifact::ARCHIVES,
     health::{Check, HealthCheck, ReadinessCheck},
     id::PathId,
+    pod::{Amounts, input::EXECUTOR},
     port::token,
     request::{RequestError, Violation},
-    resources::Scalar,
+    resources::{ResourceLimit, ResourceLimits, Scalar},
     time::Timestamp,
 };
 
@@ -53,6 +54,7 @@ pub struct AppInput {
     args: Option<Vec<String>>,
     user: Option<String>,
     env: Option<Env>,
+    secrets: Option<IndexMap<String, Secret>>,
     fetch: Option<Vec<Fetch>>,
     uris: Option<Vec<String>>,
     instances: Option<u32>,
@@ -60,6 +62,7 @@ pub struct AppInput {
     mem: Option<Scalar>,
     disk: Option<Scalar>,
     gpus: Option<u32>,
+    resource_limits: Option<ResourceLimits>,
     executor: Option<String>,
     constraints: Option<Vec<ConstraintInput>>,
     accepted_resource_roles: Option<Vec<String>>,
@@ -82,6 +85,8 @@ pub struct AppInput {
     upgrade_strategy: Option<UpgradeStrategy>,
     unreachable_strategy: Option<UnreachableStrategy>,
     dependencies: Option<Vec<String>>,
+    tty: Option<bool>,
+    executor_resources: Option<Amounts>,
     /// What relative paths are relative to; `None`: the root.
     base: Option<PathId>,
 }
@@ -231,6 +236,7 @@ impl AppInput {
         }
         set(&mut app.args, &self.args);
         set(&mut app.env, &self.env);
+        set(&mut app.secrets, &self.secrets);
         set(&mut app.instances, &self.instances);
         set(&mut app.cpus, &self.cpus);
         set(&mut app.mem, &self.mem);
@@ -260,6 +266,9 @@ impl AppInput {
             app.accepted_resource_roles.clone_from(&self.accepted_resource_roles);
         }
         app.kill_grace_ms = self.kill_grace_ms.or(app.kill_grace_ms);
+        app.resource_limits = self.resource_limits.or(app.resource_limits);
+        app.executor_resources = self.executor_resources.or(app.executor_resources);
+        app.tty = self.tty.or(app.tty);
     }
 }
 
@@ -271,12 +280,14 @@ pub(in crate::model) fn blank(id: &PathId, defaults: &Defaults) -> App {
         args: Vec::new(),
         user: None,
         env: Env::new(),
+        secrets: IndexMap::new(),
         fetch: Vec::new(),
         instances: 1,
         cpus: Scalar::whole(1),
         mem: Scalar::whole(128),
         disk: Scalar::ZERO,
         gpus: 0,
+        resource_limits: None,
         executor: String::new(),
         constraints: Vec::new(),
         accepted_resource_roles: None,
@@ -300,6 +311,8 @@ pub(in crate::model) fn blank(id: &PathId, defaults: &Defaults) -> App {
         owner: None,
         vouched: false,
         administered: false,
+        tty: None,
+        executor_resources: None,
         pod: None,
     }
 }
@@ -421,19 +434,10 @@ const CONTENT_KEYS: [&str; 39] = [
     "versionInfo",
 ];
 
-/// Keys whose features do not exist yet: refused unless empty, with the text for people.
-const UNSUPPORTED_KEYS: [(&str, &str); 4] = [
-    ("executorResources", "executorResources are not supported yet"),
-    ("resourceLimits", "resourceLimits are not supported yet"),
-    ("secrets", "secrets are not supported yet"),
-    ("tty", "tty is not supported yet"),
-];
-
 fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
     if !app.is_object() {
         return AppInput::default();
     }
-    note_unsupported(app, unsupported);
     if let Some(residency) = app.get("residency") {
         check_residency(&residency);
     }
@@ -447,12 +451,14 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         user: app.get("user").and_then(|user| user.text()),
         fetch: app.get("fetch").and_then(|fetch| fetch.list(read_fetch)),
         uris: app.get("uris").and_then(|uris| uris.list(Reader::text)),
-        env: app.get("env").and_then(|env| read_env(&env, unsupported)),
+        env: app.get("env").and_then(|env| read_env(&env)),
+        secrets: app.get("secrets").and_then(|secrets| read_secrets(&secrets)),
         instances: app.get("instances").and_then(|instances| instances.whole(i32::MAX as u32)),
         cpus: app.get("cpus").and_then(|cpus| cpus.number(0.001)).map(Scalar::from_f64),
         mem: app.get("mem").and_then(|mem| mem.number(0.0)).map(Scalar::from_f64),
         disk: app.get("disk").and_then(|disk| disk.number(0.0)).map(Scalar::from_f64),
         gpus: app.get("gpus").and_then(|gpus| gpus.whole(i32::MAX as u32)),
+        resource_limits: app.get("resourceLimits").and_then(|limits| read_resource_limits(&limits, unsupported)),
         executor: app.get("executor").and_then(|executor| executor.text()),
         constraints: app.get("constraints").and_then(|constraints| constraints.set(read_constraint)),
         accepted_resource_roles: app.get("acceptedResourceRoles").and_then(|roles| roles.set(Reader::text)),
@@ -460,7 +466,7 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         labels: app.get("labels").and_then(|labels| labels.texts()),
         container: app.get("container").and_then(|container| container::read(&container, unsupported)),
         networks: app.get("networks").and_then(|networks| networks.list(network::read)),
-        ip_address: app.get("ipAddress").and_then(|address| network::read_ip_address(&address, unsupported)),
+        ip_address: app.get("ipAddress").and_then(|address| network::read_ip_address(&address)),
         ports: app.get("ports").and_then(|ports| ports.list(Reader::port)),
         port_definitions: app.get("portDefinitions").and_then(|ports| ports.list(read_port_definition)),
         require_ports: app.get("requirePorts").and_then(|require| require.boolean()),
@@ -475,6 +481,8 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         upgrade_strategy: app.get("upgradeStrategy").and_then(|strategy| read_upgrade_strategy(&strategy)),
         unreachable_strategy: app.get("unreachableStrategy").and_then(|strategy| read_unreachable_strategy(&strategy)),
         dependencies: app.get("dependencies").and_then(|dependencies| dependencies.list(Reader::text)),
+        tty: app.get("tty").and_then(|tty| tty.boolean()),
+        executor_resources: app.get("executorResources").and_then(|amounts| read_executor_resources(&amounts)),
         base: None,
     }
 }
@@ -485,21 +493,6 @@ fn check_residency(residency: &Reader<'_>) {
         _ = residency.get("relaunchEscalationTimeoutSeconds").and_then(|seconds| seconds.long(i64::MAX as u64));
         let behaviours = [("WAIT_FOREVER", ()), ("RELAUNCH_AFTER_TIMEOUT", ())];
         _ = residency.get("taskLostBehavior").and_then(|behaviour| behaviour.choice(&behaviours));
-    }
-}
-
-fn note_unsupported(app: &Reader<'_>, unsupported: &Violations) {
-    for (key, text) in UNSUPPORTED_KEYS {
-        note_unless_empty(app, key, text, unsupported);
-    }
-}
-
-/// Notes that `key` is not supported, unless it says nothing.
-pub(in crate::model) fn note_unless_empty(object: &Reader<'_>, key: &str, text: &str, unsupported: &Violations) {
-    if let Some(value) = object.get(key)
-        && !is_empty(value.value())
-    {
-        unsupported.add(value.path(), text);
     }
 }
 
@@ -538,16 +531,64 @@ fn read_timestamp(version: &Reader<'_>) -> Option<Timestamp> {
     timestamp
 }
 
-fn read_env(env: &Reader<'_>, unsupported: &Violations) -> Option<Env> {
+fn read_env(env: &Reader<'_>) -> Option<Env> {
     let read = |(name, value): (&str, Reader<'_>)| {
         if !value.value().is_object() {
             return Some((name.to_owned(), EnvValue::Text(value.text()?)));
         }
         let secret = value.required("secret")?;
-        unsupported.add(secret.path(), "secrets are not supported yet");
         Some((name.to_owned(), EnvValue::Secret { secret: secret.text()? }))
     };
     Some(env.entries()?.into_iter().filter_map(read).collect())
+}
+
+pub(in crate::model) fn read_secrets(secrets: &Reader<'_>) -> Option<IndexMap<String, Secret>> {
+    let read = |(name, value): (&str, Reader<'_>)| {
+        let source = if value.is_object() { value.required("source")?.some_text()? } else { return None };
+        Some((name.to_owned(), Secret { source }))
+    };
+    Some(secrets.entries()?.into_iter().filter_map(read).collect())
+}
+
+/// The name of a secret, as `{"secret": name}`.
+pub(in crate::model) fn read_pull_config(config: &Reader<'_>) -> Option<String> {
+    if !config.is_object() {
+        return None;
+    }
+    config.required("secret").and_then(|secret| secret.some_text())
+}
+
+/// An object without a limit is kept as one.
+pub(in crate::model) fn read_resource_limits(limits: &Reader<'_>, unsupported: &Violations) -> Option<ResourceLimits> {
+    if !limits.is_object() {
+        return None;
+    }
+    let limit = |key: &str| limits.get(key).and_then(|limit| read_resource_limit(&limit, unsupported));
+    Some(ResourceLimits { cpus: limit("cpus"), mem: limit("mem") })
+}
+
+/// Any text is of the right type; only one is right.
+fn read_resource_limit(limit: &Reader<'_>, unsupported: &Violations) -> Option<ResourceLimit> {
+    match limit.value().as_str() {
+        Some("unlimited") => Some(ResourceLimit::Unlimited),
+        Some(other) => {
+            let text = format!("'{other}' is an invalid resource limit. It must be 'unlimited' or a number");
+            unsupported.add(limit.path(), text);
+            None
+        }
+        None => limit.number(f64::MIN).map(|number| ResourceLimit::At(Scalar::from_f64(number))),
+    }
+}
+
+/// What is not written is what a pod's executor takes.
+pub(in crate::model) fn read_executor_resources(amounts: &Reader<'_>) -> Option<Amounts> {
+    if !amounts.is_object() {
+        return None;
+    }
+    let amount =
+        |key: &str, min: f64, default: Scalar| amounts.get(key).map_or(Some(default), |value| value.number(min).map(Scalar::from_f64));
+    let (cpus, mem, disk) = (amount("cpus", 0.1, EXECUTOR.cpus), amount("mem", 32.0, EXECUTOR.mem), amount("disk", 10.0, EXECUTOR.disk));
+    Some(Amounts { cpus: cpus?, mem: mem?, disk: disk?, gpus: 0 })
 }
 
 /// Two or three texts.

@@ -6,10 +6,14 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    App, Constraint, Container, ContainerKind, Env, EnvValue, Fetch, KillSelection, Mode, NamedNetwork, Network, Operator,
-    PersistentVolume, PortDefinition, PortMapping, UnreachableStrategy, Volume,
+    App, Constraint, Container, ContainerKind, Env, EnvValue, Fetch, IpcMode, KillSelection, LinuxInfo, Mode, NamedNetwork, Network,
+    Operator, PersistentVolume, PortDefinition, PortMapping, Secret, UnreachableStrategy, Volume,
 };
-use crate::model::{id::PathId, resources::Scalar};
+use crate::model::{
+    id::PathId,
+    pod,
+    resources::{ResourceLimit, ResourceLimits, Scalar},
+};
 
 pub use health::health_check;
 
@@ -45,7 +49,9 @@ pub fn definition(app: &App) -> Map<String, Value> {
     fields.set_some("readinessChecks", some_list(&app.readiness_checks, health::readiness_check));
     let residency = || json!({"relaunchEscalationTimeoutSeconds": 3600, "taskLostBehavior": "WAIT_FOREVER"});
     fields.set_some("residency", app.is_resident().then(residency));
+    fields.set_some("resourceLimits", app.resource_limits.as_ref().map(resource_limits));
     fields.set("requirePorts", app.require_ports);
+    fields.set_some("secrets", (!app.secrets.is_empty()).then(|| secrets(&app.secrets)));
     fields.set_some("taskKillGracePeriodSeconds", app.kill_grace_ms.map(seconds));
     fields.set(
         "upgradeStrategy",
@@ -65,6 +71,8 @@ pub fn definition(app: &App) -> Map<String, Value> {
     );
     fields.set("killSelection", kill_selection(app.kill_selection));
     fields.set("unreachableStrategy", unreachable_strategy(app.unreachable_strategy));
+    fields.set_some("tty", app.tty);
+    fields.set_some("executorResources", app.executor_resources.as_ref().map(pod::output::amounts));
     fields.set("role", app.role.clone());
     fields.0
 }
@@ -112,6 +120,44 @@ fn scalar(amount: Scalar) -> Value {
 
 pub(in crate::model) fn seconds(milliseconds: u64) -> Value {
     if milliseconds.is_multiple_of(1000) { json!(milliseconds / 1000) } else { json!(milliseconds as f64 / 1000.0) }
+}
+
+pub(in crate::model) fn secrets(secrets: &IndexMap<String, Secret>) -> Value {
+    Value::Object(secrets.iter().map(|(name, secret)| (name.clone(), json!({ "source": secret.source }))).collect())
+}
+
+pub(in crate::model) fn linux_info(info: &LinuxInfo) -> Value {
+    let mut fields = Fields::default();
+    if let Some(seccomp) = &info.seccomp {
+        let mut shown = Fields::default();
+        shown.set_some("profileName", seccomp.profile_name.clone());
+        shown.set("unconfined", seccomp.unconfined);
+        fields.set("seccomp", shown.0);
+    }
+    if let Some(ipc) = &info.ipc_info {
+        let mut shown = Fields::default();
+        shown.set(
+            "mode",
+            match ipc.mode {
+                IpcMode::Private => "PRIVATE",
+                IpcMode::ShareParent => "SHARE_PARENT",
+            },
+        );
+        shown.set_some("shmSize", ipc.shm_size);
+        fields.set("ipcInfo", shown.0);
+    }
+    Value::Object(fields.0)
+}
+
+pub(in crate::model) fn resource_limits(limits: &ResourceLimits) -> Value {
+    let limit = |limit: ResourceLimit| match limit {
+        ResourceLimit::Unlimited => json!("unlimited"),
+        ResourceLimit::At(amount) => scalar(amount),
+    };
+    let mut fields = Fields::default();
+    fields.set_some("cpus", limits.cpus.map(limit));
+    fields.set_some("mem", limits.mem.map(limit));
+    Value::Object(fields.0)
 }
 
 fn texts(values: &IndexMap<String, String>) -> Value {
@@ -200,16 +246,15 @@ fn container(container: &Container, network: &Network) -> Value {
     );
     if let Some(docker) = &container.docker {
         let parameters: Vec<Value> = docker.parameters.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
-        fields.set(
-            "docker",
-            json!({
-                "forcePullImage": docker.force_pull_image,
-                "image": docker.image,
-                "parameters": parameters,
-                "privileged": docker.privileged,
-            }),
-        );
+        let mut shown = Fields::default();
+        shown.set("forcePullImage", docker.force_pull_image);
+        shown.set("image", docker.image.as_str());
+        shown.set("parameters", parameters);
+        shown.set("privileged", docker.privileged);
+        shown.set_some("pullConfig", docker.pull_config.as_ref().map(|secret| json!({ "secret": secret })));
+        fields.set("docker", shown.0);
     }
+    fields.set_some("linuxInfo", container.linux_info.as_ref().map(linux_info));
     fields.set("volumes", container.volumes.iter().map(volume).collect::<Vec<_>>());
     if *network != Network::Host {
         fields.set("portMappings", container.port_mappings.iter().map(port_mapping).collect::<Vec<_>>());
@@ -240,6 +285,7 @@ fn volume(volume: &Volume) -> Value {
         Volume::Persistent(volume) => {
             json!({"containerPath": volume.container_path, "mode": mode(&volume.mode), "persistent": persistent(volume)})
         }
+        Volume::Secret { container_path, secret } => json!({"containerPath": container_path, "secret": secret}),
         Volume::External(volume) => {
             let mut fields = Fields::default();
             fields.set("name", volume.name.as_str());

@@ -16,14 +16,14 @@ use self::{
 use super::{Amounts, Pod, PodContainer, PodVolume};
 use crate::model::{
     app::{
-        App, Container, ContainerKind, Env, EnvValue, Mode, Network, PersistentVolume, PortDefinition, PortMapping, PortNumber,
-        UnreachableStrategy, Volume,
+        App, Container, ContainerKind, Env, EnvValue, LinuxInfo, Mode, Network, PersistentVolume, PortDefinition, PortMapping, PortNumber,
+        Secret, UnreachableStrategy, Volume,
         input::{
             Defaults, blank,
-            container::read_persistent,
+            container::{read_linux_info, read_persistent},
             default_upgrade_strategy,
             network::{self, NetworkInput, canonical_network},
-            note_unless_empty,
+            read_executor_resources, read_secrets,
             reader::{Reader, Violations},
         },
     },
@@ -48,6 +48,8 @@ pub struct PodInput {
     scheduling: Scheduling,
     executor: Option<Amounts>,
     legacy_shared_cgroups: bool,
+    secrets: IndexMap<String, Secret>,
+    linux_info: Option<LinuxInfo>,
     /// What was written although it is not carried out here.
     unsupported: Vec<Violation>,
 }
@@ -58,9 +60,6 @@ struct VolumeInput {
     /// MiB of a persistent one.
     size: Option<u64>,
 }
-
-/// Marathon's words for what needs secrets.
-const NO_SECRETS: &str = "Feature secrets is not enabled. Enable with --enable_features secrets)";
 
 /// What an executor takes when nothing is written.
 pub const EXECUTOR: Amounts = Amounts { cpus: Scalar(100), mem: Scalar::whole(32), disk: Scalar::whole(10), gpus: 0 };
@@ -110,6 +109,7 @@ impl PodInput {
         app.network = canonical_network(&self.networks, defaults, &violations);
         app.env = self.environment.clone();
         app.labels = self.labels.clone();
+        app.secrets = self.secrets.clone();
         app.user = self.user.clone();
         app.instances = self.instances.unwrap_or(1);
         app.role = self.role.clone().unwrap_or_else(|| defaults.role.clone());
@@ -129,6 +129,7 @@ impl PodInput {
             executor,
             networks_left_out: self.networks.is_empty(),
             legacy_shared_cgroups: self.legacy_shared_cgroups,
+            linux_info: self.linux_info.clone(),
         }));
         app.upgrade_strategy = self.scheduling.upgrade.unwrap_or_else(|| default_upgrade_strategy(&app));
         let violations = violations.into_list();
@@ -153,7 +154,13 @@ impl PodInput {
             app.port_definitions = self.endpoints().map(|(_, endpoint)| definition(endpoint)).collect();
         } else {
             let mappings = self.endpoints().map(|(_, endpoint)| mapping(endpoint, &app.network)).collect();
-            app.container = Some(Container { kind: ContainerKind::Mesos, docker: None, port_mappings: mappings, volumes: Vec::new() });
+            app.container = Some(Container {
+                kind: ContainerKind::Mesos,
+                docker: None,
+                port_mappings: mappings,
+                volumes: Vec::new(),
+                linux_info: None,
+            });
         }
     }
 
@@ -169,7 +176,10 @@ impl PodInput {
         app.unreachable_strategy = UnreachableStrategy::Disabled;
         match &mut app.container {
             Some(container) => container.volumes = volumes,
-            None => app.container = Some(Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes }),
+            None => {
+                app.container =
+                    Some(Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes, linux_info: None })
+            }
         }
     }
 
@@ -246,13 +256,6 @@ fn read_pod(pod: &Reader<'_>, unsupported: &Violations) -> PodInput {
     if !pod.is_object() {
         return PodInput::default();
     }
-    if let Some(secrets) = pod.get("secrets")
-        && secrets.value().as_object().is_none_or(|secrets| !secrets.is_empty())
-    {
-        unsupported.add("/secrets", "must be empty");
-        unsupported.add("/secrets", NO_SECRETS);
-    }
-    note_unless_empty(pod, "linuxInfo", "linuxInfo is not supported yet", unsupported);
     let containers = pod.required("containers");
     if containers.as_ref().is_some_and(|containers| containers.value().as_array().is_some_and(Vec::is_empty)) {
         pod.get("containers").iter().for_each(|containers| containers.reject("error.minLength"));
@@ -261,21 +264,23 @@ fn read_pod(pod: &Reader<'_>, unsupported: &Violations) -> PodInput {
         id: pod.required("id").and_then(|id| id.some_text()),
         role: pod.get("role").and_then(|role| role.some_text()),
         user: pod.get("user").and_then(|user| user.text()),
-        environment: pod.get("environment").and_then(|env| read_environment(&env, unsupported)).unwrap_or_default(),
+        environment: pod.get("environment").and_then(|env| read_environment(&env)).unwrap_or_default(),
         labels: pod.get("labels").and_then(|labels| labels.texts()).unwrap_or_default(),
         containers: containers.and_then(|list| list.list(|container| container::read(container, unsupported))).unwrap_or_default(),
         volumes: pod.get("volumes").and_then(|list| list.list(|volume| read_volume(volume, unsupported))).unwrap_or_default(),
         networks: pod.get("networks").and_then(|list| list.list(network::read)).unwrap_or_default(),
         instances: pod.get("scaling").and_then(|scaling| scheduling::read_scaling(&scaling)),
         scheduling: pod.get("scheduling").and_then(|policy| scheduling::read(&policy)).unwrap_or_default(),
-        executor: pod.get("executorResources").and_then(|amounts| read_executor(&amounts)),
+        executor: pod.get("executorResources").and_then(|amounts| read_executor_resources(&amounts)),
         legacy_shared_cgroups: pod.get("legacySharedCgroups").and_then(|flag| flag.boolean()).unwrap_or_default(),
+        secrets: pod.get("secrets").and_then(|secrets| read_secrets(&secrets)).unwrap_or_default(),
+        linux_info: pod.get("linuxInfo").and_then(|info| read_linux_info(&info)),
         unsupported: Vec::new(),
     }
 }
 
 /// Names are letters, digits and `_`, none of them first a digit, and at most 254.
-fn read_environment(env: &Reader<'_>, unsupported: &Violations) -> Option<Env> {
+fn read_environment(env: &Reader<'_>) -> Option<Env> {
     let mut read = Env::new();
     for (name, value) in env.entries()? {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -288,8 +293,6 @@ fn read_environment(env: &Reader<'_>, unsupported: &Violations) -> Option<Env> {
             continue;
         }
         let Some(secret) = value.required("secret").and_then(|secret| secret.text()) else { continue };
-        unsupported.add(env.path(), "use of secret-references in the environment requires the secrets feature to be enabled");
-        unsupported.add(env.path(), NO_SECRETS);
         read.insert(name.to_owned(), EnvValue::Secret { secret });
     }
     Some(read)
@@ -305,21 +308,9 @@ fn read_volume(volume: &Reader<'_>, unsupported: &Violations) -> Option<VolumeIn
     if persistent.is_some() && host.is_some() {
         unsupported.add(volume.path(), "a volume is either of the host or persistent");
     }
-    if let Some(secret) = volume.get("secret") {
-        unsupported.add(secret.path(), NO_SECRETS);
-    }
+    let secret = volume.get("secret").and_then(|secret| secret.some_text());
     let size = persistent.map(|persistent| read_persistent(&persistent, unsupported));
-    Some(VolumeInput { is: PodVolume { name: name?, host }, size: size.flatten() })
-}
-
-fn read_executor(amounts: &Reader<'_>) -> Option<Amounts> {
-    if !amounts.is_object() {
-        return None;
-    }
-    let amount =
-        |key: &str, min: f64, default: Scalar| amounts.get(key).map_or(Some(default), |value| value.number(min).map(Scalar::from_f64));
-    let (cpus, mem, disk) = (amount("cpus", 0.1, EXECUTOR.cpus), amount("mem", 32.0, EXECUTOR.mem), amount("disk", 10.0, EXECUTOR.disk));
-    Some(Amounts { cpus: cpus?, mem: mem?, disk: disk?, gpus: 0 })
+    Some(VolumeInput { is: PodVolume { name: name?, host, secret }, size: size.flatten() })
 }
 
 #[cfg(test)]

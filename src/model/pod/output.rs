@@ -25,9 +25,11 @@ pub fn definition(app: &App) -> Map<String, Value> {
     fields.set_some("volumes", output::some_list(&pod.volumes, |one| volume(app, one)));
     fields.set_some("networks", (!pod.networks_left_out).then(|| output::networks(&app.network)));
     fields.set("scaling", json!({ "kind": "fixed", "instances": app.instances }));
+    fields.set_some("secrets", (!app.secrets.is_empty()).then(|| output::secrets(&app.secrets)));
     fields.set("scheduling", scheduling(app));
     fields.set("executorResources", amounts(&pod.executor));
     fields.set("role", app.role.clone());
+    fields.set_some("linuxInfo", pod.linux_info.as_ref().map(output::linux_info));
     fields.set_some("legacySharedCgroups", pod.legacy_shared_cgroups.then_some(true));
     fields.into_map()
 }
@@ -68,7 +70,7 @@ fn constraint(constraint: &crate::model::app::Constraint) -> Value {
 }
 
 /// `{"cpus", "mem", "disk"}`
-fn amounts(amounts: &Amounts) -> Value {
+pub(in crate::model) fn amounts(amounts: &Amounts) -> Value {
     json!({ "cpus": amounts.cpus, "mem": amounts.mem, "disk": amounts.disk })
 }
 
@@ -81,6 +83,7 @@ fn volume(app: &App, volume: &PodVolume) -> Value {
     let mut fields = Fields::default();
     fields.set("name", volume.name.clone());
     fields.set_some("host", volume.host.clone());
+    fields.set_some("secret", volume.secret.clone());
     fields.set_some("persistent", app.persistent_volume(&volume.name).filter(|_| volume.host.is_none()).map(output::persistent));
     Value::Object(fields.into_map())
 }
@@ -91,6 +94,7 @@ fn container(app: &App, pod: &Pod, place: usize) -> Value {
     fields.set("name", container.name.clone());
     fields.set_some("exec", container.exec.as_ref().map(exec));
     fields.set("resources", resources(&container.amounts));
+    fields.set_some("resourceLimits", container.resource_limits.as_ref().map(output::resource_limits));
     let endpoints: Vec<Value> =
         pod.ports_of(place).zip(&container.protocols).filter_map(|(at, protocols)| endpoint(app, at, protocols)).collect();
     fields.set_some("endpoints", (!endpoints.is_empty()).then_some(endpoints));
@@ -105,6 +109,8 @@ fn container(app: &App, pod: &Pod, place: usize) -> Value {
     fields.set_texts_unless_empty("labels", &container.labels);
     let grace = container.kill_grace_ms.map(|grace_ms| json!({ "killGracePeriodSeconds": output::seconds(grace_ms) }));
     fields.set_some("lifecycle", grace);
+    fields.set_some("tty", container.tty);
+    fields.set_some("linuxInfo", container.linux_info.as_ref().map(output::linux_info));
     Value::Object(fields.into_map())
 }
 
@@ -128,6 +134,7 @@ fn image(image: &Image) -> Value {
     fields.set("kind", "DOCKER");
     fields.set("id", image.id.clone());
     fields.set_some("forcePull", image.force_pull);
+    fields.set_some("pullConfig", image.pull_config.as_ref().map(|secret| json!({ "secret": secret })));
     fields.set_texts_unless_empty("labels", &image.labels);
     Value::Object(fields.into_map())
 }

@@ -257,6 +257,7 @@ fn as_of_version_3(record: Record) -> Record {
 
 /// A sample as it is read from the sixth version, which knew neither persistent nor external volumes.
 fn as_of_version_6(record: Record) -> Record {
+    let record = as_of_version_7(record);
     let without = |app: &App| {
         let mut app = app.clone();
         app.container
@@ -272,11 +273,27 @@ fn as_of_version_6(record: Record) -> Record {
     }
 }
 
-/// A sample as it is read from the seventh version, which knew no generic checks.
+/// A sample as it is read from the seventh version, which knew neither generic checks nor the last of the fields.
 fn as_of_version_7(record: Record) -> Record {
     let without = |app: &App| {
-        let mut app = App { check: None, ..app.clone() };
-        app.pod.iter_mut().flat_map(|pod| &mut pod.containers).for_each(|container| container.check = None);
+        let mut app =
+            App { check: None, resource_limits: None, tty: None, executor_resources: None, secrets: Default::default(), ..app.clone() };
+        if let Some(container) = &mut app.container {
+            container.linux_info = None;
+            container.volumes.retain(|volume| !matches!(volume, Volume::Secret { .. }));
+            container.docker.iter_mut().for_each(|docker| docker.pull_config = None);
+        }
+        if let Some(pod) = &mut app.pod {
+            pod.linux_info = None;
+            pod.volumes.retain(|volume| volume.secret.is_none());
+            for container in &mut pod.containers {
+                container.check = None;
+                container.resource_limits = None;
+                container.tty = None;
+                container.linux_info = None;
+                container.image.iter_mut().for_each(|image| image.pull_config = None);
+            }
+        }
         Arc::new(app)
     };
     match record {
@@ -349,7 +366,7 @@ fn fixtures_of_version_7_stay_readable() {
     check_fixtures("v7", samples.map(|(name, record)| (name, as_of_version_7(record))).collect());
 }
 
-/// The version in which generic checks came.
+/// The version in which generic checks and the last of the fields came.
 #[test]
 fn fixtures_of_version_8_stay_readable() {
     let changed = |record: &Record| matches!(record, Record::Definition(_) | Record::Archived(_));

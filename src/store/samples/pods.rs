@@ -4,12 +4,12 @@ use indexmap::IndexMap;
 
 use super::{WHEN, bare_app, full_deployment, health_check, instance as app_instance, path};
 use crate::model::{
-    app::{App, Container, ContainerKind, EnvValue, Fetch, Network, PortMapping, PortNumber, Protocol},
+    app::{App, Container, ContainerKind, EnvValue, Fetch, IpcInfo, IpcMode, LinuxInfo, Network, PortMapping, PortNumber, Protocol},
     deployment::{Action, ActionKind, Deployment, Step},
     health::{Check, CheckKind, CheckPort, CheckProtocol, HealthCheck},
     instance::{Condition, ContainerState, Instance},
     pod::{Amounts, Command, Exec, Image, Pod, PodContainer, PodVolume, VolumeMount},
-    resources::Scalar,
+    resources::{ResourceLimit, ResourceLimits, Scalar},
 };
 
 fn texts(name: &str, value: &str) -> IndexMap<String, String> {
@@ -35,10 +35,16 @@ pub(super) fn full() -> App {
         name: "web".into(),
         exec: Some(Exec { command: Command::Argv(vec!["httpd".into(), "-f".into()]), override_entrypoint: Some(true) }),
         amounts,
+        resource_limits: Some(ResourceLimits { cpus: Some(ResourceLimit::At(Scalar(1500))), mem: None }),
         protocols: vec![vec!["udp".into(), "tcp".into()]],
         has_health_check: true,
         check: Some(generic(CheckKind::Tcp { port: CheckPort { port: None, port_index: Some(0) } })),
-        image: Some(Image { id: "busybox:1".into(), force_pull: Some(true), labels: texts("arch", "amd64") }),
+        image: Some(Image {
+            id: "busybox:1".into(),
+            force_pull: Some(true),
+            labels: texts("arch", "amd64"),
+            pull_config: Some("pw".into()),
+        }),
         environment: [("A".to_owned(), EnvValue::Text("1".into()))].into(),
         user: Some("nobody".into()),
         volume_mounts: vec![VolumeMount { name: "data".into(), mount_path: "/data".into(), read_only: Some(true) }],
@@ -51,11 +57,14 @@ pub(super) fn full() -> App {
         }],
         labels: texts("role", "front"),
         kill_grace_ms: Some(500),
+        tty: Some(true),
+        linux_info: Some(LinuxInfo { seccomp: None, ipc_info: Some(IpcInfo { mode: IpcMode::ShareParent, shm_size: None }) }),
     };
     let side = PodContainer {
         name: "side".into(),
         exec: Some(Exec { command: Command::Shell("sleep 1000".into()), override_entrypoint: None }),
         amounts,
+        resource_limits: None,
         protocols: Vec::new(),
         has_health_check: false,
         check: Some(generic(CheckKind::Exec { command: Command::Argv(vec!["true".into()]) })),
@@ -66,12 +75,24 @@ pub(super) fn full() -> App {
         artifacts: Vec::new(),
         labels: IndexMap::new(),
         kill_grace_ms: None,
+        tty: None,
+        linux_info: None,
     };
-    let volumes = vec![PodVolume { name: "data".into(), host: None }, PodVolume { name: "logs".into(), host: Some("/var/log".into()) }];
+    let volumes = vec![
+        PodVolume { name: "data".into(), host: None, secret: None },
+        PodVolume { name: "logs".into(), host: Some("/var/log".into()), secret: None },
+        PodVolume { name: "pw".into(), host: None, secret: Some("pw".into()) },
+    ];
     App {
         id: path("/prod/pod"),
         cmd: None,
-        container: Some(Container { kind: ContainerKind::Mesos, docker: None, port_mappings: vec![endpoint], volumes: vec![] }),
+        container: Some(Container {
+            kind: ContainerKind::Mesos,
+            docker: None,
+            port_mappings: vec![endpoint],
+            volumes: vec![],
+            linux_info: None,
+        }),
         network: Network::Bridge,
         health_checks: vec![HealthCheck { argv: vec!["true".into()], ..health_check(CheckProtocol::Command) }],
         pod: Some(Box::new(Pod {
@@ -80,6 +101,7 @@ pub(super) fn full() -> App {
             executor: amounts,
             networks_left_out: true,
             legacy_shared_cgroups: true,
+            linux_info: Some(LinuxInfo { seccomp: None, ipc_info: Some(IpcInfo { mode: IpcMode::Private, shm_size: Some(64) }) }),
         })),
         ..bare_app()
     }

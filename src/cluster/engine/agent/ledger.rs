@@ -115,6 +115,7 @@ mod tests {
                 runner: Default::default(),
                 in_pod: false,
                 overhead: Resources::default(),
+                mem_limit: None,
             };
             ledger.take(&task(number), &holding);
             gpus

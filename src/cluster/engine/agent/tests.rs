@@ -69,6 +69,7 @@ fn found(text: &str) -> Found {
         runner,
         in_pod: matches!(name, "y" | "z"),
         overhead: Resources::default(),
+        mem_limit: None,
     };
     Found { task: task(name), holding, state: seen(state) }
 }
@@ -555,7 +556,9 @@ fn a_brick_is_released_when_its_holder_is_gone() {
 
 #[test]
 fn the_words_of_an_end_say_what_happened() {
-    let check = |exit: Exit, state: TaskState, expected: &str| assert_eq!(verdict(&exit, Scalar::whole(128)), (state, expected.to_owned()));
+    let check = |exit: Exit, state: TaskState, expected: &str| {
+        assert_eq!(verdict(&exit, ResourceLimit::At(Scalar::whole(128))), (state, expected.to_owned()))
+    };
     let code = |code: i64| Exit { code, ..Exit::default() };
     check(code(0), TaskState::Finished, "Container exited with status 0");
     check(code(3), TaskState::Failed, "Container exited with status 3");
@@ -606,7 +609,7 @@ fn without_docker_processes_run_and_nothing_is_said_of_containers() {
 #[test]
 fn the_end_of_a_command_is_told_in_mesos_words() {
     let check = |exit: Exit, expected: &str| {
-        let (state, message) = verdict(&Exit { runner: Runner::Process, ..exit }, Scalar::whole(64));
+        let (state, message) = verdict(&Exit { runner: Runner::Process, ..exit }, ResourceLimit::At(Scalar::whole(64)));
         assert_eq!(format!("{} {message}", state.as_str()), expected);
     };
     check(Exit::default(), "TASK_FINISHED Command exited with status 0");
@@ -618,6 +621,9 @@ fn the_end_of_a_command_is_told_in_mesos_words() {
     check(Exit { code: 172, signal: Some(44), ..Exit::default() }, "TASK_FAILED Command terminated with signal Unknown signal 44");
     let oom = Exit { code: 137, signal: Some(9), oom: true, ..Exit::default() };
     check(oom, "TASK_FAILED Command terminated with signal Killed: out of memory, the limit is 64 MiB; give it more memory");
+    let boundless = Exit { code: 137, oom: true, ..Exit::default() };
+    let (_, message) = verdict(&boundless, ResourceLimit::Unlimited);
+    assert!(message.ends_with(": out of memory, of which it may have as much as the node has"), "{message}");
     let unseen = Exit { code: -1, error: "the node was restarted".into(), ..Exit::default() };
     check(unseen, "TASK_FAILED The end of the command was not seen: the node was restarted");
 }

@@ -112,7 +112,7 @@ pub(in crate::cluster::engine) fn shared(launch: &Launch) -> Vec<Shared> {
         Volume::Shared { container_path, name, mode } => {
             Some(Shared { name: name.clone(), target: container_path.clone(), read_only: *mode == Mode::Ro })
         }
-        Volume::Host { .. } | Volume::Brick(_) | Volume::Persistent(_) | Volume::External(_) => None,
+        Volume::Host { .. } | Volume::Brick(_) | Volume::Persistent(_) | Volume::External(_) | Volume::Secret { .. } => None,
     });
     shared.collect()
 }

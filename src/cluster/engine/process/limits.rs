@@ -1,6 +1,7 @@
 //! Control groups of tasks that are processes: one directory a task (v2), or one in each controller's tree (v1), below `xtao`.
 //!
-//! As for containers: processors are shares, memory is a hard limit without swap, and the number of processes is limited. File names and units: the
+//! As for containers: processors are shares, memory is a hard limit without swap, and the number of processes is limited; `resourceLimits` are a quota of
+//! the processors and another limit of the memory, of which the amount that was asked for is then reserved. File names and units: the
 //! kernel's `cgroup-v1/memory.rst`, `sched-bwc.rst`, `pids.rst` and `cgroup-v2.rst`; the weight for shares is what runc makes of them.
 
 use std::{
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cluster::engine::cgroup::{Cgroups, Version},
-    model::resources::{Resources, Scalar},
+    model::resources::{ResourceLimit, ResourceLimits, Resources, Scalar},
 };
 
 /// All groups of ours are below this one.
@@ -21,6 +22,8 @@ const PARENT: &str = "xtao";
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// The period of a hard limit, microseconds.
 const PERIOD: u64 = 100_000;
+/// Microseconds in each period: more than any machine has processors for, and what the kernel takes.
+const MAX_QUOTA: u64 = 10_000_000_000;
 /// Mesos' smallest memory limit.
 const MIN_MEM: Scalar = Scalar::whole(32);
 
@@ -38,19 +41,34 @@ pub struct Limits {
     /// Bytes.
     #[serde(default)]
     pub memory: Option<u64>,
+    /// Bytes that are left to it when others want memory too.
+    #[serde(default)]
+    pub memory_reservation: Option<u64>,
     /// Processes and threads.
     pub pids: u64,
 }
 
 impl Limits {
-    /// For what a task takes.
-    pub fn of(resources: &Resources, cpu_hard_limit: bool, pids: i64, root: Option<PathBuf>) -> Self {
-        let (cpus, mem) = (resources.cpus.0, resources.mem);
+    /// For what a task takes, and may take besides.
+    pub fn of(resources: &Resources, given: ResourceLimits, cpu_hard_limit: bool, pids: i64, root: Option<PathBuf>) -> Self {
+        let (cpus, mem) = (resources.cpus, resources.mem);
+        let quota = |cpus: Scalar| (cpus.0.saturating_mul(PERIOD) / 1000).clamp(1000, MAX_QUOTA);
+        let bytes = |mem: Scalar| mem.max(MIN_MEM).bytes();
+        let requested = (mem > Scalar::ZERO).then(|| bytes(mem));
         Self {
             root,
-            cpu_shares: (cpus * 1024 / 1000).clamp(2, 262_144),
-            cpu_quota: (cpu_hard_limit && cpus > 0).then(|| (cpus * PERIOD / 1000).max(1000)),
-            memory: (mem > Scalar::ZERO).then(|| mem.max(MIN_MEM).0 * 1_048_576 / 1000),
+            cpu_shares: (cpus.0 * 1024 / 1000).clamp(2, 262_144),
+            cpu_quota: match given.cpus {
+                None => (cpu_hard_limit && cpus > Scalar::ZERO).then(|| quota(cpus)),
+                Some(ResourceLimit::Unlimited) => None,
+                Some(ResourceLimit::At(limit)) => Some(quota(limit.max(cpus))),
+            },
+            memory: match given.mem {
+                None => requested,
+                Some(ResourceLimit::Unlimited) => None,
+                Some(ResourceLimit::At(limit)) => Some(bytes(limit.max(mem))),
+            },
+            memory_reservation: given.mem.and(requested),
             pids: u64::try_from(pids).unwrap_or(u64::MAX),
         }
     }
@@ -193,6 +211,7 @@ fn v1(limits: &Limits) -> Vec<Setting> {
         settings.push(("memory.limit_in_bytes", memory.to_string(), true));
         settings.push(("memory.memsw.limit_in_bytes", memory.to_string(), false));
     }
+    settings.extend(limits.memory_reservation.map(|bytes| ("memory.soft_limit_in_bytes", bytes.to_string(), false)));
     settings
 }
 
@@ -206,6 +225,7 @@ fn v2(limits: &Limits) -> Vec<Setting> {
         settings.push(("memory.max", memory.to_string(), true));
         settings.push(("memory.swap.max", "0".to_owned(), false));
     }
+    settings.extend(limits.memory_reservation.map(|bytes| ("memory.low", bytes.to_string(), false)));
     settings
 }
 
@@ -215,7 +235,7 @@ mod tests {
 
     fn limits(root: &Path) -> Limits {
         let resources = Resources { cpus: Scalar(500), mem: Scalar::whole(64), ..Resources::default() };
-        Limits::of(&resources, true, 100, Some(root.to_owned()))
+        Limits::of(&resources, ResourceLimits::default(), true, 100, Some(root.to_owned()))
     }
 
     /// A tree like the kernel's, in which the files of a group are there as soon as it is made by the test.
@@ -268,6 +288,38 @@ mod tests {
         let found = shown(&groups.directories()[0], &["cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "pids.max"]);
         assert_eq!(found, "cpu.weight=20 cpu.max=50000 100000 memory.max=67108864 memory.swap.max=0 pids.max=100");
         assert_eq!(shown(root.path(), &["cgroup.subtree_control"]), "cgroup.subtree_control=+pids");
+    }
+
+    #[test]
+    fn limits_of_the_definition_go_over_what_it_asks_for() {
+        let at = |units: u64| Some(ResourceLimit::At(Scalar::whole(units)));
+        let check = |cpus, mem, on_v1: &str, on_v2: &str| {
+            let resources = Resources { cpus: Scalar(500), mem: Scalar::whole(64), ..Resources::default() };
+            let limits = Limits::of(&resources, ResourceLimits { cpus, mem }, true, 100, None);
+            let shown =
+                |settings: Vec<Setting>| settings.iter().map(|(name, value, _)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+            assert_eq!((shown(v1(&limits)).as_str(), shown(v2(&limits)).as_str()), (on_v1, on_v2));
+        };
+        check(
+            at(2),
+            at(256),
+            "cpu.shares=512 pids.max=100 cpu.cfs_period_us=100000 cpu.cfs_quota_us=200000 memory.limit_in_bytes=268435456 \
+             memory.memsw.limit_in_bytes=268435456 memory.soft_limit_in_bytes=67108864",
+            "cpu.weight=20 pids.max=100 cpu.max=200000 100000 memory.max=268435456 memory.swap.max=0 memory.low=67108864",
+        );
+        check(
+            Some(ResourceLimit::Unlimited),
+            Some(ResourceLimit::Unlimited),
+            "cpu.shares=512 pids.max=100 memory.soft_limit_in_bytes=67108864",
+            "cpu.weight=20 pids.max=100 memory.low=67108864",
+        );
+        check(
+            None,
+            at(100),
+            "cpu.shares=512 pids.max=100 cpu.cfs_period_us=100000 cpu.cfs_quota_us=50000 memory.limit_in_bytes=104857600 \
+             memory.memsw.limit_in_bytes=104857600 memory.soft_limit_in_bytes=67108864",
+            "cpu.weight=20 pids.max=100 cpu.max=50000 100000 memory.max=104857600 memory.swap.max=0 memory.low=67108864",
+        );
     }
 
     #[test]

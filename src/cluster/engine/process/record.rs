@@ -26,7 +26,7 @@ use crate::{
     cluster::engine::{account::Account, spec::file_name},
     model::{
         id::{ClusterId, TaskId},
-        resources::Resources,
+        resources::{ResourceLimit, Resources},
     },
 };
 
@@ -46,6 +46,9 @@ pub struct Order {
     /// What its pod takes besides its containers, if it stands for that.
     #[serde(default)]
     pub overhead: Resources,
+    /// The memory that it may have; `None`: what it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mem_limit: Option<ResourceLimit>,
     /// Its host ports.
     pub ports: Vec<u16>,
     /// Program and arguments; never empty.
@@ -56,6 +59,9 @@ pub struct Order {
     pub account: Option<Account>,
     /// Programs that give more rights (`sudo`) give none to it.
     pub no_new_privileges: bool,
+    /// It has a pseudo-terminal in place of its input and outputs.
+    #[serde(default)]
+    pub terminal: bool,
     /// Where it runs.
     pub directory: PathBuf,
     /// The server's directory.
@@ -284,6 +290,8 @@ pub(in crate::cluster::engine) fn sample() -> Order {
         cluster: ClusterId::new("test"),
         resources: Resources::default(),
         overhead: Resources::default(),
+        mem_limit: None,
+        terminal: false,
         ports: vec![31000],
         command: vec!["true".into()],
         environment: vec![("A".into(), "b".into())],

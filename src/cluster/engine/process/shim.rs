@@ -13,6 +13,8 @@
 //! (`--enter DIRECTORY`): it goes into the control groups, makes the task's mount namespace if that has volumes, gives up every right that the task should
 //! not have, and becomes the task. Its standard input is a socket that closes when that has worked, and otherwise says why not. Before, a NUL says that the
 //! namespace is furnished: the first process goes on when the supervisor has opened it ([`volumes`]).
+//!
+//! With `tty` the task has a pseudo-terminal, and all that comes out of it is kept as its standard output.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -146,7 +148,7 @@ fn run(records: &Records, order: &Order) -> Result<Ended, String> {
         Ok(groups) => (groups, None),
         Err(reason) => (Groups::known(Vec::new()), Some(reason)),
     };
-    let outcome = run_in(records, &groups, unlimited, sandbox);
+    let outcome = run_in(records, order.terminal, &groups, unlimited, sandbox);
     // However it came out, nothing of the task is left.
     kill_all(&groups);
     reap_all_but(0);
@@ -154,13 +156,14 @@ fn run(records: &Records, order: &Order) -> Result<Ended, String> {
     outcome
 }
 
-fn run_in(records: &Records, groups: &Groups, unlimited: Option<String>, sandbox: Sandbox) -> Result<Ended, String> {
+fn run_in(records: &Records, terminal: bool, groups: &Groups, unlimited: Option<String>, sandbox: Sandbox) -> Result<Ended, String> {
     let (status, its) = UnixStream::pair().map_err(|error| format!("cannot make a socket: {error}"))?;
     let mut command = Command::new("/proc/self/exe");
     command.arg(COMMAND).arg(ENTER).arg(records.directory()).args(groups.directories());
     command.env_clear().current_dir("/").stdin(OwnedFd::from(its)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let screen = if terminal { Some(open_terminal(&mut command)?) } else { None };
     let mut child = command.spawn().map_err(|error| format!("cannot start a process: {error}"))?;
-    drop(command); // And with it our copy of its end.
+    drop(command); // And with it our copy of its end, and of the task's end of the terminal.
     let pid = i32::try_from(child.id()).map_err(|error| error.to_string())?;
     let mut output = Pumps::default();
     let sandbox = Arc::new(Mutex::new(sandbox));
@@ -172,6 +175,7 @@ fn run_in(records: &Records, groups: &Groups, unlimited: Option<String>, sandbox
             true
         }
     };
+    output.add(Output::Stdout.name(), screen, keep(Output::Stdout));
     output.add(Output::Stdout.name(), child.stdout.take(), keep(Output::Stdout));
     output.add(Output::Stderr.name(), child.stderr.take(), keep(Output::Stderr));
     let heard = Identity::of(pid).map_err(gone).and_then(|process| Ok((hear(&status, &process)?, process)));
@@ -192,6 +196,19 @@ fn run_in(records: &Records, groups: &Groups, unlimited: Option<String>, sandbox
     output.finish(LAST_WORDS);
     ended.oom = groups.oom_kills() > 0;
     Ok(ended)
+}
+
+/// A new pseudo-terminal is the output of `command`. What is written to it comes out of the file; reading fails when nobody has it open any more.
+fn open_terminal(command: &mut Command) -> Result<File, String> {
+    use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+    let failed = |error: rustix::io::Errno| format!("cannot make a terminal: {error}");
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).map_err(failed)?;
+    unlockpt(&ours).map_err(failed)?;
+    let name = ptsname(&ours, Vec::new()).map_err(failed)?;
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+    let task_s = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty()).map_err(failed)?;
+    command.stdout(task_s.try_clone().map_err(|error| format!("cannot make a terminal: {error}"))?).stderr(task_s);
+    Ok(ours.into())
 }
 
 /// Until the first process is the task: its mount namespace, if it has one of its own.
@@ -341,9 +358,21 @@ fn become_task(records: &Records, groups: &Groups) -> String {
 
 fn try_to_become_task(records: &Records, groups: &Groups, status: &mut UnixStream) -> String {
     let settled = order(records).and_then(|order| {
-        let null = File::options().read(true).open("/dev/null").map_err(|error| format!("/dev/null cannot be opened: {error}"))?;
-        rustix::stdio::dup2_stdin(&null).map_err(failed("cannot close the input"))?;
+        if order.terminal {
+            rustix::stdio::dup2_stdin(rustix::stdio::stdout()).map_err(failed("cannot give it its terminal"))?;
+        } else {
+            let null = File::options().read(true).open("/dev/null").map_err(|error| format!("/dev/null cannot be opened: {error}"))?;
+            rustix::stdio::dup2_stdin(&null).map_err(failed("cannot close the input"))?;
+        }
         rustix::process::setsid().map_err(failed("cannot begin a session"))?;
+        if order.terminal {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).map_err(failed("cannot give it its terminal"))?;
+            if let Some(account) = &order.account {
+                // As `login` does it: programs open their terminal by its name, too.
+                let owner = rustix::process::Uid::from_raw(account.uid);
+                rustix::fs::fchown(rustix::stdio::stdin(), Some(owner), None).map_err(failed("cannot give it its terminal"))?;
+            }
+        }
         settle(&order, groups, || {
             volumes::see(&order)?;
             let told = status.write_all(&[FURNISHED]).and_then(|()| status.read_exact(&mut [0]));

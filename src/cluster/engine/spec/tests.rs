@@ -78,7 +78,10 @@ fn what_this_engine_does_not_do_is_refused_in_words() {
     };
     check(|app| app.container = None, "it has no container.docker.image");
     check(
-        |app| app.container = Some(Container { kind: ContainerKind::Mesos, docker: None, port_mappings: vec![], volumes: vec![] }),
+        |app| {
+            app.container =
+                Some(Container { kind: ContainerKind::Mesos, docker: None, port_mappings: vec![], volumes: vec![], linux_info: None })
+        },
         "it has no container.docker.image",
     );
     check(|app| docker(app).privileged = true, "privileged containers are not allowed here");
@@ -104,6 +107,8 @@ fn network(name: &str) -> NamedNetwork {
 fn labels_say_what_a_container_holds() {
     let mut launch = samples::launch("/shop/web", 3);
     launch.ports = vec![1066];
+    let limits = ResourceLimits { cpus: None, mem: Some(ResourceLimit::Unlimited) };
+    std::sync::Arc::make_mut(&mut launch.app).resource_limits = Some(limits);
     let body = container(&launch, &samples::settings("/w".into()), Given::default()).unwrap();
     let seen = Seen::Running { addresses: Vec::new() };
     let found = found(body.labels.as_ref().unwrap(), seen.clone()).unwrap();
@@ -116,6 +121,7 @@ fn labels_say_what_a_container_holds() {
         runner: Runner::Docker,
         in_pod: false,
         overhead: Resources::default(),
+        mem_limit: Some(ResourceLimit::Unlimited),
     };
     assert_eq!(found, Found { task: launch.task, holding, state: seen.clone() });
     assert_eq!(super::found(&HashMap::new(), seen), None);
@@ -136,7 +142,7 @@ fn a_long_task_id_has_a_short_name_of_its_own() {
 fn limits_follow_mesos() {
     let check = |cpus: f64, mem: f64, shares: i64, bytes: Option<i64>| {
         let resources = Resources { cpus: Scalar::from_f64(cpus), mem: Scalar::from_f64(mem), ..Resources::default() };
-        let found = limits(&resources, false);
+        let found = limits(&resources, ResourceLimits::default(), false);
         assert_eq!((found.cpu_shares, found.memory, found.memory_swap, found.nano_cpus), (Some(shares), bytes, bytes, None));
     };
     check(1.0, 128.0, 1024, Some(134_217_728));
@@ -144,7 +150,57 @@ fn limits_follow_mesos() {
     check(0.001, 1.0, 2, Some(33_554_432));
     check(0.0, 0.0, 2, None);
     let resources = Resources { cpus: Scalar::from_f64(0.5), ..Resources::default() };
-    assert_eq!(limits(&resources, true).nano_cpus, Some(500_000_000));
+    assert_eq!(limits(&resources, ResourceLimits::default(), true).nano_cpus, Some(500_000_000));
+}
+
+#[test]
+fn limits_of_the_definition_go_over_what_it_asks_for() {
+    const MIB: i64 = 1_048_576;
+    let at = |units: f64| Some(ResourceLimit::At(Scalar::from_f64(units)));
+    let unlimited = Some(ResourceLimit::Unlimited);
+    let check = |cpus, mem, hard: bool, quota: Option<i64>, memory: Option<i64>, reserved: Option<i64>| {
+        let resources = Resources { cpus: Scalar::from_f64(0.5), mem: Scalar::whole(64), ..Resources::default() };
+        let found = limits(&resources, ResourceLimits { cpus, mem }, hard);
+        assert_eq!(found.cpu_shares, Some(512));
+        assert_eq!((found.cpu_quota, found.cpu_period), (quota, quota.map(|_| 100_000)));
+        assert_eq!((found.memory, found.memory_swap, found.memory_reservation), (memory, memory, reserved));
+        assert_eq!(found.nano_cpus, (hard && cpus.is_none()).then_some(500_000_000));
+    };
+    check(at(2.0), None, false, Some(200_000), Some(64 * MIB), None);
+    check(at(0.5), at(256.0), true, Some(50_000), Some(256 * MIB), Some(64 * MIB));
+    check(unlimited, unlimited, true, None, None, Some(64 * MIB));
+    check(None, unlimited, true, None, None, Some(64 * MIB));
+    check(at(1e12), at(1e12), false, Some(10_000_000_000), Some(1_000_000_000_000 * MIB), Some(64 * MIB));
+    // Nothing is reserved for what asks for no memory.
+    let greedy = limits(&Resources::default(), ResourceLimits { cpus: at(0.001), mem: at(40.0) }, false);
+    assert_eq!((greedy.cpu_quota, greedy.memory, greedy.memory_reservation), (Some(1_000), Some(40 * MIB), None));
+}
+
+#[test]
+fn memory_is_a_container_s_own_or_its_pod_s() {
+    let check = |ipc: IpcInfo, expected: (&str, Option<i64>)| {
+        let mut launch = samples::launch("/web", 1);
+        let info = LinuxInfo { seccomp: None, ipc_info: Some(ipc) };
+        Arc::make_mut(&mut launch.app).container.as_mut().unwrap().linux_info = Some(info);
+        let body = container(&launch, &samples::settings("/w".into()), Given::default()).unwrap();
+        let host = body.host_config.unwrap();
+        assert_eq!((host.ipc_mode.as_deref(), host.shm_size), (Some(expected.0), expected.1));
+    };
+    check(IpcInfo { mode: IpcMode::Private, shm_size: None }, ("private", None));
+    check(IpcInfo { mode: IpcMode::Private, shm_size: Some(128) }, ("private", Some(128 << 20)));
+    let holder = format!("container:{}", container_name(&pod::holder(&samples::launch("/web", 1).task)));
+    check(IpcInfo { mode: IpcMode::ShareParent, shm_size: None }, (&holder, None));
+}
+
+#[test]
+fn secrets_are_variables_and_go_over_others() {
+    let launch = samples::launch("/web", 1);
+    let secrets = [("PW".to_owned(), "hush".to_owned()), ("HOST".to_owned(), "own".to_owned())];
+    let body = container(&launch, &samples::settings("/w".into()), Given { secrets: &secrets, ..Given::default() }).unwrap();
+    let env = body.env.unwrap();
+    assert!(env.contains(&"PW=hush".to_owned()), "{env:?}");
+    assert_eq!(env.iter().filter(|variable| variable.starts_with("HOST=")).collect::<Vec<_>>(), ["HOST=own"]);
+    assert!(!body.labels.unwrap().values().any(|value| value.contains("hush")));
 }
 
 #[test]

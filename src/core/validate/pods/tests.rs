@@ -5,8 +5,8 @@ use crate::{
     model::{app::input::Defaults, host_volume::HostVolumeRule, pod::input::PodInput},
 };
 
-/// `path: text` of everything that is wrong, by line.
-fn violations(change: &dyn Fn(&mut Value)) -> String {
+/// `path: text` of everything that is wrong, by line. `enabled`: secrets are.
+fn violations(enabled: bool, change: &dyn Fn(&mut Value)) -> String {
     let mut written = json!({
         "id": "/some/pod",
         "networks": [{"mode": "host"}],
@@ -30,13 +30,15 @@ fn violations(change: &dyn Fn(&mut Value)) -> String {
         existing_role: None,
         enforced_role: None,
         host_volumes: &HostVolumeRule::default(),
+        secrets: enabled,
+        secrets_of: None,
     };
     validate::app(&app, ctx).iter().map(|one| format!("{}: {}", one.path, one.text)).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn pods_have_marathons_rules_and_texts() {
-    let check = |change: &dyn Fn(&mut Value), expected: &str| assert_eq!(violations(change), expected);
+    let check = |change: &dyn Fn(&mut Value), expected: &str| assert_eq!(violations(false, change), expected);
     let at = |pointer: &'static str, value: Value| move |written: &mut Value| *written.pointer_mut(pointer).unwrap() = value.clone();
     let twice = |pointer: &'static str| {
         move |written: &mut Value| {
@@ -46,6 +48,19 @@ fn pods_have_marathons_rules_and_texts() {
     };
     check(&|_| {}, "");
     check(&|written| written["user"] = json!(""), "/user: must not be empty");
+    check(&|written| written["containers"][0]["resourceLimits"] = json!({"cpus": "unlimited", "mem": 300}), "");
+    check(
+        &|written| written["containers"][0]["resourceLimits"] = json!({"cpus": 0.5, "mem": 100}),
+        "/containers(0)/resourceLimits/cpus: resource limit must be greater than or equal to requested resource (1.0)\n\
+         /containers(0)/resourceLimits/mem: resource limit must be greater than or equal to requested resource (128.0)",
+    );
+    check(
+        &|written| {
+            written["legacySharedCgroups"] = json!(true);
+            written["containers"][0]["resourceLimits"] = json!({"cpus": "unlimited"});
+        },
+        "/containers(0)/resourceLimits: resourceLimits cannot be defined if legacySharedCgroups is enabled",
+    );
     check(
         &|written| {
             twice("/containers")(written);
@@ -144,4 +159,79 @@ fn pods_have_marathons_rules_and_texts() {
         .map(|n| json!({"name": format!("c{n}"), "resources": {}, "volumeMounts": [{"name": "volume", "mountPath": "/v"}]}))
         .collect();
     check(&at("/containers", many.into()), "/containers: must have at most 50 entries");
+}
+
+#[test]
+fn secrets_of_pods_have_marathons_rules_and_texts() {
+    let check = |enabled: bool, change: &dyn Fn(&mut Value), expected: &str| assert_eq!(violations(enabled, change), expected);
+    let defined = |written: &mut Value| written["secrets"] = json!({"s": {"source": "/s"}});
+    let used = |written: &mut Value| {
+        written["environment"] = json!({"A": {"secret": "s"}});
+        written["volumes"][0]["secret"] = json!("s");
+        written["containers"][0]["environment"] = json!({"B": {"secret": "s"}});
+        written["containers"][0]["image"] = json!({"kind": "DOCKER", "id": "i", "pullConfig": {"secret": "s"}});
+    };
+    check(true, &defined, "");
+    check(
+        true,
+        &|written| {
+            defined(written);
+            used(written);
+        },
+        "",
+    );
+    check(false, &defined, "/secrets: must be empty\n/secrets: Feature secrets is not enabled. Enable with --enable_features secrets)");
+    check(
+        true,
+        &used,
+        "/environment/A/secret: references an undefined secret\n\
+         /podSecretVolumes(pod): must be empty\n\
+         /podSecretVolumes(pod)(0)/secret: volume.secret must refer to an existing secret\n\
+         /containers(0)/environment/B/secret: references an undefined secret\n\
+         /containers(0)/image/pullConfig: pullConfig.secret must refer to an existing secret",
+    );
+    check(
+        false,
+        &|written| {
+            defined(written);
+            used(written);
+        },
+        "/environment: use of secret-references in the environment requires the secrets feature to be enabled\n\
+         /secrets: must be empty\n\
+         /secrets: Feature secrets is not enabled. Enable with --enable_features secrets)\n\
+         /podSecretVolumes(pod): must be empty\n\
+         /podSecretVolumes(pod): Feature secrets is not enabled. Enable with --enable_features secrets)\n\
+         /containers(0)/environment: use of secret-references in the environment requires the secrets feature to be enabled\n\
+         /containers(0)/image/pullConfig: must be empty\n\
+         /containers(0)/image/pullConfig: Feature secrets is not enabled. Enable with --enable_features secrets)",
+    );
+}
+
+#[test]
+fn linux_info_of_pods_has_marathons_rules() {
+    let check = |change: &dyn Fn(&mut Value), expected: &str| assert_eq!(violations(false, change), expected);
+    let bridge = |written: &mut Value| {
+        written["networks"] = json!([{"mode": "container/bridge"}]);
+        written["containers"][0]["endpoints"] = json!([]);
+        written["containers"][0]["image"] = json!({"kind": "DOCKER", "id": "i"});
+        written["containers"][0]["linuxInfo"] = json!({"ipcInfo": {"mode": "SHARE_PARENT"}});
+    };
+    check(&|written| written["linuxInfo"] = json!({"ipcInfo": {"mode": "PRIVATE", "shmSize": 64}}), "");
+    check(&bridge, "");
+    check(
+        &|written| {
+            bridge(written);
+            written["containers"][0]["image"] = json!(null);
+        },
+        "/containers(0)/linuxInfo/ipcInfo/mode: a container without an image has the node's memory, not the pod's",
+    );
+    check(
+        &|written| written["containers"][0]["linuxInfo"] = json!({"ipcInfo": {"mode": "SHARE_PARENT"}}),
+        "/containers(0)/linuxInfo/ipcInfo/mode: the containers of a pod share memory only when they have a network of their own, too",
+    );
+    check(
+        &|written| written["linuxInfo"] = json!({"seccomp": {"unconfined": true}, "ipcInfo": {"mode": "SHARE_PARENT"}}),
+        "/linuxInfo/seccomp: Seccomp configuration on executor level is not supported\n\
+         /linuxInfo/ipcInfo/mode: pods have no parent to share memory with but the node, and that is not done here",
+    );
 }

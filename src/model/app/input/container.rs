@@ -6,7 +6,8 @@ use super::{
 };
 use crate::model::{
     app::{
-        BrickVolume, ContainerKind, Docker, ExternalVolume, FileSystem, Mode, PersistentVolume, PortMapping, PortNumber, Protocol, Volume,
+        BrickVolume, ContainerKind, Docker, ExternalVolume, FileSystem, IpcInfo, IpcMode, LinuxInfo, Mode, PersistentVolume, PortMapping,
+        PortNumber, Protocol, Seccomp, Volume,
     },
     brick::DEFAULT_POOL,
     id::PoolName,
@@ -24,6 +25,7 @@ pub(super) struct ContainerInput {
     /// `None`: not written, which is not the same as none.
     pub(super) port_mappings: Option<Vec<PortMapping>>,
     pub(super) legacy: LegacyDocker,
+    pub(super) linux_info: Option<LinuxInfo>,
 }
 
 /// What was moved out of `container.docker` in Marathon 1.5.
@@ -51,31 +53,43 @@ pub(super) fn read(container: &Reader<'_>, unsupported: &Violations) -> Option<C
     let kind = container.get("type").map_or(Some(ContainerKind::Docker), |kind| kind.choice(&kinds));
     let docker = container.get("docker");
     let legacy = docker.as_ref().map(read_legacy).unwrap_or_default();
-    if let Some(info) = container.get("linuxInfo")
-        && !super::is_empty(info.value())
-    {
-        unsupported.add(info.path(), "linuxInfo is not supported yet");
-    }
-    let docker = docker.and_then(|docker| read_docker(&docker, unsupported));
+    let linux_info = container.get("linuxInfo").and_then(|info| read_linux_info(&info));
+    let docker = docker.and_then(|docker| read_docker(&docker));
     let volumes = container.get("volumes").and_then(|volumes| volumes.list(|volume| read_volume(volume, unsupported)));
     let port_mappings = container.get("portMappings").and_then(|mappings| mappings.list(read_port_mapping));
-    Some(ContainerInput { kind: kind?, docker, volumes: volumes.unwrap_or_default(), port_mappings, legacy })
+    // Marathon reads it of its own engine's containers, and forgets it of Docker's.
+    let linux_info = linux_info.filter(|_| kind == Some(ContainerKind::Mesos));
+    Some(ContainerInput { kind: kind?, docker, volumes: volumes.unwrap_or_default(), port_mappings, legacy, linux_info })
 }
 
-fn read_docker(docker: &Reader<'_>, unsupported: &Violations) -> Option<Docker> {
+fn read_docker(docker: &Reader<'_>) -> Option<Docker> {
     if !docker.is_object() {
         return None;
     }
-    if let Some(config) = docker.get("pullConfig")
-        && !super::is_empty(config.value())
-    {
-        unsupported.add(config.path(), "pullConfig is not supported yet");
-    }
+    let pull_config = docker.get("pullConfig").and_then(|config| super::read_pull_config(&config));
     let image = docker.required("image").and_then(|image| image.some_text());
     let flag = |key: &str| docker.get(key).and_then(|flag| flag.boolean()).unwrap_or_default();
     let (force_pull_image, privileged) = (flag("forcePullImage"), flag("privileged"));
     let parameters = docker.get("parameters").and_then(|parameters| parameters.list(read_parameter)).unwrap_or_default();
-    Some(Docker { image: image?, force_pull_image, privileged, parameters })
+    Some(Docker { image: image?, force_pull_image, privileged, parameters, pull_config })
+}
+
+/// Nothing in it is needed, except what each part itself needs.
+pub(in crate::model) fn read_linux_info(info: &Reader<'_>) -> Option<LinuxInfo> {
+    if !info.is_object() {
+        return None;
+    }
+    let seccomp = info.get("seccomp").filter(Reader::is_object).map(|seccomp| Seccomp {
+        profile_name: seccomp.get("profileName").and_then(|name| name.text()),
+        unconfined: seccomp.get("unconfined").and_then(|flag| flag.boolean()).unwrap_or_default(),
+    });
+    let ipc_info = info.get("ipcInfo").filter(Reader::is_object).and_then(|ipc| {
+        let modes = [("PRIVATE", IpcMode::Private), ("SHARE_PARENT", IpcMode::ShareParent)];
+        let mode = ipc.required("mode").and_then(|mode| mode.choice(&modes));
+        let shm_size = ipc.get("shmSize").and_then(|size| size.whole(i32::MAX as u32));
+        Some(IpcInfo { mode: mode?, shm_size })
+    });
+    Some(LinuxInfo { seccomp, ipc_info })
 }
 
 fn read_parameter(parameter: &Reader<'_>) -> Option<(String, String)> {
@@ -152,8 +166,7 @@ fn read_volume(volume: &Reader<'_>, unsupported: &Violations) -> Option<Volume> 
         return read_external(&external, container_path, mode, unsupported).map(Volume::External);
     }
     if let Some(secret) = volume.get("secret") {
-        unsupported.add(secret.path(), "secrets are not supported yet");
-        return None;
+        return Some(Volume::Secret { container_path: container_path?, secret: secret.some_text()? });
     }
     let host_path = volume.required("hostPath").and_then(|path| path.some_text());
     let mode = volume.required("mode").and_then(|mode| mode.choice(&modes));

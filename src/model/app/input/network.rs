@@ -48,15 +48,12 @@ pub(in crate::model) fn read(network: &Reader<'_>) -> Option<NetworkInput> {
     Some(NetworkInput { mode: mode?, name, labels })
 }
 
-pub(super) fn read_ip_address(address: &Reader<'_>, unsupported: &Violations) -> Option<IpAddressInput> {
+/// Its `groups` mean nothing, as in Marathon 1.11.
+pub(super) fn read_ip_address(address: &Reader<'_>) -> Option<IpAddressInput> {
     if !address.is_object() {
         return None;
     }
-    if let Some(groups) = address.get("groups")
-        && !super::is_empty(groups.value())
-    {
-        unsupported.add(groups.path(), "ipAddress groups are not supported yet");
-    }
+    _ = address.get("groups").and_then(|groups| groups.list(Reader::text));
     let discovery = address.get("discovery").filter(Reader::is_object);
     let ports = discovery.as_ref().and_then(|discovery| discovery.get("ports"));
     Some(IpAddressInput {
@@ -284,8 +281,13 @@ fn written_container(
     if discovery.is_some() && mappings.is_some_and(|mappings| !mappings.is_empty()) {
         violations.add("/container", "container.portMappings and ipAddress.discovery.ports must not both be set");
     }
-    let read =
-        Container { kind: container.kind, docker: container.docker.clone(), port_mappings: Vec::new(), volumes: container.volumes.clone() };
+    let read = Container {
+        kind: container.kind,
+        docker: container.docker.clone(),
+        port_mappings: Vec::new(),
+        volumes: container.volumes.clone(),
+        linux_info: container.linux_info.clone(),
+    };
     (Some(read), discovery.or_else(|| mappings.cloned()))
 }
 
@@ -310,7 +312,7 @@ fn set_mappings(app: &mut App, mappings: Vec<PortMapping>) {
 
 /// What an app with its own network has when it names no container.
 fn empty_container() -> Container {
-    Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes: Vec::new() }
+    Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes: Vec::new(), linux_info: None }
 }
 
 fn default_definition() -> PortDefinition {

@@ -341,13 +341,14 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
     check(json!({"check": {"tcp": {}}}), "fine");
     check(json!({"fetch": [{"uri": "http://a"}], "uris": []}), "fine");
     check(json!({"fetch": [{"uri": "http://a"}], "uris": ["http://a"]}), "/: cannot specify both uris and fetch fields");
-    check(json!({"secrets": {"a": {"source": "b"}}}), "/secrets: secrets are not supported yet");
-    check(json!({"env": {"A": {"secret": "b"}}}), "/env/A/secret: secrets are not supported yet");
     check(json!({"gpus": 1}), "fine");
-    check(json!({"tty": true}), "/tty: tty is not supported yet");
-    check(json!({"resourceLimits": {"mem": "unlimited"}}), "/resourceLimits: resourceLimits are not supported yet");
-    check(json!({"executorResources": {"cpus": 0.1}}), "/executorResources: executorResources are not supported yet");
-    check(json!({"ipAddress": {"groups": ["a"]}}), "/ipAddress/groups: ipAddress groups are not supported yet");
+    check(json!({"tty": true}), "fine");
+    check(
+        json!({"resourceLimits": {"cpus": "Infinity", "mem": "unlimited"}}),
+        "/resourceLimits/cpus: 'Infinity' is an invalid resource limit. It must be 'unlimited' or a number",
+    );
+    check(json!({"executorResources": {"cpus": 0.1}}), "fine");
+    check(json!({"ipAddress": {"networkName": "n", "groups": ["a"]}}), "fine");
     check(
         json!({"networks": [{"mode": "container/bridge", "labels": {"a": "b"}}]}),
         "/networks: labels of bridge networks are not supported yet",
@@ -371,17 +372,11 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
         ),
         "/container/volumes(0)/external/provider: volumes of CSI plugins are not supported: use the provider dvdi",
     );
-    check(volume(json!({"containerPath": "a", "secret": "s"})), "/container/volumes(0)/secret: secrets are not supported yet");
     check(
         volume(json!({"containerPath": "/a", "brick": {"size": 16, "perInstance": true}})),
         "/container/volumes(0)/brick/perInstance: perInstance bricks are not supported yet",
     );
     check(volume(json!({"containerPath": "/a", "brick": {"size": 16, "perInstance": false}})), "fine");
-    check(json!({"container": {"type": "MESOS", "linuxInfo": {"seccomp": {}}}}), "/container/linuxInfo: linuxInfo is not supported yet");
-    check(
-        json!({"container": {"docker": docker(json!({"pullConfig": {"secret": "s"}}))}}),
-        "/container/docker/pullConfig: pullConfig is not supported yet",
-    );
 }
 
 #[test]

@@ -2,15 +2,15 @@
 
 use indexmap::IndexMap;
 
-use super::{NO_SECRETS, read_environment};
+use super::read_environment;
 use crate::model::{
     app::{
         Fetch, Network, PortNumber, Protocol,
         input::{
             MAX_SECONDS,
-            container::{MAX_NETWORK_NAME, read_port_number},
+            container::{MAX_NETWORK_NAME, read_linux_info, read_port_number},
             health::{path_text, read_check, read_command},
-            note_unless_empty, read_fetch, read_seconds,
+            read_fetch, read_pull_config, read_resource_limits, read_seconds,
             reader::{Reader, Violations},
         },
     },
@@ -118,13 +118,6 @@ pub(super) fn read(container: &Reader<'_>, unsupported: &Violations) -> Option<C
     if !container.is_object() {
         return None;
     }
-    for (key, text) in [
-        ("linuxInfo", "linuxInfo is not supported yet"),
-        ("resourceLimits", "resourceLimits are not supported yet"),
-        ("tty", "tty is not supported yet"),
-    ] {
-        note_unless_empty(container, key, text, unsupported);
-    }
     let name = container.required("name").and_then(|name| name.name(MAX_NAME, false));
     let amounts = container.required("resources").and_then(|amounts| read_amounts(&amounts));
     let endpoints: Vec<EndpointInput> = container.get("endpoints").and_then(|list| list.list(read_endpoint)).unwrap_or_default();
@@ -136,16 +129,19 @@ pub(super) fn read(container: &Reader<'_>, unsupported: &Violations) -> Option<C
         name: name.unwrap_or_default(),
         exec: container.get("exec").and_then(|exec| read_exec(&exec)),
         amounts: amounts.unwrap_or(Amounts { cpus: Scalar::ZERO, mem: Scalar::ZERO, disk: Scalar::ZERO, gpus: 0 }),
+        resource_limits: container.get("resourceLimits").and_then(|limits| read_resource_limits(&limits, unsupported)),
         protocols: endpoints.iter().map(|endpoint| endpoint.protocols.clone()).collect(),
         has_health_check: check.is_some(),
         check: generic,
-        image: container.get("image").and_then(|image| read_image(&image, unsupported)),
-        environment: container.get("environment").and_then(|env| read_environment(&env, unsupported)).unwrap_or_default(),
+        image: container.get("image").and_then(|image| read_image(&image)),
+        environment: container.get("environment").and_then(|env| read_environment(&env)).unwrap_or_default(),
         user: container.get("user").and_then(|user| user.text()),
         volume_mounts: container.get("volumeMounts").and_then(|mounts| mounts.list(read_mount)).unwrap_or_default(),
         artifacts: container.get("artifacts").and_then(|list| list.list(read_artifact)).unwrap_or_default(),
         labels: container.get("labels").and_then(|labels| labels.texts()).unwrap_or_default(),
         kill_grace_ms: lifecycle.and_then(|lifecycle| lifecycle.get("killGracePeriodSeconds")).and_then(|seconds| read_seconds(&seconds)),
+        linux_info: container.get("linuxInfo").and_then(|info| read_linux_info(&info)),
+        tty: container.get("tty").and_then(|tty| tty.boolean()),
     };
     Some(ContainerInput { is, endpoints, check })
 }
@@ -199,19 +195,16 @@ fn read_exec(exec: &Reader<'_>) -> Option<Exec> {
     Some(Exec { command: command?, override_entrypoint })
 }
 
-fn read_image(image: &Reader<'_>, unsupported: &Violations) -> Option<Image> {
+fn read_image(image: &Reader<'_>) -> Option<Image> {
     if !image.is_object() {
         return None;
     }
     image.required("kind").and_then(|kind| kind.choice(&[("DOCKER", ())]));
-    if let Some(config) = image.get("pullConfig") {
-        unsupported.add(config.path(), "must be empty");
-        unsupported.add(config.path(), NO_SECRETS);
-    }
+    let pull_config = image.get("pullConfig").and_then(|config| read_pull_config(&config));
     let id = image.required("id").and_then(|id| path_text(&id));
     let force_pull = image.get("forcePull").and_then(|flag| flag.boolean());
     let labels = image.get("labels").and_then(|labels| labels.texts()).unwrap_or_default();
-    Some(Image { id: id?, force_pull, labels })
+    Some(Image { id: id?, force_pull, labels, pull_config })
 }
 
 fn read_mount(mount: &Reader<'_>) -> Option<VolumeMount> {

@@ -41,12 +41,15 @@ fn full() -> Value {
                 "name": "side",
                 "exec": {"command": {"argv": ["sync", "-x"]}, "overrideEntrypoint": true},
                 "resources": {"cpus": 0.1, "mem": 32},
+                "resourceLimits": {"cpus": 1.5, "mem": "unlimited"},
                 "endpoints": [{"name": "admin", "containerPort": 0}],
-                "image": {"kind": "DOCKER", "id": "sync"},
+                "image": {"kind": "DOCKER", "id": "sync", "pullConfig": {"secret": "pull"}},
+                "tty": true,
+                "linuxInfo": {"ipcInfo": {"mode": "SHARE_PARENT"}, "seccomp": {"unconfined": true}},
                 "healthCheck": {"exec": {"command": {"argv": ["sync", "--ok"]}}},
                 "check": {"http": {"endpoint": "admin", "path": "/status"}, "intervalSeconds": 5},
                 "volumeMounts": [{"name": "data", "mountPath": "shared"}, {"name": "logs", "mountPath": "/logs", "readOnly": false},
-                    {"name": "rows", "mountPath": "/rows"}],
+                    {"name": "rows", "mountPath": "/rows"}, {"name": "pw", "mountPath": "run/pw"}],
             },
             {"name": "third", "resources": {}, "healthCheck": {"tcp": {"endpoint": "late"}}, "endpoints": [{"name": "late"}],
                 "check": {"exec": {"command": {"shell": "sync --late"}}}},
@@ -55,7 +58,10 @@ fn full() -> Value {
             {"name": "data"},
             {"name": "logs", "host": "/var/log/shop"},
             {"name": "rows", "persistent": {"type": "root", "size": 100, "constraints": []}},
+            {"name": "pw", "secret": "pw"},
         ],
+        "secrets": {"pw": {"source": "/shop/pw"}, "pull": {"source": "shop/pull"}},
+        "linuxInfo": {"ipcInfo": {"mode": "PRIVATE", "shmSize": 128}},
         "networks": [{"mode": "container/bridge"}],
         "scaling": {"kind": "fixed", "instances": 3},
         "scheduling": {
@@ -144,8 +150,10 @@ fn a_container_is_an_app_of_its_own_for_whoever_runs_it() {
     let volumes = &side.container.as_ref().unwrap().volumes;
     let host_path = "/var/log/shop".to_owned();
     let shared = Volume::Shared { container_path: "/mnt/mesos/sandbox/shared".into(), name: "data".into(), mode: Mode::Rw };
+    let secret = Volume::Secret { container_path: "/mnt/mesos/sandbox/run/pw".into(), secret: "pw".into() };
     let persistent = Volume::Persistent(PersistentVolume { container_path: "/rows".into(), mode: Mode::Rw, size: 100 });
-    assert_eq!(*volumes, [shared, Volume::Host { container_path: "/logs".into(), host_path, mode: Mode::Rw }, persistent]);
+    assert_eq!(*volumes, [shared, Volume::Host { container_path: "/logs".into(), host_path, mode: Mode::Rw }, persistent, secret]);
+    assert_eq!((docker(&side).pull_config.as_deref(), side.tty, side.secrets.len()), (Some("pull"), Some(true), 2));
     assert!(third.container.unwrap().docker.is_none());
     assert!(app.as_container(3).is_none());
 }
@@ -175,6 +183,14 @@ fn wrong_types_are_told_in_the_words_of_the_reader() {
     check(&at("/scaling", json!({"kind": "elastic"})), &[("/scaling/kind", "error.unknown.enum.literal")]);
     check(&at("/scaling", json!({"instances": 1})), &[("/scaling/kind", "error.path.missing")]);
     check(&at("/scheduling/upgrade/maximumOverCapacity", json!(1.5)), &[("/scheduling/upgrade/maximumOverCapacity", "error.max")]);
+    check(&at("/containers/1/resourceLimits", json!([])), &[("/containers(1)/resourceLimits", "error.expected.jsobject")]);
+    check(&at("/containers/1/resourceLimits/mem", json!(true)), &[("/containers(1)/resourceLimits/mem", "error.expected.jsnumber")]);
+    check(&at("/secrets/pw", json!({"source": ""})), &[("/secrets/pw/source", "error.minLength")]);
+    check(&at("/secrets/pw", json!("x")), &[("/secrets/pw", "error.expected.jsobject")]);
+    check(&at("/containers/1/image/pullConfig", json!({})), &[("/containers(1)/image/pullConfig/secret", "error.path.missing")]);
+    check(&at("/linuxInfo/ipcInfo", json!({})), &[("/linuxInfo/ipcInfo/mode", "error.path.missing")]);
+    check(&at("/linuxInfo/ipcInfo/mode", json!("NONE")), &[("/linuxInfo/ipcInfo/mode", "error.unknown.enum.literal")]);
+    check(&at("/linuxInfo/ipcInfo/shmSize", json!(1.5)), &[("/linuxInfo/ipcInfo/shmSize", "error.expected.int")]);
     check(&at("/executorResources/mem", json!(16)), &[("/executorResources/mem", "error.min")]);
     let size = "/volumes(2)/persistent/size";
     check(&at("/volumes/2/persistent", json!({})), &[(size, "error.path.missing")]);
@@ -248,16 +264,6 @@ fn what_contradicts_itself_is_told_in_marathons_words() {
         &health(json!({"tcp": {"endpoint": "admin"}})),
         &[("/containers(0)/healthCheck/tcp/endpoint", "contained in the container endpoints")],
     );
-    let secrets = "Feature secrets is not enabled. Enable with --enable_features secrets)";
-    check(&|written| written["secrets"] = json!({"s": {"source": "/s"}}), &[("/secrets", "must be empty"), ("/secrets", secrets)]);
-    check(
-        &at("/environment", json!({"A": {"secret": "s"}})),
-        &[
-            ("/environment", "use of secret-references in the environment requires the secrets feature to be enabled"),
-            ("/environment", secrets),
-        ],
-    );
-    check(&at("/volumes/0", json!({"name": "data", "secret": "s"})), &[("/volumes(0)/secret", secrets)]);
     let volume = |persistent: Value| at("/volumes/2", json!({"name": "rows", "persistent": persistent}));
     let path = "/volumes(2)/persistent";
     check(

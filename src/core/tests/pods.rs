@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 
 use super::{World, path, web};
 use crate::model::{
-    cluster::{ClusterCall, Launch, TaskState},
+    cluster::{ClusterCall, ClusterEvent, Launch, Offer, TaskState},
     group::input::GroupInput,
-    id::TaskId,
+    id::{AgentId, OfferId, TaskId},
     instance::Condition,
     pod::input::PodInput,
     request::{KillSelector, Reply, Request, RequestError},
+    resources::{PortRange, Reserved, Resources, Scalar},
 };
 
 fn shop() -> Value {
@@ -49,6 +50,44 @@ fn running(world: &mut World) -> [TaskId; 2] {
     tasks.iter().for_each(|task| _ = world.status(task, TaskState::Running));
     world.calls.clear();
     tasks
+}
+
+/// What is reserved for its role serves the executor and the first container, and so on as far as it goes.
+#[test]
+fn each_container_has_its_own_part_of_what_is_reserved() {
+    let part = |cpus: u64, mem: u64, ports: &[u16]| Resources {
+        cpus: Scalar(cpus),
+        mem: Scalar::whole(mem),
+        ports: ports.iter().map(|port| PortRange::new(*port, *port)).collect(),
+        ..Resources::default()
+    };
+    let check = |reserved: Resources, expected: [Option<Resources>; 2]| {
+        let mut world = World::new();
+        let mut pod = shop();
+        (pod["id"], pod["role"]) = (json!("/group/shop"), json!("group"));
+        pod["containers"][0]["endpoints"][0]["hostPort"] = json!(31_040);
+        create(&mut world, &pod).unwrap();
+        let offer = Offer {
+            id: OfferId::new("one"),
+            agent: AgentId::new("a"),
+            host: "a.local".into(),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            resources: Resources { disk: Scalar::whole(1000), ..part(4000, 1000, &[31_040, 31_050]) },
+            reserved: vec![Reserved { role: "group".into(), resources: reserved }],
+            attributes: Vec::new(),
+            region: None,
+            zone: None,
+        };
+        let calls = world.cluster(ClusterEvent::Offers(vec![offer])).calls;
+        let launches =
+            calls.into_iter().find_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None });
+        let found: Vec<Option<Resources>> = launches.unwrap().into_iter().map(|launch| launch.reserved.map(|one| one.resources)).collect();
+        assert_eq!(found, expected);
+    };
+    check(part(8000, 1000, &[]), [Some(part(600, 132, &[])), Some(part(250, 50, &[]))]);
+    check(part(700, 100, &[31_050]), [Some(part(600, 100, &[])), Some(part(100, 0, &[31_050]))]);
+    check(part(600, 132, &[31_040]), [Some(part(600, 132, &[31_040])), None]);
+    check(Resources::default(), [None, None]);
 }
 
 #[test]

@@ -20,7 +20,8 @@ pub(super) fn read_health_check(check: &Reader<'_>) -> Option<HealthCheck> {
         protocol: protocol.unwrap_or(CheckProtocol::Http),
         path,
         port,
-        port_index: port_index.or((port.is_none() && protocol != Some(CheckProtocol::Command)).then_some(0)),
+        // Commands need none; old clients wrote one all the same.
+        port_index: port_index.or(port.is_none().then_some(0)).filter(|_| protocol != Some(CheckProtocol::Command)),
         command: command.clone().flatten(),
         argv: Vec::new(),
         grace_seconds: seconds(check, "gracePeriodSeconds", 300),
@@ -38,10 +39,14 @@ pub(super) fn read_readiness_check(check: &Reader<'_>) -> Option<ReadinessCheck>
     if !check.is_object() {
         return None;
     }
-    let text = |key: &str, default: &str| check.get(key).map_or(Some(default.to_owned()), |value| value.text());
     let https = check.get("protocol").map_or(Some(false), |scheme| scheme.choice(&[("HTTP", false), ("HTTPS", true)]));
-    let codes = check.get("httpStatusCodesForReady").map_or(Some(vec![200]), |codes| codes.set(read_code));
-    let (name, path) = (text("name", "readinessCheck"), text("path", "/"));
+    let codes = check.get("httpStatusCodesForReady").map_or(Some(vec![200]), |codes| read_codes(&codes));
+    let name = check.get("name").map_or(Some("readinessCheck".to_owned()), |name| name.some_text());
+    let path = check.get("path").map_or(Some("/".to_owned()), |path| path.short_text());
+    let timeout = check.get("timeoutSeconds");
+    if let Some(timeout) = timeout.filter(|timeout| timeout.value().as_f64() == Some(0.0)) {
+        timeout.reject("error.min");
+    }
     let port_name = check.get("portName").map_or(Some("http-api".to_owned()), |name| name.name(usize::MAX, false));
     let read = ReadinessCheck {
         name: name?,
@@ -58,6 +63,14 @@ pub(super) fn read_readiness_check(check: &Reader<'_>) -> Option<ReadinessCheck>
 
 fn seconds(check: &Reader<'_>, key: &str, default: u32) -> u32 {
     check.get(key).and_then(|seconds| seconds.whole(MAX_SECONDS)).unwrap_or(default)
+}
+
+/// At least one.
+fn read_codes(codes: &Reader<'_>) -> Option<Vec<u16>> {
+    if codes.value().as_array().is_some_and(Vec::is_empty) {
+        codes.reject("error.minLength");
+    }
+    codes.set(read_code)
 }
 
 fn read_code(code: &Reader<'_>) -> Option<u16> {

@@ -157,6 +157,7 @@ impl From<RequestError> for ApiError {
             E::NoApp(_)
             | E::NoPod(_)
             | E::NoGroup(_)
+            | E::NoPath(_)
             | E::NoVersion(..)
             | E::NoTask(_)
             | E::NoDeployment(_)

@@ -1,8 +1,9 @@
 //! What the results of checks mean: a table ([`judge`]), and what follows from it.
 //!
-//! Facts (Marathon 1.11): the test for a kill looks at the failures before the present one, so that with a limit of k the kill comes with the
-//! counted failure k+1, and 0 never kills. A failure is not counted, and nobody is told of it, while the check never succeeded and the grace period
-//! lasts, or while the task does not run. A kill for bad health is told as the app's last failure and costs no back-off.
+//! Facts (Marathon 1.11): of the checks that Marathon makes itself (HTTP, HTTPS, TCP) the test for a kill looks at the failures before the present one, so
+//! that with a limit of k the kill comes with the counted failure k+1, and 0 never kills. Of those that Mesos makes (`MESOS_*` and COMMAND) it looks at the
+//! present one too: the kill comes with failure k, and with the first one if k is 0. A failure is not counted, and nobody is told of it, while the check
+//! never succeeded and the grace period lasts, or while the task does not run. A kill for bad health is told as the app's last failure and costs no back-off.
 
 use std::sync::Arc;
 
@@ -34,10 +35,19 @@ enum Verdict {
 fn judge(check: &HealthCheck, has_succeeded: bool, failures: u32, age_ms: u64) -> Verdict {
     if !has_succeeded && age_ms < u64::from(check.grace_seconds) * 1000 {
         Verdict::Ignore
-    } else if check.max_consecutive_failures > 0 && failures >= check.max_consecutive_failures {
+    } else if tolerated(check).is_some_and(|most| failures >= most) {
         Verdict::Kill
     } else {
         Verdict::Count
+    }
+}
+
+/// So many failures in a row before the present one kill nobody; `None`: nor do more.
+fn tolerated(check: &HealthCheck) -> Option<u32> {
+    match (check.protocol.is_mesos(), check.max_consecutive_failures) {
+        (false, 0) => None,
+        (false, most) => Some(most),
+        (true, most) => Some(most.saturating_sub(1)),
     }
 }
 
@@ -130,7 +140,7 @@ fn failed(turn: &mut Turn<'_, '_>, one: &One<'_>, report: &CheckReport, reading:
     one.see(turn, seen);
     one.tell(turn, Fact::FailedHealthCheck { instance: one.instance.clone(), check: Box::new(one.asked.clone()) });
     // Beyond what can kill, the number is of interest to readers alone.
-    let limit = one.asked.max_consecutive_failures.saturating_add(1);
+    let limit = tolerated(one.asked).unwrap_or_default().saturating_add(1);
     let mut changed = (state.failures < failures.min(limit)).then(|| {
         one.with(CheckState { failures: failures.min(limit), last_failure: Some(report.at), last_failure_cause: why.to_owned(), ..state })
     });
@@ -180,9 +190,9 @@ mod tests {
     use super::*;
     use crate::model::health::CheckProtocol;
 
-    fn limit(max_consecutive_failures: u32) -> HealthCheck {
+    fn limit(protocol: CheckProtocol, max_consecutive_failures: u32) -> HealthCheck {
         HealthCheck {
-            protocol: CheckProtocol::Http,
+            protocol,
             path: None,
             port: None,
             port_index: Some(0),
@@ -201,7 +211,11 @@ mod tests {
     #[test]
     fn a_failure_is_judged_by_what_was_before_it() {
         let check = |most: u32, has_succeeded: bool, failures: u32, age_s: u64, expected: Verdict| {
-            assert_eq!(judge(&limit(most), has_succeeded, failures, age_s * 1000), expected, "{most} {has_succeeded} {failures} {age_s}");
+            assert_eq!(
+                judge(&limit(CheckProtocol::Http, most), has_succeeded, failures, age_s * 1000),
+                expected,
+                "{most} {has_succeeded} {failures} {age_s}"
+            );
         };
         check(3, false, 0, 0, Verdict::Ignore);
         check(3, false, 0, 299, Verdict::Ignore);
@@ -215,5 +229,19 @@ mod tests {
         check(1, true, 1, 0, Verdict::Kill);
         check(0, true, 1000, 0, Verdict::Count);
         check(0, false, 1000, 300, Verdict::Count);
+    }
+
+    #[test]
+    fn a_failure_that_mesos_would_see_counts_at_once() {
+        for protocol in [CheckProtocol::Command, CheckProtocol::MesosHttp, CheckProtocol::MesosHttps, CheckProtocol::MesosTcp] {
+            let check = |most: u32, failures: u32, expected: Verdict| {
+                assert_eq!(judge(&limit(protocol, most), true, failures, 0), expected, "{protocol:?} {most} {failures}");
+            };
+            check(3, 1, Verdict::Count);
+            check(3, 2, Verdict::Kill); // the third
+            check(1, 0, Verdict::Kill);
+            check(0, 0, Verdict::Kill);
+            assert_eq!(judge(&limit(protocol, 0), false, 0, 0), Verdict::Ignore, "within the grace period");
+        }
     }
 }

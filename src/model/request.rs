@@ -247,6 +247,9 @@ pub enum RequestError {
     /// 404: `Pod '/x' does not exist`
     #[error("Pod '{0}' does not exist")]
     NoPod(PathId),
+    /// 404: an app of which there are no instances.
+    #[error("Path '{0}' does not exist")]
+    NoPath(PathId),
     /// 404: a version of an app.
     #[error("App '{0}' does not exist in version {1}")]
     NoVersion(PathId, Timestamp),
@@ -285,9 +288,11 @@ pub enum RequestError {
     /// 409: anything else that is in the way.
     #[error("{0}")]
     Conflict(String),
-    /// 403
+    /// 403. As Marathon prints it, a blank is missing.
     #[error(
-        "Max number ({0}) of running deployments is achieved. Wait for existing deployments to complete or cancel one using force=true parameter."
+        "Max number ({0}) of running deployments is achieved. Wait for existing deployments to complete or cancel oneusing force=true parameter. \
+         You can increase max deployment number by using --max_running_deployments parameter but be advised that this can have negative effects \
+         on the performance."
     )]
     TooManyDeployments(usize),
     /// 422, with the violations.

@@ -122,7 +122,13 @@ async fn every_route_has_its_status() {
     check("GET /v2/pods/none::versions", "", 404, "Pod '/none' does not exist").await;
     check("GET /v2/pods/shop/front::versions/2020-01-31T12:00:00.000Z", "", 200, "").await;
     check("GET /v2/pods/shop/front::versions/2020-01-01T00:00:00.000Z", "", 404, "Pod '/shop/front' does not exist").await;
-    check("GET /v2/pods/shop/front::versions/yesterday", "", 422, "Invalid format: \"yesterday\"").await;
+    check(
+        "GET /v2/pods/shop/front::versions/yesterday",
+        "",
+        422,
+        "Invalid timestamp provided 'yesterday'. Expecting ISO-8601 datetime string.",
+    )
+    .await;
     check("POST /v2/pods/shop/front::status", "", 405, "Method Not Allowed").await;
     check("GET /v2/pods/shop/front::instances", "", 405, "Method Not Allowed").await;
     check("PATCH /v2/pods/shop/front", "{}", 405, "Method Not Allowed").await;

@@ -12,6 +12,7 @@ use super::{
     turn::Turn,
 };
 use crate::model::{
+    app::App,
     cluster::TaskState,
     event::Fact,
     health::{CheckReport, CheckState, Finding, HealthCheck, Outcome, ReadinessAnswer, cause, overall},
@@ -51,6 +52,22 @@ fn tolerated(check: &HealthCheck) -> Option<u32> {
     }
 }
 
+/// The condition of the container that a check of a pod asks.
+fn of_container(app: &App, instance: &Instance, check: usize) -> Option<Condition> {
+    let pod = app.pod.as_ref()?;
+    Some(instance.containers.get(pod.place(&pod.checked(check)?.name)?)?.condition)
+}
+
+/// Health of an instance over its checks. A container that has finished is judged no more, whatever was seen of it on its way out (Marathon 1.11: only
+/// what runs can be unhealthy). When no other has a check, nothing will be known for ever: such an instance is well, because its deployment would
+/// never end (Marathon's does not).
+pub(super) fn of(app: &App, instance: &Instance) -> Option<bool> {
+    let is_over = |check: usize| of_container(app, instance, check) == Some(Condition::Finished);
+    let judged = (0..app.health_checks.len()).filter(|check| !is_over(*check));
+    let judged: Vec<CheckState> = judged.map(|check| instance.checks.get(check).cloned().unwrap_or_default()).collect();
+    if judged.is_empty() && !app.health_checks.is_empty() { Some(true) } else { overall(&judged, judged.len()) }
+}
+
 /// Takes one result. One of a task that is not the present one, or does not run, is nobody's.
 pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
     let instance = turn.state.tables.instances.get(&report.task.instance).cloned();
@@ -63,13 +80,12 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
             let Some(definition) = turn.state.tables.definition_of(&instance).cloned() else { return };
             // A container that has done its work is asked no more.
             let container = definition.pod.as_ref().and_then(|pod| pod.checked(check));
-            let place = container.and_then(|container| definition.pod.as_ref()?.place(&container.name));
-            if place.and_then(|place| instance.containers.get(place)).is_some_and(|state| state.condition != Condition::Running) {
+            if of_container(&definition, &instance, check).is_some_and(|condition| condition != Condition::Running) {
                 return;
             }
             let task = instance.task_of(container.map(|container| container.name.as_str()));
             let (Some(asked), Some(reading)) = (definition.health_checks.get(check), readings.checks.get(check).cloned()) else { return };
-            let one = One { instance: &instance, task, asked, at: check, count: definition.health_checks.len(), readings: &readings };
+            let one = One { app: &definition, instance: &instance, task, asked, at: check, readings: &readings };
             match outcome {
                 Outcome::Passed => passed(turn, &one, &report, reading),
                 Outcome::Failed(why) => failed(turn, &one, &report, reading, &cause(why)),
@@ -81,12 +97,12 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
 
 /// One check of one task.
 struct One<'a> {
+    app: &'a App,
     instance: &'a Arc<Instance>,
     task: TaskId,
     asked: &'a HealthCheck,
-    /// Its place among `count`.
+    /// Its place among those of the app.
     at: usize,
-    count: usize,
     readings: &'a Readings,
 }
 
@@ -112,9 +128,9 @@ impl One<'_> {
     /// The instance with this check as it is now.
     fn with(&self, state: CheckState) -> Instance {
         let mut instance = (**self.instance).clone();
-        instance.checks.resize(self.count, CheckState::default());
+        instance.checks.resize(self.app.health_checks.len(), CheckState::default());
         instance.checks[self.at] = state;
-        instance.healthy = overall(&instance.checks, self.count);
+        instance.healthy = of(self.app, &instance);
         instance
     }
 }

@@ -666,10 +666,9 @@ fn kill(turn: &mut Turn<'_, '_>, origin: &Origin, selection: &KillSelector, mann
         victims.iter().for_each(|victim| residency::wipe(turn, &victim.id));
     }
     if !scale {
-        let pods = matches!(selection, KillSelector::Instances { .. });
         for victim in &victims {
             match victim.condition.is_live() {
-                _ if wipe && pods => scale::decommission(turn, &victim.id),
+                _ if wipe => scale::decommission(turn, &victim.id),
                 true => kill_one(turn, victim),
                 false => {}
             }

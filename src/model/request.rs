@@ -31,6 +31,23 @@ impl Origin {
     }
 }
 
+/// Who wants a command to be run inside a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// The task's own definition: a check, of which only the exit code is of interest.
+    Definition,
+    /// An administrator.
+    Administrator,
+    /// Another user.
+    User(Owner),
+}
+
+impl From<&Origin> for Asker {
+    fn from(origin: &Origin) -> Self {
+        if origin.admin { Self::Administrator } else { Self::User(origin.user.clone()) }
+    }
+}
+
 /// What can be handed over.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Possession {

@@ -36,6 +36,7 @@ use crate::{
         frame::{Channel, Frame},
         health::ReadinessAnswer,
         id::{AgentId, TaskId},
+        request::Asker,
     },
     runtime::node::{ExecRequest, NodeAccess, NodeError},
 };
@@ -121,8 +122,8 @@ impl Attempts {
 
     async fn command(&self, task: &TaskId, agent: &AgentId, command: &[String]) -> Raw {
         let Some(nodes) = &self.nodes else { return Raw::unasked("commands cannot be run on this cluster") };
-        let mut exec = match nodes.exec(Some(agent), task, ExecRequest { command: command.to_vec(), terminal: None, is_check: true }).await
-        {
+        let request = ExecRequest { command: command.to_vec(), terminal: None, asker: Asker::Definition };
+        let mut exec = match nodes.exec(Some(agent), task, request).await {
             Ok(exec) => exec,
             Err(NodeError::Unacceptable(why)) => return Raw::broken(why),
             Err(error) => return Raw::unasked(error),

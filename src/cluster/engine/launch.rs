@@ -118,7 +118,7 @@ impl<'a> Attempt<'a> {
         spec::container(self.launch, &self.context.settings, Given::default()).map_err(|words| End::Refused(TaskState::Error, words))?;
         self.vetted().await?;
         let image_id = self.image().await?;
-        let pinned = self.host_volumes().await?;
+        let pinned = pin_host_volumes(self.context, self.launch).await?;
         let mut binds: Vec<Bind> = pinned.iter().map(|pinned| pinned.bind.clone()).collect();
         binds.extend(self.sandbox().await?);
         let mut expected: Vec<Expected> = pinned.iter().map(expect_host_volume).collect();
@@ -217,30 +217,6 @@ impl Attempt<'_> {
         }
     }
 
-    async fn host_volumes(&mut self) -> Result<Vec<Pinned>, End> {
-        let volumes = self.launch.app.container.iter().flat_map(|container| &container.volumes);
-        let wanted: Vec<(String, String, bool)> = volumes
-            .filter_map(|volume| match volume {
-                Volume::Host { container_path, host_path, mode } => Some((host_path.clone(), container_path.clone(), *mode == Mode::Ro)),
-                Volume::Brick(_) | Volume::Persistent(_) | Volume::External(_) | Volume::Shared { .. } => None,
-            })
-            .collect();
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut rule = self.context.rule.clone();
-        rule.own.extend(self.context.docker_root.get().cloned());
-        let user = self.launch.account.clone();
-        let pin = tokio::task::spawn_blocking(move || {
-            let whom = Whom::of(user.as_ref());
-            wanted
-                .iter()
-                .map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule, &whom))
-                .collect::<Result<Vec<_>, _>>()
-        });
-        pin.await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
-    }
-
     /// The task's own files, with what it wants to have in them, where Mesos has them. Only a daemon of this machine can see them.
     async fn sandbox(&mut self) -> Result<Option<Bind>, End> {
         let docker_host = &self.context.settings.docker_host;
@@ -274,6 +250,30 @@ impl Attempt<'_> {
         }
         Ok(())
     }
+}
+
+/// Resolves the host volumes of a launch and applies the rule, as the account that is asked.
+pub(super) async fn pin_host_volumes(context: &Context, launch: &Launch) -> Result<Vec<Pinned>, End> {
+    let volumes = launch.app.container.iter().flat_map(|container| &container.volumes);
+    let wanted: Vec<(String, String, bool)> = volumes
+        .filter_map(|volume| match volume {
+            Volume::Host { container_path, host_path, mode } => {
+                Some((host_path.clone(), spec::in_container(container_path), *mode == Mode::Ro))
+            }
+            Volume::Brick(_) | Volume::Persistent(_) | Volume::External(_) | Volume::Shared { .. } => None,
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rule = context.rule.clone();
+    rule.own.extend(context.docker_root.get().cloned());
+    let user = launch.account.clone();
+    let pin = tokio::task::spawn_blocking(move || {
+        let whom = Whom::of(user.as_ref());
+        wanted.iter().map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule, &whom)).collect::<Result<Vec<_>, _>>()
+    });
+    pin.await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
 }
 
 /// Mounts a brick. What takes long (the check of a large file system) or is busy for a moment is waited for; an end in between is seen in between.

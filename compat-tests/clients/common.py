@@ -24,7 +24,7 @@ NOBODY = "127.0.0.1:9"
 ID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
 NEVER = "2020-01-01T00:00:00.000Z"
 LOCKED = "App is locked by one or more deployments. Override with the option '?force=true'. View details at '/v2/deployments/<DEPLOYMENT_ID>'."
-SMALL = {"cpus": 0.01, "mem": 16, "taskKillGracePeriodSeconds": 2, "backoffSeconds": 0.2}
+SMALL = {"cpus": 0.01, "mem": 16, "taskKillGracePeriodSeconds": 2, "backoffSeconds": 1}
 
 
 def web(app, instances=1, **more):

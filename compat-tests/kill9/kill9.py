@@ -33,7 +33,7 @@ def definition(app, generation, instances):
     return {
         "id": app, "cmd": COMMAND, "cpus": 0.01, "mem": 16, "instances": instances, "labels": {"generation": str(generation)},
         "container": {"type": "DOCKER", "docker": {"image": "xtao/web"}}, "portDefinitions": [],
-        "backoffSeconds": 0.2, "taskKillGracePeriodSeconds": 2, "upgradeStrategy": {"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0.5},
+        "backoffSeconds": 1, "taskKillGracePeriodSeconds": 2, "upgradeStrategy": {"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0.5},
     }
 
 

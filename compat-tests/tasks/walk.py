@@ -23,7 +23,7 @@ from marathon import Marathon
 from report import walk
 from world import NODE_ADDRESS, PREFIX, Failure, binary, run, until
 
-SMALL = {"cpus": 0.1, "mem": 64, "portDefinitions": [], "backoffSeconds": 0.2, "taskKillGracePeriodSeconds": 2}
+SMALL = {"cpus": 0.1, "mem": 64, "portDefinitions": [], "backoffSeconds": 1, "taskKillGracePeriodSeconds": 2}
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

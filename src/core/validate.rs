@@ -284,7 +284,6 @@ fn check_constraint(constraint: &Constraint) -> Result<(), String> {
     let value = constraint.value.as_deref();
     let is_number = |value: &str| value.parse::<i32>().is_ok();
     let fine = |fine: bool, text: &str| if fine { Ok(()) } else { Err(text.to_owned()) };
-    fine(!constraint.field.is_empty(), "illegal constraint specification")?;
     match constraint.operator {
         Operator::Unique => fine(value.is_none(), "UNIQUE does not accept a value"),
         Operator::Cluster => Ok(()),
@@ -312,15 +311,11 @@ fn port_definitions(app: &App, found: &mut Found) {
     for (index, definition) in app.port_definitions.iter().enumerate() {
         found.at_most(format_args!("/portDefinitions({index})/labels"), definition.labels.len(), MAX_ENTRIES);
     }
-    if app.network != Network::Host {
-        found.unless(app.port_definitions.is_empty(), "/", "portDefinitions are only allowed with host-networking");
-    }
 }
 
 fn networks(app: &App, found: &mut Found) {
     match &app.network {
-        Network::Host => found.unless(app.port_mappings().is_empty(), "/", "portMappings are not allowed with host-networking"),
-        Network::Bridge => {}
+        Network::Host | Network::Bridge => {}
         Network::Container(networks) => {
             found.unless(!networks.is_empty(), "/networks", "Network name must be specified when container network is selected.");
             found.unless(are_unique(networks.iter().map(|network| &network.name)), "/networks", "Duplicate networks are not allowed");
@@ -337,11 +332,8 @@ fn strategies(app: &App, found: &mut Found) {
         ("/upgradeStrategy/minimumHealthCapacity", strategy.minimum_health_capacity),
         ("/upgradeStrategy/maximumOverCapacity", strategy.maximum_over_capacity),
     ];
-    for (path, capacity) in capacities {
-        found.unless((0.0..=1.0).contains(&capacity), path, format_args!("got {capacity:?}, expected between 0.0 and 1.0"));
-        if is_single_instance(app) {
-            found.unless(capacity == 0.0, path, format_args!("got {capacity:?}, expected 0.0"));
-        }
+    for (path, capacity) in capacities.into_iter().filter(|_| is_single_instance(app)) {
+        found.unless(capacity == 0.0, path, format_args!("got {capacity:?}, expected 0.0"));
     }
     if let UnreachableStrategy::Enabled { inactive_after_seconds: inactive, expunge_after_seconds: expunge } = app.unreachable_strategy {
         let text = format_args!("inactiveAfterSeconds ({inactive}) must be less or equal to expungeAfterSeconds, which is {expunge}");

@@ -112,6 +112,22 @@ pub fn is_uri(text: &str) -> bool {
     !text.contains(excluded) && text.split('%').skip(1).all(escaped)
 }
 
+/// True when the path of `uri` ends as the name of an archive does; query and fragment do not count.
+pub fn names_archive(uri: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+    let is_scheme = |text: &str| text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.chars().all(plain);
+    let text = uri.split(['?', '#']).next().unwrap_or_default();
+    let path = match text.split_once(':') {
+        // Without a slash after the scheme there is no path.
+        Some((scheme, rest)) if !scheme.contains('/') && is_scheme(scheme) && rest.starts_with('/') => rest,
+        Some((scheme, _)) if !scheme.contains('/') => return false,
+        _ => text,
+    };
+    let path = path.strip_prefix("//").map_or(path, |rest| rest.find('/').map_or("", |at| &rest[at..]));
+    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    is_uri(uri) && ARCHIVES.iter().any(|end| path.ends_with(end))
+}
+
 /// `path`, without what says nothing, when it names a place in the sandbox and nowhere else.
 ///
 /// # Errors
@@ -138,6 +154,30 @@ mod tests {
 
     fn fetch(uri: &str) -> Fetch {
         Fetch { uri: uri.to_owned(), extract: true, executable: false, cache: false, dest_path: None }
+    }
+
+    #[test]
+    fn the_path_of_a_uri_names_an_archive() {
+        for (uri, expected) in [
+            ("http://h/a.tar.gz?x=1", true),
+            ("http://h/a.zip#b", true),
+            ("http://h/a?b=c.zip", false),
+            ("http://h/a#b.zip", false),
+            ("http://h.zip", false),
+            ("http://h.zip?a", false),
+            ("file:/a.tgz", true),
+            ("file:a.tgz", false),
+            ("hdfs://h/a%2Ezip", true),
+            ("//h.gz", false),
+            ("//h/a.gz", true),
+            ("/a b.zip", false),
+            ("a.zip/b", false),
+            ("3:a.zip", false),
+            ("a/3:a.zip", true),
+            ("", false),
+        ] {
+            assert_eq!(names_archive(uri), expected, "{uri}");
+        }
     }
 
     #[test]

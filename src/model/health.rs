@@ -54,7 +54,7 @@ pub struct HealthCheck {
     /// HTTP family; `None`: the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// This port; exclusive with `port_index`.
+    /// This port, whatever `port_index` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// The port in this place of the mappings or definitions.

@@ -168,6 +168,11 @@ fn is_canonical(text: &str) -> bool {
     rest.is_empty() || rest.split('/').all(is_segment) && rest.split('/').count() <= MAX_PATH_SEGMENTS
 }
 
+/// True when a body may have `text` as an id: Marathon's pattern `PathId`, which knows `..` but not `.`.
+pub fn is_written_path(text: &str) -> bool {
+    text.split('/').all(|segment| segment.is_empty() || segment == ".." || is_segment(segment))
+}
+
 fn is_segment(segment: &str) -> bool {
     segment.split('.').all(|label| {
         !label.is_empty()

@@ -182,15 +182,20 @@ async fn create(api: &Api, mut call: Call) -> ApiResult {
 }
 
 async fn update(api: &Api, mut call: Call, id: &[&str], create: bool) -> ApiResult {
-    let bad_id = |_| ApiError::invalid(&[Violation::new("/id", PATH_PATTERN_TEXT)]);
-    let id = path_id(id).map_err(|text| if create { bad_id(text) } else { ApiError::no_app(text) })?;
-    let body = call.json().await?;
+    let id = match path_id(id) {
+        Err(text) if create => return Err(bad_id(text, call.json().await?)),
+        id => id.map_err(ApiError::no_app)?,
+    };
+    let mut body = call.json().await?;
     if body.get("owner").is_some() {
         let request = Request::HandOver { what: Possession::App(id), owner: new_owner(&body)? };
         return Ok(changed(submit(api, &call, request).await?));
     }
-    let input = AppInput::read(&body).map_err(|violations| ApiError::unreadable(&violations))?;
     let partial = !create || call.flag("partialUpdate", true);
+    if !partial || seen(api, &call).app(&id).is_none() {
+        give_id(&mut body, id.as_str());
+    }
+    let input = AppInput::read(&body).map_err(|violations| ApiError::unreadable(&violations))?;
     let request = Request::UpdateApps { updates: vec![(id.clone(), input)], partial, create, force: call.flag("force", false) };
     let reply = submit(api, &call, request).await?;
     match &reply {
@@ -199,6 +204,23 @@ async fn update(api: &Api, mut call: Call, id: &[&str], create: bool) -> ApiResu
             Ok(answer::with_location(response, &call.base(&api.info.leader_url()), &id))
         }
         _ => Ok(changed(reply)),
+    }
+}
+
+/// A whole definition is read with the id of the path, whatever it says of its own.
+fn give_id(body: &mut Value, id: &str) {
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert("id".into(), id.into());
+    }
+}
+
+/// Of an app that cannot be made, because `text` is no id.
+fn bad_id(text: String, mut body: Value) -> ApiError {
+    give_id(&mut body, &text);
+    match AppInput::read(&body) {
+        Err(violations) => ApiError::unreadable(&violations),
+        // It is in the pattern, but too long.
+        Ok(_) => ApiError::invalid(&[Violation::new("/id", PATH_PATTERN_TEXT)]),
     }
 }
 
@@ -416,8 +438,9 @@ mod tests {
         check("POST /v2/apps", &"[".repeat(100_000), 400, "Invalid JSON").await;
         check("POST /v2/apps", "[]", 422, "Invalid JSON").await;
         check("POST /v2/apps", "{}", 422, "Invalid JSON").await;
-        check("POST /v2/apps", r#"{"id": "Bad_Id"}"#, 422, "Object is not valid").await;
-        check("PUT /v2/apps/Bad_Id", "{}", 422, "Object is not valid").await;
+        check("POST /v2/apps", r#"{"id": "Bad_Id"}"#, 422, "Invalid JSON").await;
+        check("PUT /v2/apps/Bad_Id", "{}", 422, "Invalid JSON").await;
+        check(&format!("PUT /v2/apps/{}", "a/".repeat(60)), "{}", 422, "Object is not valid").await;
         check("PUT /v2/apps", "{}", 422, "Invalid JSON").await;
         check("PATCH /v2/apps", r#"[{"id": "/none"}]"#, 404, "App '/none' does not exist").await;
         check("PATCH /v2/apps/none", "{}", 404, "App '/none' does not exist").await;

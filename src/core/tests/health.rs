@@ -321,7 +321,6 @@ fn checks_that_contradict_themselves_are_refused() {
     let index = "/healthChecks(0) Health check port indices must address an element of the ports array or container port mappings.";
     check(json!([{"portIndex": 1}]), &[index]);
     check(json!([{"protocol": "TCP", "portIndex": 7}]), &[index]);
-    check(json!([{"port": 80, "portIndex": 0}]), &["/healthChecks(0) HealthCheck must specify either a port or a portIndex"]);
     check(json!([{"command": {"value": "true"}}]), &["/healthChecks(0) illegal protocol HTTP specified with command"]);
     check(json!([{"protocol": "COMMAND"}]), &["/healthChecks(0) illegal protocol COMMAND for non-command health check"]);
     check(json!([{"protocol": "MESOS_HTTP"}, {"protocol": "MESOS_TCP"}]), &["/ AppDefinition can contain at most one Mesos health check"]);

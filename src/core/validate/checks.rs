@@ -26,8 +26,6 @@ pub(super) fn health(app: &App, found: &mut Found) {
         }
         let text = "Health check port indices must address an element of the ports array or container port mappings.";
         found.unless(port_exists(app, check), at, text);
-        let both = check.port.is_some() && check.port_index.is_some();
-        found.unless(!both, at, "HealthCheck must specify either a port or a portIndex");
         let of_container = matches!(check.protocol, CheckProtocol::MesosHttp | CheckProtocol::MesosHttps | CheckProtocol::MesosTcp);
         let is_docker = is_docker(app);
         let text = "IPv6 can only be used for container type DOCKER and Mesos http/https/tcp health checks";

@@ -296,7 +296,6 @@ fn constraints_have_the_value_that_their_operator_takes() {
     };
     check(json!(["hostname", "UNIQUE"]), "");
     check(json!(["hostname", "UNIQUE", "x"]), "UNIQUE does not accept a value");
-    check(json!(["", "UNIQUE"]), "illegal constraint specification");
     check(json!(["rack", "CLUSTER"]), "");
     check(json!(["rack", "CLUSTER", "r1"]), "");
     check(json!(["rack", "GROUP_BY"]), "");
@@ -375,10 +374,6 @@ fn a_mapping_names_networks_that_there_are() {
 fn strategies_are_in_their_range_and_order() {
     let strategy = |minimum: f64, maximum: f64| json!({"minimumHealthCapacity": minimum, "maximumOverCapacity": maximum});
     check(json!({"upgradeStrategy": strategy(0.0, 1.0)}), "");
-    check(
-        json!({"upgradeStrategy": strategy(1.2, -1.2)}),
-        "/upgradeStrategy/minimumHealthCapacity: got 1.2, expected between 0.0 and 1.0; /upgradeStrategy/maximumOverCapacity: got -1.2, expected between 0.0 and 1.0",
-    );
     check(json!({"unreachableStrategy": {"inactiveAfterSeconds": 60, "expungeAfterSeconds": 60}}), "");
     check(
         json!({"unreachableStrategy": {"inactiveAfterSeconds": 61, "expungeAfterSeconds": 60}}),

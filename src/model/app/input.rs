@@ -22,7 +22,7 @@ use super::{
     UnreachableStrategy, UpgradeStrategy, VersionInfo,
 };
 use crate::model::{
-    artifact::ARCHIVES,
+    artifact::{is_uri, names_archive},
     health::{Check, HealthCheck, ReadinessCheck},
     id::PathId,
     pod::{Amounts, input::EXECUTOR},
@@ -91,8 +91,8 @@ pub struct AppInput {
     base: Option<PathId>,
 }
 
-/// Field, operator as written, value.
-type ConstraintInput = (String, String, Option<String>);
+/// Field, operator as written, value; or what has too few or too many of them.
+type ConstraintInput = Vec<String>;
 
 /// What the server's settings contribute to a definition.
 #[derive(Clone, Debug, PartialEq)]
@@ -191,11 +191,17 @@ impl AppInput {
         self.lay_plain_fields_over(&mut app);
         match (&self.fetch, &self.uris) {
             (Some(fetch), Some(uris)) if !fetch.is_empty() && !uris.is_empty() => {
-                violations.add("/", "cannot specify both uris and fetch fields");
+                violations.add("/uris", "may not be set in conjunction with fetch");
             }
             (_, Some(uris)) if !uris.is_empty() => app.fetch = uris.iter().map(|uri| of_uri(uri)).collect(),
             (Some(fetch), _) => app.fetch.clone_from(fetch),
             (None, _) => {}
+        }
+        // Those of an update are looked at as what they become, entries of `fetch`.
+        for (index, uri) in self.uris.iter().flatten().enumerate().filter(|_| current.is_none()) {
+            if !is_uri(uri) {
+                violations.add(format!("/uris({index})"), "URI has invalid syntax.");
+            }
         }
         if let Some(constraints) = &self.constraints {
             app.constraints = read_operators(constraints, &violations);
@@ -371,7 +377,20 @@ fn keep_allotted(app: &mut App, current: &App) {
 
 fn read_operators(constraints: &[ConstraintInput], violations: &Violations) -> Vec<Constraint> {
     let mut read: Vec<Constraint> = Vec::new();
-    for (index, (field, operator, value)) in constraints.iter().enumerate() {
+    for (index, constraint) in constraints.iter().enumerate() {
+        let refuse = |text: &str| violations.add(format!("/constraints({index})"), text);
+        let (field, operator, value) = match constraint.as_slice() {
+            [field, operator] => (field, operator, None),
+            [field, operator, value] => (field, operator, Some(value)),
+            _ => {
+                refuse("Each constraint must have either 2 or 3 fields");
+                continue;
+            }
+        };
+        if field.is_empty() {
+            refuse("illegal constraint specification");
+            continue;
+        }
         let operator = match operator.to_ascii_uppercase().as_str() {
             "UNIQUE" => Operator::Unique,
             "CLUSTER" => Operator::Cluster,
@@ -381,12 +400,11 @@ fn read_operators(constraints: &[ConstraintInput], violations: &Violations) -> V
             "MAX_PER" => Operator::MaxPer,
             "IS" => Operator::Is,
             _ => {
-                let text = "operator must be one of the following UNIQUE, CLUSTER, GROUP_BY, LIKE, MAX_PER, UNLIKE or IS";
-                violations.add(format!("/constraints({index})"), text);
+                refuse("operator must be one of the following UNIQUE, CLUSTER, GROUP_BY, LIKE, MAX_PER, UNLIKE or IS");
                 continue;
             }
         };
-        read.push(Constraint { field: field.clone(), operator, value: value.clone() });
+        read.push(Constraint { field: field.clone(), operator, value: value.cloned() });
     }
     read
 }
@@ -442,7 +460,7 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         check_residency(&residency);
     }
     AppInput {
-        id: app.get("id").and_then(|id| id.some_text()),
+        id: app.get("id").and_then(|id| id.path_id()),
         version: app.get("version").and_then(|version| read_timestamp(&version)),
         has_content: CONTENT_KEYS.iter().any(|key| app.get(key).is_some()),
         unsupported: Vec::new(),
@@ -450,7 +468,7 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         args: app.get("args").and_then(|args| args.list(Reader::text)),
         user: app.get("user").and_then(|user| user.text()),
         fetch: app.get("fetch").and_then(|fetch| fetch.list(read_fetch)),
-        uris: app.get("uris").and_then(|uris| uris.list(Reader::text)),
+        uris: app.get("uris").and_then(|uris| uris.list(Reader::short_text)),
         env: app.get("env").and_then(|env| read_env(&env)),
         secrets: app.get("secrets").and_then(|secrets| read_secrets(&secrets)),
         instances: app.get("instances").and_then(|instances| instances.whole(i32::MAX as u32)),
@@ -459,10 +477,10 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         disk: app.get("disk").and_then(|disk| disk.number(0.0)).map(Scalar::from_f64),
         gpus: app.get("gpus").and_then(|gpus| gpus.whole(i32::MAX as u32)),
         resource_limits: app.get("resourceLimits").and_then(|limits| read_resource_limits(&limits, unsupported)),
-        executor: app.get("executor").and_then(|executor| executor.text()),
-        constraints: app.get("constraints").and_then(|constraints| constraints.set(read_constraint)),
+        executor: app.get("executor").and_then(|executor| read_executor(&executor)),
+        constraints: app.get("constraints").and_then(|constraints| constraints.set(|constraint| constraint.list(Reader::text))),
         accepted_resource_roles: app.get("acceptedResourceRoles").and_then(|roles| roles.set(Reader::text)),
-        role: app.get("role").and_then(|role| role.text()).filter(|role| !role.is_empty()),
+        role: app.get("role").and_then(|role| role.some_text()),
         labels: app.get("labels").and_then(|labels| labels.texts()),
         container: app.get("container").and_then(|container| container::read(&container, unsupported)),
         networks: app.get("networks").and_then(|networks| networks.list(network::read)),
@@ -470,10 +488,10 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         ports: app.get("ports").and_then(|ports| ports.list(Reader::port)),
         port_definitions: app.get("portDefinitions").and_then(|ports| ports.list(read_port_definition)),
         require_ports: app.get("requirePorts").and_then(|require| require.boolean()),
-        backoff_initial_ms: app.get("backoffSeconds").and_then(|seconds| read_seconds(&seconds)),
+        backoff_initial_ms: app.get("backoffSeconds").and_then(|seconds| read_whole_seconds(&seconds)),
         backoff_factor: app.get("backoffFactor").and_then(|factor| factor.number(1.0)),
-        backoff_max_ms: app.get("maxLaunchDelaySeconds").and_then(|seconds| read_seconds(&seconds)),
-        kill_grace_ms: app.get("taskKillGracePeriodSeconds").and_then(|seconds| read_seconds(&seconds)),
+        backoff_max_ms: app.get("maxLaunchDelaySeconds").and_then(|seconds| read_whole_seconds(&seconds)),
+        kill_grace_ms: app.get("taskKillGracePeriodSeconds").and_then(|seconds| read_whole_seconds(&seconds)),
         health_checks: app.get("healthChecks").and_then(|checks| checks.set(health::read_health_check)),
         readiness_checks: app.get("readinessChecks").and_then(|checks| checks.list(health::read_readiness_check)),
         check: app.get("check").and_then(|check| health::read_check(&check, unsupported, health::read_port)),
@@ -508,8 +526,7 @@ fn is_empty(value: &Value) -> bool {
 
 /// An element of the legacy `uris`: unpacked when its name says that it can be.
 fn of_uri(uri: &str) -> Fetch {
-    let extract = ARCHIVES.iter().any(|end| uri.ends_with(end));
-    Fetch { uri: uri.to_owned(), extract, executable: false, cache: false, dest_path: None }
+    Fetch { uri: uri.to_owned(), extract: names_archive(uri), executable: false, cache: false, dest_path: None }
 }
 
 pub(in crate::model) fn read_fetch(fetch: &Reader<'_>) -> Option<Fetch> {
@@ -517,9 +534,9 @@ pub(in crate::model) fn read_fetch(fetch: &Reader<'_>) -> Option<Fetch> {
         return None;
     }
     let flag = |key: &str, default| fetch.get(key).map_or(Some(default), |flag| flag.boolean());
-    let uri = fetch.required("uri").and_then(|uri| uri.text());
+    let uri = fetch.required("uri").and_then(|uri| uri.short_text());
     let (extract, executable, cache) = (flag("extract", true), flag("executable", false), flag("cache", false));
-    let dest_path = fetch.get("destPath").or_else(|| fetch.get("outputFile")).and_then(|path| path.some_text());
+    let dest_path = fetch.get("destPath").or_else(|| fetch.get("outputFile")).and_then(|path| path.short_text());
     Some(Fetch { uri: uri?, extract: extract?, executable: executable?, cache: cache?, dest_path })
 }
 
@@ -591,22 +608,14 @@ pub(in crate::model) fn read_executor_resources(amounts: &Reader<'_>) -> Option<
     Some(Amounts { cpus: cpus?, mem: mem?, disk: disk?, gpus: 0 })
 }
 
-/// Two or three texts.
-fn read_constraint(constraint: &Reader<'_>) -> Option<ConstraintInput> {
-    let items = constraint.items()?;
-    match items.as_slice() {
-        [] | [_] => constraint.reject("error.minLength"),
-        [field, operator] => {
-            let (field, operator) = (field.text(), operator.text());
-            return Some((field?, operator?, None));
-        }
-        [field, operator, value] => {
-            let (field, operator, value) = (field.text(), operator.text(), value.text());
-            return Some((field?, operator?, Some(value?)));
-        }
-        _ => constraint.reject("error.maxLength"),
+/// `//cmd`, a path without empty segments, or nothing.
+fn read_executor(executor: &Reader<'_>) -> Option<String> {
+    let text = executor.text()?;
+    let path = text.strip_prefix('/').unwrap_or(&text);
+    if !matches!(text.as_str(), "" | "//cmd") && path.split('/').any(str::is_empty) {
+        executor.reject("error.pattern");
     }
-    None
+    Some(text)
 }
 
 fn read_port_definition(definition: &Reader<'_>) -> Option<PortDefinition> {
@@ -618,6 +627,11 @@ fn read_port_definition(definition: &Reader<'_>) -> Option<PortDefinition> {
     let name = definition.get("name").and_then(|name| name.name(usize::MAX, false));
     let labels = definition.get("labels").and_then(|labels| labels.texts()).unwrap_or_default();
     Some(PortDefinition { port: port?, protocol: protocol?, name, labels })
+}
+
+/// Seconds as milliseconds.
+fn read_whole_seconds(seconds: &Reader<'_>) -> Option<u64> {
+    seconds.whole(MAX_SECONDS).map(|seconds| u64::from(seconds) * 1000)
 }
 
 /// Seconds, also broken ones, as milliseconds.
@@ -638,8 +652,7 @@ fn read_upgrade_strategy(strategy: &Reader<'_>) -> Option<UpgradeStrategy> {
         return None;
     }
     let (minimum, maximum) = (strategy.required("minimumHealthCapacity"), strategy.required("maximumOverCapacity"));
-    let number = |capacity: Reader<'_>| capacity.number(f64::MIN);
-    let (minimum, maximum) = (minimum.and_then(number), maximum.and_then(number));
+    let (minimum, maximum) = (minimum.and_then(|capacity| capacity.share()), maximum.and_then(|capacity| capacity.share()));
     Some(UpgradeStrategy { minimum_health_capacity: minimum?, maximum_over_capacity: maximum? })
 }
 

@@ -261,7 +261,7 @@ fn read_pod(pod: &Reader<'_>, unsupported: &Violations) -> PodInput {
         pod.get("containers").iter().for_each(|containers| containers.reject("error.minLength"));
     }
     PodInput {
-        id: pod.required("id").and_then(|id| id.some_text()),
+        id: pod.required("id").and_then(|id| id.path_id()),
         role: pod.get("role").and_then(|role| role.some_text()),
         user: pod.get("user").and_then(|user| user.text()),
         environment: pod.get("environment").and_then(|env| read_environment(&env)).unwrap_or_default(),

@@ -13,9 +13,6 @@ use crate::model::{
     id::PoolName,
 };
 
-/// Longest name of a network, as in a host name.
-pub(in crate::model) const MAX_NETWORK_NAME: usize = 63;
-
 /// `container` as it was written.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ContainerInput {
@@ -116,7 +113,6 @@ fn read_port_mapping(mapping: &Reader<'_>) -> Option<PortMapping> {
         return None;
     }
     let port = |key: &str| mapping.get(key).and_then(|port| port.port()).unwrap_or_default();
-    let network_name = |name: &Reader<'_>| name.name(MAX_NETWORK_NAME, true);
     let protocol = mapping.get("protocol").map_or(Some(Protocol::Tcp), |protocol| read_protocol(&protocol));
     let read = PortMapping {
         container_port: port("containerPort"),
@@ -125,7 +121,7 @@ fn read_port_mapping(mapping: &Reader<'_>) -> Option<PortMapping> {
         protocol: protocol.unwrap_or(Protocol::Tcp),
         name: mapping.get("name").and_then(|name| name.name(usize::MAX, false)),
         labels: mapping.get("labels").and_then(|labels| labels.texts()).unwrap_or_default(),
-        network_names: mapping.get("networkNames").and_then(|names| names.list(network_name)).unwrap_or_default(),
+        network_names: mapping.get("networkNames").and_then(|names| names.list(Reader::text)).unwrap_or_default(),
     };
     protocol.map(|_| read)
 }

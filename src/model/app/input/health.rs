@@ -9,9 +9,6 @@ use crate::model::{
     pod::Command,
 };
 
-/// The most characters of a path or URI.
-const MAX_PATH: usize = 1024;
-
 pub(super) fn read_health_check(check: &Reader<'_>) -> Option<HealthCheck> {
     if !check.is_object() {
         return None;
@@ -29,7 +26,8 @@ pub(super) fn read_health_check(check: &Reader<'_>) -> Option<HealthCheck> {
         protocol: protocol.unwrap_or(CheckProtocol::Http),
         path,
         port,
-        port_index: port_index.or((port.is_none() && protocol != Some(CheckProtocol::Command)).then_some(0)),
+        // Commands need none; old clients wrote one all the same.
+        port_index: port_index.or(port.is_none().then_some(0)).filter(|_| protocol != Some(CheckProtocol::Command)),
         command: command.clone().flatten(),
         argv: Vec::new(),
         grace_seconds: seconds(check, "gracePeriodSeconds", 300),
@@ -47,10 +45,14 @@ pub(super) fn read_readiness_check(check: &Reader<'_>) -> Option<ReadinessCheck>
     if !check.is_object() {
         return None;
     }
-    let text = |key: &str, default: &str| check.get(key).map_or(Some(default.to_owned()), |value| value.text());
     let https = check.get("protocol").map_or(Some(false), |scheme| scheme.choice(&[("HTTP", false), ("HTTPS", true)]));
-    let codes = check.get("httpStatusCodesForReady").map_or(Some(vec![200]), |codes| codes.set(read_code));
-    let (name, path) = (text("name", "readinessCheck"), text("path", "/"));
+    let codes = check.get("httpStatusCodesForReady").map_or(Some(vec![200]), |codes| read_codes(&codes));
+    let name = check.get("name").map_or(Some("readinessCheck".to_owned()), |name| name.some_text());
+    let path = check.get("path").map_or(Some("/".to_owned()), |path| path.short_text());
+    let timeout = check.get("timeoutSeconds");
+    if let Some(timeout) = timeout.filter(|timeout| timeout.value().as_f64() == Some(0.0)) {
+        timeout.reject("error.min");
+    }
     let port_name = check.get("portName").map_or(Some("http-api".to_owned()), |name| name.name(usize::MAX, false));
     let read = ReadinessCheck {
         name: name?,
@@ -98,7 +100,7 @@ fn read_http(http: &Reader<'_>, port: impl Fn(&Reader<'_>) -> Option<CheckPort>)
         return None;
     }
     let https = http.get("scheme").map_or(Some(false), |scheme| scheme.choice(&[("HTTP", false), ("HTTPS", true)]));
-    let (path, port) = (http.get("path").and_then(|path| path_text(&path)), port(http));
+    let (path, port) = (http.get("path").and_then(|path| path.short_text()), port(http));
     Some(CheckKind::Http { https: https?, path, port: port? })
 }
 
@@ -130,17 +132,16 @@ pub(in crate::model) fn read_command(command: &Reader<'_>) -> Option<Command> {
     }
 }
 
-/// A text of 1 to 1024 characters.
-pub(in crate::model) fn path_text(text: &Reader<'_>) -> Option<String> {
-    let found = text.some_text()?;
-    if found.chars().count() > MAX_PATH {
-        text.reject("error.maxLength");
-    }
-    Some(found)
-}
-
 fn seconds(check: &Reader<'_>, key: &str, default: u32) -> u32 {
     check.get(key).and_then(|seconds| seconds.whole(MAX_SECONDS)).unwrap_or(default)
+}
+
+/// At least one.
+fn read_codes(codes: &Reader<'_>) -> Option<Vec<u16>> {
+    if codes.value().as_array().is_some_and(Vec::is_empty) {
+        codes.reject("error.minLength");
+    }
+    codes.set(read_code)
 }
 
 fn read_code(code: &Reader<'_>) -> Option<u16> {

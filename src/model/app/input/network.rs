@@ -1,14 +1,19 @@
 //! How an app is connected: `networks` and its three predecessors (`container.docker.network`, `ipAddress`, `ports`) become one network with port
 //! definitions (host) or port mappings (all others).
 
+use std::collections::BTreeSet;
+
 use indexmap::IndexMap;
 
 use super::{
     AppInput, Defaults,
-    container::{ContainerInput, LegacyNetwork, MAX_NETWORK_NAME, read_protocol},
+    container::{ContainerInput, LegacyNetwork, read_protocol},
     reader::{Reader, Violations},
 };
 use crate::model::app::{App, Container, ContainerKind, NamedNetwork, Network, PortDefinition, PortMapping, PortNumber, Protocol};
+
+/// Longest name of a network, as in a host name.
+const MAX_NETWORK_NAME: usize = 63;
 
 /// The name of the one port that an app has when it says nothing of ports.
 const DEFAULT_PORT: &str = "default";
@@ -48,12 +53,12 @@ pub(in crate::model) fn read(network: &Reader<'_>) -> Option<NetworkInput> {
     Some(NetworkInput { mode: mode?, name, labels })
 }
 
-/// Its `groups` mean nothing, as in Marathon 1.11.
 pub(super) fn read_ip_address(address: &Reader<'_>) -> Option<IpAddressInput> {
     if !address.is_object() {
         return None;
     }
-    _ = address.get("groups").and_then(|groups| groups.list(Reader::text));
+    // Marathon ignores them, too.
+    _ = address.get("groups").and_then(|groups| groups.set(Reader::text));
     let discovery = address.get("discovery").filter(Reader::is_object);
     let ports = discovery.as_ref().and_then(|discovery| discovery.get("ports"));
     Some(IpAddressInput {
@@ -82,25 +87,24 @@ fn read_discovery_port(port: &Reader<'_>) -> Option<PortMapping> {
 
 /// Sets network, container, port definitions and what depends on them. `current`: the app before an update.
 pub(super) fn connect(input: &AppInput, app: &mut App, current: Option<&App>, defaults: &Defaults, violations: &Violations) {
-    refuse_contradictions(input, violations);
+    refuse_contradictions(input, current.is_none(), violations);
     let written = written_network(input, defaults, violations);
     let network = written.clone().unwrap_or_else(|| current.map_or(Network::Host, |current| current.network.clone()));
     let definitions = written_definitions(input);
     let (container, mappings) = written_container(input, current, &network, violations);
     app.container = container;
+    refuse_wanted(definitions.as_deref().filter(|_| network != Network::Host).unwrap_or_default(), violations);
+    let kept = || current.filter(|current| current.network == Network::Host).map(|current| current.port_definitions.clone());
+    let definitions = definitions.or_else(kept);
     if network == Network::Host {
-        if mappings.iter().any(|mappings| !mappings.is_empty()) {
-            violations.add("/", "portMappings are not allowed with host-networking");
-        }
+        // Mappings that were written all the same say nothing.
         set_mappings(app, Vec::new());
-        let kept = || current.filter(|current| current.network == Network::Host).map(|current| current.port_definitions.clone());
-        app.port_definitions = definitions.or_else(kept).unwrap_or_else(|| vec![default_definition()]);
+        app.port_definitions = definitions.unwrap_or_else(|| vec![default_definition()]);
     } else {
         let mut mappings = mappings.unwrap_or_else(|| vec![default_mapping()]);
-        if current.is_none() || written.is_some() {
-            pad(&mut mappings, definitions.unwrap_or_default(), violations);
-        } else if definitions.is_some_and(|definitions| !definitions.is_empty()) {
-            violations.add("/", "portDefinitions are only allowed with host-networking");
+        if app.container.is_some() {
+            let count = definitions.map_or(0, |definitions| definitions.len()).max(mappings.len());
+            mappings.resize_with(count, dynamic_mapping);
         }
         if network == Network::Bridge {
             mappings.iter_mut().for_each(|mapping| _ = mapping.host_port.get_or_insert(PortNumber::Dynamic));
@@ -113,7 +117,8 @@ pub(super) fn connect(input: &AppInput, app: &mut App, current: Option<&App>, de
     app.network = network;
 }
 
-fn refuse_contradictions(input: &AppInput, violations: &Violations) {
+/// `whole`: the input is no update. In an update the legacy ways to write ports have become the present one before anyone compares them.
+fn refuse_contradictions(input: &AppInput, whole: bool, violations: &Violations) {
     let networks = input.networks.as_ref().is_some_and(|networks| !networks.is_empty());
     let legacy_network = input.container.as_ref().is_some_and(|container| container.legacy.network.is_some());
     if networks && legacy_network {
@@ -125,10 +130,10 @@ fn refuse_contradictions(input: &AppInput, violations: &Violations) {
     let numbers = |ports: &[PortDefinition]| ports.iter().map(|definition| definition.port.number()).collect::<Vec<_>>();
     let definitions = input.port_definitions.as_deref();
     let has_ports = input.ports.as_ref().is_some_and(|ports| !ports.is_empty()) || definitions.is_some_and(|ports| !ports.is_empty());
-    if input.ip_address.is_some() && has_ports {
+    if whole && input.ip_address.is_some() && has_ports {
         violations.add("/", "cannot specify both an IP address and port");
     }
-    if let Some(ports) = &input.ports {
+    if let Some(ports) = input.ports.as_ref().filter(|_| whole) {
         if definitions.is_some_and(|definitions| numbers(definitions) != *ports) {
             violations.add("/", "cannot specify both ports and port definitions");
         }
@@ -212,6 +217,7 @@ pub(in crate::model) fn canonical_network(networks: &[NetworkInput], defaults: &
     if of_mode(NetworkMode::Bridge).any(|network| !network.labels.is_empty()) {
         violations.add("/networks", "labels of bridge networks are not supported yet");
     }
+    let named = named_networks(of_mode(NetworkMode::Container), defaults, violations);
     let (hosts, bridges) = (of_mode(NetworkMode::Host).count(), of_mode(NetworkMode::Bridge).count());
     if hosts + bridges > 1 || hosts + bridges == 1 && networks.len() > 1 {
         let text = "May specify a single host network, single bridge network, or else 1-to-n container networks";
@@ -220,22 +226,25 @@ pub(in crate::model) fn canonical_network(networks: &[NetworkInput], defaults: &
     match networks.first().map(|network| network.mode) {
         None | Some(NetworkMode::Host) => Network::Host,
         Some(NetworkMode::Bridge) => Network::Bridge,
-        Some(NetworkMode::Container) => Network::Container(named_networks(networks, defaults, violations)),
+        Some(NetworkMode::Container) => Network::Container(named),
     }
 }
 
-fn named_networks(networks: &[NetworkInput], defaults: &Defaults, violations: &Violations) -> Vec<NamedNetwork> {
-    let mut named: Vec<NamedNetwork> = Vec::new();
+fn named_networks<'a>(networks: impl Iterator<Item = &'a NetworkInput>, defaults: &Defaults, violations: &Violations) -> Vec<NamedNetwork> {
+    let mut names = BTreeSet::new();
+    let mut named = Vec::new();
+    let (mut nameless, mut repeated) = (false, false);
     for network in networks {
-        let Some(name) = network.name.as_ref().or(defaults.network_name.as_ref()) else {
-            violations.add("/networks", "Network name must be specified when container network is selected.");
-            continue;
-        };
-        if named.iter().any(|earlier| earlier.name == *name) {
-            violations.add("/networks", "Duplicate networks are not allowed");
-            continue;
-        }
-        named.push(NamedNetwork { name: name.clone(), labels: network.labels.clone() });
+        let name = network.name.as_ref().or(defaults.network_name.as_ref());
+        nameless |= name.is_none();
+        repeated |= !names.insert(name);
+        named.extend(name.map(|name| NamedNetwork { name: name.clone(), labels: network.labels.clone() }));
+    }
+    if repeated {
+        violations.add("/networks", "Duplicate networks are not allowed");
+    }
+    if nameless {
+        violations.add("/networks", "Network name must be specified when container network is selected.");
     }
     named
 }
@@ -291,15 +300,12 @@ fn written_container(
     (Some(read), discovery.or_else(|| mappings.cloned()))
 }
 
-/// Legacy: more port definitions than mappings make further mappings, which take their service ports from them.
-fn pad(mappings: &mut Vec<PortMapping>, definitions: Vec<PortDefinition>, violations: &Violations) {
-    for (index, definition) in definitions.into_iter().enumerate() {
+/// Outside the host's network definitions only count, so that one which wants a port would be forgotten silently.
+fn refuse_wanted(definitions: &[PortDefinition], violations: &Violations) {
+    for (index, definition) in definitions.iter().enumerate() {
         if definition.port == PortNumber::Wanted {
             let text = "\"@PORT\" is for host networking here; otherwise it belongs into container.portMappings[].hostPort";
             violations.add(format!("/portDefinitions({index})/port"), text);
-        }
-        if index >= mappings.len() {
-            mappings.push(PortMapping { service_port: definition.port.number(), ..dynamic_mapping() });
         }
     }
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use serde_json::Value;
 
-use crate::model::request::Violation;
+use crate::model::{id::is_written_path, request::Violation};
 
 /// What is wrong is listed up to this many entries; a longer list helps nobody.
 pub(in crate::model) const MAX_VIOLATIONS: usize = 100;
@@ -139,6 +139,24 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
+    /// A URI or a path as Marathon's types have them: 1 to [`MAX_SHORT`] characters (of UTF-16, as Java counts).
+    pub(in crate::model) fn short_text(&self) -> Option<String> {
+        let text = self.some_text()?;
+        if text.encode_utf16().count() > MAX_SHORT {
+            self.reject("error.maxLength");
+        }
+        Some(text)
+    }
+
+    /// The id of an app, pod or group, unresolved.
+    pub(in crate::model) fn path_id(&self) -> Option<String> {
+        let text = self.some_text()?;
+        if !is_written_path(&text) {
+            self.reject("error.pattern");
+        }
+        Some(text)
+    }
+
     /// The name of a port or network: lower case letters, digits and, within, dashes (and underscores, if `underscore`).
     pub(in crate::model) fn name(&self, max_length: usize, underscore: bool) -> Option<String> {
         let text = self.some_text()?;
@@ -180,8 +198,22 @@ impl<'a> Reader<'a> {
         Some(number)
     }
 
-    /// A whole number from 0 to `max`. `2.0` is one, too.
+    /// A number from 0 to 1.
+    pub(in crate::model) fn share(&self) -> Option<f64> {
+        let number = self.number(0.0)?;
+        if number > 1.0 {
+            self.reject("error.max");
+        }
+        Some(number)
+    }
+
+    /// A whole number from 0 to `max`, of Java's `Int`. `2.0` is one, too.
     pub(in crate::model) fn whole(&self, max: u32) -> Option<u32> {
+        let is_int = |number: f64| number.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number);
+        if self.value.as_f64().is_some_and(|number| !is_int(number)) {
+            self.reject("error.expected.int");
+            return None;
+        }
         self.long(u64::from(max)).map(|number| u32::try_from(number).unwrap_or(max))
     }
 
@@ -192,7 +224,7 @@ impl<'a> Reader<'a> {
             return None;
         };
         if number.fract() != 0.0 {
-            self.reject("error.expected.int");
+            self.reject("error.expected.long");
             return None;
         }
         if number < 0.0 {
@@ -218,6 +250,9 @@ impl<'a> Reader<'a> {
         found
     }
 }
+
+/// Characters of a URI or a path.
+const MAX_SHORT: usize = 1024;
 
 /// Sets are compared with themselves element by element; what is longer is refused by validation anyway, so the rest is not read.
 const MAX_SET: usize = 1000;

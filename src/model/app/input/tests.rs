@@ -81,6 +81,28 @@ fn wrong_types_are_told_in_the_words_of_play_json() {
     check(json!([]), "/: error.expected.jsobject");
     check(json!({"id": 1}), "/id: error.expected.jsstring");
     check(json!({"id": ""}), "/id: error.minLength");
+    for (id, expected) in [
+        ("/A", "/id: error.pattern"),
+        ("/a_b", "/id: error.pattern"),
+        ("/a/./b", "/id: error.pattern"),
+        ("/a/-b", "/id: error.pattern"),
+        ("/a..b", "/id: error.pattern"),
+        ("//a.b-c//1/../", "fine"),
+        ("../a", "fine"),
+        ("/", "fine"),
+    ] {
+        check(json!({"id": id}), expected);
+    }
+    check(json!({"executor": "//cmd"}), "fine");
+    check(json!({"executor": "/a/b"}), "fine");
+    check(json!({"executor": "/a//b"}), "/executor: error.pattern");
+    check(json!({"executor": "a/"}), "/executor: error.pattern");
+    check(json!({"role": ""}), "/role: error.minLength");
+    check(json!({"backoffSeconds": 1.5}), "/backoffSeconds: error.expected.int");
+    check(json!({"maxLaunchDelaySeconds": 0.5}), "/maxLaunchDelaySeconds: error.expected.int");
+    check(json!({"maxLaunchDelaySeconds": -1}), "/maxLaunchDelaySeconds: error.min");
+    check(json!({"taskKillGracePeriodSeconds": 0.5}), "/taskKillGracePeriodSeconds: error.expected.int");
+    check(json!({"taskKillGracePeriodSeconds": 5.0}), "fine");
     check(json!({"cmd": ["x"], "args": "x"}), "/cmd: error.expected.jsstring; /args: error.expected.jsarray");
     check(json!({"cmd": ""}), "/cmd: error.minLength");
     check(json!({"args": ["a", 1]}), "/args(1): error.expected.jsstring");
@@ -91,24 +113,29 @@ fn wrong_types_are_told_in_the_words_of_play_json() {
     check(json!({"instances": 0.1}), "/instances: error.expected.int");
     check(json!({"instances": 2.0}), "fine");
     check(json!({"instances": -1}), "/instances: error.min");
-    check(json!({"instances": 2147483648u32}), "/instances: error.max");
+    check(json!({"instances": 2147483647}), "fine");
+    check(json!({"instances": 2147483648u32}), "/instances: error.expected.int");
+    check(json!({"instances": -2147483649i64}), "/instances: error.expected.int");
     check(json!({"instances": "2"}), "/instances: error.expected.jsnumber");
     check(json!({"cpus": 0}), "/cpus: error.min");
     check(json!({"mem": -0.5, "disk": true, "gpus": 1.5}), "/mem: error.min; /disk: error.expected.jsnumber; /gpus: error.expected.int");
     check(json!({"backoffFactor": 0.9}), "/backoffFactor: error.min");
-    check(json!({"taskKillGracePeriodSeconds": 3e9}), "/taskKillGracePeriodSeconds: error.max");
+    check(json!({"taskKillGracePeriodSeconds": 3e9}), "/taskKillGracePeriodSeconds: error.expected.int");
     check(json!({"requirePorts": "yes"}), "/requirePorts: error.expected.jsboolean");
-    check(json!({"constraints": [["hostname"]]}), "/constraints(0): error.minLength");
-    check(json!({"constraints": [["a", "b", "c", "d"]]}), "/constraints(0): error.maxLength");
     check(json!({"constraints": [["hostname", "UNIQUE"], ["a", 1]]}), "/constraints(1)(1): error.expected.jsstring");
     check(json!({"constraints": ["hostname"]}), "/constraints(0): error.expected.jsarray");
     check(json!({"killSelection": "oldest_first"}), "fine");
     check(json!({"killSelection": "RANDOM"}), "/killSelection: error.unknown.enum.literal");
     check(json!({"upgradeStrategy": {"minimumHealthCapacity": 1}}), "/upgradeStrategy/maximumOverCapacity: error.path.missing");
+    check(
+        json!({"upgradeStrategy": {"minimumHealthCapacity": 1.01, "maximumOverCapacity": -0.1}}),
+        "/upgradeStrategy/minimumHealthCapacity: error.max; /upgradeStrategy/maximumOverCapacity: error.min",
+    );
     check(json!({"unreachableStrategy": "enabled"}), "/unreachableStrategy: error.unknown.enum.literal");
     check(json!({"unreachableStrategy": {"expungeAfterSeconds": -1}}), "/unreachableStrategy/expungeAfterSeconds: error.min");
     check(json!({"version": "now"}), "/version: error.expected.date.isoformat");
-    check(json!({"ports": [80, 65536, -1]}), "/ports(1): error.max; /ports(2): error.min");
+    check(json!({"ports": [80, 65536, -1, 3e9]}), "/ports(1): error.max; /ports(2): error.min; /ports(3): error.expected.int");
+    check(json!({"ipAddress": {"groups": ["a", 1]}}), "/ipAddress/groups(1): error.expected.jsstring");
     check(json!({"portDefinitions": [{"port": "80"}]}), "/portDefinitions(0)/port: error.expected.jsnumber");
     check(json!({"portDefinitions": [{"port": "@PORT1"}]}), "/portDefinitions(0)/port: must be a number or \"@PORT\"");
     check(json!({"portDefinitions": [{"name": "Http"}]}), "/portDefinitions(0)/name: error.pattern");
@@ -143,7 +170,7 @@ fn wrong_types_are_told_in_the_words_of_play_json() {
     );
     check(
         json!({"container": {"volumes": [{"containerPath": "/a", "brick": {"size": 0.5, "fs": "zfs"}}]}}),
-        "/container/volumes(0)/brick/size: error.expected.int; /container/volumes(0)/brick/fs: error.unknown.enum.literal",
+        "/container/volumes(0)/brick/size: error.expected.long; /container/volumes(0)/brick/fs: error.unknown.enum.literal",
     );
     check(json!({"tasksRunning": "any", "nobodys": [1]}), "fine");
 }
@@ -158,7 +185,6 @@ fn the_list_of_violations_is_limited() {
 fn null_is_as_good_as_absent() {
     let nulls: Map<String, Value> = CONTENT_KEYS.iter().chain(&["id", "version"]).map(|key| ((*key).to_owned(), Value::Null)).collect();
     assert_eq!(read(&Value::Object(nulls)), read(&json!({})));
-    assert_eq!(read(&json!({"role": ""})).role, None);
     let full = create(&json!({"cmd": "x", "user": "ann", "env": {"A": "1"}}));
     assert_eq!(read(&json!({"cmd": null, "env": null})).update(&full, &defaults()), Ok(full.clone()));
     assert_eq!(read(&json!({"user": ""})).update(&full, &defaults()).unwrap().user, None);
@@ -207,20 +233,33 @@ fn contradictions_are_refused() {
         json!({"container": {"docker": docker(json!({}))}, "ipAddress": {"networkName": "a", "discovery": {}}}),
         "/ipAddress: ipAddress/discovery is not allowed for Docker containers",
     );
-    check(
-        json!({"container": {"docker": docker(json!({})), "portMappings": [{"containerPort": 80}]}}),
-        "/: portMappings are not allowed with host-networking",
-    );
     check(json!({"cmd": "x", "networks": [{"mode": "host", "name": "a"}]}), "/networks: Host networks may not have names or labels");
     check(json!({"cmd": "x", "networks": [{"mode": "container/bridge", "name": "a"}]}), "/networks: Bridge networks may not have names");
     check(
         json!({"cmd": "x", "networks": [{"mode": "container"}]}),
         "/networks: Network name must be specified when container network is selected.",
     );
-    check(json!({"cmd": "x", "networks": [{"name": "a"}, {"name": "a"}]}), "/networks: Duplicate networks are not allowed");
+    check(
+        json!({"cmd": "x", "networks": [{}, {"mode": "host"}]}),
+        "/networks: Network name must be specified when container network is selected.; \
+         /networks: May specify a single host network, single bridge network, or else 1-to-n container networks",
+    );
+    check(
+        json!({"cmd": "x", "networks": [{}, {}]}),
+        "/networks: Duplicate networks are not allowed; /networks: Network name must be specified when container network is selected.",
+    );
+    check(json!({"cmd": "x", "networks": [{"name": "a"}, {"name": "a"}, {"name": "a"}]}), "/networks: Duplicate networks are not allowed");
     check(
         json!({"cmd": "x", "networks": [{"mode": "host"}, {"name": "a"}]}),
         "/networks: May specify a single host network, single bridge network, or else 1-to-n container networks",
+    );
+    for wrong in [json!([]), json!(["hostname"]), json!(["a", "b", "c", "d"])] {
+        check(json!({"cmd": "x", "constraints": [wrong]}), "/constraints(0): Each constraint must have either 2 or 3 fields");
+    }
+    check(json!({"cmd": "x", "constraints": [["", "NEAR"]]}), "/constraints(0): illegal constraint specification");
+    check(
+        json!({"cmd": "x", "uris": ["a", "a b"], "fetch": [{"uri": "a"}]}),
+        "/uris: may not be set in conjunction with fetch; /uris(1): URI has invalid syntax.",
     );
     check(
         json!({"cmd": "x", "constraints": [["hostname", "NEAR"]]}),
@@ -279,7 +318,18 @@ fn wrong_types_in_checks_are_told() {
     check(json!({"check": {"exec": {"command": {"shell": ""}}}}), "/check/exec/command/shell: error.minLength");
     check(json!({"check": {"exec": {"command": {"argv": []}}}}), "/check/exec/command/argv: error.minLength");
     check(json!({"readinessChecks": [{"protocol": "TCP"}]}), "/readinessChecks(0)/protocol: error.unknown.enum.literal");
-    check(json!({"readinessChecks": [{"httpStatusCodesForReady": [99]}]}), "/readinessChecks(0)/httpStatusCodesForReady(0): error.min");
+    let readiness = |fields: Value, expected: &str| check(json!({"readinessChecks": [fields]}), &format!("/readinessChecks(0)/{expected}"));
+    readiness(json!({"httpStatusCodesForReady": [99]}), "httpStatusCodesForReady(0): error.min");
+    readiness(json!({"httpStatusCodesForReady": [1000]}), "httpStatusCodesForReady(0): error.max");
+    readiness(json!({"httpStatusCodesForReady": []}), "httpStatusCodesForReady: error.minLength");
+    readiness(json!({"name": ""}), "name: error.minLength");
+    readiness(json!({"path": ""}), "path: error.minLength");
+    readiness(json!({"path": "a".repeat(1025)}), "path: error.maxLength");
+    readiness(json!({"portName": ""}), "portName: error.minLength");
+    readiness(json!({"intervalSeconds": -1}), "intervalSeconds: error.min");
+    readiness(json!({"timeoutSeconds": 0}), "timeoutSeconds: error.min");
+    readiness(json!({"timeoutSeconds": 0.5}), "timeoutSeconds: error.expected.int");
+    check(json!({"readinessChecks": [{"path": "a".repeat(1024), "timeoutSeconds": 1}]}), "fine");
 }
 
 #[test]
@@ -340,7 +390,7 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
     check(json!({"check": {"tcp": {}, "http": {}}}), ONE);
     check(json!({"check": {"tcp": {}}}), "fine");
     check(json!({"fetch": [{"uri": "http://a"}], "uris": []}), "fine");
-    check(json!({"fetch": [{"uri": "http://a"}], "uris": ["http://a"]}), "/: cannot specify both uris and fetch fields");
+    check(json!({"fetch": [{"uri": "http://a"}], "uris": ["http://a"]}), "/uris: may not be set in conjunction with fetch");
     check(json!({"gpus": 1}), "fine");
     check(json!({"tty": true}), "fine");
     check(
@@ -348,7 +398,7 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
         "/resourceLimits/cpus: 'Infinity' is an invalid resource limit. It must be 'unlimited' or a number",
     );
     check(json!({"executorResources": {"cpus": 0.1}}), "fine");
-    check(json!({"ipAddress": {"networkName": "n", "groups": ["a"]}}), "fine");
+    check(json!({"ipAddress": {"groups": ["a"]}}), "fine");
     check(
         json!({"networks": [{"mode": "container/bridge", "labels": {"a": "b"}}]}),
         "/networks: labels of bridge networks are not supported yet",
@@ -399,6 +449,11 @@ fn every_way_to_write_a_network_becomes_the_present_one() {
         json!({"container": {"docker": docker(json!({"network": "HOST", "portMappings": [{"containerPort": 80}]}))}}),
         "host, DOCKER, [0=default]",
     );
+    check(json!({"container": {"docker": docker(json!({})), "portMappings": [{"containerPort": 80}]}}), "host, DOCKER, [0=default]");
+    check(
+        json!({"container": {"type": "MESOS", "portMappings": [{}, {}]}, "networks": [{"mode": "host"}], "ports": [7]}),
+        "host, MESOS, [7]",
+    );
     check(json!({"container": {"docker": docker(json!({"network": "BRIDGE"}))}, "requirePorts": true}), "bridge, DOCKER, [0:0=default]");
     check(json!({"container": {"docker": docker(json!({"network": "bridge", "portMappings": []}))}}), "bridge, DOCKER, []");
     check(
@@ -411,7 +466,7 @@ fn every_way_to_write_a_network_becomes_the_present_one() {
     );
     check(
         json!({"container": {"docker": docker(json!({"network": "BRIDGE", "portMappings": [{"containerPort": 80}]}))}, "ports": [10001, 10002, 0]}),
-        "bridge, DOCKER, [0:80 0:0~10002 0:0]",
+        "bridge, DOCKER, [0:80 0:0 0:0]",
     );
     check(json!({"container": {"docker": docker(json!({"network": "USER"}))}}), "net dcos, DOCKER, [0=default]");
     check(
@@ -431,6 +486,13 @@ fn every_way_to_write_a_network_becomes_the_present_one() {
     );
     check(json!({"cmd": "x", "networks": [{"mode": "container/bridge"}]}), "bridge, MESOS, [0:0=default]");
     check(json!({"cmd": "x", "networks": [{}]}), "net dcos, MESOS, [0=default]");
+    // Definitions are counted where there is a container.
+    check(json!({"cmd": "x", "networks": [{}], "ports": [1, 2, 3]}), "net dcos, MESOS, [0=default]");
+    check(json!({"cmd": "x", "networks": [{}], "ports": [1, 2], "container": {"type": "MESOS"}}), "net dcos, MESOS, [0=default 0]");
+    check(
+        json!({"cmd": "x", "networks": [{}], "ports": [1, 2], "container": {"type": "MESOS", "portMappings": []}}),
+        "net dcos, MESOS, [0 0]",
+    );
     check(
         json!({"cmd": "x", "container": {"type": "MESOS", "portMappings": []}, "networks": [{"name": "a"}, {"name": "b_c"}]}),
         "net a+net b_c, MESOS, []",
@@ -473,24 +535,29 @@ fn an_update_decides_the_network_by_what_it_writes() {
     check(&bridge, json!({"cmd": "x"}), "bridge, DOCKER, [8080:80]");
     check(&host, json!({"ports": [1]}), "host, DOCKER, [1]");
     check(&host, json!({"portDefinitions": []}), "host, DOCKER, []");
-    check(&host, json!({"networks": [{"mode": "container/bridge"}]}), "bridge, DOCKER, [0:0=default]");
+    check(&host, json!({"networks": [{"mode": "container/bridge"}]}), "bridge, DOCKER, [0:0=default 0:0]");
+    check(&host, json!({"networks": [{"mode": "container/bridge"}], "ports": []}), "bridge, DOCKER, [0:0=default]");
+    check(&host, json!({"ports": [1, 1]}), "host, DOCKER, [1 1]");
+    check(&host, json!({"ports": [1], "portDefinitions": [{"port": 2}]}), "host, DOCKER, [2]");
     check(&bridge, json!({"networks": [{"mode": "host"}]}), "host, DOCKER, [0=default]");
     check(&bridge, json!({"networks": []}), "host, DOCKER, [0=default]");
     check(&bridge, json!({"networks": [{"name": "n"}]}), "net n, DOCKER, [8080:80]");
-    check(&bridge, json!({"ports": [1]}), "/: portDefinitions are only allowed with host-networking");
-    check(&bridge, json!({"portDefinitions": [{"port": 1}]}), "/: portDefinitions are only allowed with host-networking");
-    check(&bridge, json!({"portDefinitions": []}), "bridge, DOCKER, [8080:80]");
+    check(&bridge, json!({"ports": [1]}), "bridge, DOCKER, [8080:80]");
+    check(&bridge, json!({"ports": [1, 1]}), "bridge, DOCKER, [8080:80 0:0]");
+    check(&bridge, json!({"portDefinitions": [{"port": 1}, {}, {}]}), "bridge, DOCKER, [8080:80 0:0 0:0]");
     check(
-        &host,
-        json!({"container": {"docker": {"image": "i"}, "portMappings": [{}]}}),
-        "/: portMappings are not allowed with host-networking",
+        &bridge,
+        json!({"portDefinitions": [{"port": "@PORT"}]}),
+        "/portDefinitions(0)/port: \"@PORT\" is for host networking here; otherwise it belongs into container.portMappings[].hostPort",
     );
+    check(&bridge, json!({"portDefinitions": []}), "bridge, DOCKER, [8080:80]");
+    check(&host, json!({"container": {"docker": {"image": "i"}, "portMappings": [{}]}}), "host, DOCKER, [8080=a 8081]");
     check(&bridge, json!({"container": {"docker": {"image": "j"}}}), "bridge, DOCKER, [0:0=default]");
     check(&bridge, json!({"container": {"docker": {"image": "j"}, "portMappings": []}}), "bridge, DOCKER, []");
     check(
         &host,
         json!({"container": {"docker": docker(json!({"network": "BRIDGE", "portMappings": [{"containerPort": 1}]}))}}),
-        "bridge, DOCKER, [0:1]",
+        "bridge, DOCKER, [0:1 0:0]",
     );
     check(&bridge, json!({"container": {"docker": docker(json!({"network": "HOST"}))}}), "host, DOCKER, [0=default]");
     check(&bridge, json!({"ipAddress": {"networkName": "n"}}), "net n, DOCKER, [8080:80]");
@@ -603,7 +670,7 @@ fn the_definition_is_written_as_marathon_writes_it() {
             "executor": "//cmd", "constraints": [["hostname", "like", "srv.*"], ["rack", "GROUP_BY"]], "acceptedResourceRoles": ["*"], "role": "shop",
             "labels": {"b": "1", "a": "2"}, "requirePorts": true,
             "portDefinitions": [{"port": 8080, "name": "http", "labels": {"VIP_0": "/web:80"}}, {"port": "@PORT", "protocol": "udp"}],
-            "backoffSeconds": 2.5, "backoffFactor": 2, "maxLaunchDelaySeconds": 60, "taskKillGracePeriodSeconds": 30,
+            "backoffSeconds": 2, "backoffFactor": 2, "maxLaunchDelaySeconds": 60, "taskKillGracePeriodSeconds": 30,
             "killSelection": "OLDEST_FIRST", "upgradeStrategy": {"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0},
             "unreachableStrategy": "disabled",
             "container": {"docker": {"image": "web:1", "privileged": true, "parameters": [{"key": "hostname", "value": "a"}]},
@@ -726,7 +793,7 @@ fn good_app() -> impl Strategy<Value = Value> {
         json!([{"mode": "container/bridge"}]),
         json!([{"name": "a"}, {"name": "b"}]),
     ]);
-    let amounts = (0.001..1e6f64, 0.0..1e9f64, 0u32..1000, 0.0..1e5f64, 1.0..10.0f64);
+    let amounts = (0.001..1e6f64, 0.0..1e9f64, 0u32..1000, 0u32..100_000, 1.0..10.0f64);
     let lists = (
         prop::option::of(prop::collection::vec(definition, 0..3)),
         prop::option::of(prop::collection::vec(mapping, 0..3)),
@@ -807,8 +874,9 @@ fn what_is_fetched_has_defaults_and_a_legacy_form() {
         json!({"fetch": [{"uri": "http://a/b", "extract": false, "executable": true, "cache": true, "destPath": "c/d"}]}),
         r#"[{"uri":"http://a/b","extract":false,"executable":true,"cache":true,"destPath":"c/d"}]"#,
     );
+    assert!(AppInput::read(&json!({"cmd": "x", "fetch": [{"uri": "\u{1F600}".repeat(512)}]})).is_ok());
     for (uri, extract) in
-        [("http://a/b.tgz", true), ("a.tar.bz2", true), ("b.gz", true), ("c.zip", true), ("d.TGZ", false), ("e.jar", false)]
+        [("http://a/b.tgz?x=1#y", true), ("a.tar.bz2", true), ("b.gz", true), ("c.zip", true), ("d.TGZ", false), ("e.jar", false)]
     {
         check(json!({"uris": [uri]}), &format!("[{}]", element(uri, extract)));
         check(json!({"uris": [uri], "fetch": []}), &format!("[{}]", element(uri, extract)));
@@ -823,7 +891,12 @@ fn what_is_fetched_has_defaults_and_a_legacy_form() {
         (json!({"cmd": "x", "fetch": ["a"]}), "/fetch(0): error.expected.jsobject"),
         (json!({"cmd": "x", "fetch": [{"uri": "a", "extract": 1}]}), "/fetch(0)/extract: error.expected.jsboolean"),
         (json!({"cmd": "x", "fetch": [{"uri": "a", "destPath": ""}]}), "/fetch(0)/destPath: error.minLength"),
-        (json!({"cmd": "x", "uris": [1]}), "/uris(0): error.expected.jsstring"),
+        (
+            json!({"cmd": "x", "fetch": [{"uri": "", "destPath": "a".repeat(1025)}]}),
+            "/fetch(0)/uri: error.minLength; /fetch(0)/destPath: error.maxLength",
+        ),
+        (json!({"cmd": "x", "fetch": [{"uri": "\u{1F600}".repeat(513)}]}), "/fetch(0)/uri: error.maxLength"),
+        (json!({"cmd": "x", "uris": [1, ""]}), "/uris(0): error.expected.jsstring; /uris(1): error.minLength"),
     ] {
         assert_eq!(told(&AppInput::read(&wrong).unwrap_err()), expected);
     }

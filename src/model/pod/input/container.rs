@@ -5,11 +5,11 @@ use indexmap::IndexMap;
 use super::read_environment;
 use crate::model::{
     app::{
-        Fetch, Network, PortNumber, Protocol,
+        Network, PortNumber, Protocol,
         input::{
             MAX_SECONDS,
-            container::{MAX_NETWORK_NAME, read_linux_info, read_port_number},
-            health::{path_text, read_check, read_command},
+            container::{read_linux_info, read_port_number},
+            health::{read_check, read_command},
             read_fetch, read_pull_config, read_resource_limits, read_seconds,
             reader::{Reader, Violations},
         },
@@ -137,7 +137,7 @@ pub(super) fn read(container: &Reader<'_>, unsupported: &Violations) -> Option<C
         environment: container.get("environment").and_then(|env| read_environment(&env)).unwrap_or_default(),
         user: container.get("user").and_then(|user| user.text()),
         volume_mounts: container.get("volumeMounts").and_then(|mounts| mounts.list(read_mount)).unwrap_or_default(),
-        artifacts: container.get("artifacts").and_then(|list| list.list(read_artifact)).unwrap_or_default(),
+        artifacts: container.get("artifacts").and_then(|list| list.list(read_fetch)).unwrap_or_default(),
         labels: container.get("labels").and_then(|labels| labels.texts()).unwrap_or_default(),
         kill_grace_ms: lifecycle.and_then(|lifecycle| lifecycle.get("killGracePeriodSeconds")).and_then(|seconds| read_seconds(&seconds)),
         linux_info: container.get("linuxInfo").and_then(|info| read_linux_info(&info)),
@@ -175,14 +175,13 @@ fn read_endpoint(endpoint: &Reader<'_>) -> Option<EndpointInput> {
     }
     let name = endpoint.required("name").and_then(|name| name.name(MAX_NAME, false));
     let protocol = |protocol: &Reader<'_>| protocol.name(MAX_NAME, false);
-    let network_name = |name: &Reader<'_>| name.name(MAX_NETWORK_NAME, true);
     Some(EndpointInput {
         name: name?,
         container_port: endpoint.get("containerPort").and_then(|port| port.port()),
         host_port: endpoint.get("hostPort").and_then(|port| read_port_number(&port)),
         protocols: endpoint.get("protocol").and_then(|list| list.list(protocol)).unwrap_or_default(),
         labels: endpoint.get("labels").and_then(|labels| labels.texts()).unwrap_or_default(),
-        network_names: endpoint.get("networkNames").and_then(|names| names.list(network_name)).unwrap_or_default(),
+        network_names: endpoint.get("networkNames").and_then(|names| names.list(Reader::text)).unwrap_or_default(),
     })
 }
 
@@ -201,7 +200,7 @@ fn read_image(image: &Reader<'_>) -> Option<Image> {
     }
     image.required("kind").and_then(|kind| kind.choice(&[("DOCKER", ())]));
     let pull_config = image.get("pullConfig").and_then(|config| read_pull_config(&config));
-    let id = image.required("id").and_then(|id| path_text(&id));
+    let id = image.required("id").and_then(|id| id.short_text());
     let force_pull = image.get("forcePull").and_then(|flag| flag.boolean());
     let labels = image.get("labels").and_then(|labels| labels.texts()).unwrap_or_default();
     Some(Image { id: id?, force_pull, labels, pull_config })
@@ -212,16 +211,9 @@ fn read_mount(mount: &Reader<'_>) -> Option<VolumeMount> {
         return None;
     }
     let name = mount.required("name").and_then(|name| name.name(MAX_NAME, false));
-    let mount_path = mount.required("mountPath").and_then(|path| path_text(&path));
+    let mount_path = mount.required("mountPath").and_then(|path| path.short_text());
     let read_only = mount.get("readOnly").and_then(|flag| flag.boolean());
     Some(VolumeMount { name: name?, mount_path: mount_path?, read_only })
-}
-
-fn read_artifact(artifact: &Reader<'_>) -> Option<Fetch> {
-    if let Some(uri) = artifact.get("uri").filter(|uri| uri.value().is_string()) {
-        path_text(&uri);
-    }
-    read_fetch(artifact)
 }
 
 fn read_health_check(check: &Reader<'_>) -> Option<CheckInput> {
@@ -250,7 +242,7 @@ fn read_health_check(check: &Reader<'_>) -> Option<CheckInput> {
         let scheme = http.get("scheme").map_or(Some(CheckProtocol::MesosHttp), |scheme| scheme.choice(&schemes));
         read.protocol = scheme.unwrap_or(CheckProtocol::MesosHttp);
         read.endpoint = endpoint(&http);
-        read.path = http.get("path").and_then(|path| path_text(&path));
+        read.path = http.get("path").and_then(|path| path.short_text());
     } else if let Some(tcp) = tcp.filter(Reader::is_object) {
         read.protocol = CheckProtocol::MesosTcp;
         read.endpoint = endpoint(&tcp);

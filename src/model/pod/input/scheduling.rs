@@ -66,15 +66,7 @@ fn read_upgrade(upgrade: &Reader<'_>) -> Option<UpgradeStrategy> {
     if !upgrade.is_object() {
         return None;
     }
-    let capacity = |key: &str| {
-        upgrade.get(key).map_or(Some(1.0), |capacity| {
-            let number = capacity.number(0.0)?;
-            if number > 1.0 {
-                capacity.reject("error.max");
-            }
-            Some(number)
-        })
-    };
+    let capacity = |key: &str| upgrade.get(key).map_or(Some(1.0), |capacity| capacity.share());
     let (minimum, maximum) = (capacity("minimumHealthCapacity"), capacity("maximumOverCapacity"));
     Some(UpgradeStrategy { minimum_health_capacity: minimum?, maximum_over_capacity: maximum? })
 }

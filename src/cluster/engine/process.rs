@@ -25,7 +25,7 @@ use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::watch};
 
 use super::{
     agent::{Exit, Found, Holding, Report, Runner, Seen, Signal},
-    fetch,
+    fetch::{self, Tree},
     jobs::{self, Context},
     launch::{End, mount, pods},
     sandbox,
@@ -128,9 +128,9 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
 }
 
 /// A path of a pod's container, below its sandbox.
-fn link_in_sandbox(container_path: &str) -> Option<PathBuf> {
+fn link_in_sandbox(container_path: &str) -> Option<String> {
     let inside = container_path.strip_prefix(crate::model::pod::SANDBOX)?.strip_prefix('/')?;
-    sandbox_path(inside).ok().filter(|path| !path.is_empty()).map(PathBuf::from)
+    sandbox_path(inside).ok()
 }
 
 /// The volumes of a pod that a command without an image uses are links in its sandbox.
@@ -145,17 +145,8 @@ async fn link_volumes(context: &Context, launch: &Launch, directory: &Path) -> R
         wanted.iter().try_for_each(|one| {
             let Some(inside) = link_in_sandbox(&one.target) else { return Ok(()) };
             let bind = pods::make_shared(&work_dir, &task, &owner, one, true)?;
-            let link = directory.join(inside);
-            link.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-            match std::os::unix::fs::symlink(&bind.source, &link) {
-                // An earlier try of the same launch.
-                Err(error)
-                    if error.kind() == io::ErrorKind::AlreadyExists && std::fs::read_link(&link).is_ok_and(|to| to == bind.source) =>
-                {
-                    Ok(())
-                }
-                other => other,
-            }
+            // What was fetched may have links on the way, and an earlier try of the same launch has put this one there.
+            Tree::open(&directory)?.symlink(&inside, &bind.source)
         })
     };
     blocking(link).await?.map_err(in_sandbox)

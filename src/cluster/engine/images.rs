@@ -20,7 +20,10 @@ use bollard::{
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
-use super::docker::{Client, DockerError};
+use super::{
+    docker::{Client, DockerError},
+    logins::Logins,
+};
 use crate::{
     model::{
         id::{Owner, PathId},
@@ -62,6 +65,8 @@ pub struct Wanted<'a> {
     pub owner: &'a Owner,
     /// The app.
     pub app: &'a PathId,
+    /// How to log in to registries that are not the platform's.
+    pub logins: &'a Logins,
 }
 
 impl Images {
@@ -151,7 +156,7 @@ async fn fetch(
     };
     let pulled = match (platform, source) {
         (Some(platform), Source::Platform) => fetch_own(docker, platform, name, image, tell).await,
-        _ => pull(docker, &name.local(), image, None, tell).await,
+        _ => pull(docker, &name.local(), image, wanted.logins.of(name.registry()), tell).await,
     };
     pulled.map_err(|error| explain(image, error))
 }

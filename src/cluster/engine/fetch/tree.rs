@@ -20,7 +20,7 @@ impl Tree {
     }
 
     /// Opens what is there, to be read.
-    pub(super) fn read(&self, path: &str) -> io::Result<File> {
+    pub(in crate::cluster::engine) fn read(&self, path: &str) -> io::Result<File> {
         let (parent, name) = self.parent(path, false)?;
         // Without NONBLOCK a pipe in its place would be waited for.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -314,6 +314,22 @@ async fn memory_and_processes_are_limited() {
     rig.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_in_a_session_of_its_own_is_asked_to_end_too() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let aside = "trap 'echo aside; exit' TERM; echo ready; while :; do sleep 0.05; done";
+    let cmd = format!("trap 'echo first' TERM; setsid sh -c \"{aside}\" & wait; wait");
+    let task = rig.launch(process("/sessions", &cmd)).await;
+    rig.await_output(&task, "ready\n").await;
+    rig.kill(&task, Some(60_000)).await;
+    rig.status(&task, TaskState::Killed).await;
+    let mut words: Vec<String> = rig.output(&task, "stdout").lines().map(str::to_owned).collect();
+    words.sort();
+    assert_eq!(words, ["aside", "first", "ready"]);
+    rig.stop().await;
+}
+
 /// Answers each request by its path, and everything else with 404, until the test ends.
 fn serve(answers: Vec<(&'static str, Vec<u8>)>) -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

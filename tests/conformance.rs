@@ -66,4 +66,9 @@ fn the_tables_cover_the_list_and_nothing_else() {
     let found: Vec<_> = items.iter().filter(|(name, absent)| *absent && covered.contains(name.as_str())).map(|(name, _)| name).collect();
     assert!(found.is_empty(), "listed as absent, and covered: {found:?}");
     assert!(cases.iter().all(|case| !case.covers.is_empty()), "a case covers nothing");
+    let complete: BTreeSet<String> =
+        cases.iter().flat_map(table::Case::events).filter(|event| event.only).map(|event| format!("event/{}", event.kind)).collect();
+    let is_type = |name: &str| name.starts_with("event/") && name.contains('_');
+    let parts: Vec<_> = items.iter().filter(|(name, absent)| !absent && is_type(name) && !complete.contains(name)).collect();
+    assert!(parts.is_empty(), "nowhere with all its fields: {parts:?}");
 }

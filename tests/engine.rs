@@ -19,6 +19,7 @@ use xtao::{
         cluster::{BrickReport, ClusterCall, ClusterEvent, Reason, TaskRef, TaskState},
         frame::{Channel, Frame},
         id::{AgentId, BrickName, PoolName},
+        request::Asker,
     },
 };
 
@@ -290,31 +291,33 @@ async fn a_command_runs_in_a_task_and_ends_with_its_client() {
     let words = |text: &[&str]| text.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let frame = |channel, text: &str| Frame { channel, payload: text.as_bytes().to_vec() };
 
-    let (input, output) = access.exec(&task, words(&["sh", "-c", "cat; echo error >&2; exit 3"]), None).await.unwrap();
+    let (input, output) =
+        access.exec(&task, words(&["sh", "-c", "cat; echo error >&2; exit 3"]), None, &Asker::Administrator).await.unwrap();
     input.send(frame(Channel::Stdin, "hello ")).await.unwrap();
     input.send(frame(Channel::Stdin, "you")).await.unwrap();
     input.send(frame(Channel::Stdin, "")).await.unwrap();
     assert_eq!(rig::conversation(output).await, ["hello you", "error\n", "3"]);
 
-    let (input, output) = access.exec(&task, words(&["sh", "-c", "read x; busybox stty size"]), Some((80, 24))).await.unwrap();
+    let (input, output) =
+        access.exec(&task, words(&["sh", "-c", "read x; busybox stty size"]), Some((80, 24)), &Asker::Administrator).await.unwrap();
     input.send(frame(Channel::Resize, r#"{"columns": 100, "lines": 40}"#)).await.unwrap();
     input.send(frame(Channel::Stdin, "\n")).await.unwrap();
     let [shown, errors, code] = rig::conversation(output).await;
     assert!(shown.contains("40 100") && errors.is_empty() && code == "0", "{shown} {errors} {code}");
 
-    let (_input, output) = access.exec(&task, words(&["/no/such/program"]), None).await.unwrap();
+    let (_input, output) = access.exec(&task, words(&["/no/such/program"]), None, &Asker::Administrator).await.unwrap();
     let [shown, errors, code] = rig::conversation(output).await;
     assert!((shown + &errors).contains("no such file or directory") && ["126", "127"].contains(&&*code), "{code}");
 
     // A client that leaves takes its command along. Its number is this run's own: the same test of another checkout may run beside it.
     let seconds = (1_000_000_000 + u64::from(std::process::id())).to_string();
-    let ends = access.exec(&task, words(&["sleep", &seconds]), None).await.unwrap();
+    let ends = access.exec(&task, words(&["sleep", &seconds]), None, &Asker::Administrator).await.unwrap();
     rig::until_runs(&format!("sleep {seconds}"), true).await;
     drop(ends);
     rig::until_runs(&format!("sleep {seconds}"), false).await;
     rig.kill(&task, Some(0)).await;
     rig.status(&task, TaskState::Killed).await;
-    let refused = access.exec(&task, words(&["true"]), None).await.unwrap_err();
+    let refused = access.exec(&task, words(&["true"]), None, &Asker::Administrator).await.unwrap_err();
     assert_eq!(refused.to_string(), format!("task '{task}' does not run"));
     let parts = access.facts().await.parts;
     assert_eq!((&*parts[0].name, &*parts[0].version), ("Engine", &*daemon.docker(&["version", "-f", "{{.Server.Version}}"])));
@@ -344,7 +347,7 @@ async fn a_runtime_with_a_known_way_out_is_used_only_when_told() {
     // What runs already goes on, but nobody gets in.
     rig.stop().await;
     rig.settings().allow_vulnerable_runtime = false;
-    let refused = rig.access().exec(&task, vec!["true".to_owned()], None).await.unwrap_err().to_string();
+    let refused = rig.access().exec(&task, vec!["true".to_owned()], None, &Asker::Administrator).await.unwrap_err().to_string();
     assert!(refused.starts_with("no command is run inside a container: runc 1.1.4 lets"), "{refused}");
     rig.begin(&daemon).await;
     assert_eq!(daemon.docker(&["ps", "--format", "{{.Names}}"]), format!("xtao-{task}"));
@@ -535,10 +538,12 @@ async fn a_host_volume_is_seen_in_the_container() {
     let shared = daemon.path("shared");
     std::fs::create_dir(&shared).unwrap();
     std::fs::write(shared.join("in"), "from the node\n").unwrap();
-    let task = rig.launch(volume(command("/v", "cat /mnt/in; echo back > /mnt/out"), &shared.to_string_lossy(), "/mnt")).await;
+    let shown = command("/v", "cat /srv/in /mnt/mesos/sandbox/a/b/in; echo back > /srv/out");
+    let shown = volume(volume(shown, &shared.to_string_lossy(), "/srv"), &shared.to_string_lossy(), "a/b");
+    let task = rig.launch(shown).await;
     rig.status(&task, TaskState::Finished).await;
     rig.removed(&task).await;
-    assert_eq!(rig.output(&task, "stdout"), "from the node\n");
+    assert_eq!(rig.output(&task, "stdout"), "from the node\nfrom the node\n");
     let mut back = String::new();
     std::fs::File::open(shared.join("out")).unwrap().read_to_string(&mut back).unwrap();
     assert_eq!(back, "back\n");

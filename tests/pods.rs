@@ -218,17 +218,21 @@ async fn a_command_checks_the_container_that_names_it() {
     house.stop().await;
 }
 
-/// The pod of Marathon's own system tests: one container of an image, one without, with relative paths, on the node's network.
+/// The pod of Marathon's own system tests: one container of an image, one without, with relative paths, on the node's network. And a directory of the node.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_without_an_image_shares_volumes_with_one_of_an_image() {
     let daemon = Daemon::start(Options::default());
     let mut house = House::start(&daemon).await;
     let mut writer = container("ct1", "while true; do echo tick > ./ct1-v1/clock; sleep 0.1; done");
     writer["volumeMounts"] = json!([{"name": "v1", "mountPath": "ct1-v1"}]);
-    let mut reader = container("ct2", "until grep -q tick ./etc/clock; do sleep 0.1; done; echo tock > etc/seen; exec sleep 1000");
+    let mut reader = container("ct2", "until grep -q tick ./etc/clock; do sleep 0.1; done; cat given/in > etc/seen; exec sleep 1000");
     reader["image"] = Value::Null;
-    reader["volumeMounts"] = json!([{"name": "v1", "mountPath": "etc"}]);
-    let pod = json!({"id": "/clock", "networks": [{"mode": "host"}], "containers": [writer, reader], "volumes": [{"name": "v1"}]});
+    reader["volumeMounts"] = json!([{"name": "v1", "mountPath": "etc"}, {"name": "given", "mountPath": "given", "readOnly": true}]);
+    let given = daemon.path("given");
+    std::fs::create_dir(&given).unwrap();
+    std::fs::write(given.join("in"), "tock\n").unwrap();
+    let volumes = json!([{"name": "v1"}, {"name": "given", "host": given}]);
+    let pod = json!({"id": "/clock", "networks": [{"mode": "host"}], "containers": [writer, reader], "volumes": volumes});
     assert_eq!(house.ask(Method::POST, "/v2/pods", Some(pod)).await.0, StatusCode::CREATED);
     let stable = house.stable("/clock", 1).await;
     let instance = stable["instances"][0]["id"].as_str().unwrap();
@@ -240,5 +244,137 @@ async fn a_container_without_an_image_shares_volumes_with_one_of_an_image() {
     house.ask(Method::DELETE, "/v2/pods/clock", None).await;
     house.until(async |_| containers(&daemon).is_empty()).await;
     house.until(async |house| house.get("/v2/pods/::status").await == json!([])).await;
+    house.stop().await;
+}
+
+/// A file in a running container; empty while there is none.
+fn file(daemon: &Daemon, container: &str, path: &str) -> String {
+    daemon.docker(&["exec", &format!("xtao-{container}"), "sh", "-c", &format!("cat {path} 2>/dev/null || true")])
+}
+
+/// One container writes a line at each launch, the other sees the lines and cannot write.
+fn db(greeting: &str, instances: u32) -> Value {
+    let mut writer = container("writer", "echo $GREETING >> /rows/log; exec sleep 1000");
+    writer["volumeMounts"] = json!([{"name": "rows", "mountPath": "/rows"}]);
+    let mut reader = container(
+        "reader",
+        "cd $MESOS_SANDBOX; until grep -q . in/rows/log; do sleep 0.1; done; \
+         if touch in/rows/x 2>/dev/null; then echo written; else echo refused; fi > seen; exec sleep 1000",
+    );
+    reader["volumeMounts"] = json!([{"name": "rows", "mountPath": "in/rows", "readOnly": true}]);
+    json!({
+        "id": "/db",
+        "networks": [{"mode": "container/bridge"}],
+        "environment": {"GREETING": greeting},
+        "containers": [writer, reader],
+        "volumes": [{"name": "rows", "persistent": {"size": 32}}],
+        "scaling": {"kind": "fixed", "instances": instances},
+        "scheduling": {"backoff": {"backoff": 0.1, "backoffFactor": 1, "maxLaunchDelay": 0.1}},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persistent_volume_outlives_what_writes_to_it_until_it_is_wiped() {
+    let daemon = Daemon::start(Options::default());
+    let mut house = House::start(&daemon).await;
+    // What the first of both containers finds once the pod has come up with the volume that `status` names.
+    let lines = async |house: &House, expected: &str| {
+        house.until(async |house| house.get("/v2/deployments").await == json!([])).await;
+        let status = house.get("/v2/pods/db::status").await;
+        let [writer, reader] = ids(&status).try_into().unwrap();
+        house.until(async |_| file(&daemon, &writer, "/rows/log") == expected).await;
+        house.until(async |_| file(&daemon, &reader, "/mnt/mesos/sandbox/seen") == "refused").await;
+        let instance = &status["instances"][0];
+        (instance["id"].as_str().unwrap().to_owned(), instance["localVolumes"].clone())
+    };
+    let put = async |house: &House, pod: Value| {
+        let (status, answer) = house.ask(Method::PUT, "/v2/pods/db", Some(pod)).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    };
+    put(&house, db("one", 1)).await;
+    house.stable("/db", 1).await;
+    let (instance, volumes) = lines(&house, "one").await;
+    assert_eq!((volumes[0]["containerPath"].as_str(), volumes[0]["runSpecId"].as_str()), (Some("rows"), Some("/db")), "{volumes}");
+
+    // One container is killed: both begin again, with what there was.
+    daemon.docker(&["kill", &format!("xtao-{instance}.reader.1")]);
+    house.stable("/db", 2).await;
+    assert_eq!(lines(&house, "one\none").await, (instance.clone(), volumes.clone()));
+
+    // A new version, after a restart of ours: another instance, the same volume.
+    house.restart(&daemon).await;
+    house.stable("/db", 2).await;
+    put(&house, db("two", 1)).await;
+    let (second, kept) = lines(&house, "one\none\ntwo").await;
+    assert!(second != instance && kept == volumes, "{second} {kept}");
+
+    // Scaled down to nothing, and up again.
+    put(&house, db("two", 0)).await;
+    house.until(async |_| containers(&daemon).is_empty()).await;
+    put(&house, db("two", 1)).await;
+    let (third, kept) = lines(&house, "one\none\ntwo\ntwo").await;
+    assert_eq!(kept, volumes);
+
+    let (status, killed) = house.ask(Method::DELETE, &format!("/v2/pods/db::instances/{third}?wipe=true"), None).await;
+    assert_eq!((status, &killed["instanceId"]), (StatusCode::OK, &json!(third)), "{killed}");
+    house
+        .until(async |house| {
+            let status = house.get("/v2/pods/db::status").await;
+            status["status"] == "STABLE" && status["instances"][0]["id"] != third.as_str()
+        })
+        .await;
+    let (_, anew) = lines(&house, "two").await;
+    assert_ne!(anew, volumes);
+    house.until(async |house| house.get("/v2/bricks").await["bricks"].as_array().unwrap().len() == 1).await;
+
+    house.ask(Method::DELETE, "/v2/pods/db", None).await;
+    house.until(async |house| house.get("/v2/bricks").await == json!({"bricks": []})).await;
+    assert_eq!(containers(&daemon), [""; 0]);
+    let left = std::fs::read_dir(daemon.path("work/pools/datapool")).unwrap().count();
+    assert_eq!(left, 0);
+    house.stop().await;
+}
+
+/// A command without an image sees it in its sandbox, and one with an image where it wants it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persistent_volume_is_shared_by_containers_with_and_without_an_image() {
+    let daemon = Daemon::start(Options::default());
+    let mut house = House::start(&daemon).await;
+    let mut writer =
+        container("ct1", "date +%N >> deep/rows/log; test -e deep/rows/seen && cp deep/rows/seen deep/rows/again; exec sleep 1000");
+    writer["image"] = Value::Null;
+    writer["volumeMounts"] = json!([{"name": "rows", "mountPath": "deep/rows"}]);
+    let mut reader = container("ct2", "until grep -q . /rows/log; do sleep 0.1; done; echo tock > /rows/seen; exec sleep 1000");
+    reader["volumeMounts"] = json!([{"name": "rows", "mountPath": "/rows"}]);
+    let mut pod = json!({
+        "id": "/mixed",
+        "containers": [writer, reader],
+        "volumes": [{"name": "rows", "persistent": {"size": 32}}],
+        "scheduling": {"backoff": {"backoff": 0.1, "backoffFactor": 1, "maxLaunchDelay": 0.1}},
+    });
+    assert_eq!(house.ask(Method::POST, "/v2/pods", Some(pod.clone())).await.0, StatusCode::CREATED);
+    let stable = house.stable("/mixed", 1).await;
+    let [_, reader] = ids(&stable).try_into().unwrap();
+    house.until(async |_| file(&daemon, &reader, "/rows/seen") == "tock").await;
+    daemon.docker(&["kill", &format!("xtao-{reader}")]);
+    let stable = house.stable("/mixed", 2).await;
+    let [_, reader] = ids(&stable).try_into().unwrap();
+    house.until(async |_| file(&daemon, &reader, "/rows/again") == "tock").await;
+    assert_eq!(file(&daemon, &reader, "/rows/log").lines().count(), 2);
+    house.ask(Method::DELETE, "/v2/pods/mixed", None).await;
+    house.until(async |house| house.get("/v2/bricks").await == json!({"bricks": []})).await;
+
+    // Outside its sandbox a command without an image sees the node's own directories, and this one is none of them. Its deployment is still under way.
+    pod["containers"][0]["volumeMounts"][0]["mountPath"] = json!("/rows");
+    house.ask(Method::POST, "/v2/pods", Some(pod)).await;
+    house
+        .until(async |house| {
+            let status = house.get("/v2/pods/mixed::status").await;
+            let said = status["terminationHistory"][0]["message"].as_str().unwrap_or_default();
+            said.contains("a relative one is made in the sandbox")
+        })
+        .await;
+    house.ask(Method::DELETE, "/v2/pods/mixed?force=true", None).await;
+    house.until(async |house| house.get("/v2/bricks").await == json!({"bricks": []})).await;
     house.stop().await;
 }

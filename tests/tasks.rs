@@ -11,12 +11,16 @@ use std::{
 };
 
 use docker::{Daemon, Options};
-use rig::{Rig, command, process, until_runs, with_volume};
-use xtao::model::{
-    app::Fetch,
-    cluster::{BrickReport, TaskState},
-    frame::Channel,
-    id::{AgentId, BrickName},
+use rig::{Rig, command, process, until_runs, volume, volume_with, with_brick_at, with_external, with_volume};
+use xtao::{
+    cluster::engine::access::ExecError,
+    model::{
+        app::{Fetch, Mode},
+        cluster::{BrickReport, TaskState},
+        frame::{Channel, Frame},
+        id::{AgentId, BrickName, Owner},
+        request::Asker,
+    },
 };
 
 /// Where a Docker daemon would be, if there were one.
@@ -138,10 +142,10 @@ async fn checks_run_as_the_task_and_end_with_it() {
     let access = rig.access();
     let words = |command: &str| vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()];
     let check = async |command: Vec<String>| {
-        let (_input, mut output) = access.check(&task, command).await.unwrap();
-        let frame = output.recv().await.unwrap();
-        assert_eq!(frame.channel, Channel::Exit);
-        String::from_utf8(frame.payload).unwrap()
+        let (_input, output) = access.exec(&task, command, None, &Asker::Definition).await.unwrap();
+        let [said, errors, code] = rig::conversation(output).await;
+        assert_eq!(said + &errors, "");
+        code
     };
     let groups = format!("cat; cmp /proc/self/cgroup /proc/{}/cgroup", rig.pid(&task, "process"));
     for (command, expected) in [
@@ -160,22 +164,123 @@ async fn checks_run_as_the_task_and_end_with_it() {
     // What it says is not the task's.
     check(words("echo noise; echo noise >&2")).await;
     assert_eq!(rig.output(&task, "stdout"), "ready\n");
-    // People get no way into a process.
-    let refused = access.exec(&task, words("true"), None).await.unwrap_err().to_string();
-    assert_eq!(refused, format!("task '{task}' is a command without an image: it has no container that another command could run in"));
-
     // Nobody waits for it any more, with all that it has begun; and one that is waited for ends with the task.
-    let forgotten = access.check(&task, words("sleep 654322 & sleep 654322")).await.unwrap();
+    let forgotten = access.exec(&task, words("setsid sleep 654322 & sleep 654322"), None, &Asker::Definition).await.unwrap();
     until_runs("sleep 654322", true).await;
     drop(forgotten);
     until_runs("sleep 654322", false).await;
-    let (_input, mut output) = access.check(&task, words("exec sleep 654323")).await.unwrap();
+    assert_eq!(check(words("setsid sleep 654324 & exit 4")).await, "4");
+    until_runs("sleep 654324", false).await;
+    let (_input, output) = access.exec(&task, words("exec sleep 654323"), None, &Asker::Definition).await.unwrap();
     until_runs("sleep 654323", true).await;
     rig.kill(&task, None).await;
-    assert_eq!(output.recv().await.unwrap().payload, b"137");
+    assert_eq!(rig::conversation(output).await[2], "137");
     rig.status(&task, TaskState::Killed).await;
-    let gone = access.check(&task, words("true")).await.unwrap_err().to_string();
+    let gone = access.exec(&task, words("true"), None, &Asker::Definition).await.unwrap_err().to_string();
     assert_eq!(gone, format!("task '{task}' does not run"));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_run_commands_beside_a_task() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let mut asked = process("/asked", "echo here > file; echo ready; exec sleep 1000").env("NAME", "value").owner("ann");
+    asked.app().administered = false;
+    asked.app().user = Some("nobody".into());
+    let task = rig.launch(asked).await;
+    rig.await_output(&task, "ready\n").await;
+    let access = rig.access();
+    let ann = Asker::User(Owner::new("ann"));
+    let words = |command: &str| vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()];
+    let frame = |channel, text: &str| Frame { channel, payload: text.as_bytes().to_vec() };
+
+    // Input, both outputs and the exit code; in the task's place, as it, within its limits, without a way to more.
+    let (input, output) = access.exec(&task, words("cat; echo error >&2; exit 3"), None, &ann).await.unwrap();
+    for piece in ["hello ", "you", ""] {
+        input.send(frame(Channel::Stdin, piece)).await.unwrap();
+    }
+    assert_eq!(rig::conversation(output).await, ["hello you", "error\n", "3"]);
+    let run = async |command: &str, terminal| {
+        let (_input, output) = access.exec(&task, words(command), terminal, &ann).await.unwrap();
+        rig::conversation(output).await
+    };
+    let shown = format!(
+        "cat file; echo $NAME $(id -un); test $PWD = $MESOS_SANDBOX && echo there; cmp /proc/self/cgroup /proc/{}/cgroup && echo limited; \
+         grep NoNewPrivs /proc/self/status; ls -l /proc/self/fd | wc -l",
+        rig.pid(&task, "process")
+    );
+    let expected = "here\nvalue nobody\nthere\nlimited\nNoNewPrivs:\t1\n5\n";
+    assert_eq!(run(&shown, None).await, [expected, "", "0"]);
+    // More than all the pipes on the way hold at once.
+    let [much, _, code] = run("head -c 3000000 /dev/zero | tr '\\0' x", None).await;
+    assert_eq!((much.len(), &*code), (3_000_000, "0"));
+    let [_, errors, code] = async {
+        let (_input, output) = access.exec(&task, vec!["/no/such/program".into()], None, &ann).await.unwrap();
+        rig::conversation(output).await
+    }
+    .await;
+    let missing = "cannot run /no/such/program: No such file or directory (os error 2) (this node has no such program)\n";
+    assert_eq!((&*errors, &*code), (missing, "126"));
+    assert_eq!(run("kill -9 $$", None).await[2], "137");
+
+    // A terminal: of that size, resized, the command's own to open and to be interrupted by.
+    let terminal = Some((80, 24));
+    assert_eq!(
+        run("stty size; echo $TERM; tty < /dev/tty > /dev/null && echo > $(tty) && exit 5", terminal).await,
+        ["24 80\r\nxterm\r\n\r\n", "", "5"]
+    );
+    let (input, output) = access.exec(&task, words("read x; stty size; exec cat"), terminal, &ann).await.unwrap();
+    input.send(frame(Channel::Resize, r#"{"columns": 100, "lines": 40}"#)).await.unwrap();
+    input.send(frame(Channel::Stdin, "\n")).await.unwrap();
+    input.send(frame(Channel::Stdin, "\x04")).await.unwrap();
+    let [shown, errors, code] = rig::conversation(output).await;
+    assert!(shown.contains("40 100") && errors.is_empty() && code == "0", "{shown} {errors} {code}");
+    let (input, output) = access.exec(&task, words("exec sleep 654332"), terminal, &ann).await.unwrap();
+    until_runs("sleep 654332", true).await;
+    input.send(frame(Channel::Stdin, "\x03")).await.unwrap();
+    assert_eq!(rig::conversation(output).await[2], "130");
+
+    // It is not everybody's to use the task's rights on the node.
+    let bob = Asker::User(Owner::new("bob"));
+    let refused = access.exec(&task, words("true"), None, &bob).await.unwrap_err();
+    assert!(matches!(refused, ExecError::NotYours(..)), "{refused}");
+    let administered = rig.launch(process("/administered", "echo ready; exec sleep 1000").owner("ann")).await;
+    rig.await_output(&administered, "ready\n").await;
+    let refused = access.exec(&administered, words("id"), None, &ann).await.unwrap_err().to_string();
+    assert!(refused.contains("runs as administrators wrote it"), "{refused}");
+    let (_input, output) = access.exec(&administered, words("id -u"), None, &Asker::Administrator).await.unwrap();
+    assert_eq!(rig::conversation(output).await, ["0\n", "", "0"]);
+
+    // Who leaves takes along what was begun, whatever it does with signals, sessions and its input; so does the server's end, and the task's.
+    for (number, form) in [(654_333, None), (654_334, terminal)] {
+        let command = format!("trap '' TERM HUP; setsid sleep {number} & sleep {number}");
+        let left = access.exec(&task, words(&command), form, &ann).await.unwrap();
+        until_runs(&format!("sleep {number}"), true).await;
+        drop(left);
+        until_runs(&format!("sleep {number}"), false).await;
+        let (_input, output) = access.exec(&administered, words(&command), form, &Asker::Administrator).await.unwrap();
+        until_runs(&format!("sleep {number}"), true).await;
+        // The supervisor of the task is killed, so nobody is there to kill its control groups but the server, which does not run.
+        if form.is_some() {
+            rig.crash().await;
+            let shim = rustix::process::Pid::from_raw(rig.pid(&administered, "shim")).unwrap();
+            rustix::process::kill_process(shim, rustix::process::Signal::KILL).unwrap();
+            assert_eq!(rig::conversation(output).await[2], "137");
+            until_runs(&format!("sleep {number}"), false).await;
+            rig.begin(&nowhere).await;
+        } else {
+            drop(output);
+            until_runs(&format!("sleep {number}"), false).await;
+        }
+    }
+    let (_input, output) = access.exec(&task, words("setsid sleep 654335 & exec sleep 654335"), None, &ann).await.unwrap();
+    until_runs("sleep 654335", true).await;
+    rig.kill(&task, None).await;
+    assert_eq!(rig::conversation(output).await[2], "137");
+    until_runs("sleep 654335", false).await;
+    rig.status(&task, TaskState::Killed).await;
+    assert_eq!(rig.output(&task, "stdout"), "ready\n");
     rig.stop().await;
 }
 
@@ -388,7 +493,7 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
     let fetch = |uri: String| Fetch { uri, extract: true, executable: false, cache: false, dest_path: None };
     let local = fetch(format!("file://{}", nowhere.path("shared/note").display()));
     let run = Fetch { executable: true, dest_path: Some("bin/run".into()), ..fetch(format!("http://{web}/run")) };
-    let mut wanted = vec![fetch(format!("http://u:pw@{web}/x/app.tgz?key=secret")), run, local];
+    let mut wanted = vec![fetch(format!("http://u:hunter2@{web}/x/app.tgz?key=secret")), run, local];
     // Wherever an archive lies, what is in it goes to the root of the sandbox; links in it may lead to what the node has.
     for name in ["deps.tar.xz", "words.gz"] {
         wanted.push(Fetch { dest_path: Some(format!("in/er/{name}")), ..fetch(format!("http://{web}/{name}")) });
@@ -407,7 +512,7 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
     assert_eq!(rig.output(&all, "stdout"), expected.concat());
     let told = rig.messages(&all);
     assert!(told.contains(&format!("fetching http://{web}/x/app.tgz")), "{told:?}");
-    assert!(!told.iter().any(|message| message.contains("secret") || message.contains("pw")), "{told:?}");
+    assert!(!told.iter().any(|message| message.contains("secret") || message.contains("hunter2")), "{told:?}");
 
     let cases = [
         (true, format!("http://{web}/none"), "the server answers 404 Not Found"),
@@ -483,5 +588,172 @@ async fn a_persistent_volume_goes_from_one_task_to_the_next() {
         rig.release(brick, epoch, task).await;
         while rig.brick_report_of(brick).await != released(brick, epoch) {}
     }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_volumes_are_seen_by_a_task_and_by_nobody_else() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let at = |name: &str| nowhere.path("shared").join(name).to_string_lossy().into_owned();
+    let place = nowhere.path("place").to_string_lossy().into_owned();
+    for directory in [at("rw"), at("ro"), at("under"), place.clone()] {
+        std::fs::create_dir_all(directory).unwrap();
+    }
+    std::fs::write(at("ro/in"), "from the node\n").unwrap();
+    std::fs::write(at("note"), "a note\n").unwrap();
+    std::os::unix::fs::symlink("rw", at("link")).unwrap();
+
+    // Writing and reading, relative and absolute, a directory and a file, by a link, and one over another's inside; `/proc` is there no more then.
+    let shown = format!(
+        "cat note {place}/in; echo made > data/in/made; echo x > {place}/x || echo read-only; echo x > note || echo too; ls; \
+         mkdir more; mount -t tmpfs none more; touch more/own; awk '$5 ~ /data.in$|place$/ {{print $6}}' /proc/self/mountinfo; \
+         echo ready; exec sleep 654341"
+    );
+    let wanted = volume(process("/shown", &shown), &at("link"), "data/in");
+    let wanted = volume_with(wanted, &at("ro"), &place, Mode::Ro);
+    let wanted = volume_with(wanted, &at("note"), "/mnt/mesos/sandbox/note", Mode::Ro);
+    let task = rig.launch(wanted).await;
+    rig.status(&task, TaskState::Running).await;
+    let output = "a note\nfrom the node\nread-only\ntoo\ndata\nnote\nrw,nosuid,nodev,relatime\nro,nosuid,nodev,relatime\nready\n";
+    rig.await_lines(&task, output.lines().count()).await;
+    assert_eq!(rig.output(&task, "stdout"), output);
+    assert_eq!(std::fs::read_to_string(at("rw/made")).unwrap(), "made\n");
+
+    // Who joins it sees what it sees, also what it mounted itself; the node sees nothing of that.
+    let access = rig.access();
+    let words = |command: &str| vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()];
+    let command = format!("cat {place}/in data/in/made; ls more; echo x > {place}/x");
+    let (_input, output) = access.exec(&task, words(&command), None, &Asker::Administrator).await.unwrap();
+    let [said, errors, code] = rig::conversation(output).await;
+    assert_eq!((&*said, &*code), ("from the node\nmade\nown\n", "2"));
+    assert!(errors.contains("Read-only file system"), "{errors}");
+    let (_input, output) = access.exec(&task, words("test -e more/own"), None, &Asker::Definition).await.unwrap();
+    assert_eq!(rig::conversation(output).await[2], "0");
+    let base = nowhere.path("");
+    let mounts = || {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table.lines().filter(|line| line.contains(base.to_str().unwrap())).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(mounts(), Vec::<String>::new());
+    assert!(std::fs::read_dir(&place).unwrap().next().is_none());
+
+    // Neither does it when nobody was there to tidy up.
+    rig.crash().await;
+    let supervisor = rustix::process::Pid::from_raw(rig.pid(&task, "shim")).unwrap();
+    rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
+    rig.begin(&nowhere).await;
+    rig.status(&task, TaskState::Failed).await;
+    until_runs("sleep 654341", false).await;
+    assert_eq!(mounts(), Vec::<String>::new());
+    let namespaces = || {
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let tables = processes.filter_map(|process| std::fs::read_to_string(process.path().join("mountinfo")).ok());
+        tables.filter(|table| table.contains(&place)).count()
+    };
+    rig::eventually(|| namespaces() == 0).await;
+
+    // What lies over /proc is in nobody's way.
+    let blind = volume(volume(process("/blind", "ls /proc; ls p; echo ready; exec sleep 1000"), &at("ro"), "/proc"), &at("rw"), "p");
+    let blind = rig.launch(blind).await;
+    rig.await_lines(&blind, 3).await;
+    assert_eq!(rig.output(&blind, "stdout"), "in\nmade\nready\n");
+    let (_input, output) = access.exec(&blind, words("ls /proc; pwd"), None, &Asker::Administrator).await.unwrap();
+    let files = nowhere.path("work").join(format!("sandboxes/{blind}/files"));
+    assert_eq!(rig::conversation(output).await, [format!("in\n{}\n", files.display()), String::new(), "0".to_owned()]);
+    rig.kill(&blind, Some(0)).await;
+    rig.status(&blind, TaskState::Killed).await;
+    rig.all_is_free().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_volumes_keep_to_the_rule() {
+    let nowhere = no_docker();
+    let open = |path: &Path| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    open(&nowhere.path(""));
+    let mut rig = Rig::start(&nowhere).await;
+    let at = |name: &str| nowhere.path("shared").join(name).to_string_lossy().into_owned();
+    for name in ["own", "shown", "secret"] {
+        std::fs::create_dir_all(at(name)).unwrap();
+    }
+    std::os::unix::fs::chown(at("own"), Some(65_534), Some(65_534)).unwrap();
+    std::fs::set_permissions(at("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::write(at("file"), "").unwrap();
+    std::os::unix::fs::symlink("/etc", at("etc")).unwrap();
+    std::os::unix::fs::symlink("/", at("top")).unwrap();
+    let work_dir = rig.settings().work_dir.to_string_lossy().into_owned();
+    let sandboxes = format!("{work_dir}/sandboxes");
+    let refused = |host: &str, target: &str| volume(process("/case", "echo ran"), host, target);
+    let user = |host: &str, mode| {
+        let mut wanted = volume_with(process("/case", "echo ran > v/made; cat v/made"), host, "v", mode);
+        wanted.app().administered = false;
+        wanted.account("nobody")
+    };
+    let over = |outer: &str, inner: &str| volume(volume(process("/case", "echo ran"), &at("own"), inner), &at("shown"), outer);
+    for (wanted, words) in [
+        (refused("/etc", "v"), "'/etc' must not be mapped as a whole"),
+        (refused(&at("etc"), "v"), "'/etc' must not be mapped as a whole"),
+        (refused(&at("etc/shadow"), "v"), "'/etc/shadow' must not be mapped"),
+        (refused(&work_dir, "v"), "must not be mapped"),
+        (
+            refused(&at("shown"), &at("none")),
+            "No such file or directory (os error 2) (without an image an absolute containerPath has to be there",
+        ),
+        (refused(&at("shown"), &at("file")), "is no directory, but what is to be seen there is one"),
+        (refused(&at("file"), &at("shown")), "is no plain file, but what is to be seen there is one"),
+        (refused(&at("shown"), &at("top")), "nothing is mounted over everything"),
+        (refused(&at("shown"), &sandboxes), "sandbox"),
+        (over("v", "v/w"), "another one hides it"),
+        (user(&at("secret"), Mode::Ro), "user 'nobody' may not read it"),
+        (user(&at("shown"), Mode::Rw), "user 'nobody' may read it but not write it"),
+    ] {
+        let task = rig.launch(wanted).await;
+        let message = rig.status(&task, TaskState::Failed).await.message;
+        assert!(message.contains(words), "{words}: {message}");
+        assert_eq!(rig.output(&task, "stdout"), "");
+    }
+    let external = rig.launch(with_external(process("/case", "true"), "rows", "local", &[])).await;
+    let message = rig.status(&external, TaskState::Error).await.message;
+    assert!(message.starts_with("external volumes need a container.docker.image"), "{message}");
+    let own = rig.launch(user(&at("own"), Mode::Rw)).await;
+    rig.status(&own, TaskState::Finished).await;
+    assert_eq!(rig.output(&own, "stdout"), "ran\n");
+    rig.all_is_free().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_brick_is_held_by_a_task_without_an_image() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let brick = BrickName::new("rows");
+    let released = |epoch| BrickReport::Released { brick: brick.clone(), epoch, agent: AgentId::new("node") };
+    let place = nowhere.path("place").to_string_lossy().into_owned();
+    std::fs::create_dir_all(&place).unwrap();
+    let mut first =
+        with_brick_at(process("/db", "echo one > rows/x; stat -c %U rows; exec sleep 1000"), &brick, 1, "/mnt/mesos/sandbox/rows");
+    first.app().user = Some("daemon".to_owned());
+    let first = rig.launch(first).await;
+    rig.await_output(&first, "daemon\n").await;
+    rig.crash().await;
+    rig.begin(&nowhere).await;
+    rig.release(&brick, 1, &first).await;
+    assert!(matches!(rig.brick_report_of(&brick).await, BrickReport::Stuck { .. }));
+    rig.kill(&first, Some(0)).await;
+    rig.status(&first, TaskState::Killed).await;
+    assert_eq!(rig.brick_report_of(&brick).await, released(1));
+    // Nowhere to see it: it is let go of again.
+    let lost = rig.launch(with_brick_at(process("/db", "true"), &brick, 2, "/no/such/place")).await;
+    let message = rig.status(&lost, TaskState::Failed).await.message;
+    assert!(message.contains("without an image an absolute containerPath has to be there on the node"), "{message}");
+    rig.release(&brick, 2, &lost).await;
+    assert_eq!(rig.brick_report_of(&brick).await, released(2));
+    let second = rig.launch(with_brick_at(process("/db", &format!("cat {place}/x")), &brick, 3, &place)).await;
+    rig.status(&second, TaskState::Finished).await;
+    assert_eq!(rig.output(&second, "stdout"), "one\n");
+    rig.release(&brick, 3, &second).await;
+    assert_eq!(rig.brick_report_of(&brick).await, released(3));
+    assert!(std::fs::read_dir(&place).unwrap().next().is_none());
     rig.stop().await;
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Walks through tasks without an image on a machine that has no Docker daemon: Marathon's first tutorial, a web server, a fetched archive.
+"""Walks through tasks without an image on a machine that has no Docker daemon: Marathon's first tutorial, a web server, a fetched archive, a host
+volume and a command beside a task.
 
     compat-tests/tasks/walk.py        (as root; logs in target/test-logs/tasks)
 
@@ -13,13 +14,14 @@ import json
 import os
 import sys
 import tarfile
+import tempfile
 import threading
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 from marathon import Marathon
 from report import walk
-from world import NODE_ADDRESS, Failure, until
+from world import NODE_ADDRESS, PREFIX, Failure, binary, run, until
 
 SMALL = {"cpus": 0.1, "mem": 64, "portDefinitions": [], "backoffSeconds": 0.2, "taskKillGracePeriodSeconds": 2}
 
@@ -47,6 +49,8 @@ class Walk:
     def __init__(self, world):
         self.world, self.marathon = world, Marathon(world)
         self.pids = {}
+        # Not below the world's own directory, which is closed to apps.
+        self.mapped = tempfile.TemporaryDirectory(prefix=PREFIX, dir="/var/tmp")
 
     def started(self, app):
         """The records of an app's only task."""
@@ -104,6 +108,21 @@ class Walk:
             raise Failure(failure["message"])
         self.marathon.ask("DELETE", "/v2/apps/missing?force=true")
 
+    def volume(self):
+        with open(os.path.join(self.mapped.name, "in"), "w") as file:
+            file.write("from the node\n")
+        volumes = [{"hostPath": self.mapped.name, "containerPath": "data", "mode": "RO"}]
+        self.marathon.create({**SMALL, "id": "/volume", "cmd": "exec sleep 1000", "container": {"type": "MESOS", "volumes": volumes}})
+        self.remember("/volume")
+        cli = os.path.join(os.path.dirname(binary()), "xtcli-compute")
+        inside = lambda *words, check=True: run(cli, "-d", "127.0.0.1:8080", "-c", "mgmt", "service", "exec", "volume", "--", *words, check=check)
+        equal(inside("cat", "data/in"), "from the node\n", "what the task sees")
+        words = inside("touch", "data/out", check=False)
+        if "Read-only file system" not in words:
+            raise Failure(words)
+        with open("/proc/self/mountinfo") as file:
+            equal([line for line in file if "/sandboxes/" in line], [], "what the node sees")
+
     def ends_without_the_server(self):
         go = os.path.join(self.world.dir, "go")
         self.marathon.create({**SMALL, "id": "/ends", "cmd": f"[ -e {go} ] && sleep 1000; while [ ! -e {go} ]; do sleep 0.05; done; exit 9"})
@@ -141,6 +160,7 @@ class Walk:
         for _, process, shim in self.pids.values():
             for one in (process, shim):
                 until(f"process {one['pid']} to end", lambda one=one: not alive(one["pid"]))
+        equal(os.listdir(self.mapped.name), ["in"], "the directory that was mapped")
 
 
 def steps(world, report):
@@ -149,6 +169,7 @@ def steps(world, report):
     report.need("Marathon's first tutorial: sleep 100", walked.first_tutorial)
     report.step("a web server on $PORT0", walked.web)
     report.step("an archive is fetched and run", walked.fetched)
+    report.step("a host volume, and a command beside the task", walked.volume)
     report.step("killed -9: an end that nobody saw is told", walked.ends_without_the_server)
     report.step("the others are the same processes", walked.same_processes)
     report.step("an app with an image says what is missing", walked.needs_docker)

@@ -18,7 +18,8 @@ pub fn best<'a>(headers: &HeaderMap, offered: &[&'a str]) -> Option<&'a str> {
     }
     let mut best: Option<(u16, &'a str)> = None;
     for range in ranges.iter().filter(|range| range.quality > 0) {
-        let Some(media) = offered.iter().find(|media| range.covers(media)) else { continue };
+        let exact = offered.iter().find(|media| media.split_once('/') == Some((&*range.kind, &*range.subtype)));
+        let Some(media) = exact.or_else(|| offered.iter().find(|media| range.covers(media))) else { continue };
         if best.is_none_or(|(quality, _)| range.quality > quality) {
             best = Some((range.quality, media));
         }

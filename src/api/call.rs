@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use warp::{
     Filter, Rejection,
     http::{
-        HeaderMap, Method, StatusCode,
-        header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING},
+        HeaderMap, HeaderName, Method, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, REFERER, TRANSFER_ENCODING},
     },
 };
 
@@ -226,6 +226,21 @@ impl Call {
         {
             return Err(ApiError::reason(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
+        self.json_of_any_kind().await
+    }
+
+    /// As [`json`](Self::json), whatever the content type says: Marathon's groups are sent like this by scripts (`curl -d` calls everything a form). Not from a
+    /// page in a browser, which could be anybody's: browsers say where a page is from.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json).
+    pub async fn json_of_a_script(&mut self) -> Result<Value, ApiError> {
+        let from_a_page =
+            [ORIGIN, REFERER, HeaderName::from_static("sec-fetch-site")].iter().any(|header| self.headers.contains_key(header));
+        if from_a_page { self.json().await } else { self.json_of_any_kind().await }
+    }
+
+    async fn json_of_any_kind(&mut self) -> Result<Value, ApiError> {
         let body = self.bytes().await?;
         if body.trim_ascii().is_empty() {
             return Err(ApiError::empty_body());

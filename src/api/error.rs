@@ -157,6 +157,7 @@ impl From<RequestError> for ApiError {
             E::NoApp(_)
             | E::NoPod(_)
             | E::NoGroup(_)
+            | E::NoPath(_)
             | E::NoVersion(..)
             | E::NoTask(_)
             | E::NoDeployment(_)
@@ -184,6 +185,7 @@ impl From<NodeError> for ApiError {
         let text = error.to_string();
         match error {
             NodeError::Missing(_) => Self::not_found(text),
+            NodeError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, text),
             NodeError::Conflict(_) => Self::new(StatusCode::CONFLICT, text),
             NodeError::Unacceptable(_) | NodeError::Impossible(_) => Self::unprocessable(text),
             NodeError::NoRoom(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, text),

@@ -807,6 +807,9 @@ async fn pages_of_others_can_do_nothing() {
     check("CSRF", "DELETE /v2/apps/prod/db", &[("host", "localhost"), ("origin", "null")], "", 403).await;
     check("CSRF", "DELETE /v2/apps/prod/db", &[("host", "localhost"), ("sec-fetch-site", "cross-site")], "", 403).await;
     check("CSRF by a form", "POST /v2/apps", &[("host", "localhost"), ("content-type", "text/plain")], app, 415).await;
+    // Scripts may send groups as anything, pages may not.
+    let page = [("host", "localhost"), ("content-type", "text/plain"), ("referer", "http://localhost/page")];
+    check("CSRF by a form", "POST /v2/groups", &page, r#"{"id": "/x"}"#, 415).await;
 }
 
 /// CVE-2020-8554: nobody takes over what reaches another. Ports, bricks and names are claims of their owner, also when the app is gone.

@@ -29,7 +29,7 @@ impl Selector {
     /// Marathon's text for a selector that is none.
     pub fn read(text: &str) -> Result<Self, String> {
         let mut reader = Reader { rest: text };
-        let terms = reader.selector().map_err(|reason| format!("Can not parse label selector '{text}'. Reason: {reason}"))?;
+        let terms = reader.selector().map_err(|reason| format!("Can not parse label selector {text}. Reason: {reason}"))?;
         Ok(Self(terms))
     }
 
@@ -165,7 +165,7 @@ mod tests {
     fn what_is_no_selector_is_refused_with_its_text() {
         for text in ["tier=db", "tier==", "==db", "env in prod", "env in (a", "env in (a b)", "a b", "tier,", ",", "(", "a\\", "ä"] {
             let error = Selector::read(text).unwrap_err();
-            assert!(error.starts_with(&format!("Can not parse label selector '{text}'")), "{error}");
+            assert!(error.starts_with(&format!("Can not parse label selector {text}. Reason: ")), "{error}");
         }
     }
 }

@@ -137,11 +137,13 @@ async fn known_route(api: &Api, call: Call, segments: &[&str]) -> ApiResult {
     }
 }
 
-/// `pong`: as a text for `*/*`, `text/*` and without `Accept`; as a JSON string for `application/json`; 204 when the client wants neither.
+/// `pong`: as a text for `*/*`, `text/*` and without `Accept`; as HTML for `text/html`; as a JSON string for `application/json`; 204 when the client wants none
+/// of these.
 fn ping(call: &Call) -> ApiResult {
     reads_only(call)?;
-    Ok(match accept::best(&call.headers, &["text/plain", "application/json"]) {
+    Ok(match accept::best(&call.headers, &["text/plain", "text/html", "application/json"]) {
         Some("application/json") => answer::ok(&"pong"),
+        Some("text/html") => answer::text("text/html; charset=utf-8", "pong".into()),
         Some(_) => answer::text("text/plain; charset=utf-8", "pong".into()),
         None => answer::empty(warp::http::StatusCode::NO_CONTENT),
     })

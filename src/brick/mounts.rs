@@ -17,6 +17,8 @@ pub const MAX_HOLDERS: usize = 5;
 /// One line of a mount table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// Its number, which no other mount has at the same time.
+    pub id: u64,
     /// Major and minor number of the device.
     pub device: (u32, u32),
     /// Where it is, as that process sees it.
@@ -44,7 +46,8 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
 
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let device = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = std::str::from_utf8(fields.nth(1)?).ok()?;
     let (major, minor) = device.split_once(':')?;
     let target = unescape(fields.nth(1)?);
     let mut private = true;
@@ -57,6 +60,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let file_system = String::from_utf8_lossy(fields.next()?).into_owned();
     let options = fields.nth(1)?;
     Some(Mount {
+        id,
         device: (major.parse().ok()?, minor.parse().ok()?),
         target,
         file_system,
@@ -169,8 +173,8 @@ mod tests {
         assert_eq!(
             parse(text),
             [
-                Mount { device: (0, 21), target: "/proc".into(), file_system: "proc".into(), read_only: false, private: true },
-                Mount { device: (7, 3), target: "/srv/a b\\c".into(), file_system: "ext4".into(), read_only: true, private: false },
+                Mount { id: 22, device: (0, 21), target: "/proc".into(), file_system: "proc".into(), read_only: false, private: true },
+                Mount { id: 40, device: (7, 3), target: "/srv/a b\\c".into(), file_system: "ext4".into(), read_only: true, private: false },
             ]
         );
     }

@@ -446,7 +446,7 @@ impl Engine {
                 }
                 Action::Follow(task) if self.is_process(&task) => self.watch(task),
                 Action::Follow(task) => self.follow(task),
-                Action::Release { brick, epoch, task } => self.spawn(jobs::release(context, brick, epoch, task)),
+                Action::Release { brick, epoch, tasks } => self.spawn(jobs::release(context, brick, epoch, tasks)),
                 Action::Destroy { brick, epoch, pool } => self.spawn(jobs::destroy(context, brick, epoch, pool)),
             }
         }

@@ -6,7 +6,7 @@ pub mod token;
 
 use std::collections::BTreeSet;
 
-use super::turn::Turn;
+use super::{owned, turn::Turn};
 use crate::model::{
     app::{App, BrickVolume, EnvValue, Network, PortNumber},
     brick::{Brick, brick_name, normal_container_path},
@@ -28,6 +28,8 @@ pub(super) struct Allotted {
 pub(super) struct Taken {
     ports: BTreeSet<u16>,
     service_ports: BTreeSet<u16>,
+    /// The last one given out, 0 before the first.
+    last_service_port: u16,
 }
 
 /// Where `@PORT` stands in the definition: first `env`, each token once, then mappings or definitions, in the order written.
@@ -251,37 +253,38 @@ pub(super) fn new_brick(turn: &Turn<'_, '_>, app: &App, volume: &BrickVolume, co
     }
 }
 
-/// Gives every port a service port that is unique in the cluster; a position that had one keeps it.
+/// Gives every port a service port that is unique in the cluster. As in Marathon those that the app had and does not name are used first, in their order,
+/// then the lowest free ones.
 fn service_ports(turn: &mut Turn<'_, '_>, app: &mut App, current: Option<&App>, taken: &mut Taken) -> Result<(), RequestError> {
-    for at in 0..app.port_definitions.len() {
-        if app.port_definitions[at].port == PortNumber::Dynamic {
-            let before = current.and_then(|current| current.port_definitions.get(at)).map(|definition| definition.port);
-            let port = match before {
-                Some(PortNumber::Fixed(port)) => port,
-                _ => free_service_port(turn, taken)?,
-            };
-            app.port_definitions[at].port = PortNumber::Fixed(port);
+    let (min, max) = (turn.state.settings.local_port_min, turn.state.settings.local_port_max);
+    let given: BTreeSet<u16> = owned::service_ports(app).collect();
+    let before: Vec<u16> = current.map(|current| owned::service_ports(current).collect()).unwrap_or_default();
+    let mut kept = before.into_iter().filter(|port| (min..=max).contains(port) && !given.contains(port));
+    taken.service_ports.extend(&given);
+    let mut next = || kept.next().map_or_else(|| free_service_port(turn, taken), Ok);
+    for definition in &mut app.port_definitions {
+        if definition.port == PortNumber::Dynamic {
+            definition.port = PortNumber::Fixed(next()?);
         }
     }
     let Some(container) = &mut app.container else { return Ok(()) };
-    for (at, mapping) in container.port_mappings.iter_mut().enumerate() {
-        if mapping.service_port == 0 {
-            let before = current.and_then(|current| current.port_mappings().get(at)).map(|mapping| mapping.service_port);
-            mapping.service_port = match before {
-                Some(port) if port != 0 => port,
-                _ => free_service_port(turn, taken)?,
-            };
-        }
+    for mapping in container.port_mappings.iter_mut().filter(|mapping| mapping.service_port == 0) {
+        mapping.service_port = next()?;
     }
     Ok(())
 }
 
 fn free_service_port(turn: &mut Turn<'_, '_>, taken: &mut Taken) -> Result<u16, RequestError> {
     let (min, max) = (turn.state.settings.local_port_min, turn.state.settings.local_port_max);
-    let start = turn.state.cursors[2].clamp(min, max);
-    let is_free = |port: &u16| !turn.state.service_ports.contains_key(port) && !taken.service_ports.contains(port);
-    let port = (start..max).chain(min..start).find(is_free).ok_or(RequestError::ServicePortsExhausted(min, max))?;
+    let used = &turn.state.service_ports;
+    let first = turn.state.lowest_service_port.max(min);
+    let first = (first..=max).find(|port| !used.contains_key(port)).ok_or(RequestError::ServicePortsExhausted(min, max))?;
+    // A request's own come one after the other.
+    let is_free = |port: &u16| !used.contains_key(port) && !taken.service_ports.contains(port);
+    let mut candidates = first.max(taken.last_service_port.saturating_add(1))..=max;
+    let port = candidates.find(is_free).ok_or(RequestError::ServicePortsExhausted(min, max))?;
+    turn.state.lowest_service_port = first;
     taken.service_ports.insert(port);
-    turn.state.cursors[2] = port + 1;
+    taken.last_service_port = port;
     Ok(port)
 }

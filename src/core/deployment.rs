@@ -58,10 +58,13 @@ impl Work {
     }
 }
 
+/// Marathon's reason, whoever cancels, and for whatever.
+const CANCELLED: &str = "The upgrade has been cancelled";
+
 /// Ends a deployment that something else takes the place of; what it has done so far stays.
-pub(super) fn cancel(turn: &mut Turn<'_, '_>, id: &DeploymentId, reason: &str) {
+pub(super) fn cancel(turn: &mut Turn<'_, '_>, id: &DeploymentId) {
     if let Some(deployment) = turn.state.tables.deployments.get(id).cloned() {
-        turn.event(None, Fact::DeploymentFailed { deployment, reason: reason.to_owned() });
+        turn.event(None, Fact::DeploymentFailed { deployment, reason: CANCELLED.to_owned() });
         turn.delete(RecordKey::Deployment(id.clone()));
     }
 }

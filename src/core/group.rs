@@ -495,6 +495,7 @@ pub(super) fn check_names(turn: &Turn<'_, '_>, draft: &Draft, graph: &Graph<'_>)
     }
     // The groups around new apps are among them.
     let new = |id: &PathId| !turn.state.tables.groups.contains_key(id) && !turn.state.tables.apps_below(id).any(|_| true);
-    let mut made = draft.groups.iter().filter(|(id, group)| group.is_some() && new(id));
-    made.find(|(id, _)| graph.app(id).is_some()).map_or(Ok(()), |(id, _)| same(id))
+    let made = draft.groups.iter().filter(|(id, group)| group.is_some() && new(id));
+    let mut around = made.flat_map(|(id, _)| id.ancestors().chain([id.clone()]));
+    around.find(|id| graph.app(id).is_some()).map_or(Ok(()), |id| same(&id))
 }

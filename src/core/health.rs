@@ -1,8 +1,9 @@
 //! What the results of checks mean: a table ([`judge`]), and what follows from it.
 //!
-//! Facts (Marathon 1.11): the test for a kill looks at the failures before the present one, so that with a limit of k the kill comes with the
-//! counted failure k+1, and 0 never kills. A failure is not counted, and nobody is told of it, while the check never succeeded and the grace period
-//! lasts, or while the task does not run. A kill for bad health is told as the app's last failure and costs no back-off.
+//! Facts (Marathon 1.11): of the checks that Marathon makes itself (HTTP, HTTPS, TCP) the test for a kill looks at the failures before the present one, so
+//! that with a limit of k the kill comes with the counted failure k+1, and 0 never kills. Of those that Mesos makes (`MESOS_*` and COMMAND) it looks at the
+//! present one too: the kill comes with failure k, and with the first one if k is 0. A failure is not counted, and nobody is told of it, while the check
+//! never succeeded and the grace period lasts, or while the task does not run. A kill for bad health is told as the app's last failure and costs no back-off.
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::{
     turn::Turn,
 };
 use crate::model::{
+    app::App,
     cluster::TaskState,
     event::Fact,
     health::{CheckReport, CheckState, Finding, HealthCheck, Outcome, ReadinessAnswer, cause, overall},
@@ -34,11 +36,36 @@ enum Verdict {
 fn judge(check: &HealthCheck, has_succeeded: bool, failures: u32, age_ms: u64) -> Verdict {
     if !has_succeeded && age_ms < u64::from(check.grace_seconds) * 1000 {
         Verdict::Ignore
-    } else if check.max_consecutive_failures > 0 && failures >= check.max_consecutive_failures {
+    } else if tolerated(check).is_some_and(|most| failures >= most) {
         Verdict::Kill
     } else {
         Verdict::Count
     }
+}
+
+/// So many failures in a row before the present one kill nobody; `None`: nor do more.
+fn tolerated(check: &HealthCheck) -> Option<u32> {
+    match (check.protocol.is_mesos(), check.max_consecutive_failures) {
+        (false, 0) => None,
+        (false, most) => Some(most),
+        (true, most) => Some(most.saturating_sub(1)),
+    }
+}
+
+/// The condition of the container that a check of a pod asks.
+fn of_container(app: &App, instance: &Instance, check: usize) -> Option<Condition> {
+    let pod = app.pod.as_ref()?;
+    Some(instance.containers.get(pod.place(&pod.checked(check)?.name)?)?.condition)
+}
+
+/// Health of an instance over its checks. A container that has finished is judged no more, whatever was seen of it on its way out (Marathon 1.11: only
+/// what runs can be unhealthy). When no other has a check, nothing will be known for ever: such an instance is well, because its deployment would
+/// never end (Marathon's does not).
+pub(super) fn of(app: &App, instance: &Instance) -> Option<bool> {
+    let is_over = |check: usize| of_container(app, instance, check) == Some(Condition::Finished);
+    let judged = (0..app.health_checks.len()).filter(|check| !is_over(*check));
+    let judged: Vec<CheckState> = judged.map(|check| instance.checks.get(check).cloned().unwrap_or_default()).collect();
+    if judged.is_empty() && !app.health_checks.is_empty() { Some(true) } else { overall(&judged, judged.len()) }
 }
 
 /// Takes one result. One of a task that is not the present one, or does not run, is nobody's.
@@ -53,13 +80,12 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
             let Some(definition) = turn.state.tables.definition_of(&instance).cloned() else { return };
             // A container that has done its work is asked no more.
             let container = definition.pod.as_ref().and_then(|pod| pod.checked(check));
-            let place = container.and_then(|container| definition.pod.as_ref()?.place(&container.name));
-            if place.and_then(|place| instance.containers.get(place)).is_some_and(|state| state.condition != Condition::Running) {
+            if of_container(&definition, &instance, check).is_some_and(|condition| condition != Condition::Running) {
                 return;
             }
             let task = instance.task_of(container.map(|container| container.name.as_str()));
             let (Some(asked), Some(reading)) = (definition.health_checks.get(check), readings.checks.get(check).cloned()) else { return };
-            let one = One { instance: &instance, task, asked, at: check, count: definition.health_checks.len(), readings: &readings };
+            let one = One { app: &definition, instance: &instance, task, asked, at: check, readings: &readings };
             match outcome {
                 Outcome::Passed => passed(turn, &one, &report, reading),
                 Outcome::Failed(why) => failed(turn, &one, &report, reading, &cause(why)),
@@ -71,12 +97,12 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
 
 /// One check of one task.
 struct One<'a> {
+    app: &'a App,
     instance: &'a Arc<Instance>,
     task: TaskId,
     asked: &'a HealthCheck,
-    /// Its place among `count`.
+    /// Its place among those of the app.
     at: usize,
-    count: usize,
     readings: &'a Readings,
 }
 
@@ -102,9 +128,9 @@ impl One<'_> {
     /// The instance with this check as it is now.
     fn with(&self, state: CheckState) -> Instance {
         let mut instance = (**self.instance).clone();
-        instance.checks.resize(self.count, CheckState::default());
+        instance.checks.resize(self.app.health_checks.len(), CheckState::default());
         instance.checks[self.at] = state;
-        instance.healthy = overall(&instance.checks, self.count);
+        instance.healthy = of(self.app, &instance);
         instance
     }
 }
@@ -130,7 +156,7 @@ fn failed(turn: &mut Turn<'_, '_>, one: &One<'_>, report: &CheckReport, reading:
     one.see(turn, seen);
     one.tell(turn, Fact::FailedHealthCheck { instance: one.instance.clone(), check: Box::new(one.asked.clone()) });
     // Beyond what can kill, the number is of interest to readers alone.
-    let limit = one.asked.max_consecutive_failures.saturating_add(1);
+    let limit = tolerated(one.asked).unwrap_or_default().saturating_add(1);
     let mut changed = (state.failures < failures.min(limit)).then(|| {
         one.with(CheckState { failures: failures.min(limit), last_failure: Some(report.at), last_failure_cause: why.to_owned(), ..state })
     });
@@ -180,9 +206,9 @@ mod tests {
     use super::*;
     use crate::model::health::CheckProtocol;
 
-    fn limit(max_consecutive_failures: u32) -> HealthCheck {
+    fn limit(protocol: CheckProtocol, max_consecutive_failures: u32) -> HealthCheck {
         HealthCheck {
-            protocol: CheckProtocol::Http,
+            protocol,
             path: None,
             port: None,
             port_index: Some(0),
@@ -201,7 +227,11 @@ mod tests {
     #[test]
     fn a_failure_is_judged_by_what_was_before_it() {
         let check = |most: u32, has_succeeded: bool, failures: u32, age_s: u64, expected: Verdict| {
-            assert_eq!(judge(&limit(most), has_succeeded, failures, age_s * 1000), expected, "{most} {has_succeeded} {failures} {age_s}");
+            assert_eq!(
+                judge(&limit(CheckProtocol::Http, most), has_succeeded, failures, age_s * 1000),
+                expected,
+                "{most} {has_succeeded} {failures} {age_s}"
+            );
         };
         check(3, false, 0, 0, Verdict::Ignore);
         check(3, false, 0, 299, Verdict::Ignore);
@@ -215,5 +245,19 @@ mod tests {
         check(1, true, 1, 0, Verdict::Kill);
         check(0, true, 1000, 0, Verdict::Count);
         check(0, false, 1000, 300, Verdict::Count);
+    }
+
+    #[test]
+    fn a_failure_that_mesos_would_see_counts_at_once() {
+        for protocol in [CheckProtocol::Command, CheckProtocol::MesosHttp, CheckProtocol::MesosHttps, CheckProtocol::MesosTcp] {
+            let check = |most: u32, failures: u32, expected: Verdict| {
+                assert_eq!(judge(&limit(protocol, most), true, failures, 0), expected, "{protocol:?} {most} {failures}");
+            };
+            check(3, 1, Verdict::Count);
+            check(3, 2, Verdict::Kill); // the third
+            check(1, 0, Verdict::Kill);
+            check(0, 0, Verdict::Kill);
+            assert_eq!(judge(&limit(protocol, 0), false, 0, 0), Verdict::Ignore, "within the grace period");
+        }
     }
 }

@@ -124,14 +124,27 @@ impl AppIndex {
     /// Up to `count` instances with goal Running, in the order in which they should go: those that serve last. `needs` says what an instance of a
     /// version needs in order to serve; `None`: none of that version is to go.
     pub fn victims(&self, count: usize, selection: KillSelection, needs: impl Fn(Timestamp) -> Option<Needs>) -> Vec<InstanceId> {
+        let mut victims = self.victims_that(false, count, selection, &needs);
+        victims.extend(self.victims_that(true, count - victims.len(), selection, &needs));
+        victims
+    }
+
+    /// The same of those that serve, or of those that do not.
+    pub fn victims_that(
+        &self,
+        serve: bool,
+        count: usize,
+        selection: KillSelection,
+        needs: impl Fn(Timestamp) -> Option<Needs>,
+    ) -> Vec<InstanceId> {
         let versions: Vec<(Timestamp, Needs)> = self.versions().into_iter().filter_map(|at| Some((at, needs(at)?))).collect();
         let mut victims = Vec::new();
-        for (serving, rank) in [false, true].into_iter().flat_map(|serving| (0..RANKS).map(move |rank| (serving, rank))) {
+        for rank in 0..RANKS {
             let wanted = count - victims.len();
             if wanted == 0 {
                 break;
             }
-            let versions = versions.iter().filter(|(_, needs)| serves(rank, *needs) == serving);
+            let versions = versions.iter().filter(|(_, needs)| serves(rank, *needs) == serve);
             let mut found: Vec<(Timestamp, &InstanceId)> =
                 versions.flat_map(|(at, _)| self.of_rank(*at, rank, selection, wanted)).collect();
             match selection {

@@ -85,8 +85,10 @@ pub struct State {
     pub(super) external_volumes: BTreeMap<String, BTreeSet<PathId>>,
     /// How many apps use a service port.
     pub(super) service_ports: BTreeMap<u16, u32>,
-    /// Where the search for a free number goes on: host mode, bridge mode, service ports.
-    pub(super) cursors: [u16; 3],
+    /// All service ports below, from the first of their range on, are in use.
+    pub(super) lowest_service_port: u16,
+    /// Where the search for a free number goes on: host mode, bridge mode.
+    pub(super) cursors: [u16; 2],
     pub(super) queue: Queue,
     pub(super) patterns: super::launch::constraints::Patterns,
     /// Offers that have not been matched yet.
@@ -107,7 +109,7 @@ pub struct State {
 impl State {
     /// From what is durable; with no records, an empty one. What is volatile (queue, kills owed, deadlines) is derived here, relative to `now`.
     pub fn recover(settings: Settings, records: Vec<Record>, now: Instant) -> Self {
-        let cursors = [settings.host_mode_ports.begin, settings.bridge_mode_ports.begin, settings.local_port_min];
+        let cursors = [settings.host_mode_ports.begin, settings.bridge_mode_ports.begin];
         let mut tables = Tables::default();
         records.into_iter().for_each(|record| tables.apply(&Change::Put(record)));
         let mut state = Self {
@@ -128,6 +130,7 @@ impl State {
             labels: BTreeMap::new(),
             external_volumes: BTreeMap::new(),
             service_ports: BTreeMap::new(),
+            lowest_service_port: 0,
             cursors,
             queue: Queue::default(),
             patterns: Default::default(),
@@ -269,11 +272,14 @@ impl State {
         if state(before) == state(after) {
             return;
         }
-        if let Some(timer) = before.and_then(|instance| timer_of(id, instance.condition)) {
-            self.timers.clear(&timer);
+        if let Some(before) = before {
+            timers_of(id, before.condition).into_iter().flatten().for_each(|timer| self.timers.clear(&timer));
         }
         match after.map(|instance| instance.condition) {
-            Some(Condition::Provisioned) => self.timers.set(Timer::Confirm(id.clone()), self.now.after_ms(CONFIRM_INTERVAL_MS)),
+            Some(Condition::Provisioned) => {
+                self.timers.set(Timer::Confirm(id.clone()), self.now.after_ms(CONFIRM_INTERVAL_MS));
+                self.timers.set(Timer::Overdue(id.clone()), self.now.after_ms(self.settings.task_launch_confirm_timeout_ms));
+            }
             Some(Condition::Staging | Condition::Starting) => {
                 self.timers.set(Timer::Overdue(id.clone()), self.now.after_ms(self.settings.task_launch_timeout_ms));
             }
@@ -334,7 +340,10 @@ impl State {
             return;
         }
         if let Some(app) = before {
-            service_ports(app).for_each(|port| decrease(&mut self.service_ports, port));
+            for port in service_ports(app) {
+                decrease(&mut self.service_ports, port);
+                self.lowest_service_port = self.lowest_service_port.min(port);
+            }
             if has_ports(app)
                 && let Some(apps) = self.labels.get_mut(&id.dns_label())
             {
@@ -480,13 +489,13 @@ pub(super) fn holds(instance: Option<&Instance>, incarnation: u32) -> bool {
     instance.is_some_and(|instance| instance.incarnation == incarnation && instance.condition.is_live())
 }
 
-/// The one timer that an instance in this condition may have; see [`State::set_instance_timers`].
-fn timer_of(id: &InstanceId, condition: Condition) -> Option<Timer> {
+/// The timers that an instance in this condition may have; see [`State::set_instance_timers`].
+fn timers_of(id: &InstanceId, condition: Condition) -> [Option<Timer>; 2] {
     match condition {
-        Condition::Provisioned => Some(Timer::Confirm(id.clone())),
-        Condition::Staging | Condition::Starting => Some(Timer::Overdue(id.clone())),
-        Condition::Unreachable | Condition::Unknown | Condition::UnreachableInactive => Some(Timer::Unreachable(id.clone())),
-        _ => None,
+        Condition::Provisioned => [Some(Timer::Confirm(id.clone())), Some(Timer::Overdue(id.clone()))],
+        Condition::Staging | Condition::Starting => [Some(Timer::Overdue(id.clone())), None],
+        Condition::Unreachable | Condition::Unknown | Condition::UnreachableInactive => [Some(Timer::Unreachable(id.clone())), None],
+        _ => [None, None],
     }
 }
 

@@ -40,6 +40,51 @@ use crate::model::{
 };
 
 pub(super) fn handle(turn: &mut Turn<'_, '_>, origin: &Origin, request: Request) -> Result<Reply, RequestError> {
+    let about = about(&request);
+    let outcome = carry_out(turn, origin, request);
+    if let (Some(group), Err(error)) = (about, &outcome) {
+        refused(turn, origin, group, error);
+    }
+    outcome
+}
+
+/// The group that a change of the tree is about.
+fn about(request: &Request) -> Option<PathId> {
+    match request {
+        Request::CreateApp { input, .. } => Some(PathId::resolve(input.id()?, &PathId::root()).ok()?.parent()),
+        Request::UpdateApps { updates, .. } => Some(about_updates(updates)),
+        Request::CreatePod { input, .. } => Some(input.path().ok()?.parent()),
+        Request::DeleteApp { app: id, .. }
+        | Request::UpdatePod { pod: id, .. }
+        | Request::DeletePod { pod: id, .. }
+        | Request::RestartApp { app: id, .. }
+        | Request::DeleteGroup { group: id, .. } => Some(id.parent()),
+        Request::UpdateGroup { base, dry_run: false, .. } => Some(base.parent()),
+        Request::KillTasks { scale: true, .. } | Request::CancelDeployment { force: false, .. } => Some(PathId::root()),
+        _ => None,
+    }
+}
+
+fn about_updates(updates: &[(PathId, AppInput)]) -> PathId {
+    if let [(id, _)] = updates { id.parent() } else { PathId::root() }
+}
+
+/// A change that fails is an event too (Marathon 1.11), unless it was not the caller's to make, or its body alone was wrong: that is looked at before, and
+/// told by [`deploy`] when it is what the body makes of the tree.
+fn refused(turn: &mut Turn<'_, '_>, origin: &Origin, group: PathId, error: &RequestError) {
+    use RequestError as E;
+    if matches!(error, E::Forbidden | E::Invalid(_) | E::Bad(_) | E::Unprocessable(_) | E::NoPath(_) | E::NoTask(_) | E::NoDeployment(_)) {
+        return;
+    }
+    tell_refused(turn, origin, group, error.to_string());
+}
+
+fn tell_refused(turn: &mut Turn<'_, '_>, origin: &Origin, group: PathId, reason: String) {
+    let version = turn.state.next_version(turn.ctx.wall);
+    turn.event_for(&origin.user, Fact::GroupChangeFailed { group, version, reason });
+}
+
+fn carry_out(turn: &mut Turn<'_, '_>, origin: &Origin, request: Request) -> Result<Reply, RequestError> {
     match request {
         Request::CreateApp { input, force } => create(turn, origin, &input, force),
         Request::UpdateApps { updates, partial, create, force } => update(turn, origin, &updates, partial, create, force),
@@ -174,8 +219,9 @@ fn update(
     create: bool,
     force: bool,
 ) -> Result<Reply, RequestError> {
-    let about = if let [(id, _)] = updates { id.parent() } else { PathId::root() };
-    let mut draft = Draft::new(turn, about);
+    let mut draft = Draft::new(turn, about_updates(updates));
+    // Of several at once nothing is posted (Marathon 1.11).
+    draft.posts = updates.len() == 1;
     let mut named = BTreeSet::new();
     for (id, input) in updates {
         if !named.insert(id) {
@@ -208,7 +254,7 @@ fn update(
 
 pub(super) fn definition(turn: &Turn<'_, '_>, id: &PathId, version: Timestamp) -> Result<App, RequestError> {
     let found = turn.state.tables.definition(id, version);
-    found.map(|app| (**app).clone()).ok_or_else(|| RequestError::NoVersion(id.clone(), version))
+    found.map(|app| (**app).clone()).ok_or_else(|| RequestError::NoApp(id.clone()))
 }
 
 pub(super) fn delete(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, force: bool) -> Result<Reply, RequestError> {
@@ -375,19 +421,23 @@ fn check_domain_name(turn: &Turn<'_, '_>, origin: &Origin, app: &App) -> Result<
 
 // === deployments ===
 
-/// Begins the deployment that the draft asks for. A change that fails is an event too (Marathon 1.11), unless it was not the caller's to make.
+/// Begins the deployment that the draft asks for.
 pub(super) fn deploy(turn: &mut Turn<'_, '_>, origin: &Origin, draft: Draft, force: bool) -> Result<Reply, RequestError> {
-    let (group, version) = (draft.about.clone(), draft.version);
+    let group = draft.about.clone();
     let outcome = begin(turn, origin, draft, force);
-    if let Err(error) = &outcome
-        && *error != RequestError::Forbidden
-    {
-        turn.event_for(&origin.user, Fact::GroupChangeFailed { group, version, reason: error.to_string() });
+    if let Err(RequestError::Invalid(violations)) = &outcome {
+        let violations: Vec<String> = violations.iter().map(|one| format!("{}: {}", one.path, one.text)).collect();
+        tell_refused(turn, origin, group, format!("Validation failed: {}", violations.join(", ")));
     }
     outcome
 }
 
 fn begin(turn: &mut Turn<'_, '_>, origin: &Origin, mut draft: Draft, force: bool) -> Result<Reply, RequestError> {
+    // Before anything else, so that what is in the way counts although it could be forced out of it (Marathon 1.11).
+    let most = turn.state.settings.max_running_deployments;
+    if turn.state.tables.deployments.len() >= most {
+        return Err(RequestError::TooManyDeployments(most));
+    }
     let steps = plan(turn, origin, &mut draft)?;
     // What stays as it is does not have to wait for anybody.
     let changing = draft.prepared.iter().filter(|one| one.planned.kind.is_some());
@@ -400,11 +450,6 @@ fn begin(turn: &mut Turn<'_, '_>, origin: &Origin, mut draft: Draft, force: bool
         // An administrator's deployment of several users' apps: forcing it out of the way would stop what is not the caller's.
         return Err(RequestError::Forbidden);
     }
-    let most = turn.state.settings.max_running_deployments;
-    if turn.state.tables.deployments.len() - in_the_way.len() >= most {
-        return Err(RequestError::TooManyDeployments(most));
-    }
-
     check_quota(turn, origin, &draft.prepared)?;
     check_external_volumes(turn, origin, &draft.prepared)?;
 
@@ -414,7 +459,7 @@ fn begin(turn: &mut Turn<'_, '_>, origin: &Origin, mut draft: Draft, force: bool
     let changes: Vec<AppChange> = planned().filter(|one| one.kind.is_some()).map(|one| one.change.clone()).collect();
     let groups = draft.group_changes(turn);
     for other in &in_the_way {
-        deployment::cancel(turn, other, "a deployment of the same apps was forced");
+        deployment::cancel(turn, other);
     }
     let Draft { version, about, prepared, .. } = draft;
     prepared.into_iter().for_each(|one| write(turn, origin, one));
@@ -573,10 +618,11 @@ fn cancel(turn: &mut Turn<'_, '_>, origin: &Origin, id: &DeploymentId, force: bo
         return Err(if sees_some { RequestError::Forbidden } else { RequestError::NoDeployment(id.clone()) });
     }
     if force {
-        deployment::cancel(turn, id, "The deployment was cancelled.");
+        deployment::cancel(turn, id);
         return Ok(Reply::Done);
     }
     let mut draft = Draft::new(turn, PathId::root());
+    draft.posts = false;
     for change in &deployment.changes {
         match change.from {
             Some(before) => {
@@ -604,16 +650,25 @@ struct Manner {
 
 fn kill(turn: &mut Turn<'_, '_>, origin: &Origin, selection: &KillSelector, manner: Manner) -> Result<Reply, RequestError> {
     let Manner { scale, force, wipe } = manner;
-    let victims = select(turn, origin, selection)?;
+    let victims = match select(turn, origin, selection) {
+        Err(RequestError::NoApp(app)) if scale => return Err(RequestError::NoPath(app)),
+        // A deployment without effect, as long as the app has any instance.
+        Err(RequestError::NoTask(_)) if scale => Vec::new(),
+        victims => victims?,
+    };
+    if let (true, KillSelector::App { app, .. } | KillSelector::Task { app, .. }) = (scale, selection)
+        && !turn.state.tables.tallies.contains_key(app)
+    {
+        return Err(RequestError::NoPath(app.clone()));
+    }
     // Both at once make no sense, and the API refuses them.
     if wipe && !scale {
         victims.iter().for_each(|victim| residency::wipe(turn, &victim.id));
     }
     if !scale {
-        let pods = matches!(selection, KillSelector::Instances { .. });
         for victim in &victims {
             match victim.condition.is_live() {
-                _ if wipe && pods => scale::decommission(turn, &victim.id),
+                _ if wipe => scale::decommission(turn, &victim.id),
                 true => kill_one(turn, victim),
                 false => {}
             }
@@ -621,6 +676,7 @@ fn kill(turn: &mut Turn<'_, '_>, origin: &Origin, selection: &KillSelector, mann
         return Ok(Reply::Killed(victims.iter().map(|victim| (**victim).clone()).collect()));
     }
     let mut draft = Draft::new(turn, PathId::root());
+    draft.posts = false;
     let mut sizes: BTreeMap<PathId, u32> = BTreeMap::new();
     victims.iter().for_each(|victim| *sizes.entry(victim.app().clone()).or_default() += 1);
     for (id, killed) in sizes {

@@ -138,6 +138,13 @@ fn container_status(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, name: &st
     let definition = turn.state.tables.definition_of(instance).cloned();
     let place = definition.as_ref().and_then(|app| app.pod.as_ref()?.place(name));
     let (Some(app), Some(place)) = (definition, place) else { return foreign(turn, status, told) };
+    let with = |containers| {
+        let mut changed = Instance { containers, ..(**instance).clone() };
+        if told == Condition::Finished {
+            changed.healthy = health::of(&app, &changed);
+        }
+        changed
+    };
     match pod::news(instance, place, told, status.timestamp) {
         News::Kill => kill_task(turn, status),
         News::Keep => {
@@ -150,14 +157,14 @@ fn container_status(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, name: &st
                 remember_failure(turn, instance, status);
             }
             let addresses = if status.addresses.is_empty() { instance.addresses.clone() } else { status.addresses.clone() };
-            turn.put(Record::Instance(Instance { containers, addresses, ..(**instance).clone() }.into()));
+            turn.put(Record::Instance(Instance { addresses, ..with(containers) }.into()));
         }
         News::Become(next, containers) => {
             turn.event(Some(instance.app()), pod::status_update(&app, instance, place, status));
             if told.is_terminal() && !next.is_terminal() {
                 remember_failure(turn, instance, status);
             }
-            let instance = Arc::new(Instance { containers, ..(**instance).clone() });
+            let instance = Arc::new(with(containers));
             turn_into(turn, &instance, status, next);
         }
     }

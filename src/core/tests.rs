@@ -543,6 +543,26 @@ fn an_unconfirmed_launch_is_asked_about_and_given_up_only_when_the_cluster_says_
 }
 
 #[test]
+fn a_launch_that_stays_unconfirmed_is_killed() {
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let launch = world.offer("a", 4, 1000).remove(0);
+    world.wait(299_000);
+    assert_eq!(world.conditions("/web"), "Provisioned*1");
+    world.wait(1_000);
+    assert_eq!((world.conditions("/web").as_str(), world.kills()), ("Killing*1", vec![launch.task.clone()]));
+    // Only the cluster's word makes room for another.
+    world.status(&launch.task, TaskState::Gone);
+    assert_eq!(world.conditions("/web"), "Scheduled*1");
+    // A confirmed one has its own time to come up.
+    world.wait(10_000);
+    let launch = world.offer("a", 4, 1000).remove(0);
+    world.status(&launch.task, TaskState::Staging);
+    world.wait(299_000);
+    assert_eq!(world.conditions("/web"), "Staging*1");
+}
+
+#[test]
 fn every_change_is_in_the_frame() {
     let mut world = World::new();
     let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };

@@ -254,6 +254,10 @@ fn roles(app: &App, ctx: Ctx<'_>, found: &mut Found) {
         let known = accepted.iter().all(|role| names.contains(&role.as_str()));
         let text = format_args!("acceptedResourceRoles can only contain {}", names.join(" and "));
         found.unless(known, "/acceptedResourceRoles", text);
+        let is_open = accepted.iter().all(|role| role == "*");
+        let text =
+            format_args!("A resident {} must have `acceptedResourceRoles = [\"*\"]`.", if app.pod.is_some() { "pod" } else { "app" });
+        found.unless(is_open || !app.is_resident(), "/acceptedResourceRoles", text);
     }
 }
 
@@ -402,9 +406,12 @@ fn check_volume(path: Arguments<'_>, volume: &Volume, kind: ContainerKind, ctx: 
         Volume::External(volume) => return check_external(path, volume, kind, found),
         Volume::Host { .. } | Volume::Brick(_) | Volume::Shared { .. } => {}
     }
-    if let Err(error) = normal_container_path(volume.container_path()) {
-        found.add(format_args!("{path}/containerPath"), error.to_string());
-    }
+    let container_path = match volume {
+        // As in Mesos: in the sandbox.
+        Volume::Host { container_path, .. } if !container_path.starts_with('/') => sandbox_path(container_path),
+        _ => normal_container_path(volume.container_path()).map_err(|error| error.to_string()),
+    };
+    found.check(format_args!("{path}/containerPath"), container_path.map(drop));
     match volume {
         Volume::Persistent(_) | Volume::External(_) => {}
         Volume::Host { host_path, .. } => {
@@ -421,6 +428,10 @@ fn check_volume(path: Arguments<'_>, volume: &Volume, kind: ContainerKind, ctx: 
 fn check_persistent(path: Arguments<'_>, volume: &PersistentVolume, found: &mut Found) {
     in_sandbox(format_args!("{path}/containerPath"), &volume.container_path, found);
     found.unless(volume.mode == Mode::Rw, format_args!("{path}/mode"), "does not equal RW");
+    check_persistent_size(path, volume, found);
+}
+
+fn check_persistent_size(path: Arguments<'_>, volume: &PersistentVolume, found: &mut Found) {
     found.unless(volume.size > 0, format_args!("{path}/persistent/size"), format_args!("got {}, expected more than 0", volume.size));
     let text = format_args!("got {}, expected at most {MAX_BRICK_SIZE} MiB", volume.size);
     found.unless(volume.size <= MAX_BRICK_SIZE, format_args!("{path}/persistent/size"), text);
@@ -536,11 +547,12 @@ fn container_paths(container: &Container, found: &mut Found) {
     let mut earlier = BTreeSet::new();
     for (index, volume) in container.volumes.iter().enumerate() {
         let path = match volume {
-            Volume::Persistent(volume) => Ok(volume.container_path.clone()),
-            Volume::External(volume) if !volume.container_path.starts_with('/') => Ok(volume.container_path.clone()),
-            other => normal_container_path(other.container_path()),
+            Volume::Persistent(volume) => Some(volume.container_path.clone()),
+            Volume::External(volume) if !volume.container_path.starts_with('/') => Some(volume.container_path.clone()),
+            Volume::Host { container_path, .. } if !container_path.starts_with('/') => sandbox_path(container_path).ok(),
+            other => normal_container_path(other.container_path()).ok(),
         };
-        let Ok(path) = path else { continue };
+        let Some(path) = path else { continue };
         let at = format_args!("/container/volumes({index})/containerPath");
         found.unless(!earlier.contains(&path), at, format_args!("'{path}' is used by another volume"));
         earlier.insert(path);
@@ -591,7 +603,7 @@ fn residency(app: &App, found: &mut Found) {
     found.unless(app.bricks().next().is_none(), "/container/volumes", "an app has either bricks or persistent volumes");
 }
 
-/// What an update of an app with persistent volumes may not change: its volumes are where its resources are.
+/// What an update of an app or pod with persistent volumes may not change: its volumes are where its resources are.
 pub fn resident_update(from: &App, to: &App) -> Vec<Violation> {
     const RESOURCES: &str = "Services with persistent volumes configured may not change resource requirements. \
                              If you need to make this change, please create a new service.";
@@ -603,17 +615,27 @@ pub fn resident_update(from: &App, to: &App) -> Vec<Violation> {
     }
     let volumes =
         |app: &App| app.persistent_volumes().cloned().map(|volume| (volume.container_path.clone(), volume)).collect::<BTreeMap<_, _>>();
-    found.unless(volumes(from) == volumes(to), "/", "Persistent volumes can not be changed!");
-    found.unless(from.cpus == to.cpus, "/cpus", RESOURCES);
-    found.unless(from.mem == to.mem, "/mem", RESOURCES);
-    found.unless(from.disk == to.disk, "/disk", RESOURCES);
-    found.unless(from.gpus == to.gpus, "/gpus", RESOURCES);
-    found.unless(from.require_ports == to.require_ports, "/requirePorts", RESOURCES);
     let ports = |app: &App| {
         let mapped = app.port_mappings().iter().filter_map(|mapping| mapping.host_port);
         app.port_definitions.iter().map(|definition| definition.port).chain(mapped).map(PortNumber::number).collect::<BTreeSet<_>>()
     };
-    found.unless(ports(from) == ports(to), "/", PORTS);
+    let (has_same_volumes, has_same_ports) = (volumes(from) == volumes(to), ports(from) == ports(to));
+    let amounts =
+        [("cpus", from.cpus == to.cpus), ("mem", from.mem == to.mem), ("disk", from.disk == to.disk), ("gpus", from.gpus == to.gpus)];
+    if to.pod.is_some() {
+        found.unless(has_same_volumes, "/", "persistent volumes cannot be updated");
+        for (name, is_same) in amounts {
+            found.unless(is_same, "/", format_args!("{name} cannot be updated if a pod has persistent volumes"));
+        }
+        found.unless(has_same_ports, "/", "host ports cannot be updated if a pod has persistent volumes");
+        return found.0;
+    }
+    found.unless(has_same_volumes, "/", "Persistent volumes can not be changed!");
+    for (name, is_same) in amounts {
+        found.unless(is_same, format_args!("/{name}"), RESOURCES);
+    }
+    found.unless(from.require_ports == to.require_ports, "/requirePorts", RESOURCES);
+    found.unless(has_same_ports, "/", PORTS);
     found.0
 }
 

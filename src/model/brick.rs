@@ -83,7 +83,7 @@ impl Brick {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lease {
-    /// The holder.
+    /// The holder; of a pod [`super::pod::holder`], for any container may have it mounted.
     pub task: TaskId,
     /// The node on which it may be mounted.
     pub agent: AgentId,

@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::{
     agent::Attribute,
-    app::App,
+    app::{App, Mode},
     brick::BrickMount,
     environment::{Place, environment, pod_environment},
     health::CheckReport,
     id::{AgentId, BrickName, OfferId, Owner, TaskId},
-    pod::PodContainer,
+    pod::{PodContainer, VolumeMount},
     resources::{PortRange, Reserved, Resources},
     time::Timestamp,
 };
@@ -104,7 +104,7 @@ pub enum ClusterCall {
         epoch: u64,
         /// The node of the lease.
         agent: AgentId,
-        /// The holder; its container must be gone before the unmount.
+        /// The holder; its container, or all those of the pod's instance, must be gone before the unmount.
         task: TaskId,
     },
     /// Delete the brick's data; answer with [`BrickReport::Destroyed`].
@@ -172,7 +172,7 @@ pub struct Launch {
     pub account: Option<Owner>,
     /// All that it takes.
     pub resources: Resources,
-    /// The part of it that comes out of what is reserved for its role.
+    /// The part of it, and of what it stands for in a pod ([`Launch::overhead`]), that comes out of what is reserved for its role.
     pub reserved: Option<Reserved>,
     /// Which of its node's GPUs it has, by number. As in Mesos the node chooses: none until it has.
     pub gpus: Vec<u32>,
@@ -220,13 +220,37 @@ impl Launch {
                 },
                 ports,
                 container_ports: Vec::new(),
+                bricks: self.bricks_of(container),
                 pod: Some(pod.clone()),
-                // Of the whole; the first container stands for that.
-                reserved: self.reserved.clone().filter(|_| place == 0),
+                reserved: None,
                 ..self.clone()
             })
         };
-        definition.containers.iter().enumerate().filter_map(container).collect()
+        let mut launches: Vec<Self> = definition.containers.iter().enumerate().filter_map(container).collect();
+        // What is reserved serves one container after the other, for as far as it goes.
+        if let Some(Reserved { role, resources: mut left }) = self.reserved.clone() {
+            for launch in &mut launches {
+                let drawn = left.draw(&launch.taken());
+                launch.reserved = (!drawn.is_empty()).then(|| Reserved { role: role.clone(), resources: drawn });
+            }
+        }
+        launches
+    }
+
+    /// The bricks that a container of the pod mounts, each where it wants it.
+    fn bricks_of(&self, container: &PodContainer) -> Vec<BrickMount> {
+        let mounted = |mount: &VolumeMount| {
+            let brick = self.bricks.iter().find(|brick| brick.container_path == mount.name)?;
+            Some(BrickMount { container_path: mount.path(), read_only: mount.mode() == Mode::Ro, ..brick.clone() })
+        };
+        container.volume_mounts.iter().filter_map(mounted).collect()
+    }
+
+    /// All that is taken of the node's resources with it: its own, and what it stands for ([`Self::overhead`]).
+    pub fn taken(&self) -> Resources {
+        let mut taken = self.resources.clone();
+        taken.add(&self.overhead());
+        taken
     }
 
     /// What the pod takes besides its containers; the launch of its first container stands for it.

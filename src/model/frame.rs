@@ -99,6 +99,13 @@ impl FrameReader {
     }
 }
 
+/// Columns and lines of a [`Channel::Resize`] frame.
+pub fn size(payload: &[u8]) -> Option<(u16, u16)> {
+    let size: serde_json::Value = serde_json::from_slice(payload).ok()?;
+    let number = |name: &str| size.get(name)?.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
+    Some((number("columns")?, number("lines")?))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -168,5 +175,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_terminal_has_columns_and_lines() {
+        let check = |text: &str, expected: Option<(u16, u16)>| assert_eq!(size(text.as_bytes()), expected, "{text}");
+        check(r#"{"columns": 80, "lines": 24}"#, Some((80, 24)));
+        check(r#"{"columns": 80}"#, None);
+        check(r#"{"columns": 0, "lines": 24}"#, None);
+        check(r#"{"columns": 80, "lines": 70000}"#, None);
+        check(r#"{"columns": "80", "lines": 24}"#, None);
+        check("", None);
     }
 }

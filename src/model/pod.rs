@@ -2,7 +2,8 @@
 //!
 //! A pod is an [`App`] in everything that is about instances: size, place, back-off, upgrades, versions, owner. Its amounts are the sums over its
 //! containers and the executor. Its ports ([`App::port_definitions`] with host networking, else [`App::port_mappings`]) and its health checks lie in
-//! the order of the containers; each container says how many of them are its own, so that nothing is written down twice.
+//! the order of the containers; each container says how many of them are its own, so that nothing is written down twice. Its persistent volumes are
+//! those of the app, each with the volume's name for its path: they belong to an instance, whichever of its containers mount them.
 
 pub mod input;
 pub mod output;
@@ -12,7 +13,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    app::{App, Container, ContainerKind, Docker, Env, Fetch, Mode, Network, Volume},
+    app::{App, Container, ContainerKind, Docker, Env, Fetch, Mode, Network, PersistentVolume, Volume},
     id::{InstanceId, TaskId},
     instance::Instance,
     resources::{Resources, Scalar},
@@ -151,7 +152,8 @@ pub struct Image {
 pub struct PodVolume {
     /// Unique in the pod.
     pub name: String,
-    /// A directory or file of the node; `None`: an empty directory for each launch of an instance.
+    /// A directory or file of the node; `None`: the app's persistent volume of this name ([`App::persistent_volume`]), or if it has none, an empty
+    /// directory for each launch of an instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
 }
@@ -173,6 +175,11 @@ impl VolumeMount {
     /// The path as an image sees it.
     pub fn path(&self) -> String {
         if self.mount_path.starts_with('/') { self.mount_path.clone() } else { format!("{SANDBOX}/{}", self.mount_path) }
+    }
+
+    /// Whether the container may write.
+    pub fn mode(&self) -> Mode {
+        if self.read_only == Some(true) { Mode::Ro } else { Mode::Rw }
     }
 }
 
@@ -254,6 +261,11 @@ impl App {
         names.chain(self.pod.is_none().then_some(None))
     }
 
+    /// The persistent volume of a pod that has this name.
+    pub fn persistent_volume(&self, name: &str) -> Option<&PersistentVolume> {
+        self.persistent_volumes().find(|volume| volume.container_path == name)
+    }
+
     /// The user that each part of it names.
     pub fn users(&self) -> impl Iterator<Item = Option<&String>> {
         let of_containers = self.pod.iter().flat_map(|pod| &pod.containers).map(|container| container.user.as_ref());
@@ -265,7 +277,7 @@ impl App {
         let pod = self.pod.as_ref()?;
         let container = pod.containers.get(place)?;
         let (cmd, args, entrypoint) = command(container);
-        let volumes = container.volume_mounts.iter().filter_map(|mount| volume(pod, mount)).collect();
+        let volumes = container.volume_mounts.iter().filter_map(|mount| self.mounted(pod, mount)).collect();
         let docker = container.image.as_ref().map(|image| Docker {
             image: image.id.clone(),
             force_pull_image: image.force_pull.unwrap_or_default(),
@@ -292,6 +304,17 @@ impl App {
             ..self.clone()
         })
     }
+
+    fn mounted(&self, pod: &Pod, mount: &VolumeMount) -> Option<Volume> {
+        let volume = pod.volumes.iter().find(|volume| volume.name == mount.name)?;
+        let mode = mount.mode();
+        let container_path = mount.path();
+        Some(match (&volume.host, self.persistent_volume(&volume.name)) {
+            (Some(host_path), _) => Volume::Host { container_path, host_path: host_path.clone(), mode },
+            (None, Some(persistent)) => Volume::Persistent(PersistentVolume { container_path, mode, size: persistent.size }),
+            (None, None) => Volume::Shared { container_path, name: volume.name.clone(), mode },
+        })
+    }
 }
 
 /// `cmd`, `args` and the entry point that takes the place of the image's.
@@ -304,16 +327,6 @@ fn command(container: &PodContainer) -> (Option<String>, Vec<String>, Option<Str
         }
         Command::Argv(argv) => (None, argv.clone(), None),
     }
-}
-
-fn volume(pod: &Pod, mount: &VolumeMount) -> Option<Volume> {
-    let volume = pod.volumes.iter().find(|volume| volume.name == mount.name)?;
-    let mode = if mount.read_only == Some(true) { Mode::Ro } else { Mode::Rw };
-    let container_path = mount.path();
-    Some(match &volume.host {
-        Some(host_path) => Volume::Host { container_path, host_path: host_path.clone(), mode },
-        None => Volume::Shared { container_path, name: volume.name.clone(), mode },
-    })
 }
 
 impl Instance {

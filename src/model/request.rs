@@ -31,6 +31,23 @@ impl Origin {
     }
 }
 
+/// Who wants a command to be run inside a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// The task's own definition: a check, of which only the exit code is of interest.
+    Definition,
+    /// An administrator.
+    Administrator,
+    /// Another user.
+    User(Owner),
+}
+
+impl From<&Origin> for Asker {
+    fn from(origin: &Origin) -> Self {
+        if origin.admin { Self::Administrator } else { Self::User(origin.user.clone()) }
+    }
+}
+
 /// What can be handed over.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Possession {
@@ -247,6 +264,9 @@ pub enum RequestError {
     /// 404: `Pod '/x' does not exist`
     #[error("Pod '{0}' does not exist")]
     NoPod(PathId),
+    /// 404: an app of which there are no instances.
+    #[error("Path '{0}' does not exist")]
+    NoPath(PathId),
     /// 404: a version of an app.
     #[error("App '{0}' does not exist in version {1}")]
     NoVersion(PathId, Timestamp),
@@ -285,9 +305,11 @@ pub enum RequestError {
     /// 409: anything else that is in the way.
     #[error("{0}")]
     Conflict(String),
-    /// 403
+    /// 403. As Marathon prints it, a blank is missing.
     #[error(
-        "Max number ({0}) of running deployments is achieved. Wait for existing deployments to complete or cancel one using force=true parameter."
+        "Max number ({0}) of running deployments is achieved. Wait for existing deployments to complete or cancel oneusing force=true parameter. \
+         You can increase max deployment number by using --max_running_deployments parameter but be advised that this can have negative effects \
+         on the performance."
     )]
     TooManyDeployments(usize),
     /// 422, with the violations.

@@ -71,7 +71,7 @@ impl fmt::Debug for Timestamp {
 
 /// A text that is no ISO 8601 moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("Invalid format: \"{0}\"")]
+#[error("Invalid timestamp provided '{0}'. Expecting ISO-8601 datetime string.")]
 pub struct TimestampError(String);
 
 impl FromStr for Timestamp {
@@ -115,6 +115,9 @@ mod tests {
             assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
         }
         assert_eq!("2020-01-31T13:34:56.789+01:00".parse::<Timestamp>().unwrap().to_string(), "2020-01-31T12:34:56.789Z");
-        assert_eq!("yesterday".parse::<Timestamp>().unwrap_err().to_string(), "Invalid format: \"yesterday\"");
+        assert_eq!(
+            "yesterday".parse::<Timestamp>().unwrap_err().to_string(),
+            "Invalid timestamp provided 'yesterday'. Expecting ISO-8601 datetime string."
+        );
     }
 }

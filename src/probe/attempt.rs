@@ -36,6 +36,7 @@ use crate::{
         frame::{Channel, Frame},
         health::ReadinessAnswer,
         id::{AgentId, TaskId},
+        request::Asker,
     },
     runtime::node::{ExecRequest, NodeAccess, NodeError},
 };
@@ -115,14 +116,14 @@ impl Attempts {
         let address = stream.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
         match tls.connect(ServerName::IpAddress(address.into()), stream).await {
             Ok(stream) => ask(stream, http).await,
-            Err(error) => Raw::broken(format!("TLS: {error}")),
+            Err(error) => Raw::Fault(sort_handshake(&error)),
         }
     }
 
     async fn command(&self, task: &TaskId, agent: &AgentId, command: &[String]) -> Raw {
         let Some(nodes) = &self.nodes else { return Raw::unasked("commands cannot be run on this cluster") };
-        let mut exec = match nodes.exec(Some(agent), task, ExecRequest { command: command.to_vec(), terminal: None, is_check: true }).await
-        {
+        let request = ExecRequest { command: command.to_vec(), terminal: None, asker: Asker::Definition };
+        let mut exec = match nodes.exec(Some(agent), task, request).await {
             Ok(exec) => exec,
             Err(NodeError::Unacceptable(why)) => return Raw::broken(why),
             Err(error) => return Raw::unasked(error),
@@ -169,6 +170,22 @@ fn sort(error: &io::Error) -> doubt::Result {
         Some(_) => doubt::Result::Broken(why),
         // Of no system call: the name could not be resolved.
         None => doubt::Result::Unasked(why),
+    }
+}
+
+/// Whose fault it is that TLS does not come about. Marathon takes the weakest suites there are, and the library here has none of them: a server with nothing
+/// else is not ill for that.
+fn sort_handshake(error: &io::Error) -> doubt::Result {
+    use rustls::{AlertDescription as Alert, Error};
+    let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match of_tls {
+        Some(
+            Error::PeerIncompatible(_)
+            | Error::AlertReceived(Alert::HandshakeFailure | Alert::InsufficientSecurity | Alert::ProtocolVersion),
+        ) => doubt::Result::Unasked(format!(
+            "TLS: {error}: the server has none of the suites that can be checked (TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20)"
+        )),
+        _ => doubt::Result::Broken(format!("TLS: {error}")),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Facts (Marathon 1.11): a place among the ports means the host port where there is one, else the container's port at the container's own address;
 //! what Mesos runs speaks to the container's port. A fixed port is taken as it is.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{
     core::state::Tables,
@@ -185,11 +185,14 @@ impl Ports<'_> {
         }
     }
 
-    /// As it is reached beside the task: with a network of its own that is its own address and port.
+    /// As it is reached beside the task: on the node's network on loopback, as Mesos does; with a network of its own that is its own address and port
+    /// (Mesos: on loopback there, too, which is not reached from here).
     fn inside(&self, check: &HealthCheck) -> Result<Place, String> {
         let index = usize::from(check.port_index.unwrap_or_default());
         if self.app.network == Network::Host {
-            return check.port.map_or_else(|| self.numbered(index), |port| Ok(self.node(port)));
+            let port = check.port.map_or_else(|| self.numbered(index).map(|place| place.port), Ok)?;
+            let address = if check.ipv6 { IpAddr::from(Ipv6Addr::LOCALHOST) } else { Ipv4Addr::LOCALHOST.into() };
+            return Ok(Place { address: Some(address), name: "localhost".into(), port });
         }
         let declared = self.app.port_mappings().get(index).map(|mapping| mapping.container_port).filter(|port| *port != 0);
         match check.port.or(declared) {

@@ -1,7 +1,7 @@
 //! What is asked of nodes directly, beside the orchestration: a task's output, a command inside it, a brick's data, what the node is. One trait, so
 //! that the API knows no engine: the server wires the embedded one, and a cluster of Mesos agents can be another.
 //!
-//! Whoever calls has found out that the asking user may: nothing is checked here about persons.
+//! Whoever calls has found out that the asking user may reach the task or brick. Only who wants to use a task's rights on a node is checked there.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::model::{
     frame::Frame,
     id::{AgentId, BrickName, Owner, TaskId},
+    request::Asker,
     resources::Resources,
     time::Timestamp,
 };
@@ -25,6 +26,9 @@ pub enum NodeError {
     /// 404: there is no such thing any more.
     #[error("{0}")]
     Missing(String),
+    /// 403: not for whoever asks.
+    #[error("{0}")]
+    Forbidden(String),
     /// 409: not in this state.
     #[error("{0}")]
     Conflict(String),
@@ -82,16 +86,16 @@ pub trait LogReader: Send {
     fn owner(&self) -> Option<Owner>;
 }
 
-/// A command to run inside a task's container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A command to run inside a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecRequest {
     /// Program and arguments; never empty.
     pub command: Vec<String>,
     /// With a terminal of this many columns and lines.
     pub terminal: Option<(u16, u16)>,
-    /// The task's own definition asks for it, and only its exit code is of interest. That is allowed for a task without a container too: what
-    /// runs as such a task, be it as root, is what was written in its definition, and not what somebody who may reach it has in mind.
-    pub is_check: bool,
+    /// Who may reach the task may run commands in its container. A task without one has rights on the node itself, be they root's, and who may use
+    /// them for anything else than what was written in its definition is for the node to say.
+    pub asker: Asker,
 }
 
 /// A command that runs. When both ends here are dropped, the client has gone away and the command is ended, as far as that is possible.

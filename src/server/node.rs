@@ -115,16 +115,14 @@ impl NodeAccess for ThisNode {
     }
 
     async fn exec(&self, _agent: Option<&AgentId>, task: &TaskId, request: ExecRequest) -> Result<Exec, NodeError> {
-        let begun = match request.is_check {
-            true => self.access.check(task, request.command).await,
-            false => self.access.exec(task, request.command, request.terminal).await,
-        };
+        let begun = self.access.exec(task, request.command, request.terminal, &request.asker).await;
         let (input, output) = begun.map_err(|error| match error {
             ExecError::NotRunning(_) => NodeError::Conflict(error.to_string()),
             ExecError::TooMany | ExecError::NotStarted(_) | ExecError::Docker(DockerError::Unreachable(_)) => {
                 NodeError::Unavailable(error.to_string())
             }
-            ExecError::NoContainer(_) | ExecError::Vulnerable(_) => NodeError::Impossible(error.to_string()),
+            ExecError::NotYours(..) => NodeError::Forbidden(error.to_string()),
+            ExecError::Vulnerable(_) => NodeError::Impossible(error.to_string()),
             ExecError::Docker(_) => NodeError::Unacceptable(error.to_string()),
         })?;
         Ok(Exec { input, output })

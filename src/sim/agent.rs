@@ -625,14 +625,24 @@ impl World<'_> {
         brick.seen = mount.epoch;
         self.check_mount(at, mount, task);
         let brick = self.agents[at].bricks.get_mut(&mount.name).expect("made above");
-        if let Some(other) = brick.mounted {
-            return Err(format!("brick {} is mounted under lease {other}", mount.name));
+        match brick.mounted {
+            // By another container of the pod.
+            Some(epoch) if epoch == mount.epoch => return Ok(()),
+            Some(other) => return Err(format!("brick {} is mounted under lease {other}", mount.name)),
+            None => {}
         }
         brick.mounted = Some(mount.epoch);
         self.mounts.entry(mount.name.clone()).or_default().insert(at, mount.epoch);
         self.data.insert(mount.name.clone(), at);
         self.note(|| format!("agent-{at} mounts {} under lease {}", mount.name, mount.epoch));
         Ok(())
+    }
+
+    /// The task, or those of its pod's instance in the same launch.
+    pub(super) fn launched_with<'b>(&'b self, task: &'b TaskId) -> impl Iterator<Item = (&'b TaskId, &'b Task)> {
+        let first = TaskId { container: None, incarnation: 0, ..task.clone() };
+        let of_instance = self.tasks.range(first..).take_while(|(other, _)| other.instance == task.instance);
+        of_instance.filter(|(other, _)| other.incarnation == task.incarnation)
     }
 
     fn unmount(&mut self, at: usize, name: &BrickName) {
@@ -654,7 +664,7 @@ impl World<'_> {
         let brick = self.agents[at].bricks.entry(name.clone()).or_default();
         brick.seen = brick.seen.max(epoch);
         if brick.mounted.is_some_and(|mounted| mounted <= epoch) {
-            let in_use = self.tasks.get(&task).is_some_and(Task::alive);
+            let in_use = self.launched_with(&task).any(|(_, task)| task.alive());
             if stuck || in_use {
                 if self.agents[at].rng.chance(100) {
                     let reason = if stuck { "the device is busy" } else { "the container runs" };

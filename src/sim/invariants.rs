@@ -12,7 +12,7 @@
 //! | `over-committed` | the containers of a node fit into it | `offers` |
 //! | `port-used-twice`, `foreign-claim`, `wrong-ports` | a port of a node has one wanted holder; a claimed number is used by its app alone; fixed and claimed numbers are what they should be | `ports` |
 //! | `claim-moved`, `claim-lost` | a position keeps its number until someone releases it | `ports` |
-//! | `two-holders`, `lease-ended-early`, `lease-order`, `data-left-behind`, `data-destroyed` | a brick has one mount, a lease ends after it, and the data stays where it is | `bricks` |
+//! | `two-holders`, `lease-ended-early`, `lease-order`, `data-left-behind`, `data-destroyed`, `data-forgotten` | a brick has one mount, a lease ends after it, the data stays where it is, and goes before its record | `bricks` |
 //! | `forgot-live-task` | an instance is written off only after the cluster said that its task, or each of a pod, ended, or may have | `ends` |
 //! | `killed-wanted` | only what is told to end is killed, and what a container of its pod has taken along | `ends` |
 //! | `healthy-killed` | a kill for bad health comes after as many counted failures as the definition says, none of them in the grace period or uncertain | `ends` |

@@ -53,10 +53,9 @@ impl Pools {
     /// What a launch takes of each.
     pub(super) fn of(launch: &Launch) -> Self {
         let reserved = launch.reserved.as_ref().map_or_else(Resources::default, |reserved| reserved.resources.clone());
-        let mut common = launch.resources.clone();
+        let mut common = launch.taken();
         common.take_scalars(&reserved);
         common.ports.retain(|range| !reserved.ports.contains(range));
-        give(&mut common, &launch.overhead());
         Self { common, reserved }
     }
 

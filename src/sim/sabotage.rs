@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::{rng::Rng, server::Stepped, world::World};
 use crate::model::{
+    brick::BrickMount,
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState},
     health::Outcome,
     resources::PortRange,
@@ -33,11 +34,15 @@ pub enum Sabotage {
     BlamedTask,
     /// One container of a pod is not launched.
     HalfPod,
+    /// An instance is given the persistent volume of another one.
+    SharedVolume,
+    /// A brick or volume that was given up is reported as deleted, and is not.
+    ForgottenVolume,
 }
 
 impl Sabotage {
     /// Every one.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::DoubleLaunch,
         Self::LostWrite,
         Self::TwoHolders,
@@ -47,6 +52,8 @@ impl Sabotage {
         Self::FalseStart,
         Self::BlamedTask,
         Self::HalfPod,
+        Self::SharedVolume,
+        Self::ForgottenVolume,
     ];
 
     /// The name on the command line.
@@ -61,6 +68,8 @@ impl Sabotage {
             Self::FalseStart => "false-start",
             Self::BlamedTask => "blamed-task",
             Self::HalfPod => "half-pod",
+            Self::SharedVolume => "shared-volume",
+            Self::ForgottenVolume => "forgotten-volume",
         }
     }
 
@@ -76,6 +85,8 @@ impl Sabotage {
             Self::FalseStart => &["started-early"],
             Self::BlamedTask => &["healthy-killed"],
             Self::HalfPod => &["torn-pod"],
+            Self::SharedVolume => &["no-record"],
+            Self::ForgottenVolume => &["data-forgotten"],
         }
     }
 }
@@ -103,13 +114,15 @@ pub(super) struct Saboteur {
     what: Option<Sabotage>,
     rng: Rng,
     held: Option<Launch>,
+    /// The volume of an instance that was launched.
+    volume: Option<BrickMount>,
     salt: u64,
 }
 
 impl Saboteur {
     pub(super) fn new(what: Option<Sabotage>, seed: u64) -> Self {
         let mut rng = Rng::part(seed, 99);
-        Self { what, salt: rng.bits(), rng, held: None }
+        Self { what, salt: rng.bits(), rng, held: None, volume: None }
     }
 
     fn strikes(&mut self, what: Sabotage, per_mille: u32) -> bool {
@@ -122,6 +135,7 @@ impl World<'_> {
     pub(super) fn sabotage_call(&mut self, mut call: ClusterCall) -> Vec<ClusterCall> {
         match &mut call {
             ClusterCall::Accept { launches, .. } if self.saboteur.what == Some(Sabotage::HalfPod) => self.forget_container(launches),
+            ClusterCall::Accept { launches, .. } if self.saboteur.what == Some(Sabotage::SharedVolume) => self.share_volume(launches),
             ClusterCall::Accept { launches, .. } => self.launch_again(launches),
             ClusterCall::Kill { task, .. } if self.saboteur.what == Some(Sabotage::ForgottenKill) => {
                 // The same tasks each time, or the kill would only be late.
@@ -132,6 +146,10 @@ impl World<'_> {
             }
             ClusterCall::ReleaseBrick { brick, epoch, agent, .. } if self.saboteur.strikes(Sabotage::TwoHolders, 500) => {
                 self.report(BrickReport::Released { brick: brick.clone(), epoch: *epoch, agent: agent.clone() });
+            }
+            ClusterCall::DestroyBrick { brick, epoch, .. } if self.saboteur.strikes(Sabotage::ForgottenVolume, 500) => {
+                self.report(BrickReport::Destroyed { brick: brick.clone(), epoch: *epoch });
+                return Vec::new();
             }
             ClusterCall::Acknowledge { .. } if self.early_acknowledgements() => return Vec::new(),
             _ => {}
@@ -152,6 +170,18 @@ impl World<'_> {
         let last = launches.iter().rposition(|launch| launch.task.container.is_some());
         if let Some(last) = last.filter(|_| self.saboteur.strikes(Sabotage::HalfPod, 300)) {
             launches.remove(last);
+        }
+    }
+
+    fn share_volume(&mut self, launches: &mut [Launch]) {
+        let residents = launches.iter_mut().filter(|launch| launch.app.is_resident());
+        for mount in residents.filter_map(|launch| launch.bricks.first_mut()) {
+            match self.saboteur.volume.take().filter(|other| other.name != mount.name) {
+                Some(other) if self.saboteur.strikes(Sabotage::SharedVolume, 500) => {
+                    *mount = BrickMount { container_path: mount.container_path.clone(), ..other };
+                }
+                _ => self.saboteur.volume = Some(mount.clone()),
+            }
         }
     }
 

@@ -161,6 +161,8 @@ pub enum Kind {
     Pinned(u64),
     /// A pod of this many containers, each with a dynamic port; the last one has the fate.
     Pod(u32),
+    /// The same with a persistent volume for each instance, which all containers mount.
+    VolumePod(u32),
 }
 
 /// `unreachableStrategy`
@@ -248,21 +250,27 @@ pub fn labels(mark: u32, fate: Fate) -> Value {
 impl AppSpec {
     /// True for a pod.
     pub fn is_pod(&self) -> bool {
-        matches!(self.kind, Kind::Pod(_))
+        matches!(self.kind, Kind::Pod(_) | Kind::VolumePod(_))
     }
 
     /// The JSON that is sent for a pod; of anything else a pod with one container is made.
     pub fn pod_json(&self, mark: u32, agents: u64) -> Value {
-        let count = if let Kind::Pod(count) = self.kind { count.max(1) } else { 1 };
+        let count = if let Kind::Pod(count) | Kind::VolumePod(count) = self.kind { count.max(1) } else { 1 };
+        let is_resident = matches!(self.kind, Kind::VolumePod(_));
+        // What such a pod takes cannot change.
+        let (cpus, mem) = if is_resident { (200, 32) } else { (self.cpus, self.mem) };
         let container = |at: u32| {
             let mut container = json!({
                 "name": format!("c{at}"),
                 "exec": {"command": {"shell": "sleep 100000"}},
-                "resources": {"cpus": f64::from(self.cpus) / 1000.0 / f64::from(count), "mem": self.mem.max(32) / count, "disk": 0},
+                "resources": {"cpus": f64::from(cpus) / 1000.0 / f64::from(count), "mem": mem.max(32) / count, "disk": 0},
                 "endpoints": [{"name": format!("port{at}")}],
             });
             if let Some(grace) = self.grace_s {
                 container["lifecycle"] = json!({"killGracePeriodSeconds": grace});
+            }
+            if is_resident {
+                container["volumeMounts"] = json!([{"name": "data", "mountPath": "data", "readOnly": at > 0}]);
             }
             if at + 1 == count {
                 container["labels"] = json!({"fate": self.fate.as_str()});
@@ -274,9 +282,11 @@ impl AppSpec {
         let mut scheduling = json!({"backoff": {"backoff": self.backoff_s, "maxLaunchDelay": self.max_delay_s}});
         if let Some((health, over)) = self.strategy {
             let part = |percent: u32| f64::from(percent) / 100.0;
+            let over = if is_resident { 0 } else { over };
             scheduling["upgrade"] = json!({"minimumHealthCapacity": part(health), "maximumOverCapacity": part(over)});
         }
         match self.unreachable {
+            _ if is_resident => {}
             Unreachable::Default => {}
             Unreachable::Disabled => scheduling["unreachableStrategy"] = json!("disabled"),
             Unreachable::After(inactive, expunge) => {
@@ -292,8 +302,10 @@ impl AppSpec {
             })
             .collect();
         scheduling["placement"] = json!({"constraints": rules});
+        let volume = is_resident.then(|| json!({"name": "data", "persistent": {"size": 128}}));
         json!({
             "id": app_id(self.app),
+            "volumes": volume.into_iter().collect::<Value>(),
             "labels": {"mark": mark.to_string()},
             "containers": (0..count).map(container).collect::<Vec<_>>(),
             "executorResources": {"cpus": 0.1, "mem": 32, "disk": 10},
@@ -382,7 +394,7 @@ impl AppSpec {
         let bridge = |host_port: Value| json!({"type": "DOCKER", "docker": {"image": "web"}, "portMappings": [{"containerPort": 80, "hostPort": host_port, "name": "http"}]});
         let on_bridge = || json!([{"mode": "container/bridge"}]);
         match self.kind {
-            Kind::Plain | Kind::Unique | Kind::MaxPer(_) | Kind::Pinned(_) | Kind::Pod(_) => {}
+            Kind::Plain | Kind::Unique | Kind::MaxPer(_) | Kind::Pinned(_) | Kind::Pod(_) | Kind::VolumePod(_) => {}
             Kind::Dynamic(ports) => put("portDefinitions", (0..ports).map(|_| json!({"port": 0})).collect()),
             Kind::Fixed(port) => {
                 put("portDefinitions", json!([{"port": port}]));
@@ -443,13 +455,17 @@ pub fn pods(rng: &mut Rng, ops: &mut [Op], scale: Scale) {
     if rng.chance(500) {
         return;
     }
-    let kinds: Vec<Option<Kind>> = (0..scale.apps).map(|_| rng.chance(350).then(|| Kind::Pod(rng.within(1, 4) as u32))).collect();
+    let pod = |rng: &mut Rng, app: u16| {
+        let count = rng.within(1, 4) as u32;
+        if app.is_multiple_of(2) { Kind::Pod(count) } else { Kind::VolumePod(count) }
+    };
+    let kinds: Vec<Option<Kind>> = (0..scale.apps).map(|app| rng.chance(350).then(|| pod(rng, app))).collect();
     for spec in ops.iter_mut().flat_map(|op| specs_of(&mut op.ask)) {
         let usual = kinds.get(usize::from(spec.app)).copied().flatten();
         let odd = rng.chance(30);
         spec.kind = match usual {
             Some(kind) if !odd => kind,
-            None if odd => Kind::Pod(rng.within(1, 4) as u32),
+            None if odd => pod(rng, spec.app),
             _ => spec.kind,
         };
     }

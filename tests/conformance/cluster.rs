@@ -7,7 +7,10 @@
 //! | `finish` | run, and end well |
 //! | `stage` | are taken, and never run |
 //! | `sick` | run, and fail every health check from the start |
+//! | `unready` | run, and are not ready |
 //! | anything else | run, and pass every check |
+//!
+//! What a case tells it meanwhile: [`Order`].
 
 use std::collections::BTreeMap;
 
@@ -21,21 +24,50 @@ use xtao::model::{
     time::Timestamp,
 };
 
+/// Where the node is.
+#[derive(Clone, Debug, Default)]
+pub struct Domain {
+    /// The master's, too.
+    pub region: Option<String>,
+    pub zone: Option<String>,
+}
+
+/// What is to become of all tasks of an app.
+#[derive(Debug)]
+pub struct Order {
+    /// `ready`: so says the readiness check. `well`, `sick`: so says every health check, once. `fail`: they do.
+    pub word: String,
+    pub app: String,
+}
+
 /// Runs until the driver has gone.
-pub async fn run(mut calls: mpsc::Receiver<ClusterCall>, events: mpsc::Sender<ClusterEvent>) {
-    let mut cluster = Cluster { events, offers: 0, tasks: BTreeMap::new() };
-    cluster.tell(ClusterEvent::Connected { framework_id: "framework".into(), master: "node1:5050".into(), region: None }).await;
+pub async fn run(
+    domain: Domain,
+    mut calls: mpsc::Receiver<ClusterCall>,
+    mut orders: mpsc::Receiver<Order>,
+    events: mpsc::Sender<ClusterEvent>,
+) {
+    let mut cluster = Cluster { domain, events, offers: 0, tasks: BTreeMap::new() };
+    let region = cluster.domain.region.clone();
+    cluster.tell(ClusterEvent::Connected { framework_id: "framework".into(), master: "node1:5050".into(), region }).await;
     cluster.offer().await;
-    while let Some(call) = calls.recv().await {
-        cluster.take(call).await;
+    loop {
+        tokio::select! {
+            call = calls.recv() => match call {
+                Some(call) => cluster.take(call).await,
+                None => return,
+            },
+            Some(order) = orders.recv() => cluster.obey(&order).await,
+        }
     }
 }
 
 struct Cluster {
+    domain: Domain,
     events: mpsc::Sender<ClusterEvent>,
     offers: u32,
     /// Those that have not ended.
-    tasks: BTreeMap<String, TaskId>,
+    tasks: BTreeMap<String, Launch>,
 }
 
 impl Cluster {
@@ -61,8 +93,8 @@ impl Cluster {
             resources,
             reserved: Vec::new(),
             attributes: Vec::new(),
-            region: None,
-            zone: None,
+            region: self.domain.region.clone(),
+            zone: self.domain.zone.clone(),
         };
         self.tell(ClusterEvent::Offers(vec![offer])).await;
     }
@@ -93,7 +125,7 @@ impl Cluster {
     }
 
     async fn launch(&mut self, launch: &Launch) {
-        self.tasks.insert(launch.task.to_string(), launch.task.clone());
+        self.tasks.insert(launch.task.to_string(), launch.clone());
         let state = if command(launch).starts_with("stage") { TaskState::Staging } else { TaskState::Running };
         self.status(&launch.task, state, "").await;
     }
@@ -112,21 +144,53 @@ impl Cluster {
         }
     }
 
-    /// As if the checks had been run: once when all is well, and often enough to be killed when not.
+    /// As if the checks had been run: once when all is well, and often enough to be killed when not. Whether it is ready is told before: of that
+    /// there are no events, and so who has heard of the health knows of that, too.
     async fn check(&self, launch: &Launch, well: bool) {
-        let at = now();
-        let outcome = || if well { Outcome::Passed } else { Outcome::Failed("connection refused".into()) };
+        self.readiness(launch, well && !command(launch).starts_with("unready")).await;
         for (check, of) in checks(launch) {
             let times = if well { 1 } else { of.max_consecutive_failures + 1 };
             for _ in 0..times {
-                let finding = Finding::Health { check, outcome: outcome() };
-                self.tell(ClusterEvent::Checked(vec![CheckReport { task: launch.task.clone(), at, finding }])).await;
+                self.health(launch, check, well).await;
             }
         }
-        if !launch.app.readiness_checks.is_empty() {
-            let answer = ReadinessAnswer { ready: well, status: 200, content_type: "text/plain".into(), body: "ready".into() };
-            let report = CheckReport { task: launch.task.clone(), at, finding: Finding::Readiness(answer) };
-            self.tell(ClusterEvent::Checked(vec![report])).await;
+    }
+
+    async fn health(&self, launch: &Launch, check: usize, well: bool) {
+        let outcome = if well { Outcome::Passed } else { Outcome::Failed("connection refused".into()) };
+        self.found(launch, Finding::Health { check, outcome }).await;
+    }
+
+    async fn readiness(&self, launch: &Launch, ready: bool) {
+        if launch.app.readiness_checks.is_empty() {
+            return;
+        }
+        let (status, body) = if ready { (200, "ready") } else { (503, "starting") };
+        let answer = ReadinessAnswer { ready, status, content_type: "text/plain".into(), body: body.into() };
+        self.found(launch, Finding::Readiness(answer)).await;
+    }
+
+    async fn found(&self, launch: &Launch, finding: Finding) {
+        self.tell(ClusterEvent::Checked(vec![CheckReport { task: launch.task.clone(), at: now(), finding }])).await;
+    }
+
+    async fn obey(&mut self, order: &Order) {
+        let of_app: Vec<Launch> = self.tasks.values().filter(|launch| launch.app.id.as_str() == order.app).cloned().collect();
+        assert!(!of_app.is_empty(), "{order:?}: there are no tasks");
+        for launch in of_app {
+            match order.word.as_str() {
+                "ready" => self.readiness(&launch, true).await,
+                "well" | "sick" => {
+                    for (check, _) in checks(&launch) {
+                        self.health(&launch, check, order.word == "well").await;
+                    }
+                }
+                "fail" => {
+                    self.tasks.remove(&launch.task.to_string());
+                    self.status(&launch.task, TaskState::Failed, "exit status 1").await;
+                }
+                other => panic!("a node knows no {other}"),
+            }
         }
     }
 

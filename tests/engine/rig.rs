@@ -96,9 +96,12 @@ pub fn bridge(app: &str, cmd: &str, container_port: u16, host_port: u16) -> Want
     wanted
 }
 
-pub fn volume(mut wanted: Wanted, host_path: &str, container_path: &str) -> Wanted {
-    let volume = Volume::Host { container_path: container_path.to_owned(), host_path: host_path.to_owned(), mode: Mode::Rw };
-    wanted.app().container.as_mut().unwrap().volumes.push(volume);
+pub fn volume(wanted: Wanted, host_path: &str, container_path: &str) -> Wanted {
+    volume_with(wanted, host_path, container_path, Mode::Rw)
+}
+
+pub fn volume_with(mut wanted: Wanted, host_path: &str, container_path: &str, mode: Mode) -> Wanted {
+    wanted.add(Volume::Host { container_path: container_path.to_owned(), host_path: host_path.to_owned(), mode });
     wanted
 }
 
@@ -108,14 +111,19 @@ pub fn parameter(mut wanted: Wanted, key: &str, value: &str) -> Wanted {
 }
 
 /// With a brick of 64 MiB at `/data`.
-pub fn with_brick(mut wanted: Wanted, name: &BrickName, epoch: u64) -> Wanted {
+pub fn with_brick(wanted: Wanted, name: &BrickName, epoch: u64) -> Wanted {
+    with_brick_at(wanted, name, epoch, "/data")
+}
+
+/// With a brick of 64 MiB.
+pub fn with_brick_at(mut wanted: Wanted, name: &BrickName, epoch: u64, container_path: &str) -> Wanted {
     wanted.launch.bricks.push(BrickMount {
         name: name.clone(),
         epoch,
         size: 64,
         pool: PoolName::new(DEFAULT_POOL),
         file_system: FileSystem::Ext4,
-        container_path: "/data".to_owned(),
+        container_path: container_path.to_owned(),
         read_only: false,
     });
     wanted
@@ -123,18 +131,15 @@ pub fn with_brick(mut wanted: Wanted, name: &BrickName, epoch: u64) -> Wanted {
 
 /// With a persistent volume of 64 MiB, `data` in the sandbox.
 pub fn with_volume(wanted: Wanted, name: &BrickName, epoch: u64) -> Wanted {
-    let mut wanted = with_brick(wanted, name, epoch);
-    wanted.launch.bricks.last_mut().unwrap().container_path = "data".to_owned();
-    let none = Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes: Vec::new() };
-    let volume = PersistentVolume { container_path: "data".to_owned(), mode: Mode::Rw, size: 64 };
-    wanted.app().container.get_or_insert(none).volumes.push(Volume::Persistent(volume));
+    let mut wanted = with_brick_at(wanted, name, epoch, "data");
+    wanted.add(Volume::Persistent(PersistentVolume { container_path: "data".to_owned(), mode: Mode::Rw, size: 64 }));
     wanted
 }
 
 /// With an external volume at `/data`.
 pub fn with_external(mut wanted: Wanted, name: &str, driver: &str, more: &[(&str, &str)]) -> Wanted {
     let options = more.iter().copied().chain([("dvdi/driver", driver)]);
-    wanted.app().container.as_mut().unwrap().volumes.push(Volume::External(ExternalVolume {
+    wanted.add(Volume::External(ExternalVolume {
         container_path: "/data".to_owned(),
         mode: Mode::Rw,
         name: name.to_owned(),
@@ -149,6 +154,11 @@ pub fn with_external(mut wanted: Wanted, name: &str, driver: &str, more: &[(&str
 impl Wanted {
     pub fn app(&mut self) -> &mut App {
         Arc::make_mut(&mut self.launch.app)
+    }
+
+    fn add(&mut self, volume: Volume) {
+        let none = Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes: Vec::new() };
+        self.app().container.get_or_insert(none).volumes.push(volume);
     }
 
     fn docker(&mut self) -> &mut Docker {

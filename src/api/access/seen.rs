@@ -3,7 +3,12 @@
 //!
 //! What is not the caller's is not there: `None`, or left out. Facts about nodes are everybody's, because every task shows its node.
 
-use std::{borrow::Cow, collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    ops::Bound,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     core::{
@@ -15,7 +20,7 @@ use crate::{
         agent::Agent,
         app::App,
         brick::Brick,
-        deployment::Deployment,
+        deployment::{ActionKind, Deployment},
         group::Group,
         id::{AgentId, BrickName, InstanceId, Owner, PathId},
         instance::{Instance, TaskFailure},
@@ -30,6 +35,8 @@ use crate::{
 pub struct Seen {
     view: Arc<View>,
     reach: Reach,
+    /// Made when it is first asked for.
+    endings: OnceLock<HashMap<PathId, Timestamp>>,
 }
 
 enum Reach {
@@ -41,13 +48,14 @@ type Items<'a, T> = Box<dyn Iterator<Item = &'a T> + Send + 'a>;
 
 impl Seen {
     pub(super) fn new(view: Arc<View>, origin: &Origin) -> Self {
-        Self { view, reach: if origin.admin { Reach::All } else { Reach::Own(origin.user.clone()) } }
+        let reach = if origin.admin { Reach::All } else { Reach::Own(origin.user.clone()) };
+        Self { view, reach, endings: OnceLock::new() }
     }
 
     /// All of a snapshot.
     #[cfg(test)]
     pub fn all_of(view: &View) -> Self {
-        Self { view: Arc::new(view.clone()), reach: Reach::All }
+        Self { view: Arc::new(view.clone()), reach: Reach::All, endings: OnceLock::new() }
     }
 
     /// True for an administrator.
@@ -216,6 +224,20 @@ impl Seen {
             Reach::Own(user) if !deployment.is_all_of(user) => deployment.part_of(user).map(Cow::Owned),
             _ => Some(Cow::Borrowed(&**deployment)),
         })
+    }
+
+    /// When the deployment began that ends an app or pod; `None`: none does. The deployments are gone through once, however many are asked about.
+    pub fn ending_since(&self, id: &PathId) -> Option<Timestamp> {
+        let endings = self.endings.get_or_init(|| {
+            let mut found = HashMap::new();
+            for deployment in self.deployments() {
+                for action in deployment.steps.iter().flat_map(|step| &step.actions).filter(|action| action.kind == ActionKind::Stop) {
+                    found.entry(action.app.clone()).or_insert(deployment.started_at);
+                }
+            }
+            found
+        });
+        endings.get(id).copied()
     }
 
     /// What waits to be launched, each with its present definition.

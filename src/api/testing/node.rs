@@ -16,6 +16,7 @@ use crate::{
     model::{
         frame::{Channel, Frame},
         id::{AgentId, BrickName, Owner, TaskId},
+        request::Asker,
         resources::{PortRange, Resources, Scalar},
     },
     runtime::node::{Exec, ExecRequest, LogRange, LogReader, NodeAccess, NodeError, NodeFacts, Pieces},
@@ -32,6 +33,8 @@ pub struct Node {
     pub asked_whether_complete: Arc<Notify>,
     /// The client of a command has gone away.
     pub left: Arc<Notify>,
+    /// Who had commands run.
+    pub askers: Mutex<Vec<Asker>>,
     pub restored: Mutex<Vec<String>>,
     /// Whose the tasks were when they were launched.
     pub owner: Option<Owner>,
@@ -128,7 +131,8 @@ impl NodeAccess for Node {
         }))
     }
 
-    async fn exec(&self, _agent: Option<&AgentId>, _task: &TaskId, _request: ExecRequest) -> Result<Exec, NodeError> {
+    async fn exec(&self, _agent: Option<&AgentId>, _task: &TaskId, request: ExecRequest) -> Result<Exec, NodeError> {
+        self.askers.lock().unwrap().push(request.asker);
         let (input, mut frames) = mpsc::channel(1);
         let (sender, output) = mpsc::channel(1);
         let left = self.left.clone();

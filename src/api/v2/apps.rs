@@ -45,7 +45,8 @@ pub async fn route(api: &Api, call: Call, rest: &[&str]) -> ApiResult {
         [] => all(api, call).await,
         ["*"] => below(api, &call, &[]),
         [group @ .., "*"] => below(api, &call, group),
-        [id @ .., "restart"] if !id.is_empty() => restart(api, call, id).await,
+        // To `DELETE` it is an id like any other.
+        [id @ .., "restart"] if !id.is_empty() && call.method != Method::DELETE => restart(api, call, id).await,
         [id @ .., "tasks"] if !id.is_empty() => tasks_of(api, call, id).await,
         [id @ .., "tasks", task] if !id.is_empty() => kill_one(api, call, id, task).await,
         [id @ .., "versions"] if !id.is_empty() => versions(api, &call, id),
@@ -116,7 +117,7 @@ fn below(api: &Api, call: &Call, id: &[&str]) -> ApiResult {
     let seen = seen(api, call);
     let id = group_id(&seen, id)?;
     let context = Context::new(&seen, &api.info, wall());
-    let embed = Embed::LIST.and(&call.query);
+    let embed = Embed::ONE.and(&call.query);
     Ok(answer::list("*", seen.apps_below(&id).map(|app| context.app(app, embed))))
 }
 
@@ -141,8 +142,9 @@ fn version_of(api: &Api, call: &Call, id: &[&str], version: &str) -> ApiResult {
     super::reads_only(call)?;
     let version = version.parse().map_err(|error: TimestampError| ApiError::unprocessable(error.to_string()))?;
     let seen = seen(api, call);
-    let id = known(&seen, id)?;
-    let app = seen.definition(&id, version).ok_or(RequestError::NoVersion(id, version))?;
+    let id = path_id(id).map_err(ApiError::no_app)?;
+    let found = seen.app(&id).and_then(|_| seen.definition(&id, version));
+    let app = found.ok_or(RequestError::NoVersion(id, version))?;
     let embed = Embed::default().and(&call.query);
     Ok(answer::ok(&Context::new(&seen, &api.info, wall()).definition(app, embed.endpoints)))
 }
@@ -205,13 +207,16 @@ async fn update_all(api: &Api, mut call: Call, create: bool) -> ApiResult {
     let Value::Array(items) = &body else {
         return Err(ApiError::wrong_types(&[Violation::new("/", "error.expected.jsarray")]));
     };
+    let partial = !create || call.flag("partialUpdate", true);
     let mut updates = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         let prefix = format!("({index})");
         let input = AppInput::read(item).map_err(|violations| ApiError::unreadable(&beneath(&prefix, violations)))?;
+        if partial && input.id().is_none() {
+            return Err(ApiError::unprocessable("requirement failed: App Update must have app id set"));
+        }
         updates.push((input_id(&input, &prefix)?, input));
     }
-    let partial = !create || call.flag("partialUpdate", true);
     let request = Request::UpdateApps { updates, partial, create, force: call.flag("force", false) };
     Ok(changed(submit(api, &call, request).await?))
 }
@@ -258,7 +263,8 @@ async fn tasks_of(api: &Api, call: Call, id: &[&str]) -> ApiResult {
         Method::DELETE => {
             let flags = KillFlags::read(&call)?;
             let app = path_id(id).map_err(ApiError::no_app)?;
-            let host = call.query.first("host").filter(|host| !matches!(*host, "*" | "")).map(str::to_owned);
+            // As in Marathon an empty one is the name of no node, so that a script without its variable kills nothing.
+            let host = call.query.first("host").map(str::to_owned);
             let reply = tasks::kill(api, &call, KillSelector::App { app, host }, flags).await?;
             Ok(tasks::killed(&seen(api, &call), reply))
         }
@@ -388,7 +394,13 @@ mod tests {
         check("GET /v2/apps/*", "", 200, "").await;
         check("POST /v2/apps/shop/*", "", 405, "Method Not Allowed").await;
         check("GET /v2/apps/none/versions", "", 404, "App '/none' does not exist").await;
-        check("GET /v2/apps/testdb/versions/yesterday", "", 422, "Invalid format: \"yesterday\"").await;
+        check(
+            "GET /v2/apps/testdb/versions/yesterday",
+            "",
+            422,
+            "Invalid timestamp provided 'yesterday'. Expecting ISO-8601 datetime string.",
+        )
+        .await;
         check(
             "GET /v2/apps/testdb/versions/2020-01-01T00:00:00.000Z",
             "",
@@ -398,7 +410,7 @@ mod tests {
         .await;
         check("GET /v2/apps/none/tasks", "", 404, "App '/none' does not exist").await;
         check("GET /v2/apps/shop/*/tasks", "", 200, "").await;
-        check("GET /v2/apps?label=a%3Db", "", 422, "Can not parse label selector 'a=b'. Reason: '=b' is not expected here").await;
+        check("GET /v2/apps?label=a%3Db", "", 422, "Can not parse label selector a=b. Reason: '=b' is not expected here").await;
         check("POST /v2/apps", "", 400, "Please specify data in JSON format").await;
         check("POST /v2/apps", "{", 400, "Invalid JSON").await;
         check("POST /v2/apps", &"[".repeat(100_000), 400, "Invalid JSON").await;
@@ -461,9 +473,11 @@ mod tests {
         check("PATCH /v2/apps/testdb", "{}", &update(true, false, false)).await;
         check("PUT /v2/apps/testdb", r#"{"id": "/other"}"#, &update(true, true, false)).await;
         check("PATCH /v2/apps", r#"[{"id": "testdb"}]"#, &update(true, false, false)).await;
-        check("DELETE /v2/apps/testdb/tasks?host=*", "", &|request| {
-            matches!(request, Request::KillTasks { selection: KillSelector::App { host: None, .. }, .. })
-        })
+        check(
+            "DELETE /v2/apps/testdb/tasks?host=*",
+            "",
+            &|request| matches!(request, Request::KillTasks { selection: KillSelector::App { host: Some(host), .. }, .. } if host == "*"),
+        )
         .await;
         check("DELETE /v2/apps/testdb", "", &|request| matches!(request, Request::DeleteApp { force: true, .. })).await;
     }

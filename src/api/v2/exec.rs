@@ -1,4 +1,4 @@
-//! `/v2/tasks/{id}/exec`: a command inside a task's container, as a conversation. Ours; DC/OS has the like in its agents.
+//! `/v2/tasks/{id}/exec`: a command inside a task's container, or beside a task without an image, as a conversation. Ours; DC/OS has the like in its agents.
 //!
 //! `POST` with `Connection: Upgrade`, `Upgrade: xtao-exec` and `{"cmd": ["sh"], "tty": true, "columns": 80, "lines": 24}` (without `tty`: no terminal) is
 //! answered with 101; from then on both sides send [frames](crate::model::frame). The last frame is the exit code, or says why the command was ended
@@ -34,7 +34,7 @@ use crate::{
     model::{
         frame::{self, Channel, Frame, FrameReader},
         id::TaskId,
-        request::Violation,
+        request::{Asker, Violation},
     },
     runtime::node::{Exec, ExecRequest},
 };
@@ -63,7 +63,7 @@ pub async fn route(api: &Api, mut call: Call, task: &str) -> ApiResult {
         let text = format!("this is a conversation: ask with 'Connection: Upgrade' and 'Upgrade: {PROTOCOL}'");
         ApiError::new(StatusCode::UPGRADE_REQUIRED, text).with(UPGRADE, PROTOCOL)
     })?;
-    let request = request(&call.json().await?)?;
+    let request = request(&call.json().await?, Asker::from(&identity::origin(&call)))?;
     let exec = known::nodes(api)?.exec(task.agent.as_ref(), &task.id, request).await?;
     tokio::spawn(converse(upgrade, exec, task.id, identity::session(api, &call), call.closing(), call.hold()));
     let mut response = answer::empty(StatusCode::SWITCHING_PROTOCOLS);
@@ -80,7 +80,7 @@ fn wants_protocol(headers: &HeaderMap) -> bool {
     has(CONNECTION, "upgrade") && has(UPGRADE, PROTOCOL)
 }
 
-fn request(body: &Value) -> Result<ExecRequest, ApiError> {
+fn request(body: &Value, asker: Asker) -> Result<ExecRequest, ApiError> {
     let wrong = |path: &str, text: &str| ApiError::wrong_types(&[Violation::new(path, text)]);
     let command = body.get("cmd").ok_or_else(|| wrong("/cmd", "error.path.missing"))?;
     let command = command.as_array().ok_or_else(|| wrong("/cmd", "error.expected.jsarray"))?;
@@ -104,7 +104,7 @@ fn request(body: &Value) -> Result<ExecRequest, ApiError> {
         None | Some(Value::Null) => false,
         Some(tty) => tty.as_bool().ok_or_else(|| wrong("/tty", "error.expected.jsboolean"))?,
     };
-    Ok(ExecRequest { command, terminal: tty.then_some(size), is_check: false })
+    Ok(ExecRequest { command, terminal: tty.then_some(size), asker })
 }
 
 /// Until the command has ended, the client has gone away or may not go on, or the server stops. Dropping its ends ends the command.
@@ -271,12 +271,12 @@ mod tests {
     #[test]
     fn a_request_names_a_program() {
         let check = |body: &str, expected: Result<(&[&str], Option<(u16, u16)>), u16>| {
-            let found = request(&serde_json::from_str(body).unwrap());
+            let found = request(&serde_json::from_str(body).unwrap(), Asker::Administrator);
             let found = found.map_err(|error| error.response().status().as_u16());
             let expected = expected.map(|(command, terminal)| ExecRequest {
                 command: command.iter().map(|part| (*part).to_owned()).collect(),
                 terminal,
-                is_check: false,
+                asker: Asker::Administrator,
             });
             assert_eq!(found, expected, "{body}");
         };
@@ -354,6 +354,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_node_hears_who_wants_a_command_to_be_run() {
+        let node = Arc::new(Node::default());
+        let mut server = server(Limits::default(), node.clone());
+        Client::connect(&server).await;
+        let token = token(&mut server, Duration::from_secs(1000));
+        Client::connect_with(&server, &token).await;
+        assert_eq!(*node.askers.lock().unwrap(), [Asker::Administrator, Asker::User(Owner::new("ann"))]);
     }
 
     #[tokio::test]

@@ -83,7 +83,7 @@ fn new_id(segments: &[&str]) -> Result<PathId, ApiError> {
 
 async fn update(api: &Api, mut call: Call, group: &[&str], create: bool) -> ApiResult {
     let base = new_id(group)?;
-    let input = GroupInput::read(&call.json().await?).map_err(|violations| ApiError::unreadable(&violations))?;
+    let input = GroupInput::read(&call.json_of_a_script().await?).map_err(|violations| ApiError::unreadable(&violations))?;
     let id = input.resolve(&base).map_err(|violations| ApiError::invalid(&violations))?;
     let dry_run = !create && call.flag("dryRun", false);
     let request = Request::UpdateGroup { base, input, create, force: call.flag("force", false), dry_run };
@@ -96,7 +96,7 @@ async fn update(api: &Api, mut call: Call, group: &[&str], create: bool) -> ApiR
 
 async fn enforce_role(api: &Api, mut call: Call, group: &[&str]) -> ApiResult {
     let group = path_id(group).map_err(ApiError::no_group)?;
-    let body = call.json().await?;
+    let body = call.json_of_a_script().await?;
     let wrong = |path: &str, text: &str| ApiError::wrong_types(&[Violation::new(path, text)]);
     let Value::Object(fields) = &body else { return Err(wrong("/", "error.expected.jsobject")) };
     let enforce = match fields.get("enforceRole") {
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(apps(server.ask("GET /v2/groups/shop/apps", "").await.json()), ["/shop/db/pg", "/shop/web"]);
         assert_eq!(apps(server.ask("GET /v2/groups/apps", "").await.json()).len(), 4);
         assert_eq!(apps(server.ask("GET /v2/groups/none/apps", "").await.json()).len(), 0);
-        assert_eq!(server.ask("GET /v2/groups/shop?embed=group.groups", "").await.json().get("apps"), None);
+        assert_eq!(server.ask("GET /v2/groups/shop?embed=group.groups", "").await.json()["apps"], json!([]));
         assert_eq!(server.ask("GET /v2/groups/top", "").await.message(), "Group '/top' does not exist");
         assert_eq!(server.ask("GET /v2/apps/empty/*", "").await.json(), json!({"*": []}));
         let empty = Server::new(World::default()).ask("GET /v2/groups", "").await;

@@ -1,7 +1,8 @@
 //! Groups, with what lies in them.
 //!
 //! Facts (Marathon 1.11): `{id, apps, pods, groups, dependencies, version, enforceRole}`; any `embed` replaces the default set of `group.groups`,
-//! `group.apps` and `group.pods`; a group's version is the root's; only top-level groups have `enforceRole`; a version shows bare definitions.
+//! `group.apps` and `group.pods`, and what is not embedded is an empty list; a group's version is the root's; only top-level groups have `enforceRole`; a
+//! version shows bare definitions.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -144,14 +145,18 @@ impl Serialize for One<'_, '_, '_> {
         if id != "/" && !id[1..].contains('/') {
             map.serialize_entry("enforceRole", &record.is_some_and(|group| group.enforce_role))?;
         }
-        if show.embed.apps {
-            map.serialize_entry("apps", &Apps { show, node })?;
+        let none: [(); 0] = [];
+        match show.embed.apps {
+            true => map.serialize_entry("apps", &Apps { show, node })?,
+            false => map.serialize_entry("apps", &none)?,
         }
-        if show.embed.groups {
-            map.serialize_entry("groups", &Groups { show, node, id })?;
+        match show.embed.groups {
+            true => map.serialize_entry("groups", &Groups { show, node, id })?,
+            false => map.serialize_entry("groups", &none)?,
         }
-        if show.embed.pods {
-            map.serialize_entry("pods", &node.of_kind(true).map(|pod| show.pod(pod)).collect::<Vec<_>>())?;
+        match show.embed.pods {
+            true => map.serialize_entry("pods", &node.of_kind(true).map(|pod| show.pod(pod)).collect::<Vec<_>>())?,
+            false => map.serialize_entry("pods", &none)?,
         }
         map.end()
     }

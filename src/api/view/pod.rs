@@ -10,7 +10,6 @@ use crate::{
     api::access::Seen,
     model::{
         app::{App, Network, UnreachableStrategy},
-        deployment::ActionKind,
         health::CheckState,
         instance::{Condition, Goal, Instance, Placement},
         pod::{Amounts, Pod, input::EXECUTOR, output},
@@ -26,9 +25,7 @@ pub fn status(seen: &Seen, pod: &App) -> Value {
     let shown = seen.instances_of(&pod.id).filter(|instance| instance.incarnation > 0);
     let instances: Vec<One> = shown.filter_map(|instance| instance_status(seen, instance)).collect();
     let stable = instances.iter().filter(|one| one.state == "STABLE").count();
-    let is_going = |action: &crate::model::deployment::Action| action.kind == ActionKind::Stop && action.app == pod.id;
-    let ending = seen.deployments().find(|deployment| deployment.steps.iter().flat_map(|step| &step.actions).any(is_going));
-    let ending = ending.map(|deployment| deployment.started_at);
+    let ending = seen.ending_since(&pod.id);
     let state = match stable >= pod.instances as usize {
         _ if ending.is_some() => "TERMINAL",
         true => "STABLE",
@@ -101,7 +98,7 @@ fn instance_status(seen: &Seen, instance: &Instance) -> Option<One> {
     set("networks", Some(networks(app, instance)));
     set("containers", Some(containers.iter().map(Container::show).collect()));
     set("specReference", Some(format!("/v2/pods{}::versions/{}", app.id, instance.version).into()));
-    set("localVolumes", Some(json!([])));
+    set("localVolumes", Some(seen.volumes_of(&instance.id).map(|volume| task::local_volume(volume)).collect()));
     let started = instance.containers.iter().filter_map(|container| container.started_at);
     let checked = instance.checks.iter().flat_map(|check| [check.first_success, check.last_failure]).flatten();
     let updated = started.chain(checked).fold(instance.since, Timestamp::max);

@@ -106,7 +106,8 @@ impl Serialize for Addresses<'_> {
     }
 }
 
-fn local_volume(volume: &Brick) -> Value {
+/// A persistent volume of an instance.
+pub fn local_volume(volume: &Brick) -> Value {
     let uuid = volume.reservation.as_ref().map(|reservation| reservation.uuid);
     json!({ "runSpecId": volume.app, "containerPath": volume.container_path, "uuid": uuid, "persistenceId": volume.persistence_id() })
 }

@@ -112,7 +112,7 @@ enum Command {
     },
     /// what the service prints; of the last task that ended, if none runs
     Logs(Logs),
-    /// run a command in the service's container
+    /// run a command in the service, as and where that runs
     #[command(after_help = "Examples:\n  mgmt service exec testdb -- psql -U zmfsea MYDB\n  mgmt service exec testdb -- cat /etc/hostname")]
     Exec(Exec),
     /// what happens to a service, or to all, as it happens

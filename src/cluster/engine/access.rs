@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    os::unix::process::ExitStatusExt,
     path::PathBuf,
     pin::Pin,
     sync::Arc,
@@ -20,7 +19,6 @@ use futures_util::{Stream, StreamExt};
 use rustix::process::{Pid, Signal};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    process::Child,
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
 };
 
@@ -31,21 +29,26 @@ use super::{
     docker::{Client, DockerError},
     facts,
     output::OutputReader,
-    process::{self, record::Records, shim},
+    process::{
+        self,
+        beside::{self, Form},
+        record::{Order, Records},
+    },
     sandbox::{self, Output},
     spec,
     vetting::{self, Finding, Part},
 };
 use crate::model::{
-    frame::{Channel, Frame, MAX_PAYLOAD_BYTES},
-    id::{ClusterId, TaskId},
+    frame::{self, Channel, Frame, MAX_PAYLOAD_BYTES},
+    id::{ClusterId, Owner, TaskId},
+    request::Asker,
     resources::Resources,
 };
 
 /// Commands at once on this node; one more is refused.
 pub const MAX_EXECS: usize = 64;
 /// Frames that wait, in each direction.
-const MAX_WAITING_FRAMES: usize = 16;
+pub(super) const MAX_WAITING_FRAMES: usize = 16;
 /// Docker is asked what it is this often at most.
 const FACTS_AGE: Duration = Duration::from_secs(30);
 /// A Docker that did not answer is asked again after this long.
@@ -64,9 +67,9 @@ pub enum ExecError {
     /// The task has no container that runs.
     #[error("task '{0}' does not run")]
     NotRunning(TaskId),
-    /// The task has no container at all.
-    #[error("task '{0}' is a command without an image: it has no container that another command could run in")]
-    NoContainer(TaskId),
+    /// A command without an image has rights on the node that whoever asks has not.
+    #[error("task '{0}' {1}: what runs beside a command without an image has its rights on this node")]
+    NotYours(TaskId, &'static str),
     /// The node could not make a process of it.
     #[error("the command cannot be started: {0}")]
     NotStarted(String),
@@ -179,14 +182,20 @@ impl Access {
         }
     }
 
-    /// Runs a command (never empty) inside a task, with a terminal of so many columns and lines if that is wanted. Whoever drops the ends has
-    /// gone away: the command is killed then.
+    /// Runs a command (never empty) inside a task, with a terminal of so many columns and lines if that is wanted: in its container, or, where it is a
+    /// process, as another process of the task. Whoever drops an end has gone away: the command is killed then.
     ///
     /// # Errors
     /// See [`ExecError`].
-    pub async fn exec(&self, task: &TaskId, command: Vec<String>, terminal: Option<(u16, u16)>) -> Result<Conversation, ExecError> {
+    pub async fn exec(
+        &self,
+        task: &TaskId,
+        command: Vec<String>,
+        terminal: Option<(u16, u16)>,
+        asker: &Asker,
+    ) -> Result<Conversation, ExecError> {
         if sandbox::is_of_process(&self.work_dir, task) {
-            return Err(ExecError::NoContainer(task.clone()));
+            return self.exec_beside(task, &command, terminal, asker).await;
         }
         let permit = self.execs.clone().try_acquire_owned().map_err(|_| ExecError::TooMany)?;
         if let Some(reason) = self.facts().await.refusal {
@@ -227,30 +236,32 @@ impl Access {
         Ok((to_command, from_command))
     }
 
-    /// Runs a command (never empty) of a task's own definition: in its container, or, where it is a process, as another process of the task. Of the latter
-    /// nothing is told but its exit code. Whoever drops the ends has gone away, as with [`Access::exec`].
-    ///
-    /// # Errors
-    /// See [`ExecError`].
-    pub async fn check(&self, task: &TaskId, command: Vec<String>) -> Result<Conversation, ExecError> {
-        if !sandbox::is_of_process(&self.work_dir, task) {
-            return self.exec(task, command, None).await;
-        }
+    async fn exec_beside(
+        &self,
+        task: &TaskId,
+        command: &[String],
+        terminal: Option<(u16, u16)>,
+        asker: &Asker,
+    ) -> Result<Conversation, ExecError> {
         let permit = self.execs.clone().try_acquire_owned().map_err(|_| ExecError::TooMany)?;
         let records = Records::of(&self.work_dir, task);
-        let looked = records.clone();
-        let seen =
-            tokio::task::spawn_blocking(move || process::look(&looked)).await.map_err(|error| ExecError::NotStarted(error.to_string()))?;
-        if !matches!(seen, Ok(Some(Seen::Running { .. }))) {
-            return Err(ExecError::NotRunning(task.clone()));
+        let (looked, work_dir, wanted) = (records.clone(), self.work_dir.clone(), task.clone());
+        let look = move || {
+            let owner = OutputReader::open(&work_dir, &wanted, Output::Stdout)?.owner();
+            Ok::<_, io::Error>((process::look(&looked)?, looked.order()?, owner))
+        };
+        let not_started = |error: &dyn std::fmt::Display| ExecError::NotStarted(error.to_string());
+        let seen = tokio::task::spawn_blocking(look).await.map_err(|error| not_started(&error))?;
+        let Ok((Some(Seen::Running { .. }), Some(order), owner)) = seen else { return Err(ExecError::NotRunning(task.clone())) };
+        if let Some(why) = whose_alone(asker, &order, owner.as_ref()) {
+            return Err(ExecError::NotYours(task.clone(), why));
         }
-        let child = shim::beside(&self.shim, records.directory(), &command).spawn();
-        let child = child.map_err(|error| ExecError::NotStarted(error.to_string()))?;
-        // Nobody reads what is sent to it.
-        let (to_command, _) = mpsc::channel(1);
-        let (to_client, from_command) = mpsc::channel(1);
-        tokio::spawn(tell_exit(child, to_client, permit));
-        Ok((to_command, from_command))
+        let form = match terminal {
+            _ if *asker == Asker::Definition => Form::Quiet,
+            Some((columns, lines)) => Form::Terminal { columns, lines },
+            None => Form::Pipes,
+        };
+        beside::begin(&self.shim, &records, form, command, permit).map_err(|error| not_started(&error))
     }
 
     fn is_ours(&self, container: &ContainerInspectResponse) -> bool {
@@ -259,22 +270,15 @@ impl Access {
     }
 }
 
-/// The exit code of a process, or its end with all that it has begun when nobody waits for that any more.
-async fn tell_exit(mut child: Child, to_client: mpsc::Sender<Frame>, _permit: OwnedSemaphorePermit) {
-    let status = tokio::select! {
-        status = child.wait() => status,
-        () = to_client.closed() => {
-            // Not reaped yet, so its number is its own; it leads a session, unless it has hardly begun.
-            if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)) {
-                _ = rustix::process::kill_process_group(pid, Signal::KILL);
-            }
-            _ = child.kill().await;
-            return;
-        }
-    };
-    let Ok(status) = status else { return };
-    let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(-1);
-    _ = to_client.send(Frame { channel: Channel::Exit, payload: code.to_string().into_bytes() }).await;
+/// Why `asker` may not have a command run as the task; `None`: may. A task of `owner` runs as an account that is the owner's own, unless administrators
+/// wrote as whom it does. The app may be somebody else's by now.
+fn whose_alone(asker: &Asker, order: &Order, owner: Option<&Owner>) -> Option<&'static str> {
+    match asker {
+        Asker::Definition | Asker::Administrator => None,
+        Asker::User(_) if !order.no_new_privileges => Some("runs as administrators wrote it, so a command in it is theirs alone"),
+        Asker::User(user) if owner != Some(user) => Some("was started for another user, so a command in it is not yours; restart it first"),
+        Asker::User(_) => None,
+    }
 }
 
 type FromCommand = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
@@ -341,7 +345,7 @@ impl Running {
                     }
                 }
                 Channel::Resize => {
-                    if let Some((columns, lines)) = size(&frame.payload) {
+                    if let Some((columns, lines)) = frame::size(&frame.payload) {
                         self.resize(columns, lines).await;
                     }
                 }
@@ -401,25 +405,26 @@ impl Running {
     }
 }
 
-/// Columns and lines of a [`Channel::Resize`] frame.
-fn size(payload: &[u8]) -> Option<(u16, u16)> {
-    let size: serde_json::Value = serde_json::from_slice(payload).ok()?;
-    let number = |name: &str| size.get(name)?.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
-    Some((number("columns")?, number("lines")?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_has_columns_and_lines() {
-        let check = |text: &str, expected: Option<(u16, u16)>| assert_eq!(size(text.as_bytes()), expected, "{text}");
-        check(r#"{"columns": 80, "lines": 24}"#, Some((80, 24)));
-        check(r#"{"columns": 80}"#, None);
-        check(r#"{"columns": 0, "lines": 24}"#, None);
-        check(r#"{"columns": 80, "lines": 70000}"#, None);
-        check(r#"{"columns": "80", "lines": 24}"#, None);
-        check("", None);
+    fn what_runs_as_somebody_is_not_everybody_s_to_enter() {
+        let check = |asker: &Asker, administered: bool, owner: &str, expected: &str| {
+            let order = Order { no_new_privileges: !administered, ..crate::cluster::engine::process::record::sample() };
+            let found = whose_alone(asker, &order, Some(&Owner::new(owner)));
+            assert!(found.unwrap_or("fine").starts_with(expected), "{asker:?} {administered} {owner}: {found:?}");
+        };
+        let (ann, bob) = (Asker::User(Owner::new("ann")), Asker::User(Owner::new("bob")));
+        check(&ann, false, "ann", "fine");
+        check(&bob, false, "ann", "was started for another user");
+        for user in [&ann, &bob] {
+            check(user, true, "ann", "runs as administrators wrote it");
+        }
+        for asker in [Asker::Definition, Asker::Administrator] {
+            check(&asker, true, "ann", "fine");
+            check(&asker, false, "ann", "fine");
+        }
     }
 }

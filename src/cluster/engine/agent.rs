@@ -308,8 +308,8 @@ pub enum Action {
         brick: BrickName,
         /// The lease.
         epoch: u64,
-        /// The holder.
-        task: TaskId,
+        /// The holder; in a pod, the tasks of its containers.
+        tasks: Vec<TaskId>,
     },
     /// Delete a brick's data.
     Destroy {
@@ -840,7 +840,8 @@ impl Agent {
         known.phase = Phase::Ended { container };
         known.stop = None;
         self.tell_durably(task, state, message, ctx, out);
-        let waiting: Vec<_> = self.releases.iter().filter(|(_, release)| release.task == *task).map(|(key, _)| key.clone()).collect();
+        let waiting: Vec<_> =
+            self.releases.iter().filter(|(_, release)| pods::is_beside(&release.task, task)).map(|(key, _)| key.clone()).collect();
         waiting.iter().for_each(|key| self.pursue_release(key, ctx, out));
     }
 
@@ -1115,16 +1116,24 @@ impl Agent {
     }
 
     fn pursue_release(&mut self, key: &(BrickName, u64), ctx: &mut Ctx, out: &mut Vec<Action>) {
-        let Some(release) = self.releases.get_mut(key) else { return };
+        let Some(release) = self.releases.get(key) else { return };
         if release.in_flight || !self.connected {
             return;
         }
         let holder = release.task.clone();
-        if self.tasks.get(&holder).is_some_and(|known| matches!(known.phase, Phase::Launching | Phase::Up)) {
-            return self.stuck(key, format!("the container of task {holder} is still there"), ctx, out);
+        let is_up = |task: &TaskId| self.tasks.get(task).is_some_and(|known| matches!(known.phase, Phase::Launching | Phase::Up));
+        let mut tasks: Vec<TaskId> = self.beside(&holder).cloned().collect();
+        if let Some(task) = tasks.iter().find(|task| is_up(task)) {
+            return self.stuck(key, format!("the container of task {task} is still there"), ctx, out);
         }
-        release.in_flight = true;
-        out.push(Action::Release { brick: key.0.clone(), epoch: key.1, task: holder });
+        // What holds a pod's network mounts nothing.
+        if !pods::is_holder(&holder) && !tasks.contains(&holder) {
+            tasks.push(holder);
+        }
+        if let Some(release) = self.releases.get_mut(key) {
+            release.in_flight = true;
+        }
+        out.push(Action::Release { brick: key.0.clone(), epoch: key.1, tasks });
     }
 
     fn released(&mut self, brick: BrickName, epoch: u64, outcome: Result<(), String>, ctx: &mut Ctx, out: &mut Vec<Action>) {

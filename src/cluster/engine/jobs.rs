@@ -202,12 +202,20 @@ pub(super) async fn remove_container(context: &Context, task: &TaskId) -> bool {
 }
 
 /// Releases a brick when its holder has no process any more.
-pub(super) async fn release(context: Arc<Context>, brick: BrickName, epoch: u64, task: TaskId) {
-    let outcome = try_release(&context, &brick, epoch, &task).await;
+pub(super) async fn release(context: Arc<Context>, brick: BrickName, epoch: u64, tasks: Vec<TaskId>) {
+    let outcome = try_release(&context, &brick, epoch, &tasks).await;
     context.report(Report::Released { brick, epoch, outcome }).await;
 }
 
-async fn try_release(context: &Context, brick: &BrickName, epoch: u64, task: &TaskId) -> Result<(), String> {
+async fn try_release(context: &Context, brick: &BrickName, epoch: u64, tasks: &[TaskId]) -> Result<(), String> {
+    for task in tasks {
+        check_ended(context, task).await?;
+    }
+    context.bricks.release(brick, epoch).await.map_err(|error| error.to_string())
+}
+
+/// That nothing of the task runs.
+async fn check_ended(context: &Context, task: &TaskId) -> Result<(), String> {
     let (work_dir, wanted) = (context.settings.work_dir.clone(), task.clone());
     let looked = tokio::task::spawn_blocking(move || (process::look_at(&work_dir, &wanted), super::may_have_containers(&work_dir)));
     let (process, may_have_containers) = looked.await.map_err(|error| error.to_string())?;
@@ -223,7 +231,7 @@ async fn try_release(context: &Context, brick: &BrickName, epoch: u64, task: &Ta
         None if may_have_containers => return Err("Docker does not answer, so nobody knows whether its container still runs".to_owned()),
         None => {}
     }
-    context.bricks.release(brick, epoch).await.map_err(|error| error.to_string())
+    Ok(())
 }
 
 /// Deletes a brick's data.

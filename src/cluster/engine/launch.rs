@@ -120,7 +120,7 @@ impl<'a> Attempt<'a> {
         self.vetted().await?;
         let (sandbox, logins) = self.sandbox().await?;
         let image_id = self.image(&logins).await?;
-        let pinned = self.host_volumes().await?;
+        let pinned = pin_host_volumes(self.context, self.launch).await?;
         let mut binds: Vec<Bind> = pinned.iter().map(|pinned| pinned.bind.clone()).collect();
         binds.extend(sandbox);
         let mut expected: Vec<Expected> = pinned.iter().map(expect_host_volume).collect();
@@ -219,30 +219,6 @@ impl Attempt<'_> {
         }
     }
 
-    async fn host_volumes(&mut self) -> Result<Vec<Pinned>, End> {
-        let volumes = self.launch.app.container.iter().flat_map(|container| &container.volumes);
-        let wanted: Vec<(String, String, bool)> = volumes
-            .filter_map(|volume| match volume {
-                Volume::Host { container_path, host_path, mode } => Some((host_path.clone(), container_path.clone(), *mode == Mode::Ro)),
-                Volume::Brick(_) | Volume::Persistent(_) | Volume::External(_) | Volume::Shared { .. } => None,
-            })
-            .collect();
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut rule = self.context.rule.clone();
-        rule.own.extend(self.context.docker_root.get().cloned());
-        let user = self.launch.account.clone();
-        let pin = tokio::task::spawn_blocking(move || {
-            let whom = Whom::of(user.as_ref());
-            wanted
-                .iter()
-                .map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule, &whom))
-                .collect::<Result<Vec<_>, _>>()
-        });
-        pin.await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
-    }
-
     /// The task's own files, with what it wants to have in them, where Mesos has them, and how to log in to registries, if they say. Only a daemon of
     /// this machine can see them.
     async fn sandbox(&mut self) -> Result<(Option<Bind>, Logins), End> {
@@ -292,6 +268,30 @@ impl Attempt<'_> {
         }
         Ok(())
     }
+}
+
+/// Resolves the host volumes of a launch and applies the rule, as the account that is asked.
+pub(super) async fn pin_host_volumes(context: &Context, launch: &Launch) -> Result<Vec<Pinned>, End> {
+    let volumes = launch.app.container.iter().flat_map(|container| &container.volumes);
+    let wanted: Vec<(String, String, bool)> = volumes
+        .filter_map(|volume| match volume {
+            Volume::Host { container_path, host_path, mode } => {
+                Some((host_path.clone(), spec::in_container(container_path), *mode == Mode::Ro))
+            }
+            Volume::Brick(_) | Volume::Persistent(_) | Volume::External(_) | Volume::Shared { .. } => None,
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rule = context.rule.clone();
+    rule.own.extend(context.docker_root.get().cloned());
+    let user = launch.account.clone();
+    let pin = tokio::task::spawn_blocking(move || {
+        let whom = Whom::of(user.as_ref());
+        wanted.iter().map(|(host, target, read_only)| volumes::pin(host, target, *read_only, &rule, &whom)).collect::<Result<Vec<_>, _>>()
+    });
+    pin.await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
 }
 
 /// Mounts a brick. What takes long (the check of a large file system) or is busy for a moment is waited for; an end in between is seen in between.

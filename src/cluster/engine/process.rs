@@ -4,9 +4,10 @@
 //! | --- | --- |
 //! | [`record`] | what is written down of a task: order, start, end |
 //! | [`shim`] | the supervisor: `xtao task-shim` |
+//! | [`beside`] | a command beside a task: `exec`, and `COMMAND` checks |
 //! | [`limits`] | control groups |
 //! | [`tree`] | which process a number means, and who descends from whom |
-//! | [`volumes`] | persistent volumes in a task's sandbox |
+//! | [`volumes`] | what a task sees besides the node's own directories |
 //! | [`who`] | as whom a task runs |
 //!
 //! The server and a supervisor share nothing but the records and signals, so either may die. What the server does is here: it writes an order and starts
@@ -24,11 +25,13 @@ use rustix::process::Signal as Sent;
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::watch};
 
 use super::{
+    account::Whom,
     agent::{Exit, Found, Holding, Report, Runner, Seen, Signal},
     fetch::{self, Tree},
     jobs::{self, Context},
-    launch::{End, mount, pods},
+    launch::{End, mount, pin_host_volumes, pods},
     sandbox,
+    volumes::Pinned,
 };
 use crate::model::{
     app::{Mode, Network, Volume},
@@ -37,6 +40,7 @@ use crate::model::{
     id::{ClusterId, TaskId},
 };
 
+pub mod beside;
 pub mod limits;
 pub mod record;
 pub mod shim;
@@ -79,21 +83,16 @@ pub fn check(launch: &Launch) -> Result<(), String> {
     if app.gpus > 0 {
         return Err("GPUs need an image: use container.type MESOS with a docker.image".to_owned());
     }
-    let in_sandbox = |volume: &Volume| match volume {
-        Volume::Shared { container_path, mode: Mode::Rw, .. } => link_in_sandbox(container_path).is_some(),
-        other => matches!(other, Volume::Persistent(_)),
-    };
-    if app.container.iter().flat_map(|container| &container.volumes).any(|volume| !in_sandbox(volume)) {
-        return Err(match launch.pod {
-            Some(_) => {
-                "a container without an image can write to volumes of the pod itself, at relative paths, and to no others".to_owned()
-            }
-            None => {
-                "host volumes, bricks and external volumes need a container.docker.image: a command without one sees the node's own directories".to_owned()
-            }
-        });
-    }
-    Ok(())
+    app.container.iter().flat_map(|container| &container.volumes).try_for_each(|volume| match volume {
+        Volume::Shared { container_path, mode: Mode::Rw, .. } if below_sandbox(container_path).is_some() => Ok(()),
+        Volume::Shared { .. } => {
+            Err("a container without an image can write to volumes of the pod itself, at relative paths, and nothing else".to_owned())
+        }
+        Volume::External(_) => {
+            Err("external volumes need a container.docker.image: it is Docker that mounts them, for its containers".to_owned())
+        }
+        Volume::Host { .. } | Volume::Persistent(_) | Volume::Brick(_) => Ok(()),
+    })
 }
 
 /// Starts a task: it runs then, or has ended already.
@@ -110,7 +109,15 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     let (account, files) = (rights.account.clone(), directory.clone());
     blocking(move || sandbox::hand_over(&files, account.as_ref().map(|account| (account.uid, account.gid)))).await?.map_err(in_sandbox)?;
 
-    let volumes = volumes(context, launch, cancel, rights.account.as_ref()).await?;
+    // Held open until the task has them: what is there now is meant.
+    let pinned = host_volumes(context, launch).await?;
+    let mut volumes = bricks(context, launch, cancel, rights.account.as_ref()).await?;
+    volumes.extend(pinned.iter().map(|pinned| Mounted {
+        source: pinned.bind.source.clone(),
+        target: volumes::target(&pinned.bind.target),
+        read_only: pinned.bind.read_only,
+        host: Some(pinned.identity),
+    }));
     let _turn = context.launches.acquire().await.map_err(|_| End::Cancelled)?;
     if *cancel.borrow() {
         return Err(End::Cancelled);
@@ -128,7 +135,7 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
 }
 
 /// A path of a pod's container, below its sandbox.
-fn link_in_sandbox(container_path: &str) -> Option<String> {
+fn below_sandbox(container_path: &str) -> Option<String> {
     let inside = container_path.strip_prefix(crate::model::pod::SANDBOX)?.strip_prefix('/')?;
     sandbox_path(inside).ok()
 }
@@ -143,7 +150,7 @@ async fn link_volumes(context: &Context, launch: &Launch, directory: &Path) -> R
     let directory = directory.to_owned();
     let link = move || {
         wanted.iter().try_for_each(|one| {
-            let Some(inside) = link_in_sandbox(&one.target) else { return Ok(()) };
+            let Some(inside) = below_sandbox(&one.target) else { return Ok(()) };
             let bind = pods::make_shared(&work_dir, &task, &owner, one, true)?;
             // What was fetched may have links on the way, and an earlier try of the same launch has put this one there.
             Tree::open(&directory)?.symlink(&inside, &bind.source)
@@ -185,8 +192,21 @@ fn order(context: &Context, launch: &Launch, rights: who::Rights, directory: Pat
     }
 }
 
-/// Mounts the task's volumes; their top directories are its account's, as in Mesos.
-async fn volumes(
+/// The host volumes, resolved and allowed. What they are to be seen at is looked for with the same eyes.
+async fn host_volumes(context: &Context, launch: &Launch) -> Result<Vec<Pinned>, End> {
+    let pinned = pin_host_volumes(context, launch).await?;
+    let targets: Vec<PathBuf> = pinned.iter().map(|pinned| volumes::target(&pinned.bind.target)).collect();
+    let user = launch.account.clone();
+    let check = move || {
+        let whom = Whom::of(user.as_ref());
+        targets.iter().try_for_each(|target| whom.run(|| volumes::check_target(target)))
+    };
+    blocking(check).await?.map_err(End::failed)?;
+    Ok(pinned)
+}
+
+/// Mounts the task's bricks and persistent volumes; their top directories are its account's, as in Mesos.
+async fn bricks(
     context: &Arc<Context>,
     launch: &Launch,
     cancel: &watch::Receiver<bool>,
@@ -195,12 +215,12 @@ async fn volumes(
     let mut volumes = Vec::new();
     for brick in &launch.bricks {
         let source = mount(context, &launch.task, cancel, brick).await?;
-        if let Some((uid, gid)) = account.map(|account| (account.uid, account.gid)) {
+        if let Some((uid, gid)) = account.filter(|_| !brick.read_only).map(|account| (account.uid, account.gid)) {
             let top = source.clone();
             let given = blocking(move || std::os::unix::fs::chown(&top, Some(uid), Some(gid))).await?;
             given.map_err(|error| End::failed(format!("brick '{}' cannot be given to the task's user: {error}", brick.name)))?;
         }
-        volumes.push(Mounted { source, name: brick.container_path.clone() });
+        volumes.push(Mounted { source, target: volumes::target(&brick.container_path), read_only: brick.read_only, host: None });
     }
     if !volumes.is_empty() {
         tokio::spawn(jobs::brick_usage(context.clone()));
@@ -360,7 +380,7 @@ fn holding(order: &Order) -> Holding {
         gpus: Vec::new(),
         ports: order.ports.clone(),
         host_network: true,
-        bricks: !order.volumes.is_empty(),
+        bricks: order.volumes.iter().any(|volume| volume.host.is_none()),
         runner: Runner::Process,
         in_pod: false,
         overhead: order.overhead.clone(),

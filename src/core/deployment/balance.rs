@@ -6,12 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// `values`: for each instance, in the order in which they would go otherwise, the value of each field; one without a value is in a group of its own.
-/// Returns the places of up to `count` of them.
-pub(super) fn choose(values: &[Vec<Option<String>>], count: usize) -> BTreeSet<usize> {
+/// The value that an instance has in each field; one without a value is in a group of its own.
+type Values = Vec<Option<String>>;
+
+/// `values`: of each instance that may go, in the order in which they would go otherwise; `others`: of those that stay. Returns the places of up to
+/// `count` of the former.
+pub(super) fn choose(values: &[Values], others: &[Values], count: usize) -> BTreeSet<usize> {
     let mut together: BTreeMap<&[Option<String>], VecDeque<usize>> = BTreeMap::new();
     values.iter().enumerate().for_each(|(at, values)| together.entry(values).or_default().push_back(at));
-    let mut fields: Vec<Field<'_>> = (0..values.first().map_or(0, Vec::len)).map(|field| Field::of(values, field)).collect();
+    let mut fields: Vec<Field<'_>> = (0..values.first().map_or(0, Vec::len)).map(|field| Field::of(values, others, field)).collect();
     let mut chosen = BTreeSet::new();
     while chosen.len() < count {
         let Some(values) = next(&together, &fields) else { break };
@@ -48,9 +51,9 @@ struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    fn of(values: &'a [Vec<Option<String>>], field: usize) -> Self {
+    fn of(values: &'a [Values], others: &'a [Values], field: usize) -> Self {
         let mut groups: BTreeMap<&Option<String>, u32> = BTreeMap::new();
-        values.iter().for_each(|values| *groups.entry(&values[field]).or_default() += 1);
+        values.iter().chain(others).for_each(|values| *groups.entry(&values[field]).or_default() += 1);
         let mut sizes: BTreeMap<u32, u32> = BTreeMap::new();
         groups.values().for_each(|size| *sizes.entry(*size).or_default() += 1);
         let mut field = Self { groups, sizes, difference_before: 0 };
@@ -110,14 +113,19 @@ mod tests {
 
     use super::*;
 
-    fn of(text: &str) -> Vec<Vec<Option<String>>> {
+    fn of(text: &str) -> Vec<Values> {
         let one = |one: &str| one.split('/').map(|value| (value != "-").then(|| value.to_owned())).collect();
         text.split_whitespace().map(one).collect()
     }
 
     /// Instances as `value of the first field/value of the second`; how many go; who, by their places.
     fn check(instances: &str, count: usize, expected: &[usize]) {
-        assert_eq!(choose(&of(instances), count).into_iter().collect::<Vec<_>>(), expected, "{instances}");
+        check_among(instances, "", count, expected);
+    }
+
+    /// The same where `others` stay.
+    fn check_among(instances: &str, others: &str, count: usize, expected: &[usize]) {
+        assert_eq!(choose(&of(instances), &of(others), count).into_iter().collect::<Vec<_>>(), expected, "{instances} among {others}");
     }
 
     #[test]
@@ -135,12 +143,23 @@ mod tests {
         check("a/x a/y b/x b/y", 4, &[0, 1, 2, 3]);
     }
 
+    #[test]
+    fn those_that_stay_count_in_their_groups() {
+        check_among("a b", "b b", 1, &[1]);
+        check_among("a b b", "", 1, &[1]);
+        check_among("a a b", "a b b b", 2, &[0, 2]);
+        check_among("a a", "b", 1, &[0]);
+        check_among("a b", "a b", 2, &[0, 1]);
+        check_among("a", "", 1, &[0]);
+        check_among("", "a b", 1, &[]);
+    }
+
     /// Marathon's test: two racks and two colours, ten of each pair; half of them go.
     #[test]
     fn two_fields_stay_even() {
         let pairs: Vec<&str> = ["1/blue", "1/green", "2/blue", "2/green"].into_iter().flat_map(|pair| [pair; 10]).collect();
         let values = of(&pairs.join(" "));
-        let chosen = choose(&values, 20);
+        let chosen = choose(&values, &[], 20);
         let count = |field: usize, value: &str| chosen.iter().filter(|at| values[**at][field].as_deref() == Some(value)).count();
         assert_eq!((chosen.len(), count(0, "1"), count(0, "2"), count(1, "blue"), count(1, "green")), (20, 10, 10, 10, 10));
     }
@@ -152,7 +171,7 @@ mod tests {
         fn one_field_ends_even_or_as_even_as_can_be(groups in prop::collection::vec(0_usize..6, 1..60), part in 0.0..1.0_f64) {
             let values: Vec<Vec<Option<String>>> = groups.iter().map(|group| vec![Some(group.to_string())]).collect();
             let count = (groups.len() as f64 * part) as usize;
-            let chosen = choose(&values, count);
+            let chosen = choose(&values, &[], count);
             prop_assert_eq!(chosen.len(), count);
             let mut left: BTreeMap<usize, i64> = BTreeMap::new();
             groups.iter().enumerate().for_each(|(at, group)| *left.entry(*group).or_default() += i64::from(!chosen.contains(&at)));

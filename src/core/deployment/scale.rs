@@ -75,29 +75,39 @@ pub(in crate::core) fn adjust(turn: &mut Turn<'_, '_>, app: &App) -> bool {
     present == app.instances
 }
 
-/// Who goes when there are too many. (Marathon 1.11, `ScalingProposition`: first whoever makes GROUP_BY more even, then by condition and age.) What
-/// waits has no place yet and goes before all. Only with GROUP_BY does this look at every instance of the app.
+/// Who goes when there are too many: first what does not serve, and among those that do, and among those that do not, whoever makes GROUP_BY more
+/// even; then by condition and age. What waits has no place yet and goes before all. Only with GROUP_BY does this look at every instance of the app.
+///
+/// (Marathon 1.11, `ScalingProposition`, puts evenness before all else: of four that run in one rack and four that are out of reach in another it
+/// keeps one of each when two are asked for, so that its own kill leaves half of what is wanted.)
 fn surplus_of(turn: &Turn<'_, '_>, app: &App, surplus: usize) -> Vec<InstanceId> {
     let Some(index) = turn.state.index.get(&app.id) else { return Vec::new() };
     let needs = |version| Some(turn.state.tables.needs(&app.id, version));
-    let fields = || app.constraints.iter().filter(|constraint| constraint.operator == Operator::GroupBy).map(|it| it.field.as_str());
-    if fields().next().is_none() {
+    let fields: Vec<&str> =
+        app.constraints.iter().filter(|constraint| constraint.operator == Operator::GroupBy).map(|it| it.field.as_str()).collect();
+    if fields.is_empty() {
         return index.victims(surplus, app.kill_selection, needs);
     }
-    let all = index.victims(usize::MAX, app.kill_selection, needs);
-    let place = |id: &InstanceId| turn.state.tables.instances.get(id).and_then(|instance| instance.placement.clone());
-    let (waiting, placed): (Vec<_>, Vec<_>) = all.into_iter().map(|id| (place(&id), id)).partition(|(place, _)| place.is_none());
-    let waiting = waiting.into_iter().map(|(_, id)| id).take(surplus);
-    let mut victims: Vec<InstanceId> = waiting.collect();
+    let place = |id: &InstanceId| turn.state.tables.instances.get(id).and_then(|instance| instance.placement.as_ref());
+    let idle = index.victims_that(false, usize::MAX, app.kill_selection, needs);
+    let (waiting, idle): (Vec<_>, Vec<_>) = idle.into_iter().partition(|id| place(id).is_none());
+    let serving = index.victims_that(true, usize::MAX, app.kill_selection, needs);
     let value = |place: &Placement, field: &str| {
         let agent = turn.state.tables.agents.get(&place.agent);
         agent.and_then(|agent| NodeFacts::of_agent(agent).value(field).map(str::to_owned))
     };
-    let values: Vec<Vec<Option<String>>> =
-        placed.iter().map(|(place, _)| fields().map(|field| place.as_ref().and_then(|place| value(place, field))).collect()).collect();
-    let chosen = balance::choose(&values, surplus - victims.len());
-    let (first, rest): (Vec<_>, Vec<_>) = placed.into_iter().enumerate().partition(|(at, _)| chosen.contains(at));
-    victims.extend(first.into_iter().chain(rest).map(|(_, (_, id))| id));
+    let values = |ids: &[InstanceId]| -> Vec<Vec<Option<String>>> {
+        ids.iter().map(|id| fields.iter().map(|field| place(id).and_then(|place| value(place, field))).collect()).collect()
+    };
+    let (idle_values, serving_values) = (values(&idle), values(&serving));
+    let mut victims = waiting;
+    let evenly = |victims: &mut Vec<InstanceId>, ids: Vec<InstanceId>, values: &[_], others: &[_]| {
+        let chosen = balance::choose(values, others, surplus.saturating_sub(victims.len()));
+        let (first, rest): (Vec<_>, Vec<_>) = ids.into_iter().enumerate().partition(|(at, _)| chosen.contains(at));
+        victims.extend(first.into_iter().chain(rest).map(|(_, id)| id));
+    };
+    evenly(&mut victims, idle, &idle_values, &serving_values);
+    evenly(&mut victims, serving, &serving_values, &[]);
     victims.truncate(surplus);
     victims
 }

@@ -22,6 +22,7 @@ use crate::{
         cluster::{ClusterCall, Launch, Offer},
         id::{AgentId, InstanceId, OfferId, Owner, PathId, TaskId},
         instance::{Condition, Instance, Placement},
+        pod::holder,
         port::Position,
         record::{Meta, Record},
         resources::{PortRange, Resources},
@@ -214,8 +215,10 @@ fn try_launch(
     let task = launched.task();
     turn.put(Record::Instance(launched.into()));
     let owner = turn.state.tables.owner_of(&app.id).cloned().unwrap_or_else(Owner::default_owner);
-    let mut bricks = lease_bricks(turn, &app, &owner, &task, &offer.agent);
-    bricks.extend(lease_volumes(turn, &app, &owner, &task, &offer.agent, &volumes));
+    // Of a pod no one container holds them.
+    let holder = if app.pod.is_some() { holder(&task) } else { task.clone() };
+    let mut bricks = lease_bricks(turn, &app, &owner, &holder, &offer.agent);
+    bricks.extend(lease_volumes(turn, &app, &owner, &holder, &offer.agent, &volumes));
     let allotted = allotted(turn, &app.id);
     let enforce_role = turn.state.tables.enforces_role(&app.id);
     let launch = Launch {

@@ -13,7 +13,7 @@ fn failed() -> Outcome {
 }
 
 impl World {
-    fn check_at(&mut self, task: &TaskId, check: usize, outcome: Outcome) -> Frame {
+    pub(super) fn check_at(&mut self, task: &TaskId, check: usize, outcome: Outcome) -> Frame {
         let at = Timestamp(1_600_000_000_000 + self.now as i64);
         let finding = Finding::Health { check, outcome };
         self.cluster(ClusterEvent::Checked(vec![CheckReport { task: task.clone(), at, finding }]))

@@ -6,7 +6,11 @@ use crate::{
         AcceptedResourceRoles,
         state::{QueueEntry, Reject},
     },
-    model::{agent::Attribute, resources::Reserved},
+    model::{
+        agent::Attribute,
+        instance::{Goal, Instance},
+        resources::Reserved,
+    },
 };
 
 /// An offer of a node with much of everything, changed by words such as `cpus=1`, `ports=31000-31001`, `shop.mem=64` (reserved for a role),
@@ -299,6 +303,46 @@ fn whoever_makes_group_by_more_even_goes_first() {
     check(json!({"killSelection": "OLDEST_FIRST"}), "a b");
     check(json!({"even": true}), "c d");
     check(json!({"even": true, "killSelection": "OLDEST_FIRST"}), "a c");
+}
+
+/// Instances on two racks, by what they are: `r` runs, `u` is out of reach. Evenness is looked at among those that are no loss, then among the others:
+/// no kill of ours leaves fewer that serve than are wanted as long as others can go.
+#[test]
+fn what_does_not_serve_goes_before_group_by_is_made_even() {
+    let unreachable = json!({"inactiveAfterSeconds": 100, "expungeAfterSeconds": 1000});
+    let fields = json!({"constraints": [["rack", "GROUP_BY", "2"]], "unreachableStrategy": unreachable});
+    let check = |a: &str, b: &str, wanted: u32, expected: (&str, &str)| {
+        let mut world = World::new();
+        world.create(small("/web", (a.len() + b.len()) as u32, fields.clone())).unwrap();
+        offers(&mut world, &["a rack:r1", "b rack:r2"]);
+        let on = |world: &World, node: &str| -> Vec<Arc<Instance>> {
+            let all = world.tables().instances.values().filter(|instance| instance.goal == Goal::Running);
+            all.filter(|instance| instance.placement.as_ref().unwrap().agent == AgentId::new(node)).cloned().collect()
+        };
+        for (node, states) in [("a", a), ("b", b)] {
+            let placed = on(&world, node);
+            assert_eq!(placed.len(), states.len(), "on {node}");
+            for (instance, _) in placed.iter().zip(states.chars()).filter(|(_, state)| *state == 'u') {
+                world.status(&instance.task(), TaskState::Unreachable);
+            }
+        }
+        world.update("/web", json!({"instances": wanted}), true).unwrap();
+        let left = |node: &str| {
+            let letter = |instance: &Arc<Instance>| if instance.condition == Condition::Running { 'r' } else { 'u' };
+            let mut left: Vec<char> = on(&world, node).iter().map(letter).collect();
+            left.sort_unstable();
+            left.into_iter().collect::<String>()
+        };
+        assert_eq!((left("a").as_str(), left("b").as_str()), expected, "{a} {b} to {wanted}");
+    };
+    check("rrrr", "uuuu", 2, ("rr", ""));
+    check("rrrr", "uuuu", 4, ("rrrr", ""));
+    check("rrrr", "uuuu", 6, ("rrrr", "uu"));
+    check("ruuu", "rrrr", 4, ("r", "rrr"));
+    check("rruu", "rruu", 6, ("rru", "rru"));
+    check("rruu", "rruu", 2, ("r", "r"));
+    check("rrrr", "rrru", 6, ("rrr", "rrr"));
+    check("uuuu", "uuuu", 4, ("uu", "uu"));
 }
 
 #[test]

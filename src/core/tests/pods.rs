@@ -5,12 +5,14 @@ use serde_json::{Value, json};
 
 use super::{World, path, web};
 use crate::model::{
-    cluster::{ClusterCall, Launch, TaskState},
+    cluster::{ClusterCall, ClusterEvent, Launch, Offer, TaskState},
     group::input::GroupInput,
-    id::TaskId,
+    health::Outcome,
+    id::{AgentId, OfferId, TaskId},
     instance::Condition,
     pod::input::PodInput,
     request::{KillSelector, Reply, Request, RequestError},
+    resources::{PortRange, Reserved, Resources, Scalar},
 };
 
 fn shop() -> Value {
@@ -49,6 +51,44 @@ fn running(world: &mut World) -> [TaskId; 2] {
     tasks.iter().for_each(|task| _ = world.status(task, TaskState::Running));
     world.calls.clear();
     tasks
+}
+
+/// What is reserved for its role serves the executor and the first container, and so on as far as it goes.
+#[test]
+fn each_container_has_its_own_part_of_what_is_reserved() {
+    let part = |cpus: u64, mem: u64, ports: &[u16]| Resources {
+        cpus: Scalar(cpus),
+        mem: Scalar::whole(mem),
+        ports: ports.iter().map(|port| PortRange::new(*port, *port)).collect(),
+        ..Resources::default()
+    };
+    let check = |reserved: Resources, expected: [Option<Resources>; 2]| {
+        let mut world = World::new();
+        let mut pod = shop();
+        (pod["id"], pod["role"]) = (json!("/group/shop"), json!("group"));
+        pod["containers"][0]["endpoints"][0]["hostPort"] = json!(31_040);
+        create(&mut world, &pod).unwrap();
+        let offer = Offer {
+            id: OfferId::new("one"),
+            agent: AgentId::new("a"),
+            host: "a.local".into(),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            resources: Resources { disk: Scalar::whole(1000), ..part(4000, 1000, &[31_040, 31_050]) },
+            reserved: vec![Reserved { role: "group".into(), resources: reserved }],
+            attributes: Vec::new(),
+            region: None,
+            zone: None,
+        };
+        let calls = world.cluster(ClusterEvent::Offers(vec![offer])).calls;
+        let launches =
+            calls.into_iter().find_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None });
+        let found: Vec<Option<Resources>> = launches.unwrap().into_iter().map(|launch| launch.reserved.map(|one| one.resources)).collect();
+        assert_eq!(found, expected);
+    };
+    check(part(8000, 1000, &[]), [Some(part(600, 132, &[])), Some(part(250, 50, &[]))]);
+    check(part(700, 100, &[31_050]), [Some(part(600, 100, &[])), Some(part(100, 0, &[31_050]))]);
+    check(part(600, 132, &[31_040]), [Some(part(600, 132, &[31_040])), None]);
+    check(Resources::default(), [None, None]);
 }
 
 #[test]
@@ -121,6 +161,68 @@ fn what_finishes_leaves_the_rest_alone_until_all_have_finished() {
     assert_eq!(world.kills(), [side]);
     world.status(&web, TaskState::Finished);
     assert_eq!(world.conditions("/shop"), "Scheduled*1");
+}
+
+/// What runs of a pod serves nobody while the rest does not come up: it is killed as a whole, and launched again when all of it has ended.
+#[test]
+fn a_pod_of_which_one_container_does_not_come_up_in_time_is_killed_as_a_whole() {
+    let mut world = World::new();
+    create(&mut world, &shop()).unwrap();
+    let [web, side] = tasks(&world.offer("a", 4, 1000));
+    world.status(&web, TaskState::Running);
+    world.status(&side, TaskState::Starting);
+    world.wait(299_000);
+    assert_eq!(world.kills(), []);
+    world.wait(1_000);
+    assert_eq!(world.kills(), [web.clone(), side.clone()]);
+    world.status(&web, TaskState::Killed);
+    assert_eq!(world.conditions("/shop"), "Killing*1");
+    world.status(&side, TaskState::Killed);
+    assert_eq!(world.conditions("/shop"), "Scheduled*1");
+}
+
+/// `web` and `side` run, the one with a check or both; then come failures (`web!`), successes (`web+`) and ends (`web.`).
+#[test]
+fn what_has_finished_is_judged_no_more() {
+    let check = |checked: &[&str], story: &str, expected: Option<bool>| {
+        let mut world = World::new();
+        let mut pod = shop();
+        for container in pod["containers"].as_array_mut().unwrap() {
+            if checked.iter().any(|name| container["name"] == *name) {
+                container["healthCheck"] =
+                    json!({"exec": {"command": {"shell": "true"}}, "gracePeriodSeconds": 0, "maxConsecutiveFailures": 5});
+            }
+        }
+        create(&mut world, &pod).unwrap();
+        let tasks = tasks(&world.offer("a", 4, 1000));
+        tasks.iter().for_each(|task| _ = world.status(task, TaskState::Running));
+        for word in story.split_whitespace() {
+            let (name, what) = word.split_at(word.len() - 1);
+            let task = tasks.iter().find(|task| task.container.as_deref() == Some(name)).unwrap();
+            let at = checked.iter().position(|checked| *checked == name);
+            match what {
+                "." => world.status(task, TaskState::Finished),
+                "+" => world.check_at(task, at.unwrap(), Outcome::Passed),
+                _ => world.check_at(task, at.unwrap(), Outcome::Failed("refused".into())),
+            };
+        }
+        let instance = world.tables().instances.values().next().unwrap();
+        assert_eq!((instance.condition, instance.healthy), (Condition::Running, expected), "{checked:?} {story}");
+        assert_eq!(world.tables().deployments.is_empty(), expected == Some(true), "{checked:?} {story}");
+    };
+    check(&["web"], "", None);
+    check(&["web"], "web+", Some(true));
+    check(&["web"], "web!", Some(false));
+    check(&["web"], "web! web.", Some(true));
+    check(&["web"], "web.", Some(true));
+    check(&["web"], "web. web!", Some(true));
+    check(&["web"], "side.", None);
+    check(&["web"], "web! side.", Some(false));
+    check(&["web", "side"], "web+ side!", Some(false));
+    check(&["web", "side"], "web+ side! side.", Some(true));
+    check(&["web", "side"], "side! side.", None);
+    check(&["web", "side"], "side! side. web+", Some(true));
+    check(&["web", "side"], "web! side.", Some(false));
 }
 
 #[test]

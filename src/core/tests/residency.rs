@@ -1,7 +1,9 @@
 //! Persistent volumes: an instance goes where its own are, leaves them to its successor, and takes them with it only when it is told to.
 
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::model::brick::Brick;
+use crate::model::{brick::Brick, id::InstanceId, pod::input::PodInput};
 
 fn resident(instances: u32) -> Value {
     let volume = json!({"containerPath": "data", "mode": "RW", "persistent": {"size": 100}});
@@ -273,4 +275,148 @@ fn who_cannot_go_home_is_in_nobodys_way() {
         let expected = &launches[usize::from(free == "b")];
         assert_eq!((mounted(&back), back.len()), (mounted(std::slice::from_ref(expected)), 1), "{free}");
     }
+}
+
+// === Pods ===
+
+fn resident_pod(instances: u32) -> Value {
+    json!({
+        "id": "/shop",
+        "containers": [
+            {"name": "web", "resources": {"cpus": 0.5, "mem": 100}, "volumeMounts": [{"name": "rows", "mountPath": "/data"}]},
+            {"name": "side", "resources": {"cpus": 0.25, "mem": 50},
+                "volumeMounts": [{"name": "rows", "mountPath": "in/rows", "readOnly": true}, {"name": "logs", "mountPath": "logs"}]},
+            {"name": "bare", "resources": {"cpus": 0.25, "mem": 50}, "volumeMounts": [{"name": "scratch", "mountPath": "/tmp/x"}]},
+        ],
+        "volumes": [{"name": "scratch"}, {"name": "rows", "persistent": {"size": 100}}, {"name": "logs", "persistent": {"size": 50, "type": "root"}}],
+        "scaling": {"kind": "fixed", "instances": instances},
+        "scheduling": {"backoff": {"backoff": 0, "maxLaunchDelay": 0}},
+    })
+}
+
+impl World {
+    fn put_pod(&mut self, pod: &Value) -> Result<Reply, RequestError> {
+        let input = PodInput::read(pod).unwrap();
+        let id = input.path().unwrap();
+        self.request(Request::UpdatePod { pod: id, input: Box::new(input), force: true })
+    }
+
+    fn kill_instance(&mut self, instance: &InstanceId, wipe: bool) {
+        let selection = KillSelector::Instances { pod: path("/shop"), instances: vec![instance.clone()] };
+        self.request(Request::KillTasks { selection, scale: false, force: false, wipe }).unwrap();
+    }
+}
+
+#[test]
+fn each_container_of_a_pod_mounts_what_it_names_and_the_instance_holds_it() {
+    let mut world = World::new();
+    world.put_pod(&resident_pod(1)).unwrap();
+    let launches = world.run_on("a");
+    let mounts: Vec<Vec<(&str, u64, bool)>> = launches
+        .iter()
+        .map(|launch| launch.bricks.iter().map(|mount| (&*mount.container_path, mount.size, mount.read_only)).collect())
+        .collect();
+    let sandbox = |path: &str| format!("/mnt/mesos/sandbox/{path}");
+    let (rows, logs) = (sandbox("in/rows"), sandbox("logs"));
+    assert_eq!(mounts, [vec![("/data", 100, false)], vec![(&*rows, 100, true), (&*logs, 50, false)], vec![]]);
+    let of_instance = [launches[0].bricks[0].name.clone(), launches[1].bricks[1].name.clone()];
+    assert_eq!((launches[1].bricks[0].name.clone(), launches[1].bricks[0].epoch), (of_instance[0].clone(), launches[0].bricks[0].epoch));
+    let ids: Vec<String> = world.volumes().iter().map(|volume| volume.persistence_id().unwrap()).collect();
+    assert!(
+        ids.iter().any(|id| id.starts_with("shop#rows#")) && ids.iter().any(|id| id.starts_with("shop#logs#")) && ids.len() == 2,
+        "{ids:?}"
+    );
+
+    // One container fails. Nothing is let go of while another one may still write.
+    world.status(&launches[0].task, TaskState::Failed);
+    world.status(&launches[1].task, TaskState::Killed);
+    world.nodes_obey();
+    assert!(world.volumes().iter().all(|volume| volume.lease.is_some()));
+    assert!(world.offer("a", 9, 9000).is_empty());
+    world.end(&launches[2].task, TaskState::Killed);
+    assert!(world.volumes().iter().all(|volume| volume.lease.is_none()));
+    assert!(world.offer("b", 9, 9000).is_empty(), "its volumes are elsewhere");
+    let again = world.run_on("a");
+    assert_eq!((&again[0].task.instance, again[0].task.incarnation), (&launches[0].task.instance, 2));
+    assert_eq!(mounted(&again), mounted(&launches));
+}
+
+#[test]
+fn a_pod_leaves_its_volumes_to_the_next_instance_and_the_next_version_and_wiping_gives_them_up() {
+    let mut world = World::new();
+    world.put_pod(&resident_pod(2)).unwrap();
+    let all = world.run_on("a");
+    let volumes: BTreeSet<String> = mounted(&all).into_iter().collect();
+    assert_eq!((all.len(), volumes.len()), (6, 4));
+    world.put_pod(&resident_pod(1)).unwrap();
+    assert_eq!((world.kills_work().len(), world.conditions("/shop").as_str(), world.volumes().len()), (3, "Running*1", 4));
+    world.put_pod(&resident_pod(2)).unwrap();
+    assert!(world.offer("b", 9, 9000).is_empty());
+    assert!(mounted(&world.run_on("a")).iter().all(|name| volumes.contains(name)));
+
+    let mut changed = resident_pod(2);
+    changed["environment"] = json!({"A": "b"});
+    world.put_pod(&changed).unwrap();
+    let mut taken = BTreeSet::new();
+    for _ in 0..2 {
+        assert_eq!(world.kills_work().len(), 3, "none may come on top, so one goes first");
+        taken.extend(mounted(&world.run_on("a")));
+    }
+    assert_eq!((&taken, world.conditions("/shop").as_str()), (&volumes, "Running*2"));
+    assert!(world.tables().deployments.is_empty());
+
+    let victim = world.tables().instances.values().next().unwrap().clone();
+    world.kill_instance(&victim.id, false);
+    assert_eq!(world.kills_work().len(), 3);
+    let back = world.run_on("a");
+    assert_eq!((&back[0].task.instance, back[0].task.incarnation), (&victim.id, victim.incarnation + 1), "a plain kill wipes nothing");
+    let lost: BTreeSet<String> = mounted(&back).into_iter().collect();
+    world.kill_instance(&victim.id, true);
+    assert_eq!(world.volumes().len(), 4, "nothing is deleted under a task");
+    world.kills_work();
+    world.nodes_obey();
+    assert_eq!(world.volumes().len(), 2);
+    let anew = world.run_on("b");
+    assert!(anew[0].task.instance != victim.id && mounted(&anew).iter().all(|name| !lost.contains(name) && !volumes.contains(name)));
+
+    world.request(Request::DeletePod { pod: path("/shop"), force: false }).unwrap();
+    world.kills_work();
+    world.nodes_obey();
+    assert!(world.volumes().is_empty() && world.tables().instances.is_empty() && world.tables().reserved.is_empty());
+}
+
+#[test]
+fn what_volumes_of_a_pod_are_bound_to_does_not_change() {
+    let mut world = World::new();
+    world.put_pod(&resident_pod(1)).unwrap();
+    let mut check = |pointer: &str, value: Value, expected: &str| {
+        let mut pod = resident_pod(1);
+        *pod.pointer_mut(pointer).unwrap() = value;
+        let found = match world.put_pod(&pod) {
+            Ok(_) => "good".to_owned(),
+            Err(RequestError::Invalid(violations)) => format!("{}: {}", violations[0].path, violations[0].text),
+            Err(other) => other.to_string(),
+        };
+        assert_eq!(found, expected);
+    };
+    check("/containers/0/resources", json!({"cpus": 3, "mem": 100}), "/: cpus cannot be updated if a pod has persistent volumes");
+    check("/containers/0/resources", json!({"cpus": 0.5, "mem": 3}), "/: mem cannot be updated if a pod has persistent volumes");
+    check(
+        "/containers/0/resources",
+        json!({"cpus": 0.5, "mem": 100, "disk": 3}),
+        "/: disk cannot be updated if a pod has persistent volumes",
+    );
+    check(
+        "/containers/0/resources",
+        json!({"cpus": 0.5, "mem": 100, "gpus": 3}),
+        "/: gpus cannot be updated if a pod has persistent volumes",
+    );
+    check("/volumes/1/persistent/size", json!(2), "/: persistent volumes cannot be updated");
+    check("/volumes/1", json!({"name": "rows"}), "/: persistent volumes cannot be updated");
+    let with_port = json!({"name": "bare", "resources": {"cpus": 0.25, "mem": 50}, "endpoints": [{"name": "x", "hostPort": 31_001}],
+        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp/x"}]});
+    check("/containers/2", with_port, "/: host ports cannot be updated if a pod has persistent volumes");
+    // The sum is what was reserved.
+    check("/containers/0/resources", json!({"cpus": 0.5, "mem": 100}), "good");
+    check("/scheduling/backoff/backoff", json!(1), "good");
 }

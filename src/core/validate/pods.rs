@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{
     Ctx, Found, MAX_AMOUNT, MAX_ARGS, MAX_ENTRIES, MAX_GPUS, MAX_INSTANCES, MAX_ITEMS, MAX_PORTS, are_unique, check_constraint,
-    check_sandbox_files, passable_env,
+    check_persistent_size, check_sandbox_files, passable_env,
 };
 use crate::model::{
-    app::{App, PortNumber},
+    app::{App, PortNumber, UnreachableStrategy},
     brick::normal_container_path,
     pod::{Command, Pod, PodContainer},
 };
@@ -22,7 +22,8 @@ pub(super) fn check(app: &App, pod: &Pod, ctx: Ctx<'_>, found: &mut Found) {
         found.passable("/user", user.len(), user);
     }
     passable_env("/environment", &app.env, found);
-    volumes(pod, ctx, found);
+    volumes(app, pod, ctx, found);
+    residency(app, found);
     found.unless(!pod.containers.is_empty(), "/containers", "must not be empty");
     let names = pod.containers.iter().map(|container| &container.name);
     found.unless(are_unique(names), "/containers", "container names must be unique");
@@ -66,7 +67,7 @@ fn limits(app: &App, pod: &Pod, found: &mut Found) {
     found.at_most("/containers", app.port_definitions.len().max(app.port_mappings().len()), MAX_PORTS);
 }
 
-fn volumes(pod: &Pod, ctx: Ctx<'_>, found: &mut Found) {
+fn volumes(app: &App, pod: &Pod, ctx: Ctx<'_>, found: &mut Found) {
     found.unless(are_unique(pod.volumes.iter().map(|volume| &volume.name)), "/volumes", "volume names must be unique");
     let mounted: BTreeSet<&str> =
         pod.containers.iter().flat_map(|container| &container.volume_mounts).map(|mount| mount.name.as_str()).collect();
@@ -78,7 +79,23 @@ fn volumes(pod: &Pod, ctx: Ctx<'_>, found: &mut Found) {
         {
             found.add(format_args!("/volumes({at})/host"), error.to_string());
         }
+        if let Some(persistent) = app.persistent_volume(&volume.name) {
+            check_persistent_size(format_args!("/volumes({at})"), persistent, found);
+        }
     }
+}
+
+/// Facts (Marathon 1.11): as of apps, a role other than `*` is asked for there; a size of 0 is let through, and never placed.
+fn residency(app: &App, found: &mut Found) {
+    if !app.is_resident() {
+        return;
+    }
+    let over = app.upgrade_strategy.maximum_over_capacity;
+    found.unless(over == 0.0, "/upgrade/maximumOverCapacity", format_args!("got {over:?}, expected 0.0"));
+    let is_disabled = app.unreachable_strategy == UnreachableStrategy::Disabled;
+    found.unless(is_disabled, "/", "unreachableStrategy must be disabled for pods with persistent volumes");
+    let accepts_reserved = app.accepted_resource_roles.iter().flatten().any(|role| role != "*");
+    found.unless(!accepts_reserved, "/acceptedResourceRoles", "A resident pod must have `acceptedResourceRoles = [\"*\"]`.");
 }
 
 fn check_container(path: &str, pod: &Pod, container: &PodContainer, found: &mut Found) {

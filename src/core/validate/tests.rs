@@ -300,6 +300,25 @@ fn big_directories_of_the_node_are_not_mapped() {
     check("logs", "/container/volumes(0)/hostPath: must be an absolute path");
 }
 
+#[test]
+fn a_host_volume_is_seen_at_an_absolute_path_or_in_the_sandbox() {
+    let check = |container_paths: &[&str], expected: &str| {
+        let volume = |path: &&str| json!({"containerPath": path, "hostPath": "/var/crash", "mode": "RO"});
+        let volumes: Vec<_> = container_paths.iter().map(volume).collect();
+        for container in [json!({"docker": {"image": "i"}, "volumes": volumes}), json!({"type": "MESOS", "volumes": volumes})] {
+            assert_eq!(violations("/web", &json!({"cmd": "true", "container": container}), true), expected, "{container_paths:?}");
+        }
+    };
+    check(&["/x"], "");
+    check(&["logs", "a/b", "/logs"], "");
+    let outside =
+        |path: &str| format!("/container/volumes(0)/containerPath: '{path}' must be a path within the sandbox: relative, and without '..'");
+    check(&["../logs"], &outside("../logs"));
+    check(&["."], &outside("."));
+    check(&["/"], "/container/volumes(0)/containerPath: must not be the root directory");
+    check(&["logs", "./logs/"], "/container/volumes(1)/containerPath: 'logs' is used by another volume");
+}
+
 proptest! {
     #[test]
     fn no_pattern_makes_it_panic(pattern in r"[a-z(){}|*+?\[\]\\.0-9#^$-]{0,20}", value in ".{0,10}") {

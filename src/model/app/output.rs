@@ -6,8 +6,8 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    App, Constraint, Container, ContainerKind, Env, EnvValue, Fetch, KillSelection, Mode, NamedNetwork, Network, Operator, PortDefinition,
-    PortMapping, UnreachableStrategy, Volume,
+    App, Constraint, Container, ContainerKind, Env, EnvValue, Fetch, KillSelection, Mode, NamedNetwork, Network, Operator,
+    PersistentVolume, PortDefinition, PortMapping, UnreachableStrategy, Volume,
 };
 use crate::model::{id::PathId, resources::Scalar};
 
@@ -237,8 +237,7 @@ fn volume(volume: &Volume) -> Value {
             json!({"containerPath": brick.container_path, "mode": mode(&brick.mode), "brick": fields.0})
         }
         Volume::Persistent(volume) => {
-            let persistent = json!({"size": volume.size, "type": "root", "constraints": []});
-            json!({"containerPath": volume.container_path, "mode": mode(&volume.mode), "persistent": persistent})
+            json!({"containerPath": volume.container_path, "mode": mode(&volume.mode), "persistent": persistent(volume)})
         }
         Volume::External(volume) => {
             let mut fields = Fields::default();
@@ -250,6 +249,11 @@ fn volume(volume: &Volume) -> Value {
             json!({"containerPath": volume.container_path, "mode": mode(&volume.mode), "external": fields.0})
         }
     }
+}
+
+/// What is shown of a persistent volume besides its place.
+pub(in crate::model) fn persistent(volume: &PersistentVolume) -> Value {
+    json!({"size": volume.size, "type": "root", "constraints": []})
 }
 
 pub(in crate::model) fn kill_selection(selection: KillSelection) -> &'static str {

@@ -16,9 +16,12 @@ use self::{
 use super::{Amounts, Pod, PodVolume};
 use crate::model::{
     app::{
-        App, Container, ContainerKind, Env, EnvValue, Network, PortDefinition, PortMapping, PortNumber,
+        App, Container, ContainerKind, Env, EnvValue, Mode, Network, PersistentVolume, PortDefinition, PortMapping, PortNumber,
+        UnreachableStrategy, Volume,
         input::{
-            Defaults, blank, default_upgrade_strategy,
+            Defaults, blank,
+            container::read_persistent,
+            default_upgrade_strategy,
             network::{self, NetworkInput, canonical_network},
             note_unless_empty,
             reader::{Reader, Violations},
@@ -39,7 +42,7 @@ pub struct PodInput {
     environment: Env,
     labels: IndexMap<String, String>,
     containers: Vec<ContainerInput>,
-    volumes: Vec<PodVolume>,
+    volumes: Vec<VolumeInput>,
     networks: Vec<NetworkInput>,
     instances: Option<u32>,
     scheduling: Scheduling,
@@ -47,6 +50,13 @@ pub struct PodInput {
     legacy_shared_cgroups: bool,
     /// What was written although it is not carried out here.
     unsupported: Vec<Violation>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct VolumeInput {
+    is: PodVolume,
+    /// MiB of a persistent one.
+    size: Option<u64>,
 }
 
 /// Marathon's words for what needs secrets.
@@ -111,10 +121,11 @@ impl PodInput {
         app.gpus = self.containers.iter().fold(0, |sum, container| container.is.amounts.gpus.saturating_add(sum));
         self.connect(&mut app, &violations);
         self.check(&mut app, &violations);
+        self.keep(&mut app);
         self.scheduling.lay_over(&mut app);
         app.pod = Some(Box::new(Pod {
             containers: self.containers.iter().map(|container| container.is.clone()).collect(),
-            volumes: self.volumes.clone(),
+            volumes: self.volumes.iter().map(|volume| volume.is.clone()).collect(),
             executor,
             networks_left_out: self.networks.is_empty(),
             legacy_shared_cgroups: self.legacy_shared_cgroups,
@@ -143,6 +154,22 @@ impl PodInput {
         } else {
             let mappings = self.endpoints().map(|(_, endpoint)| mapping(endpoint, &app.network)).collect();
             app.container = Some(Container { kind: ContainerKind::Mesos, docker: None, port_mappings: mappings, volumes: Vec::new() });
+        }
+    }
+
+    /// The persistent volumes become those of the app, by their names. Whoever has some waits for them.
+    fn keep(&self, app: &mut App) {
+        let volume = |volume: &VolumeInput| {
+            Some(Volume::Persistent(PersistentVolume { container_path: volume.is.name.clone(), mode: Mode::Rw, size: volume.size? }))
+        };
+        let volumes: Vec<Volume> = self.volumes.iter().filter_map(volume).collect();
+        if volumes.is_empty() {
+            return;
+        }
+        app.unreachable_strategy = UnreachableStrategy::Disabled;
+        match &mut app.container {
+            Some(container) => container.volumes = volumes,
+            None => app.container = Some(Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes }),
         }
     }
 
@@ -253,18 +280,21 @@ fn read_environment(env: &Reader<'_>, unsupported: &Violations) -> Option<Env> {
     Some(read)
 }
 
-fn read_volume(volume: &Reader<'_>, unsupported: &Violations) -> Option<PodVolume> {
+fn read_volume(volume: &Reader<'_>, unsupported: &Violations) -> Option<VolumeInput> {
     if !volume.is_object() {
         return None;
     }
     let name = volume.required("name").and_then(|name| name.name(63, false));
-    if let Some(persistent) = volume.get("persistent") {
-        unsupported.add(persistent.path(), "persistent volumes of pods are not supported yet");
+    let host = volume.get("host").and_then(|host| host.text());
+    let persistent = volume.get("persistent");
+    if persistent.is_some() && host.is_some() {
+        unsupported.add(volume.path(), "a volume is either of the host or persistent");
     }
     if let Some(secret) = volume.get("secret") {
         unsupported.add(secret.path(), NO_SECRETS);
     }
-    Some(PodVolume { name: name?, host: volume.get("host").and_then(|host| host.text()) })
+    let size = persistent.map(|persistent| read_persistent(&persistent, unsupported));
+    Some(VolumeInput { is: PodVolume { name: name?, host }, size: size.flatten() })
 }
 
 fn read_executor(amounts: &Reader<'_>) -> Option<Amounts> {

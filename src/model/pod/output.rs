@@ -22,7 +22,7 @@ pub fn definition(app: &App) -> Map<String, Value> {
     fields.set_some("environment", (!app.env.is_empty()).then(|| output::env(&app.env)));
     let containers = (0..pod.containers.len()).map(|place| container(app, pod, place));
     fields.set("containers", containers.collect::<Vec<_>>());
-    fields.set_some("volumes", output::some_list(&pod.volumes, volume));
+    fields.set_some("volumes", output::some_list(&pod.volumes, |one| volume(app, one)));
     fields.set_some("networks", (!pod.networks_left_out).then(|| output::networks(&app.network)));
     fields.set("scaling", json!({ "kind": "fixed", "instances": app.instances }));
     fields.set("scheduling", scheduling(app));
@@ -77,10 +77,11 @@ pub fn resources(amounts: &Amounts) -> Value {
     json!({ "cpus": amounts.cpus, "mem": amounts.mem, "disk": amounts.disk, "gpus": amounts.gpus })
 }
 
-fn volume(volume: &PodVolume) -> Value {
+fn volume(app: &App, volume: &PodVolume) -> Value {
     let mut fields = Fields::default();
     fields.set("name", volume.name.clone());
     fields.set_some("host", volume.host.clone());
+    fields.set_some("persistent", app.persistent_volume(&volume.name).filter(|_| volume.host.is_none()).map(output::persistent));
     Value::Object(fields.into_map())
 }
 

@@ -47,7 +47,10 @@ fn a_check_goes_where_its_network_and_port_say() {
     check("host", &["80/tcp", "81/tcp"], &[31_000, 31_001], |it| it.port_index = Some(1), Tcp, "192.0.2.1:31001");
     check("host", &[], &[], plain, Http, "it has no port number 0");
     check("host", &["80/tcp"], &[31_000], |it| (it.port, it.port_index) = (Some(99), None), Https, "https 192.0.2.1:99/");
-    check("host", &["80/tcp"], &[31_000], plain, MesosHttp, "192.0.2.1:31000/");
+    check("host", &["80/tcp"], &[31_000], plain, MesosHttp, "127.0.0.1:31000/");
+    check("host", &["80/tcp"], &[31_000], |it| (it.port, it.port_index) = (Some(99), None), MesosTcp, "127.0.0.1:99");
+    check("host", &["80/tcp"], &[31_000], |it| it.ipv6 = true, MesosHttps, "https ::1:31000/");
+    check("host", &[], &[], plain, MesosTcp, "it has no port number 0");
     check("bridge", &["80/tcp", "81/tcp@host"], &[31_000], |it| it.port_index = Some(1), Http, "192.0.2.1:31000/");
     check("bridge", &["80/tcp@host"], &[31_000], plain, MesosHttp, "10.9.0.7:80/");
     check("bridge", &["80/tcp@host"], &[31_000], |it| it.ipv6 = true, MesosTcp, "fd00::7:80");

@@ -1,10 +1,6 @@
 //! Bricks and volumes: one mount at a time, under the lease of the records, and data that stays where it is as long as it is wanted.
 
-use super::super::{
-    agent::{Phase, Task},
-    trace::short,
-    world::World,
-};
+use super::super::{agent::Phase, trace::short, world::World};
 use crate::model::{
     brick::{Brick, BrickMount},
     id::{BrickName, TaskId},
@@ -21,12 +17,17 @@ impl World<'_> {
                 self.violate("lease-ended-early", || format!("lease {} of {name} ends, but agent-{at} has it mounted", lease.epoch));
             }
             // A launch that is on its way to its node would still mount.
-            let coming = self.tasks.get(&lease.task).is_some_and(|task| task.phase == Phase::Coming && !task.order_lost);
+            let coming = self.launched_with(&lease.task).any(|(_, task)| task.phase == Phase::Coming && !task.order_lost);
             if coming {
                 self.violate("lease-ended-early", || format!("lease {} of {name} ends, but its launch is on its way", lease.epoch));
             }
         }
-        let Some(new) = new else { return };
+        let Some(new) = new else {
+            if let Some(at) = self.data.get(name).copied() {
+                self.violate("data-forgotten", || format!("nothing is known of {name} any more, but its data is on agent-{at}"));
+            }
+            return;
+        };
         let lease = new.lease.as_ref();
         if new.epoch < old.epoch || lease.is_some_and(|lease| lease.epoch != new.epoch) {
             self.violate("lease-order", || format!("{name}: epoch {} after {}, lease {lease:?}", new.epoch, old.epoch));
@@ -43,7 +44,8 @@ impl World<'_> {
     pub(in crate::sim) fn check_mount(&mut self, at: usize, mount: &BrickMount, task: &TaskId) {
         let name = &mount.name;
         let other = self.mounts.get(name).and_then(|nodes| nodes.iter().next().map(|(at, epoch)| (*at, *epoch)));
-        if let Some((other, epoch)) = other {
+        // Another container of the pod may have it.
+        if let Some((other, epoch)) = other.filter(|other| *other != (at, mount.epoch) || task.container.is_none()) {
             let (new, id) = (mount.epoch, short(task));
             self.violate("two-holders", || format!("{name}: agent-{other} under lease {epoch}, agent-{at} under lease {new} for {id}"));
         }
@@ -74,7 +76,7 @@ impl World<'_> {
                 return Err(format!("{} was given up and is still there", brick.name));
             }
             if let Some(lease) = &brick.lease
-                && !self.tasks.get(&lease.task).is_some_and(Task::alive)
+                && !self.launched_with(&lease.task).any(|(_, task)| task.alive())
             {
                 return Err(format!("{} is leased to {}, which is gone", brick.name, short(&lease.task)));
             }

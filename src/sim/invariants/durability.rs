@@ -14,6 +14,7 @@ use crate::{
         cluster::{Launch, TaskState},
         id::{PathId, TaskId},
         instance::Condition,
+        pod::holder,
         port::Position,
         record::{Change, Record, RecordKey},
         time::Timestamp,
@@ -118,7 +119,8 @@ impl World<'_> {
         for mount in &launch.bricks {
             let brick = self.disk.brick(&mount.name).ok_or_else(|| format!("brick {} is not durable", mount.name))?;
             let leased = brick.lease.as_ref().is_some_and(|lease| {
-                lease.task == *id && lease.agent == launch.agent && lease.epoch == mount.epoch && brick.epoch == mount.epoch
+                let is_holder = lease.task == if launch.pod.is_some() { holder(id) } else { id.clone() };
+                is_holder && lease.agent == launch.agent && lease.epoch == mount.epoch && brick.epoch == mount.epoch
             });
             if !leased {
                 return Err(format!("brick {} is leased to {:?}", mount.name, brick.lease));

@@ -76,8 +76,10 @@ impl World<'_> {
             if let Err(state) = self.is_complete(app) {
                 if self.has_room_for_more(app) {
                     unfinished.push((app, state));
-                } else {
+                } else if self.only_waits(app) {
                     without_room.insert(app.id.clone());
+                } else {
+                    return Err(format!("{} has no room for more, and yet: {state}", app.id));
                 }
             }
         }
@@ -96,6 +98,16 @@ impl World<'_> {
         let saturated = !without_room.is_empty();
         without_room.iter().for_each(|app| self.note(|| format!("{app} has no room")));
         Ok(saturated)
+    }
+
+    /// Lack of room excuses that instances wait, and nothing else: what there is beside them runs, and outside of deployments the number is right.
+    fn only_waits(&self, app: &App) -> bool {
+        let is_deployed = self.disk.deployments().any(|deployment| deployment.changes.iter().any(|change| change.app == app.id));
+        let runs_or_waits = |instance: &Instance| {
+            instance.condition == Condition::Scheduled || instance.condition == Condition::Running && self.lives(instance)
+        };
+        let count = self.disk.instances_of(&app.id).count();
+        (is_deployed || count == app.instances as usize) && self.disk.instances_of(&app.id).all(runs_or_waits)
     }
 
     /// An app may wait for ever, as in Marathon, for its turn in a deployment in which an earlier step cannot be done for lack of room. Says for

@@ -3,8 +3,11 @@ use serde_json::{Value, json};
 use crate::{
     api::testing::{Server, World, app, at, pod, queued},
     model::{
+        app::FileSystem,
+        brick::{Brick, Reservation, volume_name},
         cluster::TaskState,
-        id::{InstanceId, TaskId},
+        deployment::ActionKind,
+        id::{DeploymentId, InstanceId, PathId, TaskId},
         instance::{Condition, ContainerState, Instance, TaskFailure},
         record::Record,
     },
@@ -101,6 +104,66 @@ async fn bodies_are_marathons() {
     }
 }
 
+/// The persistent volume of the first instance; the second one has none yet.
+#[tokio::test]
+async fn an_instance_shows_its_volumes() {
+    let mut world = World::default();
+    let db: PathId = "/db".parse().unwrap();
+    world.agent().app(pod(&json!({
+        "id": db,
+        "containers": [{"name": "one", "resources": {}, "volumeMounts": [{"name": "rows", "mountPath": "/rows"}]}],
+        "volumes": [{"name": "rows", "persistent": {"size": 100}}],
+    })));
+    world.instance("/db", 1, Condition::Running, &[]).instance("/db", 2, Condition::Running, &[]);
+    let (instance, uuid) = (InstanceId::new(db.clone(), uuid::Uuid::from_u128(1)), uuid::Uuid::from_u128(9));
+    let volume = Brick {
+        name: volume_name(&db, "rows", uuid),
+        app: db,
+        container_path: "rows".into(),
+        size: 100,
+        pool: "datapool".parse().unwrap(),
+        file_system: FileSystem::default(),
+        owner: world.owner(),
+        created_at: at(10),
+        home: None,
+        epoch: 0,
+        lease: None,
+        last_mounted: None,
+        condemned: false,
+        reservation: Some(Reservation { instance, uuid, released_at: None }),
+    };
+    world.put(Record::Brick(volume.into()));
+    let server = Server::new(world);
+    let status = server.ask("GET /v2/pods/db::status", "").await.json();
+    let shown = json!({"runSpecId": "/db", "containerPath": "rows", "uuid": uuid, "persistenceId": format!("db#rows#{uuid}")});
+    let volumes: Vec<&Value> = [0, 1].map(|at| &status["instances"][at]["localVolumes"]).to_vec();
+    assert_eq!(volumes, [&json!([shown]), &json!([])]);
+    assert_eq!(status["spec"]["volumes"], json!([{"name": "rows", "persistent": {"size": 100, "type": "root", "constraints": []}}]));
+}
+
+#[tokio::test]
+async fn a_pod_that_a_deployment_ends_is_terminal_since_the_first_that_does() {
+    let mut world = World::default();
+    let one = |id: &str| pod(&json!({"id": id, "containers": [{"name": "one", "resources": {}}]}));
+    world.agent().app(one("/ends")).app(one("/rests")).app(one("/starts"));
+    for (id, app, kind, seconds) in [
+        ("d1", "/starts", ActionKind::Restart, 1),
+        ("d2", "/ends", ActionKind::Stop, 50),
+        ("d3", "/ends", ActionKind::Stop, 60),
+        ("d4", "/other", ActionKind::Stop, 70),
+    ] {
+        world.deployment(id, app);
+        let mut deployment = (*world.view.tables.deployments[&DeploymentId::new(id)]).clone();
+        deployment.steps[1].actions[0].kind = kind;
+        deployment.started_at = at(seconds);
+        world.put(Record::Deployment(deployment.into()));
+    }
+    let answer = Server::new(world).ask("GET /v2/pods/::status", "").await.json();
+    let shown: Vec<String> = answer.as_array().unwrap().iter().map(|one| format!("{} {}", one["id"], one["status"])).collect();
+    assert_eq!(shown, [r#""/ends" "TERMINAL""#, r#""/rests" "DEGRADED""#, r#""/starts" "DEGRADED""#]);
+    assert_eq!(answer[0]["statusSince"], json!(at(50)));
+}
+
 #[tokio::test]
 async fn every_route_has_its_status() {
     let server = Server::new(world());
@@ -122,7 +185,13 @@ async fn every_route_has_its_status() {
     check("GET /v2/pods/none::versions", "", 404, "Pod '/none' does not exist").await;
     check("GET /v2/pods/shop/front::versions/2020-01-31T12:00:00.000Z", "", 200, "").await;
     check("GET /v2/pods/shop/front::versions/2020-01-01T00:00:00.000Z", "", 404, "Pod '/shop/front' does not exist").await;
-    check("GET /v2/pods/shop/front::versions/yesterday", "", 422, "Invalid format: \"yesterday\"").await;
+    check(
+        "GET /v2/pods/shop/front::versions/yesterday",
+        "",
+        422,
+        "Invalid timestamp provided 'yesterday'. Expecting ISO-8601 datetime string.",
+    )
+    .await;
     check("POST /v2/pods/shop/front::status", "", 405, "Method Not Allowed").await;
     check("GET /v2/pods/shop/front::instances", "", 405, "Method Not Allowed").await;
     check("PATCH /v2/pods/shop/front", "{}", 405, "Method Not Allowed").await;

@@ -17,14 +17,14 @@ pub fn is_holder(task: &TaskId) -> bool {
     task.container.as_deref() == Some(HOLDER)
 }
 
-/// True for containers of one and the same launch of an instance.
-fn is_beside(one: &TaskId, other: &TaskId) -> bool {
+/// True for containers of one and the same launch of an instance, and for what stands for all of them.
+pub fn is_beside(one: &TaskId, other: &TaskId) -> bool {
     one.instance == other.instance && one.incarnation == other.incarnation
 }
 
 impl Agent {
     /// The tasks of a pod's instance; what they have in common is the beginning of their order.
-    fn beside<'a>(&'a self, task: &TaskId) -> impl Iterator<Item = &'a TaskId> + use<'a> {
+    pub(super) fn beside<'a>(&'a self, task: &TaskId) -> impl Iterator<Item = &'a TaskId> + use<'a> {
         let first = TaskId { instance: task.instance.clone(), container: None, incarnation: 0 };
         let task = task.clone();
         let of_instance = self.tasks.range(first..).map(|(other, _)| other);

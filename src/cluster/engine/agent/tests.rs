@@ -540,6 +540,17 @@ fn a_brick_is_released_when_its_holder_is_gone() {
         release b           -> unmount
     ",
     );
+    // What an instance of a pod has is mounted by any of its containers.
+    check(
+        "
+        list h:running y:running z:running -> connected, follow y, follow z, offer 1
+        release h           -> stuck
+        inspected z 3       -> FAILED! z
+        inspected y 143     -> remove h
+        removed h           -> FAILED! y, unmount
+        released ok         -> released
+    ",
+    );
 }
 
 #[test]

@@ -64,18 +64,25 @@ pub struct Order {
     pub log_file_bytes: u64,
     /// What it may use.
     pub limits: Limits,
-    /// What it sees in its sandbox besides.
+    /// What it sees besides the node's own directories.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Mounted>,
 }
 
-/// A persistent volume, mounted on this node.
+/// A volume: what of this node is seen where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mounted {
-    /// Where.
+    /// Where it is on the node.
     pub source: PathBuf,
-    /// Its name in the sandbox.
-    pub name: String,
+    /// Where it is seen: a path below the sandbox, or an absolute one.
+    #[serde(alias = "name")]
+    pub target: PathBuf,
+    /// True: not to be written.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Of a host volume, whose `source` has no links in it: device and inode of what was found and allowed there. `None`: it is a brick.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<(u64, u64)>,
 }
 
 /// How it began.
@@ -87,6 +94,9 @@ pub struct Started {
     pub shim: Identity,
     /// Its control groups; none where there are no limits.
     pub groups: Vec<PathBuf>,
+    /// Under which number its supervisor keeps its mount namespace open, if it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<i32>,
     /// Why it has no limits, or not all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlimited: Option<String>,
@@ -266,34 +276,35 @@ impl Records {
     }
 }
 
+/// Any order.
+#[cfg(test)]
+pub(in crate::cluster::engine) fn sample() -> Order {
+    Order {
+        task: crate::cluster::engine::samples::task("/a", 1),
+        cluster: ClusterId::new("test"),
+        resources: Resources::default(),
+        overhead: Resources::default(),
+        ports: vec![31000],
+        command: vec!["true".into()],
+        environment: vec![("A".into(), "b".into())],
+        account: None,
+        no_new_privileges: true,
+        directory: "/d".into(),
+        work_dir: "/w".into(),
+        log_file_bytes: 1000,
+        limits: Limits::default(),
+        volumes: vec![Mounted { source: "/m".into(), target: "data".into(), read_only: false, host: None }],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::engine::samples;
-
-    fn order(work_dir: &Path) -> Order {
-        Order {
-            task: samples::task("/a", 1),
-            cluster: ClusterId::new("test"),
-            resources: Resources::default(),
-            overhead: Resources::default(),
-            ports: vec![31000],
-            command: vec!["true".into()],
-            environment: vec![("A".into(), "b".into())],
-            account: None,
-            no_new_privileges: true,
-            directory: work_dir.to_owned(),
-            work_dir: work_dir.to_owned(),
-            log_file_bytes: 1000,
-            limits: Limits::default(),
-            volumes: vec![Mounted { source: "/m".into(), name: "data".into() }],
-        }
-    }
 
     #[test]
     fn an_order_is_taken_back_only_while_nobody_supervises_it() {
         let work_dir = tempfile::tempdir().unwrap();
-        let wanted = order(work_dir.path());
+        let wanted = sample();
         let records = Records::of(work_dir.path(), &wanted.task);
         assert!(records.remove().unwrap() && !records.exist() && records.order().unwrap().is_none());
         records.put_order(&wanted).unwrap();
@@ -312,7 +323,7 @@ mod tests {
     #[test]
     fn a_supervisor_that_comes_late_finds_its_order_gone() {
         let work_dir = tempfile::tempdir().unwrap();
-        let wanted = order(work_dir.path());
+        let wanted = sample();
         let records = Records::of(work_dir.path(), &wanted.task);
         records.put_order(&wanted).unwrap();
         // It has opened the file, and waits for the lock that the removal holds.

@@ -10,16 +10,18 @@
 //! | SIGUSR1 | SIGKILL to every process of the task |
 //!
 //! Between fork and exec no code of ours may run (that would take `unsafe`), so the task's first process is this program once more
-//! (`--enter DIRECTORY`): it goes into the control groups, gives up every right that the task should not have, and becomes the task. Its standard input
-//! is a pipe that closes when that has worked, and otherwise says why not.
-//!
-//! A `COMMAND` check of the task goes the same way (`--beside DIRECTORY WORD...`): the server waits for its exit code.
+//! (`--enter DIRECTORY`): it goes into the control groups, makes the task's mount namespace if that has volumes, gives up every right that the task should
+//! not have, and becomes the task. Its standard input is a socket that closes when that has worked, and otherwise says why not. Before, a NUL says that the
+//! namespace is furnished: the first process goes on when the supervisor has opened it ([`volumes`]).
 
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{Read, Write},
-    os::{fd::AsFd, unix::process::CommandExt},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{net::UnixStream, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -30,6 +32,7 @@ use nix::sys::signal::{SigSet, Signal as Caught};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use super::{
+    beside::{self, Form},
     limits::Groups,
     record::{Ended, Order, Records, Started},
     tree::{self, Identity},
@@ -44,16 +47,20 @@ use crate::cluster::engine::{
 pub const COMMAND: &str = "task-shim";
 /// How the task's first process is told from the supervisor.
 const ENTER: &str = "--enter";
-/// And a command that runs beside it.
-const BESIDE: &str = "--beside";
+/// And who supervises a command that runs beside it.
+pub(super) const BESIDE: &str = "--beside";
+/// And that command.
+pub(super) const JOIN: &str = "--join";
 /// As shells and Docker have it: there is a command, but it cannot be run.
-const CANNOT_RUN: u8 = 126;
+pub(super) const CANNOT_RUN: u8 = 126;
 /// Read at once from a task's output.
 const PIECE_BYTES: usize = 64 << 10;
 /// What the task leaves behind is killed again and again for so long.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// After the end of all processes the last of the output is waited for so long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// What the first process and its supervisor say about the mount namespace.
+const FURNISHED: u8 = 0;
 /// Bytes of a reason.
 const MAX_REASON_BYTES: u64 = 4096;
 /// Where programs are looked for when the task's environment does not say.
@@ -70,16 +77,22 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
             _ = std::io::stderr().write_all(reason.as_bytes());
             ExitCode::from(127)
         }
-        [beside, directory, command @ ..] if beside == BESIDE => {
-            let reason = run_beside(&Records::at(directory.into()), command);
-            _ = std::io::stderr().write_all(reason.as_bytes());
+        [beside, directory, form, command @ ..] if beside == BESIDE => match Form::read(form) {
+            Some(form) => beside::supervise(&Records::at(directory.into()), form, command),
+            None => usage(),
+        },
+        [join, directory, form, command @ ..] if join == JOIN => {
+            let reason = join_task(&Records::at(directory.into()), Form::read(form), command);
+            _ = writeln!(std::io::stderr(), "{reason}");
             ExitCode::from(CANNOT_RUN)
         }
-        _ => {
-            _ = writeln!(std::io::stderr(), "the server starts this by itself, for each task without an image");
-            ExitCode::from(2)
-        }
+        _ => usage(),
     }
+}
+
+fn usage() -> ExitCode {
+    _ = writeln!(std::io::stderr(), "the server starts this by itself, for each task without an image");
+    ExitCode::from(2)
 }
 
 // === The supervisor ===
@@ -109,7 +122,7 @@ fn supervise(records: &Records) -> ExitCode {
 }
 
 /// What whoever started the server left open is neither ours nor the task's. Before anything of our own is open.
-fn close_what_was_inherited() {
+pub(super) fn close_what_was_inherited() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<i32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     for number in open.into_iter().filter(|number| *number > 2) {
@@ -142,29 +155,65 @@ fn run(records: &Records, order: &Order) -> Result<Ended, String> {
 }
 
 fn run_in(records: &Records, groups: &Groups, unlimited: Option<String>, sandbox: Sandbox) -> Result<Ended, String> {
-    let (reason, status) = std::io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
+    let (status, its) = UnixStream::pair().map_err(|error| format!("cannot make a socket: {error}"))?;
     let mut command = Command::new("/proc/self/exe");
     command.arg(COMMAND).arg(ENTER).arg(records.directory()).args(groups.directories());
-    command.env_clear().current_dir("/").stdin(status).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env_clear().current_dir("/").stdin(OwnedFd::from(its)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("cannot start a process: {error}"))?;
-    drop(command); // And with it our end of the pipe.
+    drop(command); // And with it our copy of its end.
     let pid = i32::try_from(child.id()).map_err(|error| error.to_string())?;
-    let output = Pumps::start(sandbox, child.stdout.take(), child.stderr.take());
-    let mut words = String::new();
-    _ = reason.take(MAX_REASON_BYTES).read_to_string(&mut words);
-    if !words.is_empty() {
-        _ = child.wait();
-        return Err(words);
-    }
-    let started =
-        Started { process: Identity::of(pid).map_err(gone)?, shim: own_identity()?, groups: groups.directories().to_vec(), unlimited };
+    let mut output = Pumps::default();
+    let sandbox = Arc::new(Mutex::new(sandbox));
+    let keep = |output: Output| {
+        let sandbox = sandbox.clone();
+        move |piece: &[u8]| {
+            // What a full disk does not take is lost: the task must not stand still for it.
+            _ = sandbox.lock().unwrap_or_else(PoisonError::into_inner).write(output, "", piece);
+            true
+        }
+    };
+    output.add(Output::Stdout.name(), child.stdout.take(), keep(Output::Stdout));
+    output.add(Output::Stderr.name(), child.stderr.take(), keep(Output::Stderr));
+    let heard = Identity::of(pid).map_err(gone).and_then(|process| Ok((hear(&status, &process)?, process)));
+    let (namespace, process) = match heard {
+        Ok(heard) => heard,
+        Err(reason) => {
+            _ = child.kill();
+            _ = child.wait();
+            return Err(reason);
+        }
+    };
+    let number = namespace.as_ref().map(AsRawFd::as_raw_fd);
+    let started = Started { process, shim: own_identity()?, groups: groups.directories().to_vec(), namespace: number, unlimited };
     records.put_started(&started).map_err(|error| format!("its start cannot be written down: {error}"))?;
     tell_server();
     let mut ended = wait(pid, groups)?;
     kill_all(groups);
-    output.finish();
+    output.finish(LAST_WORDS);
     ended.oom = groups.oom_kills() > 0;
     Ok(ended)
+}
+
+/// Until the first process is the task: its mount namespace, if it has one of its own.
+fn hear(mut status: &UnixStream, process: &Identity) -> Result<Option<File>, String> {
+    let mut words = Vec::new();
+    let read = |words: &mut Vec<u8>| status.take(MAX_REASON_BYTES).read_to_end(words);
+    let mut first = [0];
+    let namespace = match status.read(&mut first) {
+        Ok(1) if first == [FURNISHED] => {
+            let namespace = volumes::namespace(process).map_err(gone)?;
+            // Where it has ended in between, its words follow.
+            _ = status.write_all(&[FURNISHED]);
+            Some(namespace)
+        }
+        Ok(1) => {
+            words.extend(first);
+            None
+        }
+        Ok(_) | Err(_) => None,
+    };
+    _ = read(&mut words);
+    if words.is_empty() { Ok(namespace) } else { Err(String::from_utf8_lossy(&words).into_owned()) }
 }
 
 fn gone(error: std::io::Error) -> String {
@@ -180,15 +229,8 @@ fn wait(pid: i32, groups: &Groups) -> Result<Ended, String> {
     let first = Pid::from_raw(pid).ok_or("a process without a number")?;
     let signals = signals();
     loop {
-        // It is looked at without being reaped: its number, and so the group's, means nobody else until everything of it has been killed.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        match rustix::process::waitid(WaitId::Pid(first), options) {
-            Ok(Some(status)) if status.exited() || status.killed() || status.dumped() => {
-                let (code, signal) = (status.exit_status(), status.terminating_signal());
-                return Ok(Ended { status: code, signal: signal.filter(|_| code.is_none()), ..Ended::default() });
-            }
-            Ok(_) => {}
-            Err(error) => return Err(format!("its end cannot be waited for: {error}")),
+        if let Some(ended) = ended(first)? {
+            return Ok(ended);
         }
         reap_all_but(pid);
         match signals.wait() {
@@ -211,8 +253,22 @@ fn terminate(first: Pid) {
     tree::signal_all(found, others, Signal::TERM);
 }
 
+/// How a child ended; `None`: it did not yet. It is looked at without being reaped: its number, and so the group's, means nobody else until everything
+/// of it has been killed.
+pub(super) fn ended(child: Pid) -> Result<Option<Ended>, String> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    match rustix::process::waitid(WaitId::Pid(child), options) {
+        Ok(Some(status)) if status.exited() || status.killed() || status.dumped() => {
+            let (code, signal) = (status.exit_status(), status.terminating_signal());
+            Ok(Some(Ended { status: code, signal: signal.filter(|_| code.is_none()), ..Ended::default() }))
+        }
+        Ok(_) => Ok(None),
+        Err(error) => Err(format!("its end cannot be waited for: {error}")),
+    }
+}
+
 /// Reaps what the task's processes left behind.
-fn reap_all_but(first: i32) {
+pub(super) fn reap_all_but(first: i32) {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     for pid in tree::ended_children(own).into_iter().filter(|pid| *pid != first) {
         _ = rustix::process::waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
@@ -220,7 +276,7 @@ fn reap_all_but(first: i32) {
 }
 
 /// Every process of the task; what they leave behind is ours by then, and ends with them.
-fn kill_all(groups: &Groups) {
+pub(super) fn kill_all(groups: &Groups) {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let members = || {
         let mut found = groups.members();
@@ -235,53 +291,49 @@ fn kill_all(groups: &Groups) {
     tree::kill_all(members, KILL_LIMIT, || {});
 }
 
-/// Two threads that keep the output.
-struct Pumps {
-    done: mpsc::Receiver<()>,
-    count: usize,
+/// Threads that pass on what is said, one for each output.
+#[derive(Default)]
+pub(super) struct Pumps {
+    done: Vec<mpsc::Receiver<()>>,
 }
 
 impl Pumps {
-    fn start(sandbox: Sandbox, stdout: Option<impl Read + Send + 'static>, stderr: Option<impl Read + Send + 'static>) -> Self {
-        let sandbox = Arc::new(Mutex::new(sandbox));
+    /// Passes everything that comes `from` there on, until that ends or is not taken any more (false).
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        from: Option<impl Read + Send + 'static>,
+        mut take: impl FnMut(&[u8]) -> bool + Send + 'static,
+    ) {
+        let Some(mut from) = from else { return };
         let (sender, done) = mpsc::channel();
-        let mut count = 0;
-        if let Some(stdout) = stdout {
-            count += usize::from(pump(sandbox.clone(), Output::Stdout, stdout, sender.clone()));
+        let work = move || {
+            // Gone with the thread, however that ends.
+            let _sender: mpsc::Sender<()> = sender;
+            let mut piece = vec![0; PIECE_BYTES];
+            loop {
+                match from.read(&mut piece) {
+                    Ok(0) => break,
+                    Ok(length) if take(&piece[..length]) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Ok(_) | Err(_) => break,
+                }
+            }
+        };
+        if std::thread::Builder::new().name(name.to_owned()).spawn(work).is_ok() {
+            self.done.push(done);
         }
-        if let Some(stderr) = stderr {
-            count += usize::from(pump(sandbox, Output::Stderr, stderr, sender));
-        }
-        Self { done, count }
     }
 
-    /// Waits for the last of it, but not for ever: a process that nobody could kill may hold a pipe.
-    fn finish(self) {
-        let until = Instant::now() + LAST_WORDS;
-        for _ in 0..self.count {
-            if self.done.recv_timeout(until.saturating_duration_since(Instant::now())).is_err() {
-                return;
-            }
-        }
+    /// Waits for the last of it, but not for ever: a process that nobody could kill may hold a pipe. True: that was all.
+    pub(super) fn finish(self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let is_done = |done: &mpsc::Receiver<()>| {
+            let outcome = done.recv_timeout(until.saturating_duration_since(Instant::now()));
+            outcome == Err(mpsc::RecvTimeoutError::Disconnected)
+        };
+        self.done.iter().all(is_done)
     }
-}
-
-/// True when the thread runs.
-fn pump(sandbox: Arc<Mutex<Sandbox>>, output: Output, mut from: impl Read + Send + 'static, done: mpsc::Sender<()>) -> bool {
-    let work = move || {
-        let mut piece = vec![0; PIECE_BYTES];
-        loop {
-            match from.read(&mut piece) {
-                Ok(0) => break,
-                // What a full disk does not take is lost: the task must not stand still for it.
-                Ok(length) => _ = sandbox.lock().unwrap_or_else(PoisonError::into_inner).write(output, "", &piece[..length]),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        _ = done.send(());
-    };
-    std::thread::Builder::new().name(output.name().to_owned()).spawn(work).is_ok()
 }
 
 // === The task's first process ===
@@ -290,41 +342,72 @@ fn pump(sandbox: Arc<Mutex<Sandbox>>, output: Output, mut from: impl Read + Send
 fn become_task(records: &Records, groups: &Groups) -> String {
     let status = match rustix::io::fcntl_dupfd_cloexec(std::io::stdin().as_fd(), 3) {
         Ok(status) => status,
-        Err(error) => return format!("cannot keep a pipe: {error}"),
+        Err(error) => return format!("cannot keep a socket: {error}"),
     };
-    let reason = try_to_become_task(records, groups);
-    _ = rustix::io::write(&status, reason.as_bytes());
+    let mut status = UnixStream::from(status);
+    let reason = try_to_become_task(records, groups, &mut status);
+    _ = status.write_all(reason.as_bytes());
     reason
 }
 
-fn try_to_become_task(records: &Records, groups: &Groups) -> String {
-    match order(records) {
-        Ok(order) => become_program(&order, groups, &order.command),
+fn try_to_become_task(records: &Records, groups: &Groups, status: &mut UnixStream) -> String {
+    let settled = order(records).and_then(|order| {
+        let null = File::options().read(true).open("/dev/null").map_err(|error| format!("/dev/null cannot be opened: {error}"))?;
+        rustix::stdio::dup2_stdin(&null).map_err(failed("cannot close the input"))?;
+        rustix::process::setsid().map_err(failed("cannot begin a session"))?;
+        settle(&order, groups, || {
+            volumes::see(&order)?;
+            let told = status.write_all(&[FURNISHED]).and_then(|()| status.read_exact(&mut [0]));
+            told.map_err(|error| format!("its supervisor is gone: {error}"))
+        })?;
+        Ok(order)
+    });
+    match settled {
+        Ok(order) => become_program(&order, &order.command),
         Err(reason) => reason,
     }
 }
 
 /// Returns only when it did not work, with the reason. Everything of the task's, its control groups too: with the task it ends.
-fn run_beside(records: &Records, command: &[OsString]) -> String {
-    let groups = match records.started() {
-        Ok(Some(started)) => Groups::known(started.groups),
-        Ok(None) => return "the task has not begun".to_owned(),
-        Err(error) => return format!("the task's beginning cannot be read: {error}"),
-    };
-    match order(records) {
-        Ok(order) => become_program(&order, &groups, command),
+fn join_task(records: &Records, form: Option<Form>, command: &[OsString]) -> String {
+    let settled = order(records).and_then(|mut order| {
+        let started = started(records)?;
+        rustix::process::setsid().map_err(failed("cannot begin a session"))?;
+        if let Some(Form::Terminal { .. }) = form {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).map_err(failed("cannot get its terminal"))?;
+            if !order.environment.iter().any(|(name, _)| name == "TERM") {
+                order.environment.push(("TERM".to_owned(), "xterm".to_owned()));
+            }
+        }
+        let groups = Groups::known(started.groups.clone());
+        settle(&order, &groups, || match started.namespace {
+            Some(number) => volumes::join(&started.shim, number).map_err(|error| format!("cannot see its volumes: {error}")),
+            // Of a supervisor that kept none yet.
+            None => volumes::see(&order),
+        })?;
+        Ok(order)
+    });
+    match settled {
+        Ok(order) => become_program(&order, command),
         Err(reason) => reason,
     }
 }
 
-fn order(records: &Records) -> Result<Order, String> {
+/// How the task began.
+pub(super) fn started(records: &Records) -> Result<Started, String> {
+    records.started().map_err(|error| format!("the task's beginning cannot be read: {error}"))?.ok_or("the task has not begun".to_owned())
+}
+
+fn failed(what: &'static str) -> impl Fn(rustix::io::Errno) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+/// What was ordered.
+pub(super) fn order(records: &Records) -> Result<Order, String> {
     records.order().map_err(|error| format!("the order cannot be read: {error}"))?.ok_or_else(|| "the order is gone".to_owned())
 }
 
-fn become_program(order: &Order, groups: &Groups, words: &[impl AsRef<OsStr>]) -> String {
-    if let Err(reason) = settle(order, groups) {
-        return reason;
-    }
+fn become_program(order: &Order, words: &[impl AsRef<OsStr>]) -> String {
     let Some((program, arguments)) = words.split_first() else { return "there is nothing to run".to_owned() };
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(order.environment.iter().map(|(name, value)| (name, value)));
@@ -337,22 +420,22 @@ fn become_program(order: &Order, groups: &Groups, words: &[impl AsRef<OsStr>]) -
     format!("cannot run {}: {error}{hint}", program.as_ref().display())
 }
 
-/// Everything that has to be so before the task's program begins. Rights go last: they are needed for the rest.
-fn settle(order: &Order, groups: &Groups) -> Result<(), String> {
-    let failed = |what: &'static str| move |error: rustix::io::Errno| format!("{what}: {error}");
-    let null = File::options().read(true).open("/dev/null").map_err(|error| format!("/dev/null cannot be opened: {error}"))?;
-    rustix::stdio::dup2_stdin(&null).map_err(failed("cannot close the input"))?;
-    rustix::process::setsid().map_err(failed("cannot begin a session"))?;
+/// Everything that has to be so before a program of the task begins. Rights go last: they are needed for the rest. `see`: lets it see the task's volumes.
+fn settle(order: &Order, groups: &Groups, see: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     groups.join().map_err(|error| format!("cannot go into its control groups: {error}"))?;
     // The server may be protected from the kernel's search for memory; its tasks are not.
     _ = std::fs::write("/proc/self/oom_score_adj", "0");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let no_sandbox = |error: std::io::Error| format!("cannot enter the sandbox {}: {error}", order.directory.display());
+    let sandbox = volumes::identity(&order.directory).map_err(no_sandbox)?;
     if !order.volumes.is_empty() {
-        volumes::see(order).map_err(|error| format!("cannot see its volumes: {error}"))?;
+        see()?;
     }
     // As the server: the way there need not be open to the account.
-    std::env::set_current_dir(&order.directory)
-        .map_err(|error| format!("cannot enter the sandbox {}: {error}", order.directory.display()))?;
+    std::env::set_current_dir(&order.directory).map_err(no_sandbox)?;
+    if volumes::identity(Path::new(".")).map_err(no_sandbox)? != sandbox {
+        return Err("a volume hides its sandbox".to_owned());
+    }
     if let Some(account) = &order.account {
         become_account(account).map_err(|error| format!("cannot become user '{}': {error}", account.name))?;
     }
@@ -377,13 +460,5 @@ pub fn command(program: &Path, directory: &Path) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(program);
     command.arg(COMMAND).arg(directory).env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.kill_on_drop(false);
-    command
-}
-
-/// The command that runs `words` beside the task whose records are in `directory`. What it says is of no interest.
-pub fn beside(program: &Path, directory: &Path, words: &[String]) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new(program);
-    command.arg(COMMAND).arg(BESIDE).arg(directory).args(words).env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     command
 }

@@ -110,6 +110,36 @@ fn pods_have_marathons_rules_and_texts() {
         &|written| written["scaling"] = json!({"kind": "fixed", "instances": 100_001}),
         "/scaling/instances: got 100001, expected 100000 or less",
     );
+    check(
+        &at("/volumes/0", json!({"name": "volume", "persistent": {"size": 0}})),
+        "/volumes(0)/persistent/size: got 0, expected more than 0",
+    );
+    check(
+        &at("/volumes/0", json!({"name": "volume", "persistent": {"size": 67_108_865}})),
+        "/volumes(0)/persistent/size: got 67108865, expected at most 67108864 MiB",
+    );
+    let resident = |scheduling: Value| {
+        move |written: &mut Value| {
+            written["volumes"][0]["persistent"] = json!({"size": 1});
+            written["scheduling"] = scheduling.clone();
+        }
+    };
+    check(&resident(json!({})), "");
+    check(&resident(json!({"upgrade": {"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0}, "unreachableStrategy": "disabled"})), "");
+    check(&resident(json!({"upgrade": {"maximumOverCapacity": 0.1}})), "/upgrade/maximumOverCapacity: got 0.1, expected 0.0");
+    check(&resident(json!({"upgrade": {}})), "/upgrade/maximumOverCapacity: got 1.0, expected 0.0");
+    check(
+        &resident(json!({"unreachableStrategy": {"inactiveAfterSeconds": 1, "expungeAfterSeconds": 2}})),
+        "/: unreachableStrategy must be disabled for pods with persistent volumes",
+    );
+    check(
+        &|written| {
+            resident(json!({"placement": {"acceptedResourceRoles": ["some"]}}))(written);
+            written["id"] = json!("/some/pod");
+            written["role"] = json!("some");
+        },
+        "/acceptedResourceRoles: A resident pod must have `acceptedResourceRoles = [\"*\"]`.",
+    );
     let many: Vec<Value> = (0..51)
         .map(|n| json!({"name": format!("c{n}"), "resources": {}, "volumeMounts": [{"name": "volume", "mountPath": "/v"}]}))
         .collect();

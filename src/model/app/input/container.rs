@@ -144,7 +144,8 @@ fn read_volume(volume: &Reader<'_>, unsupported: &Violations) -> Option<Volume> 
     }
     if let Some(persistent) = volume.get("persistent") {
         let mode = volume.required("mode").and_then(|mode| mode.choice(&modes));
-        return read_persistent(&persistent, container_path, mode, unsupported).map(Volume::Persistent);
+        let size = read_persistent(&persistent, unsupported);
+        return Some(Volume::Persistent(PersistentVolume { container_path: container_path?, mode: mode?, size: size? }));
     }
     if let Some(external) = volume.get("external") {
         let mode = volume.required("mode").and_then(|mode| mode.choice(&modes));
@@ -175,13 +176,10 @@ fn read_brick(brick: &Reader<'_>, path: Option<String>, mode: Option<Mode>, unsu
     Some(BrickVolume { container_path: path?, mode: mode?, size: size?, pool: PoolName::new(pool?), file_system })
 }
 
+/// The size of a persistent volume in MiB.
+///
 /// Facts (Marathon 1.11): the type is `root` unless said otherwise; `maxSize` is for mount disks, `constraints` are for path and mount disks.
-fn read_persistent(
-    persistent: &Reader<'_>,
-    path: Option<String>,
-    mode: Option<Mode>,
-    unsupported: &Violations,
-) -> Option<PersistentVolume> {
+pub(in crate::model) fn read_persistent(persistent: &Reader<'_>, unsupported: &Violations) -> Option<u64> {
     if !persistent.is_object() {
         return None;
     }
@@ -200,7 +198,7 @@ fn read_persistent(
             unsupported.add(persistent.path(), text);
         }
     }
-    Some(PersistentVolume { container_path: path?, mode: mode?, size: size? })
+    size
 }
 
 /// What is missing is left empty: Marathon notes it among the other rules, not among the errors of form.

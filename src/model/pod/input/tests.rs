@@ -44,11 +44,16 @@ fn full() -> Value {
                 "endpoints": [{"name": "admin", "containerPort": 0}],
                 "image": {"kind": "DOCKER", "id": "sync"},
                 "healthCheck": {"exec": {"command": {"argv": ["sync", "--ok"]}}},
-                "volumeMounts": [{"name": "data", "mountPath": "shared"}, {"name": "logs", "mountPath": "/logs", "readOnly": false}],
+                "volumeMounts": [{"name": "data", "mountPath": "shared"}, {"name": "logs", "mountPath": "/logs", "readOnly": false},
+                    {"name": "rows", "mountPath": "/rows"}],
             },
             {"name": "third", "resources": {}, "healthCheck": {"tcp": {"endpoint": "late"}}, "endpoints": [{"name": "late"}]},
         ],
-        "volumes": [{"name": "data"}, {"name": "logs", "host": "/var/log/shop"}],
+        "volumes": [
+            {"name": "data"},
+            {"name": "logs", "host": "/var/log/shop"},
+            {"name": "rows", "persistent": {"type": "root", "size": 100, "constraints": []}},
+        ],
         "networks": [{"mode": "container/bridge"}],
         "scaling": {"kind": "fixed", "instances": 3},
         "scheduling": {
@@ -73,6 +78,16 @@ fn what_is_written_is_shown_again_with_its_defaults() {
     insta::assert_json_snapshot!("full", definition(&app));
     let minimal = json!({"id": "/pod", "containers": [{"name": "one", "resources": {}}]});
     insta::assert_json_snapshot!("minimal", definition(&read(&minimal)));
+    insta::assert_json_snapshot!("resident", definition(&read(&resident())));
+}
+
+/// With the node's network, and nothing said of how it is upgraded and waited for.
+fn resident() -> Value {
+    json!({
+        "id": "/db",
+        "containers": [{"name": "one", "resources": {}, "volumeMounts": [{"name": "rows", "mountPath": "rows", "readOnly": true}]}],
+        "volumes": [{"name": "rows", "persistent": {"size": 100}}],
+    })
 }
 
 #[test]
@@ -91,7 +106,7 @@ fn what_is_shown_can_be_written_again_without_effect() {
             "endpoints": [{"name": "a", "containerPort": 80}, {"name": "b", "containerPort": 81, "hostPort": 0, "networkNames": ["red"]}],
         }],
     });
-    for written in [full(), host, named, json!({"id": "/pod", "containers": [{"name": "one", "resources": {}}]})] {
+    for written in [full(), host, named, resident(), json!({"id": "/pod", "containers": [{"name": "one", "resources": {}}]})] {
         let app = read(&written);
         assert_eq!(read(&definition(&app).into()), app);
     }
@@ -127,7 +142,8 @@ fn a_container_is_an_app_of_its_own_for_whoever_runs_it() {
     let volumes = &side.container.as_ref().unwrap().volumes;
     let host_path = "/var/log/shop".to_owned();
     let shared = Volume::Shared { container_path: "/mnt/mesos/sandbox/shared".into(), name: "data".into(), mode: Mode::Rw };
-    assert_eq!(*volumes, [shared, Volume::Host { container_path: "/logs".into(), host_path, mode: Mode::Rw }]);
+    let persistent = Volume::Persistent(PersistentVolume { container_path: "/rows".into(), mode: Mode::Rw, size: 100 });
+    assert_eq!(*volumes, [shared, Volume::Host { container_path: "/logs".into(), host_path, mode: Mode::Rw }, persistent]);
     assert!(third.container.unwrap().docker.is_none());
     assert!(app.as_container(3).is_none());
 }
@@ -158,6 +174,10 @@ fn wrong_types_are_told_in_the_words_of_the_reader() {
     check(&at("/scaling", json!({"instances": 1})), &[("/scaling/kind", "error.path.missing")]);
     check(&at("/scheduling/upgrade/maximumOverCapacity", json!(1.5)), &[("/scheduling/upgrade/maximumOverCapacity", "error.max")]);
     check(&at("/executorResources/mem", json!(16)), &[("/executorResources/mem", "error.min")]);
+    let size = "/volumes(2)/persistent/size";
+    check(&at("/volumes/2/persistent", json!({})), &[(size, "error.path.missing")]);
+    check(&at("/volumes/2/persistent/size", json!("1")), &[(size, "error.expected.jsnumber")]);
+    check(&at("/volumes/2/persistent/type", json!("tape")), &[("/volumes(2)/persistent/type", "error.unknown.enum.literal")]);
     check(
         &at("/scheduling/placement/constraints/0/operator", json!("NEAR")),
         &[("/scheduling/placement/constraints(0)/operator", "error.unknown.enum.literal")],
@@ -227,9 +247,19 @@ fn what_contradicts_itself_is_told_in_marathons_words() {
         ],
     );
     check(&at("/volumes/0", json!({"name": "data", "secret": "s"})), &[("/volumes(0)/secret", secrets)]);
+    let volume = |persistent: Value| at("/volumes/2", json!({"name": "rows", "persistent": persistent}));
+    let path = "/volumes(2)/persistent";
     check(
-        &at("/volumes/0", json!({"name": "data", "persistent": {"size": 1}})),
-        &[("/volumes(0)/persistent", "persistent volumes of pods are not supported yet")],
+        &volume(json!({"size": 1, "type": "path"})),
+        &[("/volumes(2)/persistent/type", "the nodes of the embedded engine have root disks only")],
+    );
+    check(&volume(json!({"size": 1, "maxSize": 2})), &[(path, "Only mount volumes can have maxSize")]);
+    check(&volume(json!({"size": 1, "profileName": "fast"})), &[(path, "the disks of the embedded engine have no profiles")]);
+    let constraints = json!([["path", "LIKE", "a.*"]]);
+    check(&volume(json!({"size": 1, "constraints": constraints})), &[(path, "Constraints on root volumes are not supported")]);
+    check(
+        &at("/volumes/2", json!({"name": "rows", "host": "/x", "persistent": {"size": 1}})),
+        &[("/volumes(2)", "a volume is either of the host or persistent")],
     );
 }
 

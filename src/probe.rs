@@ -1,4 +1,5 @@
-//! Runs health and readiness checks: HTTP, HTTPS and TCP from here, commands through the node. Results go to the core, which decides what they mean.
+//! Runs health, readiness and generic checks: HTTP, HTTPS and TCP from here, commands through the node. Results go to the core, which decides what
+//! they mean; those of generic checks only when they differ from what is known.
 //!
 //! One thread of its own: a busy API delays no check. It follows the snapshots to know which tasks there are, and looks each one up again when its
 //! check is due, so that it never asks a task that has moved or ended.
@@ -39,7 +40,7 @@ use crate::{
     core::state::View,
     model::{
         cluster::ClusterEvent,
-        health::{CheckProtocol, CheckReport, Finding, Outcome},
+        health::{CheckKind, CheckProtocol, CheckReport, Finding, Outcome},
         id::{DeploymentId, InstanceId, PathId},
         instance::{Condition, Instance},
         record::RecordKey,
@@ -303,7 +304,7 @@ impl Prober {
             return;
         }
         let Some(app) = view.tables.definition_of(instance) else { return };
-        if app.health_checks.is_empty() && app.readiness_checks.is_empty() {
+        if app.health_checks.is_empty() && app.readiness_checks.is_empty() && app.generic_checks().next().is_none() {
             return;
         }
         if !self.watched.contains_key(&instance.id) {
@@ -312,6 +313,10 @@ impl Prober {
                 let delay_ms = if check.protocol.is_mesos() { u64::from(check.delay_seconds) * 1000 } else { 0 };
                 let is_command = check.protocol == CheckProtocol::Command;
                 self.add(instance, Which::Health(at), is_command, check.interval_seconds, alive, delay_ms);
+            }
+            for (place, check) in app.generic_checks() {
+                let is_command = matches!(check.kind, CheckKind::Exec { .. });
+                self.add(instance, Which::Check(place), is_command, check.interval_seconds, false, u64::from(check.delay_seconds) * 1000);
             }
         }
         let (_, slots) = self.watched.entry(instance.id.clone()).or_insert_with(|| (instance.incarnation, Vec::new()));
@@ -334,7 +339,7 @@ impl Prober {
             Which::Readiness => now,
             // It is well, and need not be asked sooner than it would have been.
             Which::Health(_) if known_alive => schedule::next_place(now, phase_ms, interval_ms),
-            Which::Health(_) => now + delay_ms + phase_ms % interval_ms.min(FIRST_RUN_MS),
+            Which::Health(_) | Which::Check(_) => now + delay_ms + phase_ms % interval_ms.min(FIRST_RUN_MS),
         };
         let id = self.next_slot;
         self.next_slot += 1;
@@ -383,11 +388,13 @@ impl Prober {
             Err(why) => {
                 // A place that is not known yet (or never) says nothing about the task.
                 let finding = target::no_finding(slot.which, &why);
-                let task = instance.task();
+                let report = CheckReport { task: instance.task(), at: wall(), finding };
                 let next = schedule::next_place(now, slot.phase_ms, slot.interval_ms);
                 let is_command = slot.is_command;
                 self.set_due(Due { at_ms: next, slot: due.slot }, is_command);
-                self.report(CheckReport { task, at: wall(), finding });
+                if is_news(&view, &report) {
+                    self.report(report);
+                }
                 return;
             }
         };
@@ -395,7 +402,7 @@ impl Prober {
         let (attempts, limit) = (self.attempts.clone(), Duration::from_secs(u64::from(target.timeout_seconds.max(1))));
         self.running.spawn(async move {
             let _permit = permit;
-            let raw = timeout(limit, attempts.run(&target)).await.unwrap_or_else(|_| Raw::silent(limit));
+            let raw = timeout(limit, attempts.run(&target)).await.unwrap_or(Raw::Silent(limit));
             Done { slot: due.slot, target, due_ms: due.at_ms, began_ms: now, raw }
         });
     }
@@ -409,7 +416,7 @@ impl Prober {
         let next = match which {
             // Counted from the answer, as Marathon does: it is over when the answer is "ready".
             Which::Readiness => now + interval,
-            Which::Health(_) => schedule::next_place((done.due_ms + interval / 2).max(now), phase, interval),
+            Which::Health(_) | Which::Check(_) => schedule::next_place((done.due_ms + interval / 2).max(now), phase, interval),
         };
         self.set_due(Due { at_ms: next, slot: done.slot }, is_command);
         let finding = match (which, &done.target.action) {
@@ -427,11 +434,15 @@ impl Prober {
                 }
                 Finding::Health { check, outcome: result }
             }
+            (Which::Check(place), action) => Finding::Check { place, result: attempt::result(&done.raw, action) },
             (Which::Readiness, Action::Http(http)) => Finding::Readiness(attempt::readiness(&done.raw, http)),
             (Which::Readiness, _) => return,
         };
         let task = crate::model::id::TaskId::app(instance, done.target.incarnation);
-        self.report(CheckReport { task, at: wall(), finding });
+        let report = CheckReport { task, at: wall(), finding };
+        if is_news(&self.handle.view(), &report) {
+            self.report(report);
+        }
     }
 
     fn report(&mut self, report: CheckReport) {
@@ -441,6 +452,12 @@ impl Prober {
         self.gathered.push_back(report);
         self.gathering_since.get_or_insert_with(Instant::now);
     }
+}
+
+/// False for a generic check that found what readers see already: a run of such a check is then no work for the core.
+fn is_news(view: &View, report: &CheckReport) -> bool {
+    let Finding::Check { place, result } = report.finding else { return true };
+    view.readings.get(&report.task.instance).and_then(|readings| readings.result(place)) != result
 }
 
 fn wall() -> Timestamp {

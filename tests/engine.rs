@@ -326,6 +326,39 @@ async fn a_command_runs_in_a_task_and_ends_with_its_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_checks_of_a_container_leave_nothing_behind() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let task = rig.launch(command("/asked", "exec sleep 1000")).await;
+    rig.status(&task, TaskState::Running).await;
+    let access = rig.access();
+    let inspect = |what: &str| daemon.docker(&["inspect", "-f", what, &format!("xtao-{task}")]).trim().to_owned();
+    // What keeps the container, and stands between it and containerd.
+    let init = inspect("{{.State.Pid}}");
+    let status = std::fs::read_to_string(format!("/proc/{init}/status")).unwrap();
+    let shim: u32 = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+    let me = [std::process::id()];
+    let engine: Vec<u32> = daemon.processes().into_iter().chain([shim]).collect();
+    // What is opened once and kept is open from here on.
+    rig::check_often(&access, &task, 32).await;
+    let none = || ["[]", "<no value>", "<nil>"].contains(&&*inspect("{{.ExecIDs}}"));
+    rig::until("no command is the container's any more", none).await;
+    let before = (rig::held(&me), rig::held(&engine));
+    rig::check_often(&access, &task, 200).await;
+    rig::until("no command is the container's any more", none).await;
+    rig::until("descriptors and children are as few as before", || {
+        let (mine, its) = (rig::held(&me), rig::held(&engine));
+        rig::as_few(mine, before.0) && rig::as_few(its, before.1)
+    })
+    .await;
+    let within = daemon.docker(&["top", &format!("xtao-{task}"), "-o", "pid,args"]);
+    assert_eq!(within.lines().count(), 2, "{within}");
+    rig.kill(&task, Some(0)).await;
+    rig.status(&task, TaskState::Killed).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_runtime_with_a_known_way_out_is_used_only_when_told() {
     let mut daemon = Daemon::prepare(Options::default());
     // What the daemon asks for a version; containers are run by the machine's own.

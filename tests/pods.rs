@@ -1,10 +1,19 @@
-//! Pods on the whole way: the HTTP API, the real core and driver, the embedded engine, and a real Docker daemon of the test's own. Needs root; see
+//! Pods, and the generic checks of apps, on the whole way: the HTTP API, the real core and driver, the embedded engine, and a real Docker daemon of the test's own. Needs root; see
 //! [`support::docker`].
 
 #[path = "support/docker.rs"]
 mod docker;
 #[path = "pods/house.rs"]
 mod house;
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 
 use docker::{Daemon, IMAGE, Options};
 use house::House;
@@ -219,6 +228,112 @@ async fn a_command_checks_the_container_that_names_it() {
 }
 
 /// The pod of Marathon's own system tests: one container of an image, one without, with relative paths, on the node's network. And a directory of the node.
+/// A server on the node that answers every request with the status that is wanted at the moment.
+fn moody(daemon: &Daemon) -> (u16, Arc<AtomicU16>) {
+    let listener = TcpListener::bind((daemon.address(), 0)).unwrap();
+    let (port, status) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU16::new(200)));
+    let wanted = status.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            _ = BufReader::new(&stream).read_line(&mut String::new());
+            let status = wanted.load(Ordering::Relaxed);
+            _ = stream.write_all(format!("HTTP/1.1 {status} So\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
+        }
+    });
+    (port, status)
+}
+
+/// Generic checks of a plain command, of an app with an image, and of containers: what they find is shown, follows what is so, and has no
+/// consequences.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_generic_checks_find_is_shown_and_harms_nobody() {
+    let daemon = Daemon::start(Options::default());
+    let mut house = House::start(&daemon).await;
+    let (port, status) = moody(&daemon);
+    let check = |mut check: Value| {
+        check
+            .as_object_mut()
+            .unwrap()
+            .extend(json!({"intervalSeconds": 1, "timeoutSeconds": 5, "delaySeconds": 0}).as_object().unwrap().clone());
+        check
+    };
+    let exec = |text: &str| check(json!({"exec": {"command": {"shell": text}}}));
+    let app = |id: &str, check: Value| json!({"id": id, "cmd": "exec sleep 1000", "cpus": 0.1, "mem": 32, "check": check});
+    let mut imaged = app("/imaged", exec("test -e /tmp/mark && test $MARATHON_APP_ID = /imaged"));
+    imaged["container"] = json!({"type": "MESOS", "docker": {"image": IMAGE}});
+    for app in [
+        app("/command", exec("test -e mark && test $MARATHON_APP_ID = /command")),
+        app("/page", check(json!({"http": {"port": port, "path": "/status"}}))),
+        app("/port", check(json!({"tcp": {"portIndex": 0}}))),
+        imaged,
+    ] {
+        assert_eq!(house.ask(Method::POST, "/v2/apps", Some(app.clone())).await.0, StatusCode::CREATED, "{app}");
+    }
+    let mut one = container("one", "exec sleep 1000");
+    one["check"] = exec("test -e /tmp/mark && test $MARATHON_CONTAINER_ID = one");
+    let mut two = container("two", "exec httpd -f -p 8080");
+    two["endpoints"] = json!([{"name": "http", "containerPort": 8080}]);
+    two["check"] = check(json!({"http": {"endpoint": "http", "path": "/none"}}));
+    let pod =
+        json!({"id": "/pod", "networks": [{"mode": "container/bridge"}], "containers": [one, two, container("three", "exec sleep 1000")]});
+    assert_eq!(house.ask(Method::POST, "/v2/pods", Some(pod)).await.0, StatusCode::CREATED);
+    let of_pod = async |house: &House| {
+        let status = house.get("/v2/pods/pod::status").await;
+        [0, 1, 2].map(|at| status["instances"][0]["containers"][at]["checkResult"].clone())
+    };
+    let of_app = async |house: &House, id: &str| house.get(&format!("/v2/apps{id}/tasks")).await["tasks"][0]["checkResult"].clone();
+    let code = |code: i32| json!({"command": {"exitCode": code}});
+    let page = |status: u16| json!({"http": {"statusCode": status}});
+
+    for (id, expected) in
+        [("/command", code(1)), ("/page", page(200)), ("/port", json!({"tcp": {"succeeded": false}})), ("/imaged", code(1))]
+    {
+        house.until(async |house| of_app(house, id).await == expected).await;
+    }
+    house.until(async |house| of_pod(house).await == [code(1), page(404), Value::Null]).await;
+    assert_eq!(house.get("/v2/deployments").await, json!([]));
+
+    // Each follows what is so.
+    let tasks = house.get("/v2/tasks").await;
+    let task = |app: &str| {
+        let tasks = tasks["tasks"].as_array().unwrap();
+        tasks.iter().find(|task| task["appId"] == app).unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    std::fs::write(daemon.path("work").join(format!("sandboxes/{}/files/mark", task("/command"))), "").unwrap();
+    daemon.docker(&["exec", &format!("xtao-{}", task("/imaged")), "touch", "/tmp/mark"]);
+    let instance = house.get("/v2/pods/pod::status").await["instances"][0]["id"].as_str().unwrap().to_owned();
+    daemon.docker(&["exec", &format!("xtao-{instance}.one.1"), "touch", "/tmp/mark"]);
+    status.store(503, Ordering::Relaxed);
+    for (id, expected) in [("/command", code(0)), ("/page", page(503)), ("/imaged", code(0))] {
+        house.until(async |house| of_app(house, id).await == expected).await;
+    }
+    house.until(async |house| of_pod(house).await == [code(0), page(404), Value::Null]).await;
+
+    // A restart of ours forgets, and asks again.
+    house.restart(&daemon).await;
+    house.until(async |house| of_app(house, "/page").await == page(503) && of_pod(house).await[0] == code(0)).await;
+    // All the time nobody was killed, and nobody is well or unwell.
+    let listed = house.get("/v2/tasks").await;
+    let ids = |tasks: &Value| {
+        let mut ids: Vec<String> = tasks["tasks"].as_array().unwrap().iter().map(|task| task["id"].to_string()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(&listed), ids(&tasks));
+    let counted = house.get("/v2/apps/page").await;
+    assert_eq!((&counted["app"]["tasksHealthy"], &counted["app"]["tasksUnhealthy"]), (&json!(0), &json!(0)));
+    assert_eq!(house.stable("/pod", 1).await["terminationHistory"], json!([]));
+    for app in ["command", "page", "port", "imaged"] {
+        assert_eq!(house.ask(Method::DELETE, &format!("/v2/apps/{app}"), None).await.0, StatusCode::OK);
+    }
+    house.ask(Method::DELETE, "/v2/pods/pod", None).await;
+    house.until(async |_| containers(&daemon).is_empty()).await;
+    house.until(async |house| house.get("/v2/tasks").await == json!({"tasks": []})).await;
+    house.stop().await;
+}
+
+/// The pod of Marathon's own system tests: one container of an image, one without, with relative paths, on the node's network.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_without_an_image_shares_volumes_with_one_of_an_image() {
     let daemon = Daemon::start(Options::default());

@@ -11,7 +11,9 @@ use std::{
 };
 
 use docker::{Daemon, Options};
-use rig::{Rig, command, process, until_runs, volume, volume_with, with_brick_at, with_external, with_volume};
+use rig::{
+    Rig, as_few, check_often, command, held, process, until, until_runs, volume, volume_with, with_brick_at, with_external, with_volume,
+};
 use xtao::{
     cluster::engine::access::ExecError,
     model::{
@@ -282,6 +284,31 @@ async fn people_run_commands_beside_a_task() {
     rig.status(&task, TaskState::Killed).await;
     assert_eq!(rig.output(&task, "stdout"), "ready\n");
     rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_checks_of_a_command_leave_nothing_behind() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let task = rig.launch(process("/asked", "exec sleep 1000")).await;
+    rig.status(&task, TaskState::Running).await;
+    let access = rig.access();
+    let files = || walkdir(&nowhere.path("work"));
+    // What is opened once and kept is open from here on.
+    check_often(&access, &task, 16).await;
+    let (me, before) = ([std::process::id()], (held(&[std::process::id()]), files()));
+    check_often(&access, &task, 400).await;
+    until("descriptors and children are as few as before", || as_few(held(&me), before.0)).await;
+    assert_eq!(files(), before.1);
+    rig.kill(&task, None).await;
+    rig.status(&task, TaskState::Killed).await;
+    rig.stop().await;
+}
+
+/// How many files and directories there are below.
+fn walkdir(directory: &Path) -> usize {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    entries.map(|entry| if entry.file_type().is_ok_and(|kind| kind.is_dir()) { 1 + walkdir(&entry.path()) } else { 1 }).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]

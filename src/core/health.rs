@@ -4,6 +4,7 @@
 //! that with a limit of k the kill comes with the counted failure k+1, and 0 never kills. Of those that Mesos makes (`MESOS_*` and COMMAND) it looks at the
 //! present one too: the kill comes with failure k, and with the first one if k is 0. A failure is not counted, and nobody is told of it, while the check
 //! never succeeded and the grace period lasts, or while the task does not run. A kill for bad health is told as the app's last failure and costs no back-off.
+//! A generic check's result is for readers alone.
 
 use std::sync::Arc;
 
@@ -13,9 +14,9 @@ use super::{
 };
 use crate::model::{
     app::App,
-    cluster::TaskState,
+    cluster::{Reason, TaskState, TaskStatus},
     event::Fact,
-    health::{CheckReport, CheckState, Finding, HealthCheck, Outcome, ReadinessAnswer, cause, overall},
+    health::{CheckReport, CheckResult, CheckState, Finding, HealthCheck, Outcome, ReadinessAnswer, cause, overall},
     id::{AgentId, TaskId},
     instance::{Condition, Instance, TaskFailure},
     record::Record,
@@ -76,6 +77,7 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
     let Some(readings) = turn.state.readings.get(&instance.id).cloned() else { return };
     match report.finding {
         Finding::Readiness(ref answer) => ready(turn, &instance, &readings, answer.clone()),
+        Finding::Check { place, result } => found(turn, &instance, &readings, &report, place, result),
         Finding::Health { check, ref outcome } => {
             let Some(definition) = turn.state.tables.definition_of(&instance).cloned() else { return };
             // A container that has done its work is asked no more.
@@ -92,6 +94,37 @@ pub(super) fn take(turn: &mut Turn<'_, '_>, report: CheckReport) {
                 Outcome::Uncertain(why) => one.see(turn, Reading { uncertain: Some((report.at, cause(why))), ..reading }),
             }
         }
+    }
+}
+
+/// What a generic check found, for readers. Mesos tells a change of it as a status of the task, and so does Marathon. (Of pods it does not, because it
+/// makes no such checks of theirs.)
+fn found(
+    turn: &mut Turn<'_, '_>,
+    instance: &Arc<Instance>,
+    readings: &Readings,
+    report: &CheckReport,
+    place: usize,
+    result: Option<CheckResult>,
+) {
+    let definition = turn.state.tables.definition_of(instance).filter(|definition| definition.generic_check(place).is_some());
+    let Some(is_pod) = definition.map(|definition| definition.pod.is_some()).filter(|_| readings.result(place) != result) else { return };
+    let mut readings = readings.clone();
+    readings.set_result(place, result);
+    turn.state.readings.insert(instance.id.clone(), readings.into());
+    if !is_pod {
+        let status = TaskStatus {
+            task: instance.task(),
+            agent: instance.placement.as_ref().map(|placement| placement.agent.clone()),
+            state: TaskState::Running,
+            reason: Reason::Other,
+            message: String::new(),
+            timestamp: report.at,
+            uuid: None,
+            healthy: None,
+            addresses: instance.addresses.clone(),
+        };
+        turn.event(Some(instance.app()), Fact::StatusUpdate { status: status.into(), instance: instance.clone() });
     }
 }
 

@@ -311,14 +311,14 @@ impl State {
             return;
         }
         let Some(app) = self.tables.definition_of(instance) else { return };
-        if app.health_checks.is_empty() && app.readiness_checks.is_empty() {
+        if app.health_checks.is_empty() && app.readiness_checks.is_empty() && app.generic_checks().next().is_none() {
             return;
         }
         let count = app.health_checks.len();
         let known = self.readings.get(id).filter(|_| before.is_some_and(|before| before.incarnation == instance.incarnation));
         let readings = match known {
             Some(known) => Readings { since: self.now, ..(**known).clone() },
-            None => Readings { since: self.now, checks: vec![Reading::default(); count], readiness: None },
+            None => Readings { since: self.now, checks: vec![Reading::default(); count], readiness: None, results: Vec::new() },
         };
         self.readings.insert(id.clone(), readings.into());
     }

@@ -12,7 +12,7 @@ use crate::model::{
     cluster::Offer,
     deployment::Deployment,
     group::{Group, RootVersion},
-    health::ReadinessAnswer,
+    health::{CheckResult, ReadinessAnswer},
     id::{AgentId, BrickName, DeploymentId, InstanceId, Owner, PathId},
     instance::{Condition, Goal, Instance, TaskFailure},
     port::PortClaim,
@@ -512,6 +512,21 @@ pub struct Readings {
     pub checks: Vec<Reading>,
     /// The last answer to its readiness check.
     pub readiness: Option<ReadinessAnswer>,
+    /// What its generic checks found, by their places as far as there was any result.
+    pub results: Vec<Option<CheckResult>>,
+}
+
+impl Readings {
+    /// What the generic check in this place found.
+    pub fn result(&self, place: usize) -> Option<CheckResult> {
+        self.results.get(place).copied().flatten()
+    }
+
+    /// The same, as it is now. The definition has a check in this place.
+    pub fn set_result(&mut self, place: usize, result: Option<CheckResult>) {
+        self.results.resize(self.results.len().max(place + 1), None);
+        self.results[place] = result;
+    }
 }
 
 /// What this process has seen of one health check of one task.

@@ -103,6 +103,7 @@ pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
     residency(app, &mut found);
     checks::health(app, &mut found);
     checks::readiness(app, &mut found);
+    checks::generic(app, &mut found);
     found.0
 }
 

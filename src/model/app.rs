@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    health::{HealthCheck, ReadinessCheck},
+    health::{Check, HealthCheck, ReadinessCheck},
     id::{Owner, PathId, PoolName},
     pod::Pod,
     resources::Scalar,
@@ -93,6 +93,9 @@ pub struct App {
     /// How it is found out whether a new task may take over; one at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub readiness_checks: Vec<ReadinessCheck>,
+    /// What is asked of a task only to be shown. Those of a pod are its containers'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
     /// Which instances go first when there are too many.
     pub kill_selection: KillSelection,
     /// How many may be missing or surplus while a new version replaces an old one.
@@ -146,6 +149,21 @@ impl App {
     /// The container's port mappings; none without a container.
     pub fn port_mappings(&self) -> &[PortMapping] {
         self.container.as_ref().map_or(&[], |container| &container.port_mappings)
+    }
+
+    /// Its generic checks: an app's in place 0, those of a pod in the places of their containers.
+    pub fn generic_checks(&self) -> impl Iterator<Item = (usize, &Check)> {
+        let of_containers = self.pod.iter().flat_map(|pod| &pod.containers).map(|container| container.check.as_ref());
+        let own = self.pod.is_none().then_some(self.check.as_ref());
+        of_containers.chain(own).enumerate().filter_map(|(place, check)| Some((place, check?)))
+    }
+
+    /// The generic check in this place.
+    pub fn generic_check(&self, place: usize) -> Option<&Check> {
+        match &self.pod {
+            Some(pod) => pod.containers.get(place)?.check.as_ref(),
+            None => self.check.as_ref().filter(|_| place == 0),
+        }
     }
 
     /// The bricks that it asks for, in the order written.

@@ -1,11 +1,12 @@
-//! Health and readiness checks: how an app asks for them, what one run of one says, and what is remembered of the runs.
+//! Health, readiness and generic checks: how an app asks for them, what one run of one says, and what is remembered of the runs.
 //!
 //! Facts (Marathon 1.11): a task is healthy when the last counted result of each of its checks was a success. A failure is not counted while the
 //! check never succeeded and the task has run for less than the grace period. Readiness is asked for only while a deployment runs.
+//! Of a generic check the last result is shown, and nothing else follows from it.
 
 use serde::{Deserialize, Serialize};
 
-use super::{id::TaskId, time::Timestamp};
+use super::{id::TaskId, pod::Command, time::Timestamp};
 
 /// Marathon's names for how a check is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +108,91 @@ pub struct ReadinessCheck {
     pub preserve_last_response: bool,
 }
 
+/// A generic check, Mesos' `CheckInfo`: one for an app, one for each container of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// What is done.
+    pub kind: CheckKind,
+    /// From one run to the next.
+    pub interval_seconds: u32,
+    /// A run that takes longer has no result; 0: [`Check::DEFAULT_TIMEOUT_SECONDS`].
+    pub timeout_seconds: u32,
+    /// Before the first run.
+    pub delay_seconds: u32,
+}
+
+/// What a generic check does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum CheckKind {
+    /// It asks for a page.
+    Http {
+        /// With TLS.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        https: bool,
+        /// `None`: the root.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// Where.
+        port: CheckPort,
+    },
+    /// It connects.
+    Tcp {
+        /// Where.
+        port: CheckPort,
+    },
+    /// It runs a command in the container.
+    Exec {
+        /// The command.
+        command: Command,
+    },
+}
+
+/// Which port a generic check asks. A number goes before a place; of neither, the only port there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckPort {
+    /// This one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The one in this place of the mappings or definitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_index: Option<u16>,
+}
+
+impl Check {
+    /// Marathon's, seconds.
+    pub const DEFAULT_TIMEOUT_SECONDS: u32 = 20;
+
+    /// Where it asks; `None`: it runs a command.
+    pub fn port(&self) -> Option<CheckPort> {
+        match &self.kind {
+            CheckKind::Http { port, .. } | CheckKind::Tcp { port } => Some(*port),
+            CheckKind::Exec { .. } => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn port_mut(&mut self) -> Option<&mut CheckPort> {
+        match &mut self.kind {
+            CheckKind::Http { port, .. } | CheckKind::Tcp { port } => Some(port),
+            CheckKind::Exec { .. } => None,
+        }
+    }
+}
+
+/// What the last run of a generic check found. A run that came to nothing has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckResult {
+    /// The status of the answer.
+    Http(u16),
+    /// Whether a connection stood.
+    Tcp(bool),
+    /// What the command exited with.
+    Exec(i32),
+}
+
 /// Longest cause of a failure that is kept, bytes.
 pub const MAX_CAUSE_BYTES: usize = 300;
 
@@ -200,6 +286,13 @@ pub enum Finding {
     },
     /// By the readiness check.
     Readiness(ReadinessAnswer),
+    /// By the generic check of an app, or of the container in this place of a pod.
+    Check {
+        /// The place, from 0; of an app 0.
+        place: usize,
+        /// `None`: it came to nothing.
+        result: Option<CheckResult>,
+    },
 }
 
 /// `text`, cut to [`MAX_CAUSE_BYTES`].

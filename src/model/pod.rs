@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     app::{App, Container, ContainerKind, Docker, Env, Fetch, Mode, Network, PersistentVolume, Volume},
+    health::Check,
     id::{InstanceId, TaskId},
     instance::Instance,
     resources::{Resources, Scalar},
@@ -88,6 +89,9 @@ pub struct PodContainer {
     /// True: one of the app's health checks, after those of the containers before, is its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_health_check: bool,
+    /// What is asked of it only to be shown; its port is named by the place among the app's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
     /// `None`: a plain command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,

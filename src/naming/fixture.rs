@@ -132,6 +132,7 @@ fn plain_app(path: &str) -> App {
         dependencies: Vec::new(),
         health_checks: Vec::new(),
         readiness_checks: Vec::new(),
+        check: None,
         kill_selection: KillSelection::YoungestFirst,
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Disabled,

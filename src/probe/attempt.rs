@@ -34,7 +34,7 @@ use super::{
 use crate::{
     model::{
         frame::{Channel, Frame},
-        health::ReadinessAnswer,
+        health::{CheckResult, ReadinessAnswer},
         id::{AgentId, TaskId},
         request::Asker,
     },
@@ -60,16 +60,13 @@ pub enum Raw {
     Connected,
     /// The command ended.
     Exit(i32),
+    /// Nobody answered within this time.
+    Silent(Duration),
     /// Something was in the way.
     Fault(doubt::Result),
 }
 
 impl Raw {
-    /// Nobody answered in time.
-    pub fn silent(limit: Duration) -> Self {
-        Self::Fault(doubt::Result::Broken(format!("no answer within {} s", limit.as_secs())))
-    }
-
     fn broken(why: impl ToString) -> Self {
         Self::Fault(doubt::Result::Broken(why.to_string()))
     }
@@ -255,8 +252,25 @@ pub fn outcome(raw: &Raw, action: &Action) -> Option<doubt::Result> {
         Raw::Answer { status: 100..200, .. } if matches!(action, Action::Http(http) if http.ignore_1xx) => return None,
         Raw::Answer { status, .. } => doubt::Result::Bad(status_text(*status)),
         Raw::Exit(code) => doubt::Result::Bad(format!("command exited with status {code}")),
+        Raw::Silent(limit) => doubt::Result::Broken(silence(*limit)),
         Raw::Fault(result) => result.clone(),
     })
+}
+
+fn silence(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs())
+}
+
+/// What a run of a generic check found. As with Mesos: who cannot be connected to is a result of a connection alone, and who does not answer in
+/// time is none of any.
+pub fn result(raw: &Raw, action: &Action) -> Option<CheckResult> {
+    match (raw, action) {
+        (Raw::Answer { status, .. }, _) => Some(CheckResult::Http(*status)),
+        (Raw::Connected, _) => Some(CheckResult::Tcp(true)),
+        (Raw::Exit(code), _) => Some(CheckResult::Exec(*code)),
+        (Raw::Fault(doubt::Result::Refused(_) | doubt::Result::Broken(_)), Action::Tcp(_)) => Some(CheckResult::Tcp(false)),
+        (Raw::Silent(_) | Raw::Fault(_), _) => None,
+    }
 }
 
 /// `500 Internal Server Error`
@@ -289,6 +303,7 @@ pub fn readiness(raw: &Raw, http: &Http) -> ReadinessAnswer {
         Raw::Fault(doubt::Result::Bad(why) | doubt::Result::Refused(why) | doubt::Result::Broken(why) | doubt::Result::Unasked(why)) => {
             absent(why)
         }
+        Raw::Silent(limit) => absent(&silence(*limit)),
         Raw::Fault(doubt::Result::Passed) | Raw::Connected | Raw::Exit(_) => absent("no answer"),
     }
 }

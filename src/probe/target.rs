@@ -9,10 +9,10 @@ use crate::{
     core::state::Tables,
     model::{
         app::{App, Network},
-        health::{CheckProtocol, Finding, HealthCheck, Outcome, ReadinessAnswer, ReadinessCheck},
+        health::{Check, CheckKind, CheckProtocol, Finding, HealthCheck, Outcome, ReadinessAnswer, ReadinessCheck},
         id::{AgentId, TaskId},
         instance::{Condition, Instance, Placement},
-        pod::PodContainer,
+        pod::{Command, PodContainer},
     },
 };
 
@@ -23,6 +23,8 @@ pub enum Which {
     Health(usize),
     /// The readiness check.
     Readiness,
+    /// The generic check of an app, which is 0, or of the container in this place of a pod.
+    Check(usize),
 }
 
 /// One run to be made.
@@ -93,15 +95,24 @@ impl Target {
         let app = tables.definition_of(instance).ok_or("its definition is gone")?;
         let placement = instance.placement.as_ref().ok_or("its node is not known")?;
         let ports = Ports { tables, app, instance, placement };
+        let runs = |place: Option<usize>| {
+            let state = place.and_then(|place| instance.containers.get(place));
+            state.is_none_or(|state| state.condition == Condition::Running).then_some(()).ok_or("its container does not run")
+        };
         let (timeout_seconds, action) = match which {
             Which::Health(at) => {
                 let check = app.health_checks.get(at).ok_or("its definition has no such check")?;
                 let container = app.pod.as_ref().and_then(|pod| pod.checked(at));
                 let place = container.and_then(|container| app.pod.as_ref()?.place(&container.name));
-                if place.and_then(|place| instance.containers.get(place)).is_some_and(|state| state.condition != Condition::Running) {
-                    return Err("its container does not run".to_owned());
-                }
+                runs(place)?;
                 (check.timeout_seconds, ports.health(check, container)?)
+            }
+            Which::Check(place) => {
+                let check = app.generic_check(place).ok_or("its definition has no such check")?;
+                let container = app.pod.as_ref().and_then(|pod| pod.containers.get(place));
+                runs(container.map(|_| place))?;
+                let timeout = if check.timeout_seconds == 0 { Check::DEFAULT_TIMEOUT_SECONDS } else { check.timeout_seconds };
+                (timeout, ports.generic(check, container)?)
             }
             Which::Readiness => {
                 let check = app.readiness_checks.first().ok_or("its definition has no readiness check")?;
@@ -116,6 +127,7 @@ impl Target {
 pub fn no_finding(which: Which, why: &str) -> Finding {
     match which {
         Which::Health(check) => Finding::Health { check, outcome: Outcome::Uncertain(why.to_owned()) },
+        Which::Check(place) => Finding::Check { place, result: None },
         Which::Readiness => {
             let body = why.to_owned();
             Finding::Readiness(ReadinessAnswer { ready: false, status: 504, content_type: "text/plain".into(), body })
@@ -133,30 +145,34 @@ struct Ports<'a> {
 impl Ports<'_> {
     /// `container`: whose check it is, in a pod.
     fn health(&self, check: &HealthCheck, container: Option<&PodContainer>) -> Result<Action, String> {
-        let http = |place: Place, tls: bool| {
-            Action::Http(Http {
-                place,
-                tls,
-                path: absolute(check.path.as_deref().unwrap_or_default()),
-                ignore_1xx: check.ignore_http_1xx,
-                ready_codes: Vec::new(),
-                keep_body: false,
-            })
-        };
+        let http = |place: Place, tls: bool| page(place, tls, check.path.as_deref(), check.ignore_http_1xx);
         Ok(match check.protocol {
             CheckProtocol::Command => {
-                let shell = || vec!["/bin/sh".to_owned(), "-c".to_owned(), check.command.clone().unwrap_or_default()];
-                let command = if check.argv.is_empty() { shell() } else { check.argv.clone() };
-                let task = self.instance.task_of(container.map(|container| container.name.as_str()));
-                Action::Command { task, agent: self.placement.agent.clone(), command }
+                let command = if check.argv.is_empty() { shell(check.command.as_deref()) } else { check.argv.clone() };
+                self.command(command, container)
             }
             CheckProtocol::Http => http(self.outside(check)?, false),
             CheckProtocol::Https => http(self.outside(check)?, true),
             CheckProtocol::Tcp => Action::Tcp(self.outside(check)?),
-            CheckProtocol::MesosHttp => http(self.inside(check)?, false),
-            CheckProtocol::MesosHttps => http(self.inside(check)?, true),
-            CheckProtocol::MesosTcp => Action::Tcp(self.inside(check)?),
+            CheckProtocol::MesosHttp => http(self.inside(check.port, check.port_index, check.ipv6)?, false),
+            CheckProtocol::MesosHttps => http(self.inside(check.port, check.port_index, check.ipv6)?, true),
+            CheckProtocol::MesosTcp => Action::Tcp(self.inside(check.port, check.port_index, check.ipv6)?),
         })
+    }
+
+    /// `container`: whose check it is, in a pod.
+    fn generic(&self, check: &Check, container: Option<&PodContainer>) -> Result<Action, String> {
+        Ok(match &check.kind {
+            CheckKind::Http { https, path, port } => page(self.inside(port.port, port.port_index, false)?, *https, path.as_deref(), false),
+            CheckKind::Tcp { port } => Action::Tcp(self.inside(port.port, port.port_index, false)?),
+            CheckKind::Exec { command: Command::Shell(text) } => self.command(shell(Some(text)), container),
+            CheckKind::Exec { command: Command::Argv(argv) } => self.command(argv.clone(), container),
+        })
+    }
+
+    fn command(&self, command: Vec<String>, container: Option<&PodContainer>) -> Action {
+        let task = self.instance.task_of(container.map(|container| container.name.as_str()));
+        Action::Command { task, agent: self.placement.agent.clone(), command }
     }
 
     fn readiness(&self, check: &ReadinessCheck) -> Result<Http, String> {
@@ -187,18 +203,18 @@ impl Ports<'_> {
 
     /// As it is reached beside the task: on the node's network on loopback, as Mesos does; with a network of its own that is its own address and port
     /// (Mesos: on loopback there, too, which is not reached from here).
-    fn inside(&self, check: &HealthCheck) -> Result<Place, String> {
-        let index = usize::from(check.port_index.unwrap_or_default());
+    fn inside(&self, port: Option<u16>, index: Option<u16>, ipv6: bool) -> Result<Place, String> {
+        let index = usize::from(index.unwrap_or_default());
         if self.app.network == Network::Host {
-            let port = check.port.map_or_else(|| self.numbered(index).map(|place| place.port), Ok)?;
-            let address = if check.ipv6 { IpAddr::from(Ipv6Addr::LOCALHOST) } else { Ipv4Addr::LOCALHOST.into() };
+            let port = port.map_or_else(|| self.numbered(index).map(|place| place.port), Ok)?;
+            let address = if ipv6 { IpAddr::from(Ipv6Addr::LOCALHOST) } else { Ipv4Addr::LOCALHOST.into() };
             return Ok(Place { address: Some(address), name: "localhost".into(), port });
         }
         let declared = self.app.port_mappings().get(index).map(|mapping| mapping.container_port).filter(|port| *port != 0);
-        match check.port.or(declared) {
-            Some(port) => self.container(check.ipv6, port),
+        match port.or(declared) {
+            Some(port) => self.container(ipv6, port),
             // A declared 0 is the same as the host port.
-            None => self.container(check.ipv6, self.numbered(index)?.port),
+            None => self.container(ipv6, self.numbered(index)?.port),
         }
     }
 
@@ -226,6 +242,15 @@ impl Ports<'_> {
         let address = address.or_else(|| self.instance.addresses.first().copied()).ok_or("its own address is not known")?;
         Ok(Place { address: Some(address), name: if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }, port })
     }
+}
+
+fn page(place: Place, tls: bool, path: Option<&str>, ignore_1xx: bool) -> Action {
+    let path = absolute(path.unwrap_or_default());
+    Action::Http(Http { place, tls, path, ignore_1xx, ready_codes: Vec::new(), keep_body: false })
+}
+
+fn shell(text: Option<&str>) -> Vec<String> {
+    vec!["/bin/sh".to_owned(), "-c".to_owned(), text.unwrap_or_default().to_owned()]
 }
 
 /// With a slash in front, and of characters that may stand in a request.

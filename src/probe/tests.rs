@@ -13,11 +13,13 @@ use tokio::{
 
 use super::*;
 use crate::{
+    core::state::Readings,
     model::{
-        app::PortDefinition,
+        app::{App, PortDefinition},
         frame::{Channel, Frame},
-        health::{CheckProtocol, HealthCheck, ReadinessCheck},
+        health::{Check, CheckKind, CheckPort, CheckProtocol, CheckResult, HealthCheck, ReadinessCheck},
         id::{AgentId, BrickName, TaskId},
+        pod::Command,
         record::{Change, Record},
     },
     naming::fixture::{NOW, World},
@@ -68,6 +70,8 @@ async fn closed_port() -> u16 {
 /// Commands are not run, but answered by what they say.
 struct Shell {
     asked: Mutex<Vec<Vec<String>>>,
+    /// How many.
+    count: watch::Sender<usize>,
 }
 
 #[async_trait]
@@ -83,6 +87,7 @@ impl NodeAccess for Shell {
     async fn exec(&self, _: Option<&AgentId>, _: &TaskId, request: ExecRequest) -> Result<Exec, NodeError> {
         let command = request.command.last().cloned().unwrap_or_default();
         self.asked.lock().unwrap().push(request.command);
+        self.count.send_modify(|count| *count += 1);
         if command == "busy" {
             return Err(NodeError::Unavailable("too many commands run".into()));
         }
@@ -135,10 +140,14 @@ struct Probed {
 
 impl Probed {
     fn start(world: &World) -> Self {
-        let (handle, _) = Handle::new(world.view());
+        Self::with(world.view())
+    }
+
+    fn with(view: View) -> Self {
+        let (handle, _) = Handle::new(view);
         let (sender, results) = mpsc::channel(64);
         let (stop, stopping) = watch::channel(false);
-        let shell = Arc::new(Shell { asked: Mutex::default() });
+        let shell = Arc::new(Shell { asked: Mutex::default(), count: watch::Sender::default() });
         let settings = Settings { max_concurrent: 4, nodes: Some(shell.clone()) };
         start(settings, handle.clone(), sender, stopping).unwrap();
         Self { handle, results, shell, revision: 0, _stop: stop }
@@ -226,6 +235,69 @@ async fn a_command_runs_in_the_container_and_what_the_node_refuses_is_not_the_ta
             HealthCheck { protocol: CheckProtocol::Command, path: None, port_index: None, command: Some(command.into()), ..http("") };
         assert_eq!(first(0, check).await, expected, "{command}");
     }
+}
+
+/// An app with this generic check, as [`world`].
+fn generic_world(port: u16, kind: CheckKind) -> (World, InstanceId) {
+    let (mut world, id) = world(port, Vec::new(), Vec::new());
+    let app = App::clone(world.tables.definition_of(&world.tables.instances[&id]).unwrap());
+    let check = Some(Check { kind, interval_seconds: 1, timeout_seconds: 1, delay_seconds: 0 });
+    world.apply(Change::Put(Record::Definition(App { check, ..app }.into())));
+    (world, id)
+}
+
+/// What readers see when this was found of the instance.
+fn known_of(world: &World, id: &InstanceId, result: Option<CheckResult>) -> View {
+    let mut view = world.view();
+    let mut readings = Readings { since: crate::model::time::Instant(0), checks: Vec::new(), readiness: None, results: Vec::new() };
+    readings.set_result(0, result);
+    view.readings.insert(id.clone(), readings.into());
+    view
+}
+
+#[tokio::test]
+async fn a_generic_check_tells_what_was_answered() {
+    let port = CheckPort::default();
+    let page = |https: bool| CheckKind::Http { https, path: Some("/ping".into()), port };
+    let exec = |words: &[&str]| CheckKind::Exec { command: Command::Argv(words.iter().map(|word| (*word).to_owned()).collect()) };
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = silent.local_addr().map(|address| (address.port(), silent)).unwrap();
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    for (port, kind, expected) in [
+        (server(answer).await, page(false), Some(CheckResult::Http(200))),
+        (server("HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n").await, page(false), Some(CheckResult::Http(302))),
+        (server("HTTP/1.1 500 Internal Server Error\r\n\r\n").await, page(false), Some(CheckResult::Http(500))),
+        (tls_server(answer).await, page(true), Some(CheckResult::Http(200))),
+        (server("").await, CheckKind::Tcp { port }, Some(CheckResult::Tcp(true))),
+        (closed_port().await, CheckKind::Tcp { port }, Some(CheckResult::Tcp(false))),
+        (0, exec(&["x", "exit 0"]), Some(CheckResult::Exec(0))),
+        (0, exec(&["x", "exit 137"]), Some(CheckResult::Exec(137))),
+        (0, CheckKind::Exec { command: Command::Shell("exit 3".into()) }, Some(CheckResult::Exec(3))),
+        // What comes to nothing takes back what was known.
+        (closed_port().await, page(false), None),
+        (silent.0, page(false), None),
+        (server("SSH-2.0-OpenSSH_9.2\r\n").await, page(false), None),
+        (0, exec(&["busy"]), None),
+    ] {
+        let (world, id) = generic_world(port, kind.clone());
+        let known = expected.is_none().then_some(CheckResult::Exec(99));
+        let report = Probed::with(known_of(&world, &id, known)).next().await;
+        assert_eq!(report.finding, Finding::Check { place: 0, result: expected }, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_generic_check_that_finds_what_is_known_is_no_news() {
+    let (world, id) = generic_world(0, CheckKind::Exec { command: Command::Shell("exit 3".into()) });
+    let mut probed = Probed::with(known_of(&world, &id, Some(CheckResult::Exec(3))));
+    // Runs go on, and nothing is told of them.
+    probed.shell.count.subscribe().wait_for(|count| *count == 3).await.unwrap();
+    assert!(probed.results.try_recv().is_err());
+    // Until it is news again.
+    probed.revision += 1;
+    let published = Published { revision: probed.revision, events: Vec::new(), changed: Vec::new() };
+    probed.handle.publish(known_of(&world, &id, None), published);
+    assert_eq!(probed.next().await.finding, Finding::Check { place: 0, result: Some(CheckResult::Exec(3)) });
 }
 
 #[tokio::test]

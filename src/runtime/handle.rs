@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(publish(1, vec![], View::clone(&handle.view())), 0, "nothing has changed");
         assert_eq!(publish(2, vec![RecordKey::Meta], View::clone(&handle.view())), 2, "a record");
         assert_eq!(publish(3, vec![], View::clone(&handle.view())), 2, "nothing has changed");
-        let nothing = Readings { since: crate::model::time::Instant(0), checks: Vec::new(), readiness: None };
+        let nothing = Readings { since: crate::model::time::Instant(0), checks: Vec::new(), readiness: None, results: Vec::new() };
         let mut view = View::clone(&handle.view());
         view.readings.insert(crate::model::id::InstanceId::new("/web".parse().unwrap(), uuid::Uuid::nil()), nothing.into());
         assert_eq!(publish(4, vec![], view), 4, "a reading");

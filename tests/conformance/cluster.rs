@@ -6,7 +6,7 @@
 //! | `fail` | run, and fail |
 //! | `finish` | run, and end well |
 //! | `stage` | are taken, and never run |
-//! | `sick` | run, and fail every health check from the start |
+//! | `sick` | run, and fail every check from the start |
 //! | `unready` | run, and are not ready |
 //! | anything else | run, and pass every check |
 //!
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 use xtao::model::{
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskState, TaskStatus},
-    health::{CheckReport, Finding, HealthCheck, Outcome, ReadinessAnswer},
+    health::{Check, CheckKind, CheckReport, CheckResult, Finding, HealthCheck, Outcome, ReadinessAnswer},
     id::{AgentId, OfferId, TaskId},
     resources::{PortRange, Resources, Scalar},
     time::Timestamp,
@@ -148,6 +148,10 @@ impl Cluster {
     /// there are no events, and so who has heard of the health knows of that, too.
     async fn check(&self, launch: &Launch, well: bool) {
         self.readiness(launch, well && !command(launch).starts_with("unready")).await;
+        // First, so that it is known when a deployment that waits for health is over.
+        if let Some((place, check)) = generic_check(launch) {
+            self.found(launch, Finding::Check { place, result: Some(result(check, well)) }).await;
+        }
         for (check, of) in checks(launch) {
             let times = if well { 1 } else { of.max_consecutive_failures + 1 };
             for _ in 0..times {
@@ -220,6 +224,21 @@ fn checks(launch: &Launch) -> Vec<(usize, &HealthCheck)> {
     let definition = pod.app.pod.as_ref().unwrap();
     let place = definition.place(launch.task.container.as_deref().unwrap()).unwrap();
     definition.check_of(place).map(|at| (at, &pod.app.health_checks[at])).into_iter().collect()
+}
+
+/// The generic check of a task, with its place.
+fn generic_check(launch: &Launch) -> Option<(usize, &Check)> {
+    let Some(pod) = &launch.pod else { return Some((0, launch.app.check.as_ref()?)) };
+    let place = pod.app.pod.as_ref()?.place(launch.task.container.as_deref()?)?;
+    Some((place, pod.app.generic_check(place)?))
+}
+
+fn result(check: &Check, well: bool) -> CheckResult {
+    match &check.kind {
+        CheckKind::Http { .. } => CheckResult::Http(if well { 200 } else { 500 }),
+        CheckKind::Tcp { .. } => CheckResult::Tcp(well),
+        CheckKind::Exec { .. } => CheckResult::Exec(i32::from(!well)),
+    }
 }
 
 fn agent() -> AgentId {

@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::StreamExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{mpsc, watch},
@@ -229,6 +230,7 @@ fn definition(id: &str, cmd: &str) -> App {
         dependencies: Vec::new(),
         health_checks: Vec::new(),
         readiness_checks: Vec::new(),
+        check: None,
         kill_selection: KillSelection::YoungestFirst,
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Disabled,
@@ -631,6 +633,58 @@ pub async fn until_runs(command: &str, expected: bool) {
     let began = std::time::Instant::now();
     while runs() != expected {
         assert!(began.elapsed() < LIMIT, "{command}: {}", !expected);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What processes hold: how many descriptors, and how many children, those that nobody has reaped among them.
+pub fn held(processes: &[u32]) -> (usize, usize) {
+    let descriptors = |pid: &u32| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    let parent = |pid: std::ffi::OsString| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.to_str()?)).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse::<u32>().ok()
+    };
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).map(|entry| entry.file_name());
+    (processes.iter().map(descriptors).sum(), all.filter_map(parent).filter(|pid| processes.contains(pid)).count())
+}
+
+/// True when what is held now has not grown with the number of checks. A few come and go at any time, with housekeeping and tests beside this one.
+pub fn as_few(now: (usize, usize), before: (usize, usize)) -> bool {
+    now.0 <= before.0 + 20 && now.1 <= before.1 + 20
+}
+
+/// Checks the task again and again, a few at once, as the prober does: most end by themselves, with `exit 3`, and nobody waits for the rest, which
+/// would go on.
+pub async fn check_often(access: &Access, task: &TaskId, times: usize) {
+    // Its number is this run's own: the same test of another checkout may run beside it.
+    let endless = format!("sleep {}", 1_000_000_000 + u64::from(std::process::id()));
+    let once = async |time: usize| {
+        let forgotten = time % 8 == 7;
+        let text = if forgotten { format!("exec {endless}") } else { "exit 3".to_owned() };
+        let (input, mut output) = access
+            .exec(task, vec!["/bin/sh".to_owned(), "-c".to_owned(), text], None, &xtao::model::request::Asker::Definition)
+            .await
+            .unwrap();
+        if forgotten {
+            return;
+        }
+        _ = input.send(Frame { channel: Channel::Stdin, payload: Vec::new() }).await;
+        let mut last = output.recv().await;
+        while let Some(frame) = last.take_if(|frame| frame.channel != Channel::Exit) {
+            drop(frame);
+            last = output.recv().await;
+        }
+        assert_eq!(last.unwrap().payload, b"3");
+    };
+    futures_util::stream::iter(0..times).map(once).buffer_unordered(16).collect::<Vec<()>>().await;
+    until_runs(&endless, false).await;
+}
+
+/// Waits until it is so.
+pub async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < LIMIT, "{what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -167,6 +167,11 @@ impl Daemon {
         status.is_ok_and(|status| status.success())
     }
 
+    /// The numbers of the daemon's processes, those of its own containerd among them.
+    pub fn processes(&self) -> Vec<u32> {
+        [&self.child, &self.containerd].into_iter().flatten().map(Child::id).collect()
+    }
+
     /// Ends the daemon with SIGKILL; its containers run on.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

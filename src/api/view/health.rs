@@ -1,4 +1,5 @@
-//! Results of checks. Facts (Marathon 1.11): a check without a counted result is not listed; times and causes are absent until there is one.
+//! Results of checks. Facts (Marathon 1.11): a check without a counted result is not listed; times and causes are absent until there is one. A generic
+//! check without a result has no `checkResult`.
 //!
 //! A run from which nothing was concluded is told in `lastFailureCause`, because a key that Marathon never sends breaks clients with typed models.
 
@@ -8,7 +9,11 @@ use super::object;
 use crate::{
     api::access::Seen,
     core::state::Reading,
-    model::{health::CheckState, id::PathId, instance::Instance},
+    model::{
+        health::{CheckResult, CheckState},
+        id::PathId,
+        instance::Instance,
+    },
 };
 
 /// `healthCheckResults` of a task.
@@ -43,6 +48,15 @@ fn result(instance: &Instance, state: &CheckState, reading: &Reading) -> Value {
     };
     set("lastFailureCause", cause.map(Value::from));
     Value::Object(fields)
+}
+
+/// `checkResult`: what the generic check of an app, which is in place 0, or of a pod's container found last.
+pub fn generic(seen: &Seen, instance: &Instance, place: usize) -> Option<Value> {
+    Some(match seen.readings(&instance.id)?.result(place)? {
+        CheckResult::Http(status) => json!({ "http": { "statusCode": status } }),
+        CheckResult::Tcp(succeeded) => json!({ "tcp": { "succeeded": succeeded } }),
+        CheckResult::Exec(code) => json!({ "command": { "exitCode": code } }),
+    })
 }
 
 /// `readinessCheckResults` of an app.
@@ -108,7 +122,8 @@ mod tests {
             let second =
                 Reading { uncertain: Some((at(60), "this machine could not ask: too many open files".into())), ..Reading::default() };
             let answer = ReadinessAnswer { ready: number == 1, status: 200, content_type: "text/plain".into(), body: "yes".into() };
-            let readings = Readings { since: Instant(0), checks: vec![first, second], readiness: (number < 3).then_some(answer) };
+            let readings =
+                Readings { since: Instant(0), checks: vec![first, second], readiness: (number < 3).then_some(answer), results: Vec::new() };
             world.view.readings.insert(id, Arc::new(readings));
         }
         world

@@ -2,10 +2,11 @@
 //!
 //! Facts (Marathon 1.11): instances that were never launched are not shown; the resources of an instance are the executor's default and those of the
 //! containers that have a task; a container's health is that of its health check, and one of which nothing is known yet counts as unhealthy.
+//! Marathon drops the `check` of a container; here it is made, and `checkResult` stands where it was asked for.
 
 use serde_json::{Map, Value, json};
 
-use super::{object, task};
+use super::{health, object, task};
 use crate::{
     api::access::Seen,
     model::{
@@ -76,7 +77,7 @@ fn instance_status(seen: &Seen, instance: &Instance) -> Option<One> {
     let app = seen.definition_of(instance)?;
     let pod = app.pod.as_ref()?;
     let containers: Vec<Container<'_>> =
-        instance.containers.iter().enumerate().filter_map(|(place, _)| Container::of(app, pod, instance, place)).collect();
+        instance.containers.iter().enumerate().filter_map(|(place, _)| Container::of(seen, app, pod, instance, place)).collect();
     let (state, message) = state_of(instance, &containers);
     let mut amounts = EXECUTOR;
     for held in containers.iter().filter(|container| container.holds()) {
@@ -149,16 +150,19 @@ struct Container<'a> {
     place: usize,
     condition: Condition,
     since: Timestamp,
+    /// What its generic check found.
+    result: Option<Value>,
 }
 
 impl<'a> Container<'a> {
-    fn of(app: &'a App, pod: &'a Pod, instance: &'a Instance, place: usize) -> Option<Self> {
+    fn of(seen: &Seen, app: &'a App, pod: &'a Pod, instance: &'a Instance, place: usize) -> Option<Self> {
         let state = instance.containers.get(place)?;
-        pod.containers.get(place)?;
+        let check = pod.containers.get(place)?.check.as_ref();
+        let result = check.and_then(|_| health::generic(seen, instance, place));
         let since = state.started_at.or(instance.staged_at).unwrap_or(instance.since);
         // Whoever is out of reach for long is no longer waited for, but no other thing.
         let condition = state.condition;
-        Some(Self { app, pod, instance, placement: instance.placement.as_ref(), place, condition, since })
+        Some(Self { app, pod, instance, placement: instance.placement.as_ref(), place, condition, since, result })
     }
 
     fn amounts(&self) -> Amounts {
@@ -191,6 +195,9 @@ impl<'a> Container<'a> {
         }));
         if self.holds() {
             fields.insert("resources".into(), output::resources(&container.amounts));
+        }
+        if let Some(result) = &self.result {
+            fields.insert("checkResult".into(), result.clone());
         }
         fields.insert("lastUpdated".into(), json!(self.since));
         fields.insert("lastChanged".into(), json!(self.since));

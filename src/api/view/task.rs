@@ -64,6 +64,9 @@ impl Serialize for Task<'_> {
         let service_ports = definition.filter(|_| with_service_ports).map(service_ports);
         map.serialize_entry("servicePorts", service_ports.as_deref().unwrap_or_default())?;
         map.serialize_entry("healthCheckResults", &super::health::results(seen, instance))?;
+        if let Some(result) = definition.filter(|app| app.check.is_some()).and_then(|_| super::health::generic(seen, instance, 0)) {
+            map.serialize_entry("checkResult", &result)?;
+        }
         map.serialize_entry("localVolumes", &seen.volumes_of(&instance.id).map(|volume| local_volume(volume)).collect::<Value>())?;
         let placement = instance.placement.as_ref();
         if let Some(placement) = placement {

@@ -69,6 +69,7 @@ fn definition(id: PathId) -> App {
         dependencies: Vec::new(),
         health_checks: Vec::new(),
         readiness_checks: Vec::new(),
+        check: None,
         kill_selection: KillSelection::YoungestFirst,
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },

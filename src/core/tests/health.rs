@@ -1,7 +1,7 @@
 //! Checks, from their results to what becomes of the tasks.
 
 use super::*;
-use crate::model::health::{CheckReport, Finding, Outcome, ReadinessAnswer};
+use crate::model::health::{CheckReport, CheckResult, Finding, Outcome, ReadinessAnswer};
 
 fn checked(instances: u32) -> Value {
     let check = json!({"protocol": "HTTP", "gracePeriodSeconds": 10, "intervalSeconds": 5, "maxConsecutiveFailures": 2});
@@ -28,6 +28,11 @@ impl World {
         let status = if ready { 200 } else { 503 };
         let answer = ReadinessAnswer { ready, status, content_type: String::new(), body: String::new() };
         self.cluster(ClusterEvent::Checked(vec![CheckReport { task: task.clone(), at, finding: Finding::Readiness(answer) }]))
+    }
+
+    fn generic(&mut self, task: &TaskId, place: usize, result: Option<CheckResult>) -> Frame {
+        let at = Timestamp(1_600_000_000_000 + self.now as i64);
+        self.cluster(ClusterEvent::Checked(vec![CheckReport { task: task.clone(), at, finding: Finding::Check { place, result } }]))
     }
 
     /// Running, healthy, unhealthy.
@@ -129,6 +134,56 @@ fn what_may_be_our_own_fault_is_shown_and_changes_nothing() {
     assert_eq!(seen(&world).map(|(_, why)| why).as_deref(), Some("no file descriptor"));
     world.check(&first.task, Outcome::Passed);
     assert_eq!(seen(&world), None);
+}
+
+#[test]
+fn the_result_of_a_generic_check_is_shown_and_told_and_changes_nothing() {
+    let mut world = World::new();
+    let app = json!({"id": "/web", "cmd": "x", "cpus": 1, "mem": 100, "check": {"exec": {"command": {"shell": "false"}}}});
+    world.create(app).unwrap();
+    let first = world.offer("a", 9, 1000).remove(0);
+    let seen = |world: &World| world.state.view().readings.get(&first.task.instance).and_then(|readings| readings.result(0));
+    world.generic(&first.task, 0, Some(CheckResult::Exec(1)));
+    assert_eq!(seen(&world), None, "it does not run yet");
+    world.status(&first.task, TaskState::Running);
+    assert!(world.tables().deployments.is_empty(), "no deployment waits for it");
+    world.events.clear();
+    for (place, result, expected, is_news) in [
+        (0, Some(CheckResult::Exec(1)), Some(CheckResult::Exec(1)), true),
+        (0, Some(CheckResult::Exec(137)), Some(CheckResult::Exec(137)), true),
+        (0, Some(CheckResult::Exec(137)), Some(CheckResult::Exec(137)), false),
+        // There is no such check.
+        (1, Some(CheckResult::Exec(0)), Some(CheckResult::Exec(137)), false),
+        (usize::MAX, Some(CheckResult::Exec(0)), Some(CheckResult::Exec(137)), false),
+        (0, None, None, true),
+    ] {
+        let frame = world.generic(&first.task, place, result);
+        assert_eq!(Frame { events: vec![], ..frame }, Frame::default());
+        assert_eq!(seen(&world), expected);
+        let told = std::mem::take(&mut world.events);
+        assert_eq!(told, if is_news { vec!["status_update_event"] } else { vec![] });
+    }
+    assert_eq!((world.health(), world.kills()), ((1, 0, 0), vec![]));
+    world.generic(&first.task, 0, Some(CheckResult::Exec(0)));
+    world.status(&first.task, TaskState::Failed);
+    assert_eq!(seen(&world), None, "the next launch is another task");
+}
+
+#[test]
+fn another_generic_check_restarts_the_tasks() {
+    let mut world = World::new();
+    let mut app = json!({"id": "/web", "cmd": "x", "cpus": 1, "mem": 100, "check": {"tcp": {}}});
+    world.create(app.clone()).unwrap();
+    let first = world.offer("a", 9, 1000).remove(0);
+    world.status(&first.task, TaskState::Running);
+    assert!(world.tables().deployments.is_empty());
+    let changed = |world: &World| world.tables().app(&path("/web")).unwrap().version_info.last_config_change_at;
+    let before = changed(&world);
+    world.now += 1000;
+    app["check"]["delaySeconds"] = json!(1);
+    world.update("/web", app, false).unwrap();
+    assert!(changed(&world) > before);
+    assert_eq!(world.tables().deployments.len(), 1);
 }
 
 #[test]

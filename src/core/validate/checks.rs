@@ -1,9 +1,10 @@
-//! The rules of `healthChecks` and `readinessChecks`: Marathon's, and limits.
+//! The rules of `healthChecks`, `readinessChecks` and `check`: Marathon's, and limits.
 
-use super::{Found, MAX_ITEMS};
+use super::{Found, MAX_ARGS, MAX_ITEMS};
 use crate::model::{
     app::{App, ContainerKind},
-    health::{CheckProtocol, HealthCheck, ReadinessCheck},
+    health::{Check, CheckKind, CheckProtocol, HealthCheck, ReadinessCheck},
+    pod::Command,
 };
 
 /// The most codes that mean "ready".
@@ -28,7 +29,7 @@ pub(super) fn health(app: &App, found: &mut Found) {
         let both = check.port.is_some() && check.port_index.is_some();
         found.unless(!both, at, "HealthCheck must specify either a port or a portIndex");
         let of_container = matches!(check.protocol, CheckProtocol::MesosHttp | CheckProtocol::MesosHttps | CheckProtocol::MesosTcp);
-        let is_docker = app.container.as_ref().is_some_and(|container| container.kind == ContainerKind::Docker);
+        let is_docker = is_docker(app);
         let text = "IPv6 can only be used for container type DOCKER and Mesos http/https/tcp health checks";
         found.unless(!check.ipv6 || of_container && is_docker, at, text);
         path(format_args!("{at}/path"), check.path.as_deref().unwrap_or_default(), found);
@@ -39,8 +40,50 @@ pub(super) fn health(app: &App, found: &mut Found) {
 
 /// Those that Mesos runs may name a port that is not declared.
 fn port_exists(app: &App, check: &HealthCheck) -> bool {
-    let count = if app.port_mappings().is_empty() { app.port_definitions.len() } else { app.port_mappings().len() };
-    check.command.is_some() || check.protocol.is_mesos() || check.port_index.is_none_or(|index| usize::from(index) < count)
+    check.command.is_some() || check.protocol.is_mesos() || check.port_index.is_none_or(|index| usize::from(index) < port_count(app))
+}
+
+fn port_count(app: &App) -> usize {
+    if app.port_mappings().is_empty() { app.port_definitions.len() } else { app.port_mappings().len() }
+}
+
+fn is_docker(app: &App) -> bool {
+    app.container.as_ref().is_some_and(|container| container.kind == ContainerKind::Docker)
+}
+
+pub(super) fn generic(app: &App, found: &mut Found) {
+    let Some(check) = &app.check else { return };
+    found.unless(!is_docker(app), "/", "AppDefinition must not use 'checks' if using docker");
+    if let Some(port) = check.port() {
+        let count = port_count(app);
+        let exists = port.port_index.map_or(port.port.is_some() || count == 1, |index| usize::from(index) < count);
+        // The path is as odd as Marathon's: what it looks into is an option.
+        let text = "check port index must address an element of the ports array or container port mappings.";
+        found.unless(exists, "/check/get", text);
+    }
+    asked("/check", check, found);
+}
+
+/// What a generic check sends or runs.
+pub(super) fn asked(at: &str, check: &Check, found: &mut Found) {
+    match &check.kind {
+        CheckKind::Http { path: asked, .. } => path(format_args!("{at}/http/path"), asked.as_deref().unwrap_or_default(), found),
+        CheckKind::Tcp { .. } => {}
+        CheckKind::Exec { command } => words(&format!("{at}/exec/command"), command, found),
+    }
+}
+
+/// A command's.
+pub(super) fn words(at: &str, command: &Command, found: &mut Found) {
+    match command {
+        Command::Shell(shell) => found.passable(format_args!("{at}/shell"), shell.len(), shell),
+        Command::Argv(argv) => {
+            found.at_most(format_args!("{at}/argv"), argv.len(), MAX_ARGS);
+            for (place, word) in argv.iter().enumerate() {
+                found.passable(format_args!("{at}/argv({place})"), word.len(), word);
+            }
+        }
+    }
 }
 
 pub(super) fn readiness(app: &App, found: &mut Found) {

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Ctx, Found, MAX_AMOUNT, MAX_ARGS, MAX_ENTRIES, MAX_GPUS, MAX_INSTANCES, MAX_ITEMS, MAX_PORTS, are_unique, check_constraint,
+    Ctx, Found, MAX_AMOUNT, MAX_ENTRIES, MAX_GPUS, MAX_INSTANCES, MAX_ITEMS, MAX_PORTS, are_unique, check_constraint,
     check_persistent_size, check_sandbox_files, passable_env,
 };
 use crate::model::{
     app::{App, PortNumber, UnreachableStrategy},
     brick::normal_container_path,
-    pod::{Command, Pod, PodContainer},
+    pod::{Pod, PodContainer},
 };
 
 /// Containers of one pod.
@@ -106,15 +106,11 @@ fn check_container(path: &str, pod: &Pod, container: &PodContainer, found: &mut 
     }
     passable_env(&format!("{path}/environment"), &container.environment, found);
     check_sandbox_files(&format!("{path}/artifacts"), &container.artifacts, found);
-    match container.exec.as_ref().map(|exec| &exec.command) {
-        Some(Command::Shell(shell)) => found.passable(format_args!("{path}/exec/command/shell"), shell.len(), shell),
-        Some(Command::Argv(argv)) => {
-            found.at_most(format_args!("{path}/exec/command/argv"), argv.len(), MAX_ARGS);
-            for (at, word) in argv.iter().enumerate() {
-                found.passable(format_args!("{path}/exec/command/argv({at})"), word.len(), word);
-            }
-        }
-        None => {}
+    if let Some(exec) = &container.exec {
+        super::checks::words(&format!("{path}/exec/command"), &exec.command, found);
+    }
+    if let Some(check) = &container.check {
+        super::checks::asked(&format!("{path}/check"), check, found);
     }
     if let Some(image) = &container.image {
         found.at_most(format_args!("{path}/image/labels"), image.labels.len(), MAX_ENTRIES);

@@ -43,6 +43,32 @@ fn check_container(fields: Value, expected: &str) {
 }
 
 #[test]
+fn a_generic_check_asks_a_port_that_there_is_and_no_docker_container() {
+    const PORT: &str = "/check/get: check port index must address an element of the ports array or container port mappings.";
+    let one = json!([{"port": 0}]);
+    let two = json!([{"port": 0}, {"port": 0}]);
+    for (ports, asked, expected) in [
+        (&one, json!({"http": {"portIndex": 0}}), ""),
+        (&one, json!({"http": {"portIndex": 1}}), PORT),
+        (&one, json!({"tcp": {"portIndex": 1, "port": 80}}), PORT),
+        (&one, json!({"tcp": {"portIndex": 0, "port": 80}}), ""),
+        (&one, json!({"tcp": {}}), ""),
+        (&two, json!({"tcp": {}}), PORT),
+        (&two, json!({"tcp": {"port": 80}}), ""),
+        (&json!([]), json!({"tcp": {}}), PORT),
+        (&json!([]), json!({"exec": {"command": {"shell": "true"}}}), ""),
+        (&one, json!({"http": {"path": "/a b"}}), "/check/http/path: must not contain blanks or control characters"),
+        (&one, json!({"exec": {"command": {"argv": ["a", "b\0"]}}}), "/check/exec/command/argv(1): must not contain a NUL character"),
+    ] {
+        check(json!({"portDefinitions": ports, "check": asked}), expected);
+    }
+    let exec = json!({"exec": {"command": {"shell": "true"}}});
+    let container = |kind: &str| json!({"container": {"type": kind, "docker": {"image": "i"}}, "check": exec});
+    check(container("MESOS"), "");
+    check(container("DOCKER"), "/: AppDefinition must not use 'checks' if using docker");
+}
+
+#[test]
 fn an_id_names_an_app_and_no_route() {
     let check = |id: &str, expected: &str| assert_eq!(violations(id, &json!({"cmd": "x"}), false), expected, "{id}");
     check("/web", "");

@@ -5,7 +5,7 @@
 //! means on top of that is `core::validate`'s business.
 
 pub(in crate::model) mod container;
-mod health;
+pub(in crate::model) mod health;
 pub(in crate::model) mod network;
 pub(in crate::model) mod reader;
 
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::model::{
     artifact::ARCHIVES,
-    health::{HealthCheck, ReadinessCheck},
+    health::{Check, HealthCheck, ReadinessCheck},
     id::PathId,
     port::token,
     request::{RequestError, Violation},
@@ -77,6 +77,7 @@ pub struct AppInput {
     kill_grace_ms: Option<u64>,
     health_checks: Option<Vec<HealthCheck>>,
     readiness_checks: Option<Vec<ReadinessCheck>>,
+    check: Option<Check>,
     kill_selection: Option<KillSelection>,
     upgrade_strategy: Option<UpgradeStrategy>,
     unreachable_strategy: Option<UnreachableStrategy>,
@@ -252,6 +253,9 @@ impl AppInput {
         if let Some(user) = &self.user {
             app.user = (!user.is_empty()).then(|| user.clone());
         }
+        if self.check.is_some() {
+            app.check.clone_from(&self.check);
+        }
         if self.accepted_resource_roles.is_some() {
             app.accepted_resource_roles.clone_from(&self.accepted_resource_roles);
         }
@@ -287,6 +291,7 @@ pub(in crate::model) fn blank(id: &PathId, defaults: &Defaults) -> App {
         dependencies: Vec::new(),
         health_checks: Vec::new(),
         readiness_checks: Vec::new(),
+        check: None,
         kill_selection: KillSelection::YoungestFirst,
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
@@ -417,8 +422,7 @@ const CONTENT_KEYS: [&str; 39] = [
 ];
 
 /// Keys whose features do not exist yet: refused unless empty, with the text for people.
-const UNSUPPORTED_KEYS: [(&str, &str); 5] = [
-    ("check", "check is not supported yet"),
+const UNSUPPORTED_KEYS: [(&str, &str); 4] = [
     ("executorResources", "executorResources are not supported yet"),
     ("resourceLimits", "resourceLimits are not supported yet"),
     ("secrets", "secrets are not supported yet"),
@@ -466,6 +470,7 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
         kill_grace_ms: app.get("taskKillGracePeriodSeconds").and_then(|seconds| read_seconds(&seconds)),
         health_checks: app.get("healthChecks").and_then(|checks| checks.set(health::read_health_check)),
         readiness_checks: app.get("readinessChecks").and_then(|checks| checks.list(health::read_readiness_check)),
+        check: app.get("check").and_then(|check| health::read_check(&check, unsupported, health::read_port)),
         kill_selection: app.get("killSelection").and_then(|selection| read_kill_selection(&selection)),
         upgrade_strategy: app.get("upgradeStrategy").and_then(|strategy| read_upgrade_strategy(&strategy)),
         unreachable_strategy: app.get("unreachableStrategy").and_then(|strategy| read_unreachable_strategy(&strategy)),

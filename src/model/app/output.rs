@@ -1,6 +1,6 @@
 //! Writes Marathon's app JSON: the definition with Marathon's omissions. Status fields are the API's business.
 
-mod health;
+pub(in crate::model) mod health;
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
@@ -24,6 +24,7 @@ pub fn definition(app: &App) -> Map<String, Value> {
     fields.set_some("cmd", app.cmd.clone());
     fields.set_some("constraints", (!app.constraints.is_empty()).then(|| app.constraints.iter().map(constraint).collect::<Vec<_>>()));
     fields.set_some("container", app.container.as_ref().map(|found| container(found, &app.network)));
+    fields.set_some("check", app.check.as_ref().map(health::check));
     fields.set("cpus", scalar(app.cpus));
     fields
         .set_some("dependencies", (!app.dependencies.is_empty()).then(|| app.dependencies.iter().map(PathId::as_str).collect::<Vec<_>>()));

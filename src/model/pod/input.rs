@@ -13,7 +13,7 @@ use self::{
     container::{CheckInput, ContainerInput, EndpointInput},
     scheduling::Scheduling,
 };
-use super::{Amounts, Pod, PodVolume};
+use super::{Amounts, Pod, PodContainer, PodVolume};
 use crate::model::{
     app::{
         App, Container, ContainerKind, Env, EnvValue, Mode, Network, PersistentVolume, PortDefinition, PortMapping, PortNumber,
@@ -27,7 +27,7 @@ use crate::model::{
             reader::{Reader, Violations},
         },
     },
-    health::{CheckProtocol, HealthCheck},
+    health::{Check, CheckProtocol, HealthCheck},
     id::PathId,
     request::Violation,
     resources::Scalar,
@@ -124,7 +124,7 @@ impl PodInput {
         self.keep(&mut app);
         self.scheduling.lay_over(&mut app);
         app.pod = Some(Box::new(Pod {
-            containers: self.containers.iter().map(|container| container.is.clone()).collect(),
+            containers: self.placed_containers(),
             volumes: self.volumes.iter().map(|volume| volume.is.clone()).collect(),
             executor,
             networks_left_out: self.networks.is_empty(),
@@ -171,6 +171,21 @@ impl PodInput {
             Some(container) => container.volumes = volumes,
             None => app.container = Some(Container { kind: ContainerKind::Mesos, docker: None, port_mappings: Vec::new(), volumes }),
         }
+    }
+
+    /// The containers, whose generic checks now name the places of their ports among those of all.
+    fn placed_containers(&self) -> Vec<PodContainer> {
+        let mut before = 0;
+        let mut placed = Vec::with_capacity(self.containers.len());
+        for container in &self.containers {
+            let mut is = container.is.clone();
+            if let Some(port) = is.check.as_mut().and_then(Check::port_mut) {
+                port.port_index = port.port_index.and_then(|place| u16::try_from(before + usize::from(place)).ok());
+            }
+            placed.push(is);
+            before += container.endpoints.len();
+        }
+        placed
     }
 
     /// The health checks of all containers become those of the app. One that asks an endpoint names its place among the ports.

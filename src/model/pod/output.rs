@@ -8,7 +8,7 @@ use crate::model::{
         App, Network, PortNumber,
         output::{self, Fields},
     },
-    health::{CheckProtocol, HealthCheck},
+    health::{Check, CheckProtocol, HealthCheck},
 };
 
 /// The definition as `GET` shows it; nothing for what is no pod.
@@ -99,6 +99,7 @@ fn container(app: &App, pod: &Pod, place: usize) -> Value {
     fields.set_some("user", container.user.clone());
     let check = pod.check_of(place).and_then(|at| app.health_checks.get(at));
     fields.set_some("healthCheck", check.map(|check| health_check(app, check)));
+    fields.set_some("check", container.check.as_ref().map(|check| generic_check(app, check)));
     fields.set_some("volumeMounts", output::some_list(&container.volume_mounts, mount));
     fields.set_some("artifacts", output::some_list(&container.artifacts, output::fetch));
     fields.set_texts_unless_empty("labels", &container.labels);
@@ -107,7 +108,8 @@ fn container(app: &App, pod: &Pod, place: usize) -> Value {
     Value::Object(fields.into_map())
 }
 
-fn command(command: &Command) -> Value {
+/// `{"shell"}` or `{"argv"}`
+pub(in crate::model) fn command(command: &Command) -> Value {
     match command {
         Command::Shell(shell) => json!({ "shell": shell }),
         Command::Argv(argv) => json!({ "argv": argv }),
@@ -163,10 +165,19 @@ fn host_port(port: PortNumber) -> u16 {
     port.number()
 }
 
+/// The name of the endpoint in this place.
+fn endpoint_name(app: &App, place: Option<u16>) -> String {
+    place.and_then(|at| Some(app.endpoints().get(usize::from(at))?.name.to_owned())).unwrap_or_default()
+}
+
+fn generic_check(app: &App, check: &Check) -> Value {
+    output::health::generic_check(check, |fields, port| fields.set("endpoint", endpoint_name(app, port.port_index)))
+}
+
 /// As it stands in a container.
 pub fn health_check(app: &App, check: &HealthCheck) -> Value {
     let mut fields = Fields::default();
-    let name = check.port_index.and_then(|at| Some(app.endpoints().get(usize::from(at))?.name.to_owned())).unwrap_or_default();
+    let name = endpoint_name(app, check.port_index);
     match check.protocol {
         CheckProtocol::Command => {
             let shell = || json!({ "shell": check.command.as_deref().unwrap_or_default() });

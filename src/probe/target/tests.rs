@@ -77,10 +77,12 @@ fn the_check_of_a_pods_container_is_made_in_it_as_long_as_it_runs() {
         "id": "/pod",
         "containers": [
             {"name": "plain", "resources": {}},
-            {"name": "one", "resources": {}, "healthCheck": {"exec": {"command": {"shell": "true"}}}},
+            {"name": "one", "resources": {}, "healthCheck": {"exec": {"command": {"shell": "true"}}},
+                "check": {"exec": {"command": {"argv": ["one", "1"]}}}},
             {"name": "two", "resources": {}, "endpoints": [{"name": "a"}, {"name": "b"}],
                 "healthCheck": {"exec": {"command": {"argv": ["check", "-v"]}}}},
-            {"name": "three", "resources": {}, "endpoints": [{"name": "c"}], "healthCheck": {"tcp": {"endpoint": "c"}}},
+            {"name": "three", "resources": {}, "endpoints": [{"name": "c"}], "healthCheck": {"tcp": {"endpoint": "c"}},
+                "check": {"http": {"endpoint": "c", "path": "/x"}, "timeoutSeconds": 0}},
         ],
     });
     let app = PodInput::read(&pod).unwrap().complete(&"/pod".parse().unwrap(), &Defaults::default()).unwrap();
@@ -102,7 +104,21 @@ fn the_check_of_a_pods_container_is_made_in_it_as_long_as_it_runs() {
         }
     };
     assert_eq!([0, 1, 2].map(|at| check(&world, at)), ["one: /bin/sh -c true", "two: check -v", "its container does not run"]);
+    let generic = |world: &World, place: usize| {
+        let target = Target::of(&world.tables, &world.tables.instances[&id], Which::Check(place));
+        match target.map(|target| (target.timeout_seconds, target.action)) {
+            Ok((seconds, Action::Command { task, command, .. })) => {
+                format!("{}: {} ({seconds} s)", task.container.as_deref().unwrap_or("_app"), command.join(" "))
+            }
+            Ok((seconds, Action::Http(http))) => format!("{}{} ({seconds} s)", http.place.port, http.path),
+            Ok(other) => format!("{other:?}"),
+            Err(why) => why,
+        }
+    };
+    let none = "its definition has no such check";
+    assert_eq!([0, 1, 2, 3, 4].map(|place| generic(&world, place)), [none, "one: one 1 (20 s)", none, "its container does not run", none]);
     world.change(&id, |instance| instance.containers[3] = state(Condition::Running));
+    assert_eq!(generic(&world, 3), "31002/x (20 s)");
     let target = Target::of(&world.tables, &world.tables.instances[&id], Which::Health(2)).unwrap();
     assert!(matches!(target.action, Action::Tcp(place) if place.port == 31_002));
 }

@@ -6,7 +6,7 @@ use super::{WHEN, bare_app, full_deployment, health_check, instance as app_insta
 use crate::model::{
     app::{App, Container, ContainerKind, EnvValue, Fetch, Network, PortMapping, PortNumber, Protocol},
     deployment::{Action, ActionKind, Deployment, Step},
-    health::{CheckProtocol, HealthCheck},
+    health::{Check, CheckKind, CheckPort, CheckProtocol, HealthCheck},
     instance::{Condition, ContainerState, Instance},
     pod::{Amounts, Command, Exec, Image, Pod, PodContainer, PodVolume, VolumeMount},
     resources::Scalar,
@@ -14,6 +14,10 @@ use crate::model::{
 
 fn texts(name: &str, value: &str) -> IndexMap<String, String> {
     IndexMap::from([(name.to_owned(), value.to_owned())])
+}
+
+fn generic(kind: CheckKind) -> Check {
+    Check { kind, interval_seconds: 30, timeout_seconds: 10, delay_seconds: 5 }
 }
 
 pub(super) fn full() -> App {
@@ -33,6 +37,7 @@ pub(super) fn full() -> App {
         amounts,
         protocols: vec![vec!["udp".into(), "tcp".into()]],
         has_health_check: true,
+        check: Some(generic(CheckKind::Tcp { port: CheckPort { port: None, port_index: Some(0) } })),
         image: Some(Image { id: "busybox:1".into(), force_pull: Some(true), labels: texts("arch", "amd64") }),
         environment: [("A".to_owned(), EnvValue::Text("1".into()))].into(),
         user: Some("nobody".into()),
@@ -53,6 +58,7 @@ pub(super) fn full() -> App {
         amounts,
         protocols: Vec::new(),
         has_health_check: false,
+        check: Some(generic(CheckKind::Exec { command: Command::Argv(vec!["true".into()]) })),
         image: None,
         environment: IndexMap::new(),
         user: None,

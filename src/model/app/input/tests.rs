@@ -265,8 +265,58 @@ fn wrong_types_in_checks_are_told() {
     check(json!({"healthChecks": [{"command": {}}]}), "/healthChecks(0)/command/value: error.path.missing");
     check(json!({"healthChecks": [{"command": "true"}]}), "/healthChecks(0)/command: error.expected.jsobject");
     check(json!({"healthChecks": [{"portIndex": 70000}]}), "/healthChecks(0)/portIndex: error.max");
+    check(json!({"check": []}), "/check: error.expected.jsobject");
+    check(json!({"check": {"tcp": 1}}), "/check/tcp: error.expected.jsobject");
+    check(json!({"check": {"tcp": {"port": 70000}}}), "/check/tcp/port: error.max");
+    check(json!({"check": {"http": {"portIndex": -1}}}), "/check/http/portIndex: error.min");
+    check(json!({"check": {"http": {"path": ""}}}), "/check/http/path: error.minLength");
+    check(json!({"check": {"http": {"path": "/".repeat(1025)}}}), "/check/http/path: error.maxLength");
+    check(json!({"check": {"http": {"scheme": "FTP"}}}), "/check/http/scheme: error.unknown.enum.literal");
+    check(json!({"check": {"http": {}, "delaySeconds": -1}}), "/check/delaySeconds: error.min");
+    check(json!({"check": {"exec": {}}}), "/check/exec/command: error.path.missing");
+    check(json!({"check": {"exec": {"command": "true"}}}), "/check/exec/command: error.expected.jsobject");
+    check(json!({"check": {"exec": {"command": {}}}}), "/check/exec/command: error.invalid");
+    check(json!({"check": {"exec": {"command": {"shell": ""}}}}), "/check/exec/command/shell: error.minLength");
+    check(json!({"check": {"exec": {"command": {"argv": []}}}}), "/check/exec/command/argv: error.minLength");
     check(json!({"readinessChecks": [{"protocol": "TCP"}]}), "/readinessChecks(0)/protocol: error.unknown.enum.literal");
     check(json!({"readinessChecks": [{"httpStatusCodesForReady": [99]}]}), "/readinessChecks(0)/httpStatusCodesForReady(0): error.min");
+}
+
+#[test]
+fn a_generic_check_is_shown_with_its_defaults_and_can_be_sent_back() {
+    let times = json!({"intervalSeconds": 60, "timeoutSeconds": 20, "delaySeconds": 15});
+    let check = |written: Value, expected: Value| {
+        let app = create(&json!({"cmd": "x", "check": written}));
+        let shown = definition(&app)["check"].clone();
+        let mut expected = expected;
+        for (name, value) in times.as_object().unwrap() {
+            expected.as_object_mut().unwrap().entry(name).or_insert(value.clone());
+        }
+        assert_eq!(shown, expected, "{written}");
+        assert_eq!(create(&json!({"cmd": "x", "check": shown})).check, app.check);
+    };
+    check(json!({"http": {}}), json!({"http": {"scheme": "HTTP"}}));
+    check(
+        json!({"http": {"portIndex": 0, "path": "/a", "scheme": "HTTPS"}}),
+        json!({"http": {"portIndex": 0, "path": "/a", "scheme": "HTTPS"}}),
+    );
+    check(json!({"tcp": {}}), json!({"tcp": {}}));
+    check(json!({"tcp": {"port": 80, "portIndex": 1}}), json!({"tcp": {"port": 80, "portIndex": 1}}));
+    check(json!({"exec": {"command": {"shell": "true"}}}), json!({"exec": {"command": {"shell": "true"}}}));
+    check(
+        json!({"exec": {"command": {"argv": ["a", "b"]}}, "intervalSeconds": 0, "timeoutSeconds": 0, "delaySeconds": 0}),
+        json!({"exec": {"command": {"argv": ["a", "b"]}}, "intervalSeconds": 0, "timeoutSeconds": 0, "delaySeconds": 0}),
+    );
+}
+
+#[test]
+fn an_update_keeps_a_generic_check_that_it_does_not_name_and_a_replacement_drops_it() {
+    let current = create(&json!({"cmd": "x", "check": {"tcp": {}}}));
+    let changed = |update: Value| read(&update).update(&current, &defaults()).unwrap().check;
+    assert_eq!(changed(json!({"cmd": "y"})), current.check);
+    assert_eq!(changed(json!({"check": null})), current.check);
+    assert_ne!(changed(json!({"check": {"tcp": {}, "delaySeconds": 1}})), current.check);
+    assert_eq!(read(&json!({"cmd": "x"})).replace(&current, &defaults()).unwrap().check, None);
 }
 
 #[test]
@@ -280,11 +330,15 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
         assert_eq!(update.map_or_else(|violations| told(&violations), |_| "fine".into()), expected, "update {fields}");
     };
     check(
-        json!({"healthChecks": [], "readinessChecks": [], "check": {}, "fetch": [], "uris": [], "secrets": {}, "dependencies": [], "gpus": 0,
+        json!({"healthChecks": [], "readinessChecks": [], "fetch": [], "uris": [], "secrets": {}, "dependencies": [], "gpus": 0,
                "tty": false, "resourceLimits": {}, "executorResources": {}, "residency": {"taskLostBehavior": "WAIT_FOREVER"}}),
         "fine",
     );
-    check(json!({"check": {"tcp": {}}}), "/check: check is not supported yet");
+    const ONE: &str = "/check: illegal RAML Check: expected one of http, tcp or exec checks";
+    check(json!({"check": {}}), ONE);
+    check(json!({"check": {"intervalSeconds": 5}}), ONE);
+    check(json!({"check": {"tcp": {}, "http": {}}}), ONE);
+    check(json!({"check": {"tcp": {}}}), "fine");
     check(json!({"fetch": [{"uri": "http://a"}], "uris": []}), "fine");
     check(json!({"fetch": [{"uri": "http://a"}], "uris": ["http://a"]}), "/: cannot specify both uris and fetch fields");
     check(json!({"secrets": {"a": {"source": "b"}}}), "/secrets: secrets are not supported yet");

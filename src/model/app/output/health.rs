@@ -1,9 +1,12 @@
-//! Writes `healthChecks` and `readinessChecks`: every default, and of what may be absent only what was given.
+//! Writes `healthChecks`, `readinessChecks` and `check`: every default, and of what may be absent only what was given.
 
 use serde_json::{Value, json};
 
 use super::Fields;
-use crate::model::health::{CheckProtocol, HealthCheck, ReadinessCheck};
+use crate::model::{
+    health::{Check, CheckKind, CheckPort, CheckProtocol, HealthCheck, ReadinessCheck},
+    pod::output::command,
+};
 
 /// One entry of `healthChecks`, also as events show it.
 pub fn health_check(check: &HealthCheck) -> Value {
@@ -20,6 +23,41 @@ pub fn health_check(check: &HealthCheck) -> Value {
     fields.set_some("portIndex", check.port_index);
     fields.set("protocol", check.protocol.as_str());
     fields.set("ipProtocol", if check.ipv6 { "IPv6" } else { "IPv4" });
+    fields.set("timeoutSeconds", check.timeout_seconds);
+    fields.set("delaySeconds", check.delay_seconds);
+    Value::Object(fields.0)
+}
+
+/// The generic check of an app.
+pub(super) fn check(check: &Check) -> Value {
+    generic_check(check, |fields, port| {
+        fields.set_some("portIndex", port.port_index);
+        fields.set_some("port", port.port);
+    })
+}
+
+/// A generic check; `say_port` writes which port it asks.
+pub(in crate::model) fn generic_check(check: &Check, say_port: impl Fn(&mut Fields, CheckPort)) -> Value {
+    let mut asked = Fields::default();
+    let name = match &check.kind {
+        CheckKind::Http { https, path, port } => {
+            say_port(&mut asked, *port);
+            asked.set_some("path", path.clone());
+            asked.set("scheme", if *https { "HTTPS" } else { "HTTP" });
+            "http"
+        }
+        CheckKind::Tcp { port } => {
+            say_port(&mut asked, *port);
+            "tcp"
+        }
+        CheckKind::Exec { command: words } => {
+            asked.set("command", command(words));
+            "exec"
+        }
+    };
+    let mut fields = Fields::default();
+    fields.set(name, asked.0);
+    fields.set("intervalSeconds", check.interval_seconds);
     fields.set("timeoutSeconds", check.timeout_seconds);
     fields.set("delaySeconds", check.delay_seconds);
     Value::Object(fields.0)

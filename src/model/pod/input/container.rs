@@ -1,4 +1,4 @@
-//! Reads one container of a pod, with its endpoints and its health check.
+//! Reads one container of a pod, with its endpoints and its checks.
 
 use indexmap::IndexMap;
 
@@ -9,21 +9,20 @@ use crate::model::{
         input::{
             MAX_SECONDS,
             container::{MAX_NETWORK_NAME, read_port_number},
+            health::{path_text, read_check, read_command},
             note_unless_empty, read_fetch, read_seconds,
             reader::{Reader, Violations},
         },
     },
-    health::CheckProtocol,
+    health::{CheckPort, CheckProtocol},
     pod::{Amounts, Command, Exec, Image, PodContainer, VolumeMount},
     resources::Scalar,
 };
 
-/// The most characters of a path or URI.
-const MAX_PATH: usize = 1024;
 /// The most characters of a name.
 const MAX_NAME: usize = 63;
 
-/// A container, and what of it becomes the app's.
+/// A container, and what of it becomes the app's. Its generic check names its port by the place among its own endpoints.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ContainerInput {
     pub(super) is: PodContainer,
@@ -120,7 +119,6 @@ pub(super) fn read(container: &Reader<'_>, unsupported: &Violations) -> Option<C
         return None;
     }
     for (key, text) in [
-        ("check", "check is not supported yet"),
         ("linuxInfo", "linuxInfo is not supported yet"),
         ("resourceLimits", "resourceLimits are not supported yet"),
         ("tty", "tty is not supported yet"),
@@ -130,7 +128,9 @@ pub(super) fn read(container: &Reader<'_>, unsupported: &Violations) -> Option<C
     let name = container.required("name").and_then(|name| name.name(MAX_NAME, false));
     let amounts = container.required("resources").and_then(|amounts| read_amounts(&amounts));
     let endpoints: Vec<EndpointInput> = container.get("endpoints").and_then(|list| list.list(read_endpoint)).unwrap_or_default();
-    let check = container.get("healthCheck").and_then(|check| read_check(&check));
+    let check = container.get("healthCheck").and_then(|check| read_health_check(&check));
+    let generic =
+        container.get("check").and_then(|check| read_check(&check, unsupported, |asked| read_asked(asked, &endpoints, unsupported)));
     let lifecycle = container.get("lifecycle").filter(Reader::is_object);
     let is = PodContainer {
         name: name.unwrap_or_default(),
@@ -138,6 +138,7 @@ pub(super) fn read(container: &Reader<'_>, unsupported: &Violations) -> Option<C
         amounts: amounts.unwrap_or(Amounts { cpus: Scalar::ZERO, mem: Scalar::ZERO, disk: Scalar::ZERO, gpus: 0 }),
         protocols: endpoints.iter().map(|endpoint| endpoint.protocols.clone()).collect(),
         has_health_check: check.is_some(),
+        check: generic,
         image: container.get("image").and_then(|image| read_image(&image, unsupported)),
         environment: container.get("environment").and_then(|env| read_environment(&env, unsupported)).unwrap_or_default(),
         user: container.get("user").and_then(|user| user.text()),
@@ -147,6 +148,17 @@ pub(super) fn read(container: &Reader<'_>, unsupported: &Violations) -> Option<C
         kill_grace_ms: lifecycle.and_then(|lifecycle| lifecycle.get("killGracePeriodSeconds")).and_then(|seconds| read_seconds(&seconds)),
     };
     Some(ContainerInput { is, endpoints, check })
+}
+
+/// Which of the container's endpoints a generic check asks.
+fn read_asked(asked: &Reader<'_>, endpoints: &[EndpointInput], refused: &Violations) -> Option<CheckPort> {
+    let endpoint = asked.required("endpoint")?;
+    let name = endpoint.name(MAX_NAME, false)?;
+    let place = endpoints.iter().position(|one| one.name == name);
+    if place.is_none() {
+        refused.add(endpoint.path(), "contained in the container endpoints");
+    }
+    Some(CheckPort { port: None, port_index: place.and_then(|place| u16::try_from(place).ok()) })
 }
 
 fn read_amounts(amounts: &Reader<'_>) -> Option<Amounts> {
@@ -187,28 +199,6 @@ fn read_exec(exec: &Reader<'_>) -> Option<Exec> {
     Some(Exec { command: command?, override_entrypoint })
 }
 
-/// Exactly one of `shell` and `argv`.
-fn read_command(command: &Reader<'_>) -> Option<Command> {
-    if !command.is_object() {
-        return None;
-    }
-    match (command.get("shell"), command.get("argv")) {
-        (Some(shell), None) => shell.some_text().map(Command::Shell),
-        (None, Some(argv)) => {
-            let words = argv.list(Reader::text)?;
-            if words.is_empty() {
-                argv.reject("error.minLength");
-                return None;
-            }
-            Some(Command::Argv(words))
-        }
-        _ => {
-            command.reject("error.invalid");
-            None
-        }
-    }
-}
-
 fn read_image(image: &Reader<'_>, unsupported: &Violations) -> Option<Image> {
     if !image.is_object() {
         return None;
@@ -222,15 +212,6 @@ fn read_image(image: &Reader<'_>, unsupported: &Violations) -> Option<Image> {
     let force_pull = image.get("forcePull").and_then(|flag| flag.boolean());
     let labels = image.get("labels").and_then(|labels| labels.texts()).unwrap_or_default();
     Some(Image { id: id?, force_pull, labels })
-}
-
-/// A text of 1 to 1024 characters.
-fn path_text(text: &Reader<'_>) -> Option<String> {
-    let found = text.some_text()?;
-    if found.chars().count() > MAX_PATH {
-        text.reject("error.maxLength");
-    }
-    Some(found)
 }
 
 fn read_mount(mount: &Reader<'_>) -> Option<VolumeMount> {
@@ -250,7 +231,7 @@ fn read_artifact(artifact: &Reader<'_>) -> Option<Fetch> {
     read_fetch(artifact)
 }
 
-fn read_check(check: &Reader<'_>) -> Option<CheckInput> {
+fn read_health_check(check: &Reader<'_>) -> Option<CheckInput> {
     if !check.is_object() {
         return None;
     }

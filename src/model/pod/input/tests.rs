@@ -44,10 +44,12 @@ fn full() -> Value {
                 "endpoints": [{"name": "admin", "containerPort": 0}],
                 "image": {"kind": "DOCKER", "id": "sync"},
                 "healthCheck": {"exec": {"command": {"argv": ["sync", "--ok"]}}},
+                "check": {"http": {"endpoint": "admin", "path": "/status"}, "intervalSeconds": 5},
                 "volumeMounts": [{"name": "data", "mountPath": "shared"}, {"name": "logs", "mountPath": "/logs", "readOnly": false},
                     {"name": "rows", "mountPath": "/rows"}],
             },
-            {"name": "third", "resources": {}, "healthCheck": {"tcp": {"endpoint": "late"}}, "endpoints": [{"name": "late"}]},
+            {"name": "third", "resources": {}, "healthCheck": {"tcp": {"endpoint": "late"}}, "endpoints": [{"name": "late"}],
+                "check": {"exec": {"command": {"shell": "sync --late"}}}},
         ],
         "volumes": [
             {"name": "data"},
@@ -229,6 +231,15 @@ fn what_contradicts_itself_is_told_in_marathons_words() {
         &[("/containers(0)/healthCheck", "Only one of http, tcp, or command may be specified")],
     );
     check(&health(json!({})), &[("/containers(0)/healthCheck", "Only one of http, tcp, or command may be specified")]);
+    let generic = |check: Value| move |written: &mut Value| written["containers"][0]["check"] = check.clone();
+    check(
+        &generic(json!({"http": {"endpoint": "http"}, "exec": {"command": {"shell": "true"}}})),
+        &[("/containers(0)/check", "illegal RAML Check: expected one of http, tcp or exec checks")],
+    );
+    check(
+        &generic(json!({"http": {"endpoint": "admin"}})),
+        &[("/containers(0)/check/http/endpoint", "contained in the container endpoints")],
+    );
     check(
         &health(json!({"http": {"endpoint": "http"}, "timeoutSeconds": 60})),
         &[("/containers(0)/healthCheck/timeoutSeconds", "got 60, expected less than 60")],

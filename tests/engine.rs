@@ -249,7 +249,7 @@ async fn an_image_is_pulled_with_the_login_that_was_fetched() {
         refused.app().fetch = fetch;
         let refused = rig.launch(refused).await;
         let message = rig.status(&refused, TaskState::Failed).await.message;
-        assert!(message.starts_with(&format!("could not pull image {image}: ")) && message.contains("check its name and tag"), "{message}");
+        assert!(message.starts_with(&format!("could not pull image {image}: ")) && message.contains("auth"), "{message}");
     }
     let mut task = command("/pulled", "exec sleep 1000").image(&image);
     task.app().fetch = archive("docker.tar.gz", "???secret");

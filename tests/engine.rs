@@ -220,6 +220,47 @@ async fn an_image_comes_from_a_registry_and_its_absence_is_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_pulled_with_the_login_that_was_fetched() {
+    let daemon = Daemon::start(Options::default());
+    let mut open = Registry::start(&daemon.path("registry"));
+    let pushed = format!("{}/zmfsea/tool:1", open.address());
+    daemon.docker(&["tag", docker::IMAGE, &pushed]);
+    daemon.docker(&["push", &pushed]);
+    daemon.docker(&["rmi", &pushed, docker::IMAGE]);
+    open.stop();
+    // Of `???secret`, by bcrypt. Question marks make the difference between the two alphabets of base64.
+    let registry = Registry::start_for(&daemon.path("registry"), "ann:$2b$05$abcdefghijklmnopqrstuuC2EGgSfix3kCuDxW6G3idhmE.rB2AUy\n");
+    let at = registry.address();
+    let image = format!("{at}/zmfsea/tool:1");
+    let shared = daemon.path("shared");
+    std::fs::create_dir_all(shared.join("made/.docker")).unwrap();
+    let archive = |name: &str, password: &str| {
+        let auth = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("ann:{password}"));
+        let config = serde_json::json!({"auths": {at: {"auth": auth}}});
+        std::fs::write(shared.join("made/.docker/config.json"), config.to_string()).unwrap();
+        let mut tar = std::process::Command::new("tar");
+        assert!(tar.arg("-czf").arg(shared.join(name)).arg("-C").arg(shared.join("made")).arg(".docker").status().unwrap().success());
+        let uri = format!("file://{}", shared.join(name).display());
+        vec![Fetch { uri, extract: true, executable: false, cache: false, dest_path: None }]
+    };
+
+    let mut rig = Rig::start(&daemon).await;
+    for fetch in [Vec::new(), archive("wrong.tar.gz", "???guess")] {
+        let mut refused = command("/refused", "x").image(&image);
+        refused.app().fetch = fetch;
+        let refused = rig.launch(refused).await;
+        let message = rig.status(&refused, TaskState::Failed).await.message;
+        assert!(message.starts_with(&format!("could not pull image {image}: ")) && message.contains("auth"), "{message}");
+    }
+    let mut task = command("/pulled", "exec sleep 1000").image(&image);
+    task.app().fetch = archive("docker.tar.gz", "???secret");
+    let task = rig.launch(task).await;
+    rig.status(&task, TaskState::Running).await;
+    assert!(!rig.messages(&task).iter().any(|message| message.contains("secret")));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn output_is_read_over_replacements_to_its_end_and_after_it() {
     let daemon = Daemon::start(Options::default());
     let mut rig = Rig::idle(&daemon);

@@ -542,6 +542,22 @@ async fn a_command_may_have_a_terminal() {
     rig.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_in_a_session_of_its_own_is_asked_to_end_too() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let aside = "trap 'echo aside; exit' TERM; echo ready; while :; do sleep 0.05; done";
+    let cmd = format!("trap 'echo first' TERM; setsid sh -c \"{aside}\" & wait; wait");
+    let task = rig.launch(process("/sessions", &cmd)).await;
+    rig.await_output(&task, "ready\n").await;
+    rig.kill(&task, Some(60_000)).await;
+    rig.status(&task, TaskState::Killed).await;
+    let mut words: Vec<String> = rig.output(&task, "stdout").lines().map(str::to_owned).collect();
+    words.sort();
+    assert_eq!(words, ["aside", "first", "ready"]);
+    rig.stop().await;
+}
+
 /// Answers each request by its path, and everything else with 404, until the test ends.
 fn serve(answers: Vec<(&'static str, Vec<u8>)>) -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -575,12 +591,24 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
     let made = nowhere.path("made");
     std::fs::create_dir_all(made.join("app/bin")).unwrap();
     std::fs::write(made.join("app/bin/hello"), "#!/bin/sh\necho hello from $0\n").unwrap();
-    let tar = |from: &Path| {
-        std::process::Command::new("tar").arg("-czf").arg(made.join("a.tgz")).arg("-C").arg(from).arg("app").status().unwrap();
-        std::fs::read(made.join("a.tgz")).unwrap()
+    std::fs::create_dir_all(made.join("deps")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", made.join("deps/passwd")).unwrap();
+    let tar = |kind: &str, name: &str| {
+        std::process::Command::new("tar").arg(kind).arg(made.join("a")).arg("-C").arg(&made).arg(name).status().unwrap();
+        std::fs::read(made.join("a")).unwrap()
     };
-    let archive = tar(&made);
-    let web = serve(vec![("/x/app.tgz?key=secret", archive), ("/run", b"#!/bin/sh\necho ran\n".to_vec())]);
+    let mut packer = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(0)).unwrap();
+    packer.write_all(&tar("-cf", "deps")).unwrap();
+    let deps = packer.finish().unwrap();
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(b"words\n").unwrap();
+    let words = packer.finish().unwrap();
+    let web = serve(vec![
+        ("/x/app.tgz?key=secret", tar("-czf", "app")),
+        ("/run", b"#!/bin/sh\necho ran\n".to_vec()),
+        ("/deps.tar.xz", deps),
+        ("/words.gz", words),
+    ]);
     let mut rig = Rig::start(&nowhere).await;
     std::fs::create_dir_all(nowhere.path("shared")).unwrap();
     std::fs::write(nowhere.path("shared/note"), "a note\n").unwrap();
@@ -588,13 +616,23 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
     let fetch = |uri: String| Fetch { uri, extract: true, executable: false, cache: false, dest_path: None };
     let local = fetch(format!("file://{}", nowhere.path("shared/note").display()));
     let run = Fetch { executable: true, dest_path: Some("bin/run".into()), ..fetch(format!("http://{web}/run")) };
-    let wanted = vec![fetch(format!("http://u:hunter2@{web}/x/app.tgz?key=secret")), run, local];
-    let mut all = process("/all", "sh app/bin/hello; bin/run; cat note; ls; stat -c %U . app/bin/hello bin/run");
+    let mut wanted = vec![fetch(format!("http://u:hunter2@{web}/x/app.tgz?key=secret")), run, local];
+    // Wherever an archive lies, what is in it goes to the root of the sandbox; links in it may lead to what the node has.
+    for name in ["deps.tar.xz", "words.gz"] {
+        wanted.push(Fetch { dest_path: Some(format!("in/er/{name}")), ..fetch(format!("http://{web}/{name}")) });
+    }
+    let cmd = "sh app/bin/hello; bin/run; cat note words; grep -o ^root: deps/passwd; ls; ls in/er; stat -c %U . app/bin/hello bin/run";
+    let mut all = process("/all", cmd);
     all.app().user = Some("daemon".into());
     all.app().fetch = wanted;
     let all = rig.launch(all).await;
     rig.status(&all, TaskState::Finished).await;
-    assert_eq!(rig.output(&all, "stdout"), "hello from app/bin/hello\nran\na note\napp\napp.tgz\nbin\nnote\ndaemon\ndaemon\ndaemon\n");
+    let expected = [
+        "hello from app/bin/hello\nran\na note\nwords\nroot:\n",
+        "app\napp.tgz\nbin\ndeps\nin\nnote\nwords\ndeps.tar.xz\nwords.gz\n",
+        "daemon\ndaemon\ndaemon\n",
+    ];
+    assert_eq!(rig.output(&all, "stdout"), expected.concat());
     let told = rig.messages(&all);
     assert!(told.contains(&format!("fetching http://{web}/x/app.tgz")), "{told:?}");
     assert!(!told.iter().any(|message| message.contains("secret") || message.contains("hunter2")), "{told:?}");
@@ -607,7 +645,6 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
         (true, "/etc/shadow".to_owned(), "'/etc/shadow' must not be mapped"),
         (true, "file:///no/such/file".to_owned(), "cannot be opened: No such file or directory"),
         (true, "hdfs://a/b".to_owned(), "'hdfs:' cannot be fetched here"),
-        (true, format!("http://{web}/a.tar.xz"), ".tar.xz cannot be unpacked here"),
         (false, format!("http://{web}/run"), "127.0.0.1 is this node itself, which only administrators may fetch from"),
         (false, "http://localhost:1/run".to_owned(), "which only administrators may fetch from"),
     ];
@@ -619,6 +656,18 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
         let message = rig.status(&task, TaskState::Failed).await.message;
         assert!(message.starts_with(&format!("could not fetch {uri}: ")) && message.contains(expected), "{message}");
     }
+    // Given up while it comes: nobody reads it any more.
+    let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut task = process("/slow", "true");
+    task.app().fetch = vec![fetch(format!("http://{}/file", slow.local_addr().unwrap()))];
+    let task = rig.launch(task).await;
+    let (mut line, _) = slow.accept().await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut line, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc").await.unwrap();
+    rig.kill(&task, None).await;
+    assert_eq!(rig.status(&task, TaskState::Killed).await.message, "killed before it was started");
+    let rest = async { tokio::io::AsyncReadExt::read_to_end(&mut line, &mut Vec::new()).await };
+    // Closed, in whichever way.
+    _ = tokio::time::timeout(std::time::Duration::from_secs(20), rest).await.expect("the line is closed");
     // An archive that is none.
     let mut broken = process("/broken", "true");
     broken.app().fetch = vec![Fetch { dest_path: Some("a.tgz".into()), ..fetch(format!("http://{web}/run")) }];

@@ -56,6 +56,7 @@ mod holder;
 mod images;
 mod jobs;
 mod launch;
+mod logins;
 mod logs;
 pub mod output;
 mod parameters;

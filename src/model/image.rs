@@ -21,6 +21,11 @@ const MAX_TAG_BYTES: usize = 128;
 /// What Docker calls its own registry.
 const HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
+/// True for the names of Docker's own registry.
+pub fn is_hub(host: &str) -> bool {
+    HUB.contains(&host)
+}
+
 /// What is wrong with a text that should name an image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is not the name of an image: {reason}")]
@@ -92,7 +97,7 @@ impl ImageName {
         }
         let place = match registry {
             Some(host) if !is_host(host) => return Err(wrong("the registry before the first slash is no host")),
-            Some(host) if !HUB.contains(&host) && !own_registries.iter().any(|own| own.eq_ignore_ascii_case(host)) => {
+            Some(host) if !is_hub(host) && !own_registries.iter().any(|own| own.eq_ignore_ascii_case(host)) => {
                 Place::Other(host.to_owned())
             }
             _ => Place::Platform,
@@ -135,12 +140,17 @@ impl ImageName {
         (self.place == Place::Platform).then(|| owner_of(&self.repository))
     }
 
-    /// The full name under which Docker keeps it, registry included: never mistaken for the id of an image.
-    pub fn local(&self) -> String {
-        self.in_registry(match &self.place {
+    /// The registry that Docker asks for it, `host[:port]`.
+    pub fn registry(&self) -> &str {
+        match &self.place {
             Place::Platform => HUB[0],
             Place::Other(host) => host,
-        })
+        }
+    }
+
+    /// The full name under which Docker keeps it, registry included: never mistaken for the id of an image.
+    pub fn local(&self) -> String {
+        self.in_registry(self.registry())
     }
 
     /// Its full name in the registry `host`.

@@ -359,7 +359,10 @@ impl Contents {
             }
             match kind {
                 Kind::Directory => {}
-                Kind::Link(target) | Kind::Symbolic { leads_to: target, .. } => _ = contents.links.insert(name.clone(), target.clone()),
+                Kind::Symbolic { target, leads_to: None } => return Err(tar::leads_out(target).into()),
+                Kind::Link(target) | Kind::Symbolic { leads_to: Some(target), .. } => {
+                    contents.links.insert(name.clone(), target.clone());
+                }
                 Kind::File => {
                     let mut bytes = reader.beginning(&entry)?;
                     contents.files.insert(name.clone(), Found { offset: *offset, size: *size, compressed: is_gzip(&bytes) });

@@ -52,10 +52,10 @@ pub enum Kind {
     Link(String),
     /// The same, by a symbolic link.
     Symbolic {
-        /// As it is written; relative.
+        /// As it is written.
         target: String,
-        /// As a name in the archive.
-        leads_to: String,
+        /// As a name in the archive; `None`: it leads out.
+        leads_to: Option<String>,
     },
     /// A directory.
     Directory,
@@ -255,13 +255,14 @@ fn entry(header: &[u8; BLOCK as usize], extension: Extension, offset: u64, size:
         }
     };
     let target = || extension.link.clone().map_or_else(|| text(&header[157..257]), Ok);
-    let clean_name = clean("", &name)?;
+    let clean_name = clean(&name)?;
     let kind = match header[156] {
-        b'1' => Kind::Link(clean("", &target()?)?),
+        b'1' => Kind::Link(clean(&target()?)?),
         b'2' => {
             let folder = clean_name.rsplit_once('/').map_or("", |(folder, _)| folder);
             let target = target()?;
-            Kind::Symbolic { leads_to: clean(folder, &target)?, target }
+            check_length(&target)?;
+            Kind::Symbolic { leads_to: within(folder, &target), target }
         }
         b'3' | b'4' | b'6' => return bad(format!("'{}' is a device, which is not taken from an archive", shown(&name))),
         b'5' => Kind::Directory,
@@ -275,24 +276,35 @@ fn entry(header: &[u8; BLOCK as usize], extension: Extension, offset: u64, size:
     Ok(Entry { name: clean_name, kind, mode, offset, size })
 }
 
-/// `path`, which stands in `folder`, as a name in the archive.
-fn clean(folder: &str, path: &str) -> Result<String, TarError> {
-    let leads_out = || TarError::Bad(format!("'{}' leads out of the archive", shown(path)));
-    if path.len() > MAX_NAME_BYTES {
-        return bad(format!("a name has {} bytes", path.len()));
-    }
+/// `path` as a name in the archive.
+fn clean(path: &str) -> Result<String, TarError> {
+    check_length(path)?;
+    within("", path).ok_or_else(|| leads_out(path))
+}
+
+fn check_length(path: &str) -> Result<(), TarError> {
+    if path.len() > MAX_NAME_BYTES { bad(format!("a name has {} bytes", path.len())) } else { Ok(()) }
+}
+
+/// `path` leads out of the archive.
+pub fn leads_out(path: &str) -> TarError {
+    TarError::Bad(format!("'{}' leads out of the archive", shown(path)))
+}
+
+/// `path`, which stands in `folder`, as a name in the archive; `None`: it leads out.
+fn within(folder: &str, path: &str) -> Option<String> {
     if path.starts_with('/') {
-        return Err(leads_out());
+        return None;
     }
     let mut words: Vec<&str> = folder.split('/').filter(|word| !word.is_empty()).collect();
     for word in path.split('/') {
         match word {
             "" | "." => {}
-            ".." => _ = words.pop().ok_or_else(leads_out)?,
+            ".." => _ = words.pop()?,
             word => words.push(word),
         }
     }
-    Ok(words.join("/"))
+    Some(words.join("/"))
 }
 
 /// For messages: what a terminal can show.

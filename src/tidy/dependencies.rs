@@ -38,7 +38,7 @@ const ONCE: [&str; 20] = [
     "warp",
 ];
 
-const LICENCES: [&str; 13] = [
+const LICENCES: [&str; 14] = [
     "0BSD",
     "Apache-2.0",
     "BSD-2-Clause",
@@ -52,6 +52,7 @@ const LICENCES: [&str; 13] = [
     "Unicode-3.0",
     "Unlicense",
     "Zlib",
+    "bzip2-1.0.6",
 ];
 
 /// All packages that are built for this platform: name, version, licence.

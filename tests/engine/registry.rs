@@ -19,9 +19,19 @@ pub struct Registry {
 impl Registry {
     /// Starts one that keeps everything in `directory`.
     pub fn start(directory: &Path) -> Self {
+        Self::start_with(directory, "")
+    }
+
+    /// The same, for whom `htpasswd` names.
+    pub fn start_for(directory: &Path, htpasswd: &str) -> Self {
+        std::fs::write(directory.join("htpasswd"), htpasswd).unwrap();
+        Self::start_with(directory, &format!("auth: {{htpasswd: {{realm: test, path: {}/htpasswd}}}}\n", directory.display()))
+    }
+
+    fn start_with(directory: &Path, more: &str) -> Self {
         std::fs::create_dir_all(directory).unwrap();
         let config = format!(
-            "version: 0.1\nlog: {{level: info, formatter: text}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n",
+            "{more}version: 0.1\nlog: {{level: info, formatter: text}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n",
             directory.display()
         );
         std::fs::write(directory.join("config.yml"), config).unwrap();

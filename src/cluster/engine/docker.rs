@@ -76,6 +76,24 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Docker reads credentials in the alphabet of RFC 4648, section 5 alone, and takes others for none; the library writes them in that of section 4.
+fn mend_credentials<B>(mut request: hyper::Request<B>) -> hyper::Request<B> {
+    if let Some(value) = request.headers_mut().get_mut("x-registry-auth") {
+        let other = |byte: &u8| match byte {
+            b'+' => b'-',
+            b'/' => b'_',
+            byte => *byte,
+        };
+        let text: Vec<u8> = value.as_bytes().iter().map(other).collect();
+        if let Ok(mut mended) = hyper::header::HeaderValue::from_bytes(&text) {
+            // Not for any log.
+            mended.set_sensitive(true);
+            *value = mended;
+        }
+    }
+    request
+}
+
 /// A client of one daemon. It holds no connection: each call makes its own.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -100,6 +118,7 @@ impl Client {
             return Err(DockerError::Unreachable(format!("the socket {path} does not exist; is the Docker daemon running?")));
         }
         let docker = Docker::connect_with_host(docker_host).map_err(DockerError::sort)?.with_timeout(CHANGE_LIMIT);
+        let docker = docker.with_request_modifier(mend_credentials);
         let (plain, base) = plain(docker_host)?;
         Ok(Self { docker, plain, base, local })
     }

@@ -4,11 +4,11 @@
 //! | --- | --- |
 //! | a URL leads to what only this node reaches | [`address`]: refused, also after a redirect or a change of the name's address |
 //! | a path leads to what its owner may not read | the rule of host volumes, and the owner's account is asked |
-//! | a name, or a link in an archive, leads out of the sandbox | [`tree`]: the kernel resolves names below the sandbox and follows no link |
+//! | a name in an archive leads out of the sandbox, or to a link that does | [`tree`]: the kernel resolves names below the sandbox and follows no link |
 //! | somebody changes the sandbox meanwhile | it is the server's alone until all is there |
 //! | it never ends, or is a bomb | limits of size, of entries and of time |
 //!
-//! Facts: Mesos' fetcher (what is executable is not unpacked; the archive stays beside what was in it).
+//! Facts: Mesos' fetcher (what is executable is not unpacked; an archive stays where it was put, and what was in it goes to the sandbox's root).
 
 use std::{
     fs::File,
@@ -36,7 +36,7 @@ mod address;
 mod tree;
 mod unpack;
 
-use tree::Tree;
+pub(super) use tree::Tree;
 
 /// Bytes of everything that one task fetches, and of everything that is unpacked from it.
 pub const MAX_BYTES: u64 = 16 << 30;
@@ -107,7 +107,7 @@ impl Fetcher {
     /// Fetches one thing. Returns how many bytes it wrote.
     async fn fetch(&self, fetch: &Fetch, left: u64) -> Result<u64, String> {
         let (origin, place) = (artifact::origin(fetch)?, artifact::place(fetch)?);
-        let packing = artifact::packing(fetch, &place)?;
+        let packing = artifact::packing(fetch, &place);
         let mode = if fetch.executable { 0o755 } else { 0o644 };
         let file = self.tree.create(&place, mode).map_err(|error| format!("{place} cannot be made in the sandbox: {error}"))?;
         let got = match origin {
@@ -218,4 +218,62 @@ fn innermost(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, net::TcpListener};
+
+    use super::*;
+
+    /// Answers everybody with `head` and then with so many zeros, until nobody reads them any more.
+    fn serve(head: &'static str, zeros: u64) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().filter_map(Result::ok) {
+                _ = stream.read(&mut [0; 4096]);
+                _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{head}\r\n").as_bytes());
+                _ = io::copy(&mut io::repeat(0).take(zeros), &mut stream);
+            }
+        });
+        format!("http://{address}/file")
+    }
+
+    #[tokio::test]
+    async fn no_more_is_fetched_than_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let fetcher = Fetcher {
+            tree: Tree::open(directory.path()).unwrap(),
+            rule: HostVolumeRule { allow: vec!["/".into()], ..HostVolumeRule::default() },
+            account: None,
+            trusted: true,
+            abandoned: Arc::default(),
+        };
+        let node = tempfile::tempdir().unwrap();
+        std::fs::write(node.path().join("file"), [0; 1001]).unwrap();
+        let fetch = |uri: String| Fetch { uri, extract: true, executable: false, cache: false, dest_path: Some("in/deep/er".into()) };
+        let sources = [
+            serve("Content-Length: 1001\r\n", 1001),
+            // However long it goes on.
+            serve("", 1 << 40),
+            node.path().join("file").to_string_lossy().into_owned(),
+        ];
+        for source in sources {
+            let error = fetcher.fetch(&fetch(source.clone()), 1000).await.unwrap_err();
+            assert_eq!(error, "it is too large: a task may fetch and unpack 16 GiB in all", "{source}");
+            assert!(std::fs::metadata(directory.path().join("in/deep/er")).unwrap().len() <= 1000, "{source}");
+        }
+        let exactly = serve("", 1000);
+        assert_eq!(fetcher.fetch(&fetch(exactly), 1000).await, Ok(1000));
+        // What is unpacked counts together with the archive.
+        let packed = node.path().join("text.gz");
+        let mut packer = flate2::write::GzEncoder::new(File::create(&packed).unwrap(), flate2::Compression::fast());
+        packer.write_all(&[0; 990]).unwrap();
+        packer.finish().unwrap();
+        let packed = Fetch { dest_path: None, ..fetch(packed.to_string_lossy().into_owned()) };
+        assert_eq!(fetcher.fetch(&packed, 1000).await, Err("it cannot be unpacked: what is in it is too large".to_owned()));
+        assert!(fetcher.fetch(&packed, 1100).await.is_ok_and(|bytes| bytes > 990));
+        assert_eq!(std::fs::read(directory.path().join("text")).unwrap(), [0; 990]);
+    }
 }

@@ -20,7 +20,10 @@ use bollard::{
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
-use super::docker::{Client, DockerError};
+use super::{
+    docker::{Client, DockerError},
+    logins::Logins,
+};
 use crate::{
     model::{
         id::{Owner, PathId},
@@ -62,8 +65,8 @@ pub struct Wanted<'a> {
     pub owner: &'a Owner,
     /// The app.
     pub app: &'a PathId,
-    /// Docker's `config.json` with what is shown to registries elsewhere.
-    pub pull_config: Option<&'a str>,
+    /// How to log in to registries that are not the platform's.
+    pub logins: &'a Logins,
 }
 
 impl Images {
@@ -153,40 +156,9 @@ async fn fetch(
     };
     let pulled = match (platform, source) {
         (Some(platform), Source::Platform) => fetch_own(docker, platform, name, image, tell).await,
-        _ => pull(docker, &name.local(), image, credentials(name, wanted.pull_config)?, tell).await,
+        _ => pull(docker, &name.local(), image, wanted.logins.of(name.registry()), tell).await,
     };
     pulled.map_err(|error| explain(image, error))
-}
-
-/// What Docker's `config.json` has for the registry of the image; `None`: nothing.
-///
-/// Fact (Docker's `cli/config`): `auths` has what is shown by registry, that of Docker itself under an address; `auth` is a name and a password.
-fn credentials(name: &ImageName, config: Option<&str>) -> Result<Option<DockerCredentials>, DockerError> {
-    use base64::{Engine, prelude::BASE64_STANDARD};
-    let Some(config) = config else { return Ok(None) };
-    // Nothing of what it says may be in a message.
-    let wrong = || DockerError::Refused("its pullConfig is no config.json of Docker's".to_owned());
-    let config: serde_json::Value = serde_json::from_str(config).map_err(|_| wrong())?;
-    let auths = config.get("auths").and_then(serde_json::Value::as_object).ok_or_else(wrong)?;
-    let local = name.local();
-    let host = local.split('/').next().unwrap_or_default();
-    let of_host = |key: &str| {
-        let key = key.trim_start_matches("https://").trim_start_matches("http://");
-        let key = key.split('/').next().unwrap_or_default();
-        key == host || host == "docker.io" && key == "index.docker.io"
-    };
-    let Some((address, entry)) = auths.iter().find(|(key, _)| of_host(key)) else { return Ok(None) };
-    let text = |key: &str| entry.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
-    let (mut username, mut password) = (text("username"), text("password"));
-    if let Some(auth) = text("auth") {
-        let bytes = BASE64_STANDARD.decode(auth.trim()).map_err(|_| wrong())?;
-        let both = String::from_utf8(bytes).map_err(|_| wrong())?;
-        let (name, secret) = both.split_once(':').ok_or_else(wrong)?;
-        (username, password) = (Some(name.to_owned()), Some(secret.trim_end_matches('\0').to_owned()));
-    }
-    let (identitytoken, registrytoken) = (text("identitytoken"), text("registrytoken"));
-    let serveraddress = Some(address.clone());
-    Ok(Some(DockerCredentials { username, password, identitytoken, registrytoken, serveraddress, ..DockerCredentials::default() }))
 }
 
 /// Pulls from the platform's registry, and gives the image the name that people write.
@@ -314,26 +286,6 @@ fn explain(image: &str, error: DockerError) -> DockerError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pull_config_is_docker_s_own() {
-        let check = |image: &str, config: &str, expected: Result<Option<(&str, &str)>, &str>| {
-            let name = ImageName::parse(image, &[]).unwrap();
-            let found = credentials(&name, Some(config)).map_err(|error| error.to_string());
-            let found = found.map(|found| found.map(|found| (found.username.unwrap_or_default(), found.password.unwrap_or_default())));
-            let found = found.as_ref().map(|found| found.as_ref().map(|(name, word)| (name.as_str(), word.as_str())));
-            assert_eq!(found.map_err(String::as_str), expected, "{image} {config}");
-        };
-        let both = r#"{"auths": {"https://index.docker.io/v1/": {"auth": "YW5uOmh1c2g="}, "registry.example:5000": {"username": "bob", "password": "x"}}}"#;
-        check("private/image", both, Ok(Some(("ann", "hush"))));
-        check("registry.example:5000/i:1", both, Ok(Some(("bob", "x"))));
-        check("other.example/i", both, Ok(None));
-        let wrong = "its pullConfig is no config.json of Docker's";
-        check("i", "hush", Err(wrong));
-        check("i", "{}", Err(wrong));
-        check("i", r#"{"auths": {"docker.io": {"auth": "%"}}}"#, Err(wrong));
-        assert!(credentials(&ImageName::parse("i", &[]).unwrap(), None).unwrap().is_none());
-    }
 
     #[test]
     fn a_reference_splits_into_name_and_tag() {

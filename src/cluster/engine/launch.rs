@@ -6,7 +6,7 @@
 use std::{
     io,
     panic::AssertUnwindSafe,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ use super::{
     fetch,
     images::Wanted,
     jobs::{self, Context},
+    logins::Logins,
     process, sandbox, secrets,
     spec::{self, Bind, Given},
     volumes::{self, Identity, Pinned},
@@ -118,14 +119,19 @@ struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     async fn run(mut self) -> Result<Seen, End> {
-        // What is wrong with the definition itself is said before anything is fetched.
+        // What is wrong with the definition itself is said before anything is fetched, and what is fetched may be needed to pull the image.
         spec::container(self.launch, &self.context.settings, Given::default()).map_err(|words| End::Refused(TaskState::Error, words))?;
         self.vetted().await?;
         let secrets = self.secrets().await?;
-        let image_id = self.image(secrets.pull_config.as_deref()).await?;
+        let (sandbox, fetched) = self.sandbox().await?;
+        let logins = match &secrets.pull_config {
+            Some(config) => Logins::of_pull_config(config).map_err(End::failed)?,
+            None => fetched,
+        };
+        let image_id = self.image(&logins).await?;
         let pinned = pin_host_volumes(self.context, self.launch).await?;
         let mut binds: Vec<Bind> = pinned.iter().map(|pinned| pinned.bind.clone()).collect();
-        binds.extend(self.sandbox().await?);
+        binds.extend(sandbox);
         binds.extend(self.secret_files(secrets.files).await?);
         let mut expected: Vec<Expected> = pinned.iter().map(expect_host_volume).collect();
         self.bricks(&mut binds, &mut expected).await?;
@@ -220,11 +226,11 @@ impl Attempt<'_> {
         Ok(kept.into_iter().zip(&files).map(bind).collect())
     }
 
-    async fn image(&mut self, pull_config: Option<&str>) -> Result<String, End> {
+    async fn image(&mut self, logins: &Logins) -> Result<String, End> {
         let (context, task) = (self.context, self.task);
         let docker = self.launch.app.container.as_ref().and_then(|container| container.docker.as_ref());
         let (image, force) = docker.map_or(("", false), |docker| (&docker.image, docker.force_pull_image));
-        let wanted = Wanted { image, force, owner: &self.launch.owner, app: &self.launch.app.id, pull_config };
+        let wanted = Wanted { image, force, owner: &self.launch.owner, app: &self.launch.app.id, logins };
         let platform = context.settings.platform.as_deref();
         let tell = |message: String| context.report_if_room(Report::Progress { task: task.clone(), message });
         let resolve = async {
@@ -250,22 +256,38 @@ impl Attempt<'_> {
         }
     }
 
-    /// The task's own files, with what it wants to have in them, where Mesos has them. Only a daemon of this machine can see them.
-    async fn sandbox(&mut self) -> Result<Option<Bind>, End> {
+    /// The task's own files, with what it wants to have in them, where Mesos has them, and how to log in to registries, if they say. Only a daemon of
+    /// this machine can see them.
+    async fn sandbox(&mut self) -> Result<(Option<Bind>, Logins), End> {
         let docker_host = &self.context.settings.docker_host;
         if !docker_host.starts_with("unix://") {
             let hint = "Docker is on another machine, which does not see what is fetched here";
-            return if self.launch.app.fetch.is_empty() { Ok(None) } else { Err(End::failed(hint)) };
+            return if self.launch.app.fetch.is_empty() { Ok((None, Logins::default())) } else { Err(End::failed(hint)) };
         }
         let (work_dir, task) = (self.context.settings.work_dir.clone(), self.task.clone());
         let failed = |error: std::io::Error| End::failed(format!("its sandbox cannot be made: {error}"));
         let made = tokio::task::spawn_blocking(move || sandbox::make_files(&work_dir, &task, false)).await;
         let files = made.map_err(std::io::Error::other).flatten().map_err(failed)?;
         fetch::run(self.context, self.launch, &files, &self.cancel).await?;
+        let logins = self.logins(&files).await;
         sandbox::open_to_all(&files).map_err(failed)?;
         let mut volumes = self.launch.app.container.iter().flat_map(|container| &container.volumes);
         let is_taken = volumes.any(|volume| volume.container_path() == spec::SANDBOX);
-        Ok((!is_taken).then(|| Bind { source: files, target: spec::SANDBOX.to_owned(), read_only: false }))
+        Ok(((!is_taken).then(|| Bind { source: files, target: spec::SANDBOX.to_owned(), read_only: false }), logins))
+    }
+
+    /// What cannot be used is told, and done without: most images need no login.
+    async fn logins(&self, files: &Path) -> Logins {
+        if self.launch.app.fetch.is_empty() {
+            return Logins::default();
+        }
+        let files = files.to_owned();
+        let read = tokio::task::spawn_blocking(move || Logins::read(&files)).await;
+        read.map_err(|error| error.to_string()).flatten().unwrap_or_else(|why| {
+            let message = format!("pulling without a login: {why}");
+            self.context.report_if_room(Report::Progress { task: self.task.clone(), message });
+            Logins::default()
+        })
     }
 
     async fn bricks(&mut self, binds: &mut Vec<Bind>, expected: &mut Vec<Expected>) -> Result<(), End> {

@@ -27,7 +27,7 @@ use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::watch};
 use super::{
     account::Whom,
     agent::{Exit, Found, Holding, Report, Runner, Seen, Signal},
-    fetch,
+    fetch::{self, Tree},
     jobs::{self, Context},
     launch::{End, mount, pin_host_volumes, pods, read_secrets},
     sandbox, secrets,
@@ -150,17 +150,18 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
 }
 
 /// A path of a pod's container, below its sandbox.
-fn below_sandbox(container_path: &str) -> Option<PathBuf> {
+fn below_sandbox(container_path: &str) -> Option<String> {
     let inside = container_path.strip_prefix(crate::model::pod::SANDBOX)?.strip_prefix('/')?;
-    sandbox_path(inside).ok().filter(|path| !path.is_empty()).map(PathBuf::from)
+    sandbox_path(inside).ok()
 }
 
 /// Where a secret is in the sandbox: of a pod, whose paths are as an image sees them, or of an app.
-fn path_of_secret(container_path: &str) -> Option<PathBuf> {
+fn path_of_secret(container_path: &str) -> Option<String> {
     match container_path.starts_with('/') {
         true => below_sandbox(container_path),
-        false => sandbox_path(container_path).ok().filter(|path| !path.is_empty()).map(PathBuf::from),
+        false => sandbox_path(container_path).ok(),
     }
+    .filter(|path| !path.is_empty())
 }
 
 /// Files with secrets are links in the sandbox, which is kept when the task has ended: they lead nowhere then.
@@ -171,13 +172,8 @@ fn link_secrets(work_dir: &Path, task: &TaskId, sandbox: &Path, files: &[(String
     let kept = secrets::keep(work_dir, task, files, Some(user))?;
     for (source, (path, _)) in kept.iter().zip(files) {
         let Some(inside) = path_of_secret(path) else { continue };
-        let link = sandbox.join(inside);
-        link.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-        match std::os::unix::fs::symlink(source, &link) {
-            // An earlier try of the same launch.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && std::fs::read_link(&link).is_ok_and(|to| to == *source) => {}
-            other => other?,
-        }
+        // What was fetched may have links on the way, and an earlier try of the same launch has put this one there.
+        Tree::open(sandbox)?.symlink(&inside, source)?;
     }
     Ok(())
 }
@@ -194,17 +190,8 @@ async fn link_volumes(context: &Context, launch: &Launch, directory: &Path) -> R
         wanted.iter().try_for_each(|one| {
             let Some(inside) = below_sandbox(&one.target) else { return Ok(()) };
             let bind = pods::make_shared(&work_dir, &task, &owner, one, true)?;
-            let link = directory.join(inside);
-            link.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-            match std::os::unix::fs::symlink(&bind.source, &link) {
-                // An earlier try of the same launch.
-                Err(error)
-                    if error.kind() == io::ErrorKind::AlreadyExists && std::fs::read_link(&link).is_ok_and(|to| to == bind.source) =>
-                {
-                    Ok(())
-                }
-                other => other,
-            }
+            // What was fetched may have links on the way, and an earlier try of the same launch has put this one there.
+            Tree::open(&directory)?.symlink(&inside, &bind.source)
         })
     };
     blocking(link).await?.map_err(in_sandbox)

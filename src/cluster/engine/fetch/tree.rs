@@ -9,18 +9,18 @@ use rustix::{
 
 /// A directory that nothing made through this leaves.
 #[derive(Clone, Debug)]
-pub(super) struct Tree {
+pub(in crate::cluster::engine) struct Tree {
     root: Arc<OwnedFd>,
 }
 
 impl Tree {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(in crate::cluster::engine) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(Self { root: Arc::new(rustix::fs::openat(CWD, path, flags, Mode::empty())?) })
     }
 
     /// Opens what is there, to be read.
-    pub(super) fn read(&self, path: &str) -> io::Result<File> {
+    pub(in crate::cluster::engine) fn read(&self, path: &str) -> io::Result<File> {
         let (parent, name) = self.parent(path, false)?;
         // Without NONBLOCK a pipe in its place would be waited for.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -47,11 +47,11 @@ impl Tree {
         Ok(())
     }
 
-    /// A symbolic link. The caller has looked where it leads.
-    pub(super) fn symlink(&self, path: &str, target: &str) -> io::Result<()> {
+    /// A symbolic link, wherever it leads: nothing here goes through it.
+    pub(in crate::cluster::engine) fn symlink(&self, path: &str, target: impl AsRef<Path>) -> io::Result<()> {
         let (parent, name) = self.parent(path, true)?;
         make_room(&parent, name)?;
-        Ok(rustix::fs::symlinkat(target, &parent, name)?)
+        Ok(rustix::fs::symlinkat(target.as_ref(), &parent, name)?)
     }
 
     /// A second name for a plain file of the tree.

@@ -1,17 +1,21 @@
-//! Unpacks archives into the sandbox: beside the archive, as Mesos does.
+//! Unpacks archives into the root of the sandbox, wherever in it the archive lies, as Mesos does; of which kind one is, its first bytes tell.
 //!
-//! Plain files, directories, hard links, and symbolic links that stay in the sandbox are taken; a name or link that leads out is an error, and so are
-//! devices. No file gets set-user-id bits. The limits count what is written, whatever the archive says of itself.
+//! Plain files, directories, links are taken; a name or hard link that leads out is an error, and so are devices. A symbolic link may lead anywhere, as
+//! those of virtual environments do: nothing is written through one, and the task that follows it is only who it is. No file gets set-user-id bits. The
+//! limits count what is written, whatever the archive says of itself.
 
 use std::{
-    io::{self, BufReader, Read, Write},
+    fs::File,
+    io::{self, BufRead, BufReader, Read, Write},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 
 use super::tree::Tree;
 use crate::{
@@ -21,8 +25,10 @@ use crate::{
 
 /// Entries of a zip archive; tar archives have a limit of their own.
 const MAX_ENTRIES: usize = 50_000;
-/// Bytes of a symbolic link's target.
+/// Bytes of a symbolic link's target in a zip archive.
 const MAX_TARGET_BYTES: u64 = 1024;
+/// KiB of memory that unpacking xz may take: twice what `xz -9` needs, where an archive could ask for 4 GiB.
+const MAX_XZ_KIB: u32 = 128 << 10;
 const PIECE_BYTES: usize = 64 << 10;
 
 /// What may still be written, and whether anybody wants it.
@@ -40,8 +46,12 @@ impl Budget {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.abandoned.load(Ordering::Relaxed) { Err(io::Error::other("it is not wanted any more")) } else { Ok(()) }
+        check(&self.abandoned)
     }
+}
+
+fn check(abandoned: &AtomicBool) -> io::Result<()> {
+    if abandoned.load(Ordering::Relaxed) { Err(io::Error::other("it is not wanted any more")) } else { Ok(()) }
 }
 
 /// Unpacks what lies at `place`. Returns how many bytes were written.
@@ -50,21 +60,35 @@ impl Budget {
 /// A sentence for the user.
 pub(super) fn unpack(tree: &Tree, place: &str, packing: Packing, mut budget: Budget) -> Result<u64, String> {
     let before = budget.bytes;
-    let folder = place.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let file = tree.read(place).map_err(|error| error.to_string())?;
+    let file = BufReader::new(tree.read(place).map_err(|error| error.to_string())?);
     match packing {
         Packing::None => {}
-        Packing::Tar => unpack_tar(tree, folder, BufReader::new(file), &mut budget)?,
-        Packing::TarGz => unpack_tar(tree, folder, MultiGzDecoder::new(BufReader::new(file)), &mut budget)?,
+        Packing::Archive => unpack_archive(tree, place, file, &mut budget)?,
         Packing::Gz => {
-            let name =
-                place.strip_suffix(".gz").filter(|name| !name.is_empty() && !name.ends_with('/')).ok_or("it has no name without .gz")?;
+            let name = place.rsplit('/').next().and_then(|name| name.strip_suffix(".gz"));
+            let name = name.filter(|name| !name.is_empty()).ok_or("it has no name without .gz")?;
             let mut file_out = tree.create(name, 0o644).map_err(|error| error.to_string())?;
-            copy(&mut MultiGzDecoder::new(BufReader::new(file)), &mut file_out, &mut budget).map_err(|error| error.to_string())?;
+            copy(&mut MultiGzDecoder::new(file), &mut file_out, &mut budget).map_err(|error| error.to_string())?;
         }
-        Packing::Zip => unpack_zip(tree, folder, BufReader::new(file), &mut budget)?,
     }
     Ok(before - budget.bytes)
+}
+
+fn unpack_archive(tree: &Tree, place: &str, mut file: BufReader<File>, budget: &mut Budget) -> Result<(), String> {
+    let beginning = file.fill_buf().map_err(|error| error.to_string())?;
+    let begins_with = |magic: &[u8]| beginning.starts_with(magic);
+    if begins_with(&[0x1f, 0x8b]) {
+        unpack_tar(tree, MultiGzDecoder::new(file), budget)
+    } else if begins_with(b"BZh") {
+        unpack_tar(tree, MultiBzDecoder::new(file), budget)
+    } else if begins_with(b"\xfd7zXZ\0") {
+        unpack_tar(tree, XzReader::new_mem_limit(file, true, MAX_XZ_KIB), budget)
+    // Something may stand before the archive proper, such as a program that unpacks it.
+    } else if begins_with(b"PK") || place.ends_with(".zip") {
+        unpack_zip(tree, file, budget)
+    } else {
+        unpack_tar(tree, file, budget)
+    }
 }
 
 fn copy(from: &mut impl Read, to: &mut impl Write, budget: &mut Budget) -> io::Result<()> {
@@ -81,41 +105,44 @@ fn copy(from: &mut impl Read, to: &mut impl Write, budget: &mut Budget) -> io::R
     }
 }
 
-/// A name of the archive, below the folder in which the archive is.
-fn within(folder: &str, name: &str) -> Result<String, String> {
-    sandbox_path(format!("{folder}/{name}").trim_start_matches('/'))
+/// What cannot be skipped but by reading, for as long as anybody wants it.
+struct Plain<R> {
+    from: R,
+    abandoned: Arc<AtomicBool>,
 }
-
-/// What cannot be skipped but by reading.
-struct Plain<R>(R);
 
 impl<R: Read> Read for Plain<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+        check(&self.abandoned)?;
+        self.from.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::OutOfMemory => io::Error::other(format!("it needs more than {} MiB of memory", MAX_XZ_KIB >> 10)),
+            _ => error,
+        })
     }
 }
 
 impl<R: Read> Source for Plain<R> {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        let skipped = io::copy(&mut (&mut self.0).take(bytes), &mut io::sink())?;
+        let skipped = io::copy(&mut self.take(bytes), &mut io::sink())?;
         if skipped == bytes { Ok(()) } else { Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut off")) }
     }
 }
 
-fn unpack_tar(tree: &Tree, folder: &str, from: impl Read, budget: &mut Budget) -> Result<(), String> {
+fn unpack_tar(tree: &Tree, from: impl Read, budget: &mut Budget) -> Result<(), String> {
+    let from = Plain { from, abandoned: budget.abandoned.clone() };
     // Headers and what fills up blocks are not written, but cost time.
-    let mut reader = tar::Reader::new(Plain(from), budget.bytes.saturating_mul(2).max(1 << 20));
+    let mut reader = tar::Reader::new(from, budget.bytes.saturating_mul(2).max(1 << 20));
     while let Some(entry) = reader.entry().map_err(|error| error.to_string())? {
         if entry.name.is_empty() {
             continue; // The folder itself.
         }
         let failed = |error: io::Error| format!("{}: {error}", entry.name.escape_debug());
-        let path = within(folder, &entry.name)?;
+        let path = sandbox_path(&entry.name)?;
         budget.take(0).map_err(failed)?;
         match &entry.kind {
             Kind::Directory => tree.directory(&path, entry.mode).map_err(failed)?,
             Kind::Symbolic { target, .. } => tree.symlink(&path, target).map_err(failed)?,
-            Kind::Link(target) => tree.link(&path, &within(folder, target)?).map_err(failed)?,
+            Kind::Link(target) => tree.link(&path, &sandbox_path(target)?).map_err(failed)?,
             Kind::File => {
                 budget.take(entry.size).map_err(failed)?;
                 let mut file = tree.create(&path, entry.mode).map_err(failed)?;
@@ -126,7 +153,7 @@ fn unpack_tar(tree: &Tree, folder: &str, from: impl Read, budget: &mut Budget) -
     Ok(())
 }
 
-fn unpack_zip(tree: &Tree, folder: &str, from: impl Read + io::Seek, budget: &mut Budget) -> Result<(), String> {
+fn unpack_zip(tree: &Tree, from: impl Read + io::Seek, budget: &mut Budget) -> Result<(), String> {
     let mut archive = zip::ZipArchive::new(from).map_err(|error| error.to_string())?;
     if archive.len() > MAX_ENTRIES {
         return Err(format!("it has more than {MAX_ENTRIES} entries"));
@@ -137,33 +164,22 @@ fn unpack_zip(tree: &Tree, folder: &str, from: impl Read + io::Seek, budget: &mu
         if name.starts_with('/') {
             return Err(format!("'{}' leads out of the archive", name.escape_debug()));
         }
-        let path = within(folder, &name)?;
+        let path = sandbox_path(&name)?;
         let failed = |error: io::Error| format!("{}: {error}", name.escape_debug());
         let mode = entry.unix_mode().unwrap_or(0o644);
         if entry.is_dir() {
             tree.directory(&path, mode | 0o755).map_err(failed)?;
         } else if entry.is_symlink() {
             let mut target = String::new();
-            (&mut entry).take(MAX_TARGET_BYTES).read_to_string(&mut target).map_err(failed)?;
-            check_target(&name, &target)?;
+            (&mut entry).take(MAX_TARGET_BYTES + 1).read_to_string(&mut target).map_err(failed)?;
+            if target.len() as u64 > MAX_TARGET_BYTES {
+                return Err(format!("{}: it leads to a place with too long a name", name.escape_debug()));
+            }
             tree.symlink(&path, &target).map_err(failed)?;
         } else {
             let mut file = tree.create(&path, mode).map_err(failed)?;
             copy(&mut entry, &mut file, budget).map_err(failed)?;
         }
-    }
-    Ok(())
-}
-
-/// That a link named `name` stays in the archive.
-fn check_target(name: &str, target: &str) -> Result<(), String> {
-    let mut depth = name.split('/').filter(|word| !word.is_empty() && *word != ".").count().saturating_sub(1);
-    let leads_out = || format!("'{}' leads out of the archive", target.escape_debug());
-    if target.starts_with('/') || target.is_empty() {
-        return Err(leads_out());
-    }
-    for word in target.split('/').filter(|word| !word.is_empty() && *word != ".") {
-        depth = if word == ".." { depth.checked_sub(1).ok_or_else(leads_out)? } else { depth + 1 };
     }
     Ok(())
 }

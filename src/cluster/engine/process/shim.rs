@@ -6,7 +6,7 @@
 //!
 //! | signal | what it does |
 //! | --- | --- |
-//! | SIGTERM (also HUP, INT, QUIT) | SIGTERM to the task's process group |
+//! | SIGTERM (also HUP, INT, QUIT) | SIGTERM to every process of the task, also in groups and sessions of their own |
 //! | SIGUSR1 | SIGKILL to every process of the task |
 //!
 //! Between fork and exec no code of ours may run (that would take `unsafe`), so the task's first process is this program once more
@@ -253,10 +253,21 @@ fn wait(pid: i32, groups: &Groups) -> Result<Ended, String> {
         match signals.wait() {
             Ok(Caught::SIGCHLD) => {}
             Ok(Caught::SIGUSR1) => kill_all(groups),
-            Ok(_) => _ = rustix::process::kill_process_group(first, Signal::TERM),
+            Ok(_) => terminate(first),
             Err(error) => return Err(format!("signals cannot be waited for: {error}")),
         }
     }
+}
+
+/// Asks every process of the task to end, each once: the first one's group as one, and one by one those that have left it (`setsid`).
+fn terminate(first: Pid) {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let has_left = |pid: &i32| Pid::from_raw(*pid).is_some_and(|pid| rustix::process::getpgid(Some(pid)).is_ok_and(|group| group != first));
+    let others = || tree::descendants(own).into_iter().filter(has_left).collect::<Vec<_>>();
+    // What only begins in answer to the signal is left alone.
+    let found = others();
+    _ = rustix::process::kill_process_group(first, Signal::TERM);
+    tree::signal_all(found, others, Signal::TERM);
 }
 
 /// How a child ended; `None`: it did not yet. It is looked at without being reaped: its number, and so the group's, means nobody else until everything

@@ -139,6 +139,16 @@ pub fn session(leader: &Identity) -> Vec<i32> {
     processes.iter().filter(|(_, stat)| stat.session == leader.pid && began_later(stat) && !stat.is_over()).map(|(pid, _)| *pid).collect()
 }
 
+/// Sends `signal` to those of `found` of whom `members` tells still when their handles have been opened.
+pub fn signal_all(found: Vec<i32>, members: impl Fn() -> Vec<i32>, signal: Signal) {
+    let open = |pid: i32| rustix::process::pidfd_open(Pid::from_raw(pid).filter(|_| pid > 1)?, PidfdFlags::empty()).ok();
+    let handles: Vec<(i32, OwnedFd)> = found.into_iter().filter_map(|pid| Some((pid, open(pid)?))).collect();
+    let still: BTreeSet<i32> = members().into_iter().collect();
+    for (_, handle) in handles.iter().filter(|(pid, _)| still.contains(pid)) {
+        _ = rustix::process::pidfd_send_signal(handle, signal);
+    }
+}
+
 /// Kills what `members` tells until it tells nothing, or until `limit` has passed; true: nobody is left. A process is killed only if it is still a member
 /// when its handle has been opened.
 pub fn kill_all(members: impl Fn() -> Vec<i32>, limit: Duration, mut between: impl FnMut()) -> bool {
@@ -151,12 +161,7 @@ pub fn kill_all(members: impl Fn() -> Vec<i32>, limit: Duration, mut between: im
         if began.elapsed() > limit {
             return false;
         }
-        let open = |pid: i32| rustix::process::pidfd_open(Pid::from_raw(pid).filter(|_| pid > 1)?, PidfdFlags::empty()).ok();
-        let handles: Vec<(i32, OwnedFd)> = found.into_iter().filter_map(|pid| Some((pid, open(pid)?))).collect();
-        let still: BTreeSet<i32> = members().into_iter().collect();
-        for (_, handle) in handles.iter().filter(|(pid, _)| still.contains(pid)) {
-            _ = rustix::process::pidfd_send_signal(handle, Signal::KILL);
-        }
+        signal_all(found, &members, Signal::KILL);
         between();
         std::thread::sleep(PAUSE);
     }

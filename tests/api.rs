@@ -107,7 +107,7 @@ async fn wrong_definitions_are_refused_as_by_marathon() {
     };
     check(json!({ "id": "/x", "cmd": 1 }), 422, "Invalid JSON", "/cmd").await;
     check(json!({ "cmd": "sleep 1" }), 422, "Invalid JSON", "/id").await;
-    check(json!({ "id": "/X", "cmd": "sleep 1" }), 422, "Object is not valid", "/id").await;
+    check(json!({ "id": "/X", "cmd": "sleep 1" }), 422, "Invalid JSON", "/id").await;
     check(json!({ "id": "/x" }), 422, "Object is not valid", "/").await;
     check(json!({ "id": "/x", "cmd": "sleep 1", "cpus": -1 }), 422, "Invalid JSON", "/cpus").await;
     assert_eq!(server.get("/v2/apps").await, json!({ "apps": [] }));

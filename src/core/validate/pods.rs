@@ -103,8 +103,6 @@ fn residency(app: &App, found: &mut Found) {
     found.unless(over == 0.0, "/upgrade/maximumOverCapacity", format_args!("got {over:?}, expected 0.0"));
     let is_disabled = app.unreachable_strategy == UnreachableStrategy::Disabled;
     found.unless(is_disabled, "/", "unreachableStrategy must be disabled for pods with persistent volumes");
-    let accepts_reserved = app.accepted_resource_roles.iter().flatten().any(|role| role != "*");
-    found.unless(!accepts_reserved, "/acceptedResourceRoles", "A resident pod must have `acceptedResourceRoles = [\"*\"]`.");
 }
 
 fn check_container(path: &str, pod: &Pod, container: &PodContainer, found: &mut Found) {

@@ -86,7 +86,8 @@ impl World<'_> {
         let tasks: Vec<TaskId> = self.disk.tasks_of(old).into_iter().map(|(task, _)| task).collect();
         let of_tasks = tasks.iter().filter_map(|task| self.rules.health.get(task).copied());
         let worst = of_tasks.max_by_key(|health| health.failures).unwrap_or_default();
-        if worst.failures <= MAX_FAILURES {
+        // The checks are commands, which Mesos would run: the last failure that is tolerated is the one before.
+        if worst.failures < MAX_FAILURES {
             self.violate("healthy-killed", || format!("{} is killed: {worst:?}", short_instance(&old.id)));
         }
         self.rules.asked_to_kill.extend(tasks);

@@ -10,6 +10,7 @@
 //! Whose fault a failure is: see [`doubt`].
 
 pub mod attempt;
+pub mod commands;
 pub mod doubt;
 pub mod schedule;
 pub mod target;
@@ -24,7 +25,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch},
+    sync::{broadcast, mpsc, watch},
     task::JoinSet,
     time::{sleep_until, timeout},
 };
@@ -32,6 +33,7 @@ use tracing::{info, warn};
 
 use self::{
     attempt::{Attempts, Raw},
+    commands::{Commands, Room},
     doubt::Doubt,
     schedule::{Due, Schedule},
     target::{Action, Target, Which},
@@ -51,9 +53,6 @@ use crate::{
 
 /// Checks under way at once (Marathon: `--max_concurrent_marathon_health_checks`).
 pub const MAX_CONCURRENT: usize = 256;
-
-/// Commands under way at once; the node has more room than this, for people.
-pub const MAX_COMMANDS: usize = 16;
 
 /// Results are handed on together, after this long at most.
 const GATHER: Duration = Duration::from_millis(50);
@@ -152,8 +151,7 @@ struct Prober {
     deployments: HashMap<DeploymentId, HashSet<PathId>>,
     schedule: Schedule,
     /// Of commands: they have room of their own, so that slow ones hold up nothing else.
-    commands: Schedule,
-    room_for_commands: Arc<Semaphore>,
+    commands: Commands,
     doubt: Doubt,
     running: JoinSet<Done>,
     next_slot: u64,
@@ -174,8 +172,7 @@ impl Prober {
             watched: HashMap::new(),
             deployments: HashMap::new(),
             schedule: Schedule::default(),
-            commands: Schedule::default(),
-            room_for_commands: Arc::new(Semaphore::new(MAX_COMMANDS)),
+            commands: Commands::default(),
             doubt: Doubt::default(),
             running: JoinSet::new(),
             next_slot: 0,
@@ -237,8 +234,7 @@ impl Prober {
         if self.running.len() >= self.max_concurrent {
             return None;
         }
-        let command = self.commands.next().filter(|_| self.room_for_commands.available_permits() > 0);
-        self.schedule.next().into_iter().chain(command).min()
+        self.schedule.next().into_iter().chain(self.commands.next()).min()
     }
 
     fn take_gathered(&mut self) -> Vec<CheckReport> {
@@ -364,15 +360,14 @@ impl Prober {
             self.begin(due, now, None);
         }
         while self.running.len() < self.max_concurrent
-            && let Ok(permit) = self.room_for_commands.clone().try_acquire_owned()
-            && let Some(due) = self.commands.pop(now)
+            && let Some((due, room)) = self.commands.take(now, |slot| self.slots.get(&slot).map(|slot| slot.instance.app().clone()))
         {
-            self.begin(due, now, Some(permit));
+            self.begin(due, now, Some(room));
         }
     }
 
-    /// `permit` is given back when the run is over, however that comes.
-    fn begin(&mut self, due: Due, now: u64, permit: Option<OwnedSemaphorePermit>) {
+    /// `room` is given back when the run is over, however that comes.
+    fn begin(&mut self, due: Due, now: u64, room: Option<Room>) {
         let Some(slot) = self.slots.get(&due.slot) else { return };
         let view = self.handle.view();
         let instance = view.tables.instances.get(&slot.instance);
@@ -401,7 +396,7 @@ impl Prober {
         self.punctuality.begun(now.saturating_sub(due.at_ms));
         let (attempts, limit) = (self.attempts.clone(), Duration::from_secs(u64::from(target.timeout_seconds.max(1))));
         self.running.spawn(async move {
-            let _permit = permit;
+            let _room = room;
             let raw = timeout(limit, attempts.run(&target)).await.unwrap_or(Raw::Silent(limit));
             Done { slot: due.slot, target, due_ms: due.at_ms, began_ms: now, raw }
         });

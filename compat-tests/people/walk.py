@@ -327,9 +327,11 @@ class People:
         if status != 201:
             raise Failure(f"{status} {answer}")
         until("the other to hear of what is its own", lambda: b"others-own" in self.heard, 30)
-        for word in ("testdb", "123456", IMAGE, "DBUSER"):
-            if word.encode() in self.heard:
-                raise Failure(f"the other was told of {word}: {self.heard[-1500:]}")
+        # What the other asked for and was refused names the app, as the answer did.
+        told = [event for event in self.heard.split(b"\r\n\r\n") if not event.lstrip().startswith(b"event: group_change_failed")]
+        for word, heard in (("testdb", b"\n".join(told)), ("123456", self.heard), (IMAGE, self.heard), ("DBUSER", self.heard)):
+            if word.encode() in heard:
+                raise Failure(f"the other was told of {word}: {heard[-1500:]}")
 
     def the_attack_of_metasploit_is_refused(self):
         for user in (OTHER, USER):

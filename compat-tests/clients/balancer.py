@@ -143,7 +143,8 @@ class Section:
     def upgraded(self):
         """A new version: haproxy learns of its tasks before the old ones, which have been told to end, do so. The port stays the same."""
         gate = os.path.join(self.world.dir, "gate")
-        serve = "echo $MESOS_TASK_ID > index.html; setsid python3 -m http.server $PORT0 & "
+        # It goes on to serve when all are asked to end, in whatever session they are.
+        serve = "echo $MESOS_TASK_ID > index.html; (trap '' TERM; exec python3 -m http.server $PORT0) & "
         wait = f"trap 'while [ ! -e {gate} ]; do sleep 0.05; done; exit 0' TERM; while true; do sleep 0.05 & wait $!; done"
         check = {"protocol": "HTTP", "path": "/", "intervalSeconds": 1, "gracePeriodSeconds": 60}
         self.api.create(sleeper("/lb/drained", 2, cmd=serve + wait, portDefinitions=[{"port": 10501}], labels={**GROUP, "HAPROXY_0_MODE": "http"},

@@ -58,7 +58,7 @@ class Events(threading.Thread):
 
 
 def small(**more):
-    return MarathonApp(**{"cmd": "exec sleep 1000", "cpus": 0.01, "mem": 16, "backoff_seconds": 0.2, "task_kill_grace_period_seconds": 2, **more})
+    return MarathonApp(**{"cmd": "exec sleep 1000", "cpus": 0.01, "mem": 16, "backoff_seconds": 1, "task_kill_grace_period_seconds": 2, **more})
 
 
 class Section:

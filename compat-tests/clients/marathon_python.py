@@ -197,15 +197,13 @@ class Section:
         equal((versions[0], versions[-1]), (self.client.get_app("/py/a").version, self.version))
         old = self.client.get_version("/py/a", self.version)
         equal((old.id, old.cpus, old.labels, old.version), ("/py/a", 0.01, {"team": "a"}, self.version))
-        missing = f"App '/py/a' does not exist in version {NEVER}"
-        self.refused(NotFoundError, 404, missing, self.client.get_version, "/py/a", NEVER)
+        self.refused(NotFoundError, 404, "App '/py/a' does not exist", self.client.get_version, "/py/a", NEVER)
 
     def rollback(self):
         self.done(self.client.rollback_app("/py/a", self.version))
         app = self.client.get_app("/py/a")
         equal((app.cpus, app.labels), (0.01, {"team": "a"}))
-        missing = f"App '/py/a' does not exist in version {NEVER}"
-        self.refused(NotFoundError, 404, missing, self.client.rollback_app, "/py/a", NEVER)
+        self.refused(NotFoundError, 404, "App '/py/a' does not exist", self.client.rollback_app, "/py/a", NEVER)
 
     def scale(self):
         for words, expected in (({"instances": 3}, 3), ({"delta": -2}, 1), ({"delta": -5}, None), ({"instances": 0}, 0), ({"delta": 2}, 2)):

@@ -197,7 +197,8 @@ class Section:
         equal((versions[0], versions[-1]), (self.client.get_app("/py/a").version, self.version))
         old = self.client.get_version("/py/a", self.version)
         equal((old.id, old.cpus, old.labels, old.version), ("/py/a", 0.01, {"team": "a"}, self.version))
-        self.refused(NotFoundError, 404, "App '/py/a' does not exist", self.client.get_version, "/py/a", NEVER)
+        missing = f"App '/py/a' does not exist in version {NEVER}"
+        self.refused(NotFoundError, 404, missing, self.client.get_version, "/py/a", NEVER)
 
     def rollback(self):
         self.done(self.client.rollback_app("/py/a", self.version))

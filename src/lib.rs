@@ -27,7 +27,7 @@
 //! | [`audit`] | who changed what, and who logged in: an append-only log | `model` |
 //! | [`auth`] | passwords, tokens, limits on guessing, accounts of the system | `model` |
 //! | [`naming`] | the name server and its HTTP API, from snapshots | `model`, `core` (state, read only), `runtime` |
-//! | [`probe`] | runs health and readiness checks, tells the core what they found | `model`, `core` (state, read only), `runtime` |
+//! | [`probe`] | runs health, readiness and generic checks, tells the core what they found | `model`, `core` (state, read only), `runtime` |
 //! | [`api`] | HTTP: routes, errors, views, event streams | `model`, `core` (validation and state, read only), `runtime`, `naming`, `auth`, `audit`, `registry`, `metrics`, `telemetry` |
 //! | [`cli`] | the command lines, as clients of the API; backup and restore of bricks; users of a stopped server; push and pull of images | `model`, `brick`, `auth`, `audit`, `core` (users and state), `store`, `registry` |
 //! | [`config`] | flags over environment over file, validated once | nothing |

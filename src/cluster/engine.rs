@@ -15,6 +15,8 @@
 //! | container names | derived from the task id: a repeated creation meets the first one |
 //! | an ended container | stays until its terminal status is acknowledged |
 //! | a call without an answer | its outcome is looked up before it is repeated |
+//! | secrets | [`secrets`]: read at a launch, given to the task, gone with it |
+//! | registries of others | [`logins`]: what was fetched, or a `pullConfig` |
 
 use std::{
     collections::{HashMap, VecDeque},

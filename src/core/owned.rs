@@ -340,10 +340,7 @@ impl State {
             return;
         }
         if let Some(app) = before {
-            for port in service_ports(app) {
-                decrease(&mut self.service_ports, port);
-                self.lowest_service_port = self.lowest_service_port.min(port);
-            }
+            service_ports(app).for_each(|port| decrease(&mut self.service_ports, port));
             if has_ports(app)
                 && let Some(apps) = self.labels.get_mut(&id.dns_label())
             {
@@ -359,6 +356,9 @@ impl State {
                 self.labels.entry(id.dns_label()).or_default().insert(id.clone());
             }
         }
+        // Those that stay in use are no reason to look for a free one from further below.
+        let given_back = before.into_iter().flat_map(service_ports).filter(|port| !self.service_ports.contains_key(port)).min();
+        self.lowest_service_port = given_back.map_or(self.lowest_service_port, |port| port.min(self.lowest_service_port));
     }
 
     fn external_volumes_changed(&mut self, id: &PathId, before: Option<&App>, after: Option<&App>) {

@@ -21,7 +21,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -271,13 +271,21 @@ pub async fn run(
     Ok(())
 }
 
-/// What the administrator's lists say; our directory and Docker's socket are closed whatever they say.
+/// What the administrator's lists say; our directory and Docker's socket are closed whatever they say. What is closed is closed also where it really is:
+/// a volume is compared with the rule when its links have been followed.
 fn host_volume_rule(settings: &Settings) -> HostVolumeRule {
-    let text = |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-    let socket = settings.docker_host.strip_prefix("unix://").map(str::to_owned);
-    let secrets = settings.secrets_dir.as_ref().map(|directory| directory.to_string_lossy().into_owned());
-    let own = [settings.work_dir.to_string_lossy().into_owned()].into_iter().chain(socket).chain(secrets).collect();
-    HostVolumeRule { allow: text(&settings.host_volume_allow), deny: text(&settings.host_volume_deny), own }
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let closed = |path: &Path| {
+        let real = std::fs::canonicalize(path).ok().filter(|real| real != path);
+        std::iter::once(text(path)).chain(real.map(|real| text(&real))).collect::<Vec<_>>()
+    };
+    let socket = settings.docker_host.strip_prefix("unix://").map(Path::new);
+    let own = [Some(settings.work_dir.as_path()), socket, settings.secrets_dir.as_deref()].into_iter().flatten();
+    HostVolumeRule {
+        allow: settings.host_volume_allow.iter().map(|path| text(path)).collect(),
+        deny: settings.host_volume_deny.iter().flat_map(|path| closed(path)).collect(),
+        own: own.flat_map(closed).collect(),
+    }
 }
 
 fn prepare(settings: &Settings) -> Result<Node, EngineError> {

@@ -109,6 +109,11 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     let (app, owner) = (launch.app.clone(), launch.owner.clone());
     let rights = blocking(move || who::rights(&app, &owner, rustix::process::geteuid().as_raw())).await?;
     let rights = rights.map_err(|words| End::Refused(TaskState::Error, words))?;
+    if rights.are_shared() && secrets::are_wanted(&launch.app) {
+        let why = "a command that runs as 'nobody' can keep no secret: so do those of everybody who has no account on this node";
+        let hint = format!("create the account '{}' on this node, or use an image", launch.owner);
+        return Err(End::Refused(TaskState::Error, format!("{why} ({hint})")));
+    }
     let (work_dir, task, owner) = (context.settings.work_dir.clone(), launch.task.clone(), launch.owner.clone());
     let made = move || sandbox::note_owner(&work_dir, &task, &owner).and_then(|()| sandbox::make_files(&work_dir, &task, true));
     let directory = blocking(made).await?.map_err(in_sandbox)?;
@@ -350,6 +355,7 @@ fn orphaned(started: &Started) -> Ended {
         return Ended { error: Some("the node was restarted".to_owned()), ..Ended::default() };
     }
     let groups = Groups::known(started.groups.clone());
+    groups.kill();
     let members = || {
         let mut found = groups.members();
         found.extend(tree::session(&started.process));

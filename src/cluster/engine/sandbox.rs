@@ -20,7 +20,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags},
+    fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
@@ -122,23 +122,38 @@ pub fn make_files(work_dir: &Path, task: &TaskId, is_process: bool) -> io::Resul
     Ok(files)
 }
 
-/// Gives the files below `files`, and last it itself, to a user and group. Until then nobody but the server can reach them. Links are not followed.
+/// Gives the files below `files`, and last it itself, to a user and group. Until then nobody but the server can reach them, unless an earlier try of the
+/// same launch came as far: so each is given in the directory that was opened, whatever is put in its place meanwhile. Links are not followed.
 ///
 /// # Errors
 /// Something cannot be given.
 pub fn hand_over(files: &Path, to: Option<(u32, u32)>) -> io::Result<()> {
     let Some((user, group)) = to else { return Ok(()) };
     if rustix::process::geteuid().is_root() {
-        give(files, user, group)?;
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        give(&rustix::fs::openat(CWD, files, DIRECTORY, Mode::empty())?, user, group)?;
     }
     Ok(())
 }
 
-fn give(path: &Path, user: u32, group: u32) -> io::Result<()> {
-    if std::fs::symlink_metadata(path)?.is_dir() {
-        std::fs::read_dir(path)?.try_for_each(|entry| give(&entry?.path(), user, group))?;
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn give(directory: &OwnedFd, user: Uid, group: Gid) -> io::Result<()> {
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        match rustix::fs::openat(directory, name, DIRECTORY, Mode::empty()) {
+            Ok(inner) => give(&inner, user, group)?,
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                rustix::fs::chownat(directory, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
-    std::os::unix::fs::lchown(path, Some(user), Some(group))
+    Ok(rustix::fs::fchown(directory, Some(user), Some(group))?)
 }
 
 /// Opens the files to everybody who can reach them: to whoever a container's process is.

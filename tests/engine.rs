@@ -222,16 +222,8 @@ async fn an_image_comes_from_a_registry_and_its_absence_is_explained() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_pulled_with_the_login_that_was_fetched() {
     let daemon = Daemon::start(Options::default());
-    let mut open = Registry::start(&daemon.path("registry"));
-    let pushed = format!("{}/zmfsea/tool:1", open.address());
-    daemon.docker(&["tag", docker::IMAGE, &pushed]);
-    daemon.docker(&["push", &pushed]);
-    daemon.docker(&["rmi", &pushed, docker::IMAGE]);
-    open.stop();
-    // Of `???secret`, by bcrypt. Question marks make the difference between the two alphabets of base64.
-    let registry = Registry::start_for(&daemon.path("registry"), "ann:$2b$05$abcdefghijklmnopqrstuuC2EGgSfix3kCuDxW6G3idhmE.rB2AUy\n");
+    let (registry, image) = private_registry(&daemon);
     let at = registry.address();
-    let image = format!("{at}/zmfsea/tool:1");
     let shared = daemon.path("shared");
     std::fs::create_dir_all(shared.join("made/.docker")).unwrap();
     let archive = |name: &str, password: &str| {
@@ -250,13 +242,88 @@ async fn an_image_is_pulled_with_the_login_that_was_fetched() {
         refused.app().fetch = fetch;
         let refused = rig.launch(refused).await;
         let message = rig.status(&refused, TaskState::Failed).await.message;
-        assert!(message.starts_with(&format!("could not pull image {image}: ")) && message.contains("auth"), "{message}");
+        assert!(message.starts_with(&format!("could not pull image {image}: ")) && message.ends_with(WANTS_LOGIN), "{message}");
     }
     let mut task = command("/pulled", "exec sleep 1000").image(&image);
     task.app().fetch = archive("docker.tar.gz", "???secret");
     let task = rig.launch(task).await;
     rig.status(&task, TaskState::Running).await;
     assert!(!rig.messages(&task).iter().any(|message| message.contains("secret")));
+    rig.stop().await;
+}
+
+const WANTS_LOGIN: &str =
+    "(the registry wants another login, or one at all: give it as the image's pullConfig, or fetch a .docker/config.json)";
+
+/// A registry that lets nobody in but `ann` with `???secret`, and an image there that the daemon does not have.
+fn private_registry(daemon: &Daemon) -> (Registry, String) {
+    let mut open = Registry::start(&daemon.path("registry"));
+    let pushed = format!("{}/zmfsea/tool:1", open.address());
+    daemon.docker(&["tag", docker::IMAGE, &pushed]);
+    daemon.docker(&["push", &pushed]);
+    daemon.docker(&["rmi", &pushed, docker::IMAGE]);
+    open.stop();
+    // By bcrypt. Question marks make the difference between the two alphabets of base64.
+    let registry = Registry::start_for(&daemon.path("registry"), "ann:$2b$05$abcdefghijklmnopqrstuuC2EGgSfix3kCuDxW6G3idhmE.rB2AUy\n");
+    let image = format!("{}/zmfsea/tool:1", registry.address());
+    (registry, image)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_pulled_with_the_login_that_a_secret_has() {
+    let daemon = Daemon::start(Options::default());
+    let (registry, image) = private_registry(&daemon);
+    let mut rig = Rig::idle(&daemon);
+    let secrets = tempfile::tempdir().unwrap();
+    let login = |password: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("ann:{password}"));
+    let config = |server: &str, password: &str| serde_json::json!({"auths": {server: {"auth": login(password)}}}).to_string();
+    rig::secret(secrets.path(), "ann/good", &config(registry.address(), "???secret"));
+    rig::secret(secrets.path(), "ann/wrong", &config(registry.address(), "???guess"));
+    rig::secret(secrets.path(), "ann/other", &config("registry.example", "???secret"));
+    rig::secret(secrets.path(), "ann/none", "{\"auths\": {}}");
+    rig::secret(secrets.path(), "ann/noise", "???secret");
+    rig.settings().secrets_dir = Some(secrets.path().to_owned());
+    rig.begin(&daemon).await;
+    let wants = |source: Option<&str>, cmd: &str| {
+        let mut wanted = command("/wants", cmd).image(&image);
+        if let Some(source) = source {
+            wanted.app().secrets.insert("login".into(), Secret { source: source.into() });
+            wanted.app().container.as_mut().unwrap().docker.as_mut().unwrap().pull_config = Some("login".into());
+        }
+        wanted
+    };
+    let pull = format!("could not pull image {image}: ");
+    for (source, begins, ends) in [
+        (None, &*pull, WANTS_LOGIN),
+        (Some("ann/wrong"), &*pull, WANTS_LOGIN),
+        // It is sent to the registry that it is for, and to no other.
+        (Some("ann/other"), &*pull, WANTS_LOGIN),
+        (Some("ann/none"), "its pullConfig is no config.json of Docker's with credentials", ""),
+        (Some("ann/noise"), "its pullConfig is no JSON: line 1, column 1", ""),
+    ] {
+        let refused = rig.launch(wants(source, "true")).await;
+        let message = rig.status(&refused, TaskState::Failed).await.message;
+        assert!(message.starts_with(begins) && message.ends_with(ends), "{source:?}: {message}");
+        assert!(!message.contains("???"), "{message}");
+    }
+    let task = rig.launch(wants(Some("ann/good"), "exec sleep 1000")).await;
+    rig.status(&task, TaskState::Running).await;
+    assert!(!rig.messages(&task).iter().any(|message| message.contains("???") || message.contains(&login("???secret"))));
+    // Neither the server, nor Docker, nor the container has it afterwards.
+    let inspected = daemon.docker(&["inspect", &format!("xtao-{task}")]);
+    let places = ["work", "data", "exec", "dockerd.log"].map(|name| daemon.path(name));
+    for text in ["???secret", &login("???secret")] {
+        assert!(!inspected.contains(text));
+        let found = std::process::Command::new("grep").args(["-rlFI", "--devices=skip", "-e", text]).args(&places).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "", "{text}");
+    }
+    rig.kill(&task, Some(0)).await;
+    rig.status(&task, TaskState::Killed).await;
+    rig.removed(&task).await;
+    daemon.docker(&["rmi", &image]);
+    let next = rig.launch(wants(None, "true")).await;
+    let message = rig.status(&next, TaskState::Failed).await.message;
+    assert!(message.ends_with(WANTS_LOGIN), "{message}");
     rig.stop().await;
 }
 
@@ -451,10 +518,19 @@ async fn secrets_are_given_to_the_task_and_go_with_it() {
     rig.await_output(&task, "1000\nhush\nhush\nhush\nclosed\n").await;
     let files = daemon.path("work").join(format!("secrets/{task}"));
     assert!(files.join("1").exists());
+    assert!(
+        !daemon
+            .docker(&["inspect", "-f", "{{json .Config.Labels}} {{json .Mounts}} {{json .Args}}", &format!("xtao-{task}")])
+            .contains("hush")
+    );
+    assert!(!rig.messages(&task).iter().any(|message| message.contains("hush")));
     rig.kill(&task, None).await;
     rig.status(&task, TaskState::Killed).await;
     rig.forgotten(&task).await;
     rig.until(async || !files.exists()).await;
+    let places = ["work/secrets", "work/processes"].map(|name| daemon.path(name));
+    let found = std::process::Command::new("grep").args(["-rlF", "-e", "hush"]).args(&places).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 
     let missing = rig.launch(wants("true", "ann/none")).await;
     let message = rig.status(&missing, TaskState::Failed).await.message;

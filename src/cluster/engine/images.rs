@@ -271,7 +271,9 @@ fn explain(image: &str, error: DockerError) -> DockerError {
     };
     let lower = words.to_lowercase();
     let has = |needles: &[&str]| needles.iter().any(|needle| lower.contains(needle));
-    let hint = if has(&["not found", "manifest unknown", "denied", "does not exist", "unauthorized"]) {
+    let hint = if has(&["no basic auth credentials", "unauthorized", "authentication required", "incorrect username or password"]) {
+        "the registry wants another login, or one at all: give it as the image's pullConfig, or fetch a .docker/config.json"
+    } else if has(&["not found", "manifest unknown", "denied", "does not exist"]) {
         "check its name and tag, and that this node may read it"
     } else if has(&["no such host", "refused", "timeout", "deadline", "unreachable", "connection", "server misbehaving", "eof"]) {
         "the registry cannot be reached from this node; load the image here, or try again later"

@@ -37,7 +37,14 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin, O: Future<Output = Opti
     answer: impl Fn() -> &'static str + Send + 'static,
     open: impl Fn(TcpStream) -> O + Send + 'static,
 ) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_at(TcpListener::bind("127.0.0.1:0").await.unwrap(), answer, open)
+}
+
+fn serve_at<S: AsyncRead + AsyncWrite + Send + Unpin, O: Future<Output = Option<S>> + Send>(
+    listener: TcpListener,
+    answer: impl Fn() -> &'static str + Send + 'static,
+    open: impl Fn(TcpStream) -> O + Send + 'static,
+) -> u16 {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -53,13 +60,29 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin, O: Future<Output = Opti
 
 /// The same over TLS, with a certificate that nobody has signed.
 async fn tls_server(answer: &'static str) -> u16 {
+    let acceptor = tls();
+    serve(move || answer, move |stream| acceptor.accept(stream).map(Result::ok)).await
+}
+
+fn tls() -> tokio_rustls::TlsAcceptor {
     let key = rcgen::generate_simple_self_signed(vec!["nobody".into()]).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_no_client_auth();
     let secret = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
     let config = config.with_single_cert(vec![key.cert.der().clone()], secret).unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    serve(move || answer, move |stream| acceptor.accept(stream).map(Result::ok)).await
+    tokio_rustls::TlsAcceptor::from(Arc::new(config))
+}
+
+/// A listener on `::1` alone: at the same port of 127.0.0.1 somebody is who does not listen.
+async fn only_ipv6() -> (TcpListener, tokio::net::TcpSocket) {
+    loop {
+        let listener = TcpListener::bind("[::1]:0").await.expect("this machine has ::1");
+        let other = tokio::net::TcpSocket::new_v4().unwrap();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+        if other.bind(address).is_ok() {
+            return (listener, other);
+        }
+    }
 }
 
 /// A port on which nobody listens.
@@ -171,7 +194,11 @@ impl Probed {
 /// What the first run of a check says.
 async fn first(port: u16, check: HealthCheck) -> String {
     let (world, _) = world(port, vec![check], Vec::new());
-    match Probed::start(&world).next().await.finding {
+    first_in(&world).await
+}
+
+async fn first_in(world: &World) -> String {
+    match Probed::start(world).next().await.finding {
         Finding::Health { check: 0, outcome: Outcome::Passed } => "passed".into(),
         Finding::Health { check: 0, outcome: Outcome::Failed(why) } => format!("failed: {why}"),
         Finding::Health { check: 0, outcome: Outcome::Uncertain(why) } => format!("uncertain: {why}"),
@@ -205,6 +232,58 @@ async fn a_closed_port_fails_and_an_open_one_is_enough_for_tcp() {
     assert_eq!(first(closed_port().await, http("/")).await, "failed: connection refused");
     let mesos = HealthCheck { protocol: CheckProtocol::MesosTcp, ..tcp };
     assert_eq!(first(server("").await, mesos).await, "passed");
+}
+
+#[tokio::test]
+async fn what_mesos_runs_asks_the_address_of_the_wanted_kind() {
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    use CheckProtocol::{MesosHttp, MesosHttps, MesosTcp};
+    let (plain, _not_plain) = only_ipv6().await;
+    let (secret, _not_secret) = only_ipv6().await;
+    let acceptor = tls();
+    let plain = serve_at(plain, || ANSWER, |stream| async { Some(stream) });
+    let secret = serve_at(secret, || ANSWER, move |stream| acceptor.accept(stream).map(Result::ok));
+    for (protocol, port) in [(MesosHttp, plain), (MesosHttps, secret), (MesosTcp, plain)] {
+        for (ipv6, expected) in [(true, "passed"), (false, "failed: connection refused")] {
+            let check = HealthCheck { protocol, ipv6, ..http("/ping") };
+            assert_eq!(first(port, check).await, expected, "{protocol:?} {ipv6}");
+        }
+    }
+    // And the other way round.
+    let old = server(ANSWER).await;
+    let check = |ipv6| HealthCheck { protocol: MesosHttp, ipv6, ..http("/ping") };
+    assert_eq!(first(old, check(false)).await, "passed");
+    assert_eq!(first(old, check(true)).await, "failed: connection refused");
+}
+
+#[tokio::test]
+async fn a_task_with_an_ipv6_address_alone_is_asked_there_by_that_name() {
+    let (listener, _other) = only_ipv6().await;
+    let port = listener.local_addr().unwrap().port();
+    let (heard, mut hosts) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            let text = String::from_utf8_lossy(&request[..length]).to_lowercase();
+            _ = heard.send(text.lines().find(|line| line.starts_with("host: ")).unwrap_or_default().to_owned());
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        }
+    });
+    use CheckProtocol::{Http, MesosHttp, MesosTcp, Tcp};
+    for (protocol, ipv6) in [(Http, false), (Tcp, false), (MesosHttp, true), (MesosTcp, true)] {
+        let mut world = World::default();
+        world.agent("S1", &["127.0.0.1"]);
+        world.app("/web", "overlay", &[&format!("{port}/tcp")]);
+        let mut app = App::clone(&world.tables.definitions[&("/web".parse().unwrap(), NOW)]);
+        app.health_checks = vec![HealthCheck { protocol, ipv6, ..http("/ping") }];
+        world.apply(Change::Put(Record::Definition(app.into())));
+        world.run("/web", 1, "S1", &["::1"], &[]);
+        assert_eq!(first_in(&world).await, "passed", "{protocol:?}");
+        let host = hosts.recv().await.unwrap();
+        let expected = if matches!(protocol, Http | MesosHttp) { format!("host: [::1]:{port}") } else { String::new() };
+        assert_eq!(host, expected, "{protocol:?}");
+    }
 }
 
 #[tokio::test]

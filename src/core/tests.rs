@@ -25,6 +25,8 @@ mod groups;
 mod placement;
 mod pods;
 mod residency;
+mod settings;
+mod unreachable;
 
 /// The core with a cluster of nodes that do as they are told.
 struct World {

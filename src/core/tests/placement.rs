@@ -67,7 +67,7 @@ fn reserved<'a>(reserved: &'a mut Vec<Reserved>, role: &str) -> &'a mut Resource
 }
 
 /// Offers several nodes at once; tells who is launched where, as `web@a`, and lets them run.
-fn offers(world: &mut World, nodes: &[&str]) -> String {
+pub(super) fn offers(world: &mut World, nodes: &[&str]) -> String {
     let offers: Vec<Offer> = nodes.iter().map(|node| offer(world, node)).collect();
     let calls = world.cluster(ClusterEvent::Offers(offers)).calls;
     let launches = calls.into_iter().filter_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None });
@@ -79,7 +79,7 @@ fn offers(world: &mut World, nodes: &[&str]) -> String {
 }
 
 /// A small app with these fields besides.
-fn small(id: &str, instances: u32, fields: Value) -> Value {
+pub(super) fn small(id: &str, instances: u32, fields: Value) -> Value {
     let mut app = json!({"id": id, "cmd": "sleep 100", "cpus": 1, "mem": 10, "disk": 1, "instances": instances, "portDefinitions": []});
     app.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     app

@@ -347,6 +347,12 @@ impl Server {
         Self { routes: routes(api.clone()), api, handle, requests: Arc::default() }
     }
 
+    /// Says something else of itself from now on.
+    pub fn inform(&mut self, change: impl FnOnce(&mut Info)) {
+        change(Arc::make_mut(&mut self.api.info));
+        self.routes = routes(self.api.clone());
+    }
+
     /// Changes are written down from now on.
     pub fn audited(&mut self, audit: crate::audit::Audit) {
         self.api.audit = audit;

@@ -167,11 +167,15 @@ impl Probed {
     }
 
     fn with(view: View) -> Self {
+        Self::at_once(view, 4)
+    }
+
+    fn at_once(view: View, max_concurrent: usize) -> Self {
         let (handle, _) = Handle::new(view);
         let (sender, results) = mpsc::channel(64);
         let (stop, stopping) = watch::channel(false);
         let shell = Arc::new(Shell { asked: Mutex::default(), count: watch::Sender::default() });
-        let settings = Settings { max_concurrent: 4, nodes: Some(shell.clone()) };
+        let settings = Settings { max_concurrent, nodes: Some(shell.clone()) };
         start(settings, handle.clone(), sender, stopping).unwrap();
         Self { handle, results, shell, revision: 0, _stop: stop }
     }
@@ -403,6 +407,32 @@ async fn a_check_is_repeated_as_long_as_its_task_runs() {
     }
     assert_eq!((report.task, report.finding), (next, Finding::Health { check: 0, outcome: Outcome::Failed("connection refused".into()) }));
     assert!(probed.shell.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn only_so_many_checks_are_under_way_at_once() {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let patient = HealthCheck { timeout_seconds: 20, ..http("/") };
+    let (mut world, _) = world(port, vec![patient], Vec::new());
+    for number in 2..=6 {
+        world.run("/web", number, "S1", &["127.0.0.1"], &[port]);
+    }
+    let mut probed = Probed::at_once(world.view(), 2);
+    let mut waiting = std::collections::VecDeque::new();
+    for _ in 0..2 {
+        waiting.push_back(listener.accept().await.unwrap().0);
+    }
+    // Longer than all six take to be due. That nothing comes no event can tell.
+    let another = tokio::time::timeout(Duration::from_millis(1500), listener.accept()).await;
+    assert!(another.is_err(), "a third one is under way");
+    // Each that has its answer makes room for one.
+    for _ in 0..4 {
+        waiting.pop_front().unwrap().write_all(ANSWER).await.unwrap();
+        probed.next().await;
+        waiting.push_back(listener.accept().await.unwrap().0);
+    }
 }
 
 #[tokio::test]

@@ -91,6 +91,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn names_begin_as_wanted_and_prometheus_may_be_shut_out() {
+        let mut server = Server::new(World::default());
+        server.inform(|info| info.metrics_prefix = "prod".to_owned());
+        let text = server.ask("GET /metrics/prometheus", "").await.body;
+        let mut names = text.lines().filter(|line| !line.starts_with('#'));
+        assert!(text.contains("prod_apps_active_gauge") && names.all(|name| name.starts_with("prod_")), "{text}");
+        let body = server.ask("GET /metrics", "").await.json();
+        assert!(body["gauges"].as_object().unwrap().keys().all(|name| name.starts_with("prod.")), "{body}");
+        server.inform(|info| info.metrics_prometheus = false);
+        assert_eq!(server.ask("GET /metrics/prometheus", "").await.status, 404);
+        assert_eq!(server.ask("GET /metrics", "").await.status, 200);
+    }
+
+    #[tokio::test]
     async fn who_reads_the_metrics_reads_nothing_else() {
         let mut world = World::default();
         world.app(app("/web"));

@@ -766,10 +766,14 @@ async fn tasks_of_an_older_program_are_taken_over() {
     let nowhere = no_docker();
     let mut rig = Rig::start(&nowhere).await;
     let rows = BrickName::new("rows");
-    let plain = rig.launch(process("/plain", "echo here > note; echo ready; exec sleep 1000")).await;
-    rig.await_output(&plain, "ready\n").await;
-    let data = rig.launch(with_volume(process("/data", "echo one > data/rows; echo ready; exec sleep 1000"), &rows, 1)).await;
-    rig.await_output(&data, "ready\n").await;
+    let plain = process("/plain", "echo here > note; echo ready; exec sleep 1000");
+    let data = with_volume(process("/data", "echo one > data/rows; echo ready; exec sleep 1000"), &rows, 1);
+    let [plain, data]: [_; 2] = rig.launch_all(vec![plain, data]).await.try_into().unwrap();
+    for task in [&plain, &data] {
+        // Its beginning is written down by then.
+        rig.status(task, TaskState::Running).await;
+        rig.await_output(task, "ready\n").await;
+    }
     rig.crash().await;
     for task in [&plain, &data] {
         let rewrite = |name: &str, change: fn(&mut serde_json::Value)| {

@@ -118,7 +118,7 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     let made = move || sandbox::note_owner(&work_dir, &task, &owner).and_then(|()| sandbox::make_files(&work_dir, &task, true));
     let directory = blocking(made).await?.map_err(in_sandbox)?;
     fetch::run(context, launch, &directory, cancel).await?;
-    link_volumes(context, launch, &directory).await?;
+    let shared = shared_volumes(context, launch, &directory).await?;
     let read = read_secrets(context, launch).await?;
     let user = rights.account.as_ref().map(|account| (account.uid, account.gid));
     let (work_dir, task, sandbox) = (context.settings.work_dir.clone(), launch.task.clone(), directory.clone());
@@ -130,6 +130,7 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     // Held open until the task has them: what is there now is meant.
     let pinned = host_volumes(context, launch).await?;
     let mut volumes = bricks(context, launch, cancel, rights.account.as_ref()).await?;
+    volumes.extend(shared);
     volumes.extend(pinned.iter().map(|pinned| Mounted {
         source: pinned.bind.source.clone(),
         target: volumes::target(&pinned.bind.target),
@@ -183,23 +184,33 @@ fn link_secrets(work_dir: &Path, task: &TaskId, sandbox: &Path, files: &[(String
     Ok(())
 }
 
-/// The volumes of a pod that a command without an image uses are links in its sandbox.
-async fn link_volumes(context: &Context, launch: &Launch, directory: &Path) -> Result<(), End> {
+/// The volumes of a pod that a command without an image uses, and sees in its sandbox. They are mounted, because no account of the node may go the way
+/// there. A server that is not root can mount nothing, but runs everything as itself: then they are links.
+async fn shared_volumes(context: &Context, launch: &Launch, directory: &Path) -> Result<Vec<Mounted>, End> {
     let wanted = pods::shared(launch);
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let (work_dir, task, owner) = (context.settings.work_dir.clone(), launch.task.clone(), launch.owner.clone());
     let directory = directory.to_owned();
-    let link = move || {
-        wanted.iter().try_for_each(|one| {
-            let Some(inside) = below_sandbox(&one.target) else { return Ok(()) };
-            let bind = pods::make_shared(&work_dir, &task, &owner, one, true)?;
-            // What was fetched may have links on the way, and an earlier try of the same launch has put this one there.
-            Tree::open(&directory)?.symlink(&inside, &bind.source)
-        })
+    let make = move || {
+        let mut mounted = Vec::new();
+        for one in &wanted {
+            let Some(inside) = below_sandbox(&one.target) else { continue };
+            let source = pods::make_shared(&work_dir, &task, &owner, one)?.source;
+            if !rustix::process::geteuid().is_root() {
+                // What was fetched may have links on the way, and an earlier try of the same launch has put this one there.
+                Tree::open(&directory)?.symlink(&inside, &source)?;
+                continue;
+            }
+            // The server's directory may be called by a link.
+            let source = std::fs::canonicalize(source)?;
+            let host = Some(volumes::identity(&source)?);
+            mounted.push(Mounted { source, target: inside.into(), read_only: false, host });
+        }
+        Ok(mounted)
     };
-    blocking(link).await?.map_err(in_sandbox)
+    blocking(make).await?.map_err(in_sandbox)
 }
 
 fn in_sandbox(error: io::Error) -> End {

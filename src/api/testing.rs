@@ -294,6 +294,7 @@ pub fn queued(app: &str) -> QueueEntry {
         rejected: [0; 10],
         last_unused_offers: Default::default(),
         held_by: None,
+        undecided: None,
     }
 }
 

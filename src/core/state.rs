@@ -476,6 +476,8 @@ pub struct QueueEntry {
     pub last_unused_offers: OrdMap<AgentId, UnusedOffer>,
     /// What else holds it up, for people: a brick whose holder is not known to be gone, a node that is pinned and missing.
     pub held_by: Option<String>,
+    /// An expression of its constraints was given up, for people; the last offers were not used for that.
+    pub undecided: Option<String>,
 }
 
 /// Of how many nodes the last unused offer is remembered for an app. One more takes the place of another, whichever.

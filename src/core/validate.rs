@@ -4,6 +4,7 @@
 
 mod checks;
 mod linux;
+pub mod pattern;
 mod pods;
 mod secrets;
 
@@ -11,8 +12,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{Arguments, Display},
 };
-
-use regex::{Regex, RegexBuilder};
 
 use crate::{
     core::allotment::token,
@@ -53,8 +52,6 @@ pub const MIN_BRICK_SIZE: u64 = 16;
 pub const MAX_BRICK_SIZE: u64 = 64 * 1024 * 1024;
 /// Bytes of a pool's name.
 pub const MAX_POOL_NAME_BYTES: usize = 63;
-/// Bytes that a compiled regular expression of a constraint may take; one `\w` takes 50 KiB.
-pub const MAX_REGEX_BYTES: usize = 1024 * 1024;
 
 /// Who asks, and what the rules depend on besides the definition.
 #[derive(Clone, Copy, Debug)]
@@ -113,17 +110,6 @@ pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
     checks::readiness(app, &mut found);
     checks::generic(app, &mut found);
     found.0
-}
-
-/// The regular expression of a LIKE or UNLIKE constraint, which matches a whole value. Java's look-around and back-references are not known.
-///
-/// # Errors
-/// No regular expression, or one that takes more than [`MAX_REGEX_BYTES`].
-pub fn constraint_regex(pattern: &str) -> Result<Regex, Box<regex::Error>> {
-    let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).nest_limit(50).build();
-    // By itself first: `a)|(b` is one only between parentheses.
-    compile(pattern)?;
-    Ok(compile(&format!(r"\A(?:{pattern})\z"))?)
 }
 
 struct Found(Vec<Violation>);
@@ -291,7 +277,7 @@ fn check_constraint(constraint: &Constraint) -> Result<(), String> {
         Operator::MaxPer => fine(value.is_some_and(is_number), "MAX_PER requires an integer value"),
         Operator::Like | Operator::Unlike => {
             let pattern = value.ok_or("LIKE and UNLIKE require a non-empty, regular expression value")?;
-            fine(constraint_regex(pattern).is_ok(), "is not a valid regular expression")
+            fine(pattern::Pattern::read(pattern).is_ok(), "is not a valid regular expression")
         }
         Operator::Is => {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_/.-".contains(&byte);

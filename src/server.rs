@@ -429,6 +429,8 @@ fn core_settings(config: &Config) -> core::Settings {
         env_vars_prefix: given.env_vars_prefix.clone(),
         host_volumes: host_volumes(config),
         secrets: given.features.iter().any(|feature| feature == "secrets"),
+        // The embedded engine runs commands as processes of the node.
+        command_networks: false,
         new_group_enforce_role: given.new_group_enforce_role,
         accepted_resource_roles: match given.accepted_resource_roles.as_str() {
             "unreserved" => core::AcceptedResourceRoles::Unreserved,

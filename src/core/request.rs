@@ -322,6 +322,7 @@ pub(super) fn prepare(
         },
     );
     if !violations.is_empty() {
+            command_networks: settings.command_networks || is_kept(&app, current.as_deref(), source),
         return Err(RequestError::Invalid(violations));
     }
     check_domain_name(turn, origin, &app)?;
@@ -347,6 +348,11 @@ pub(super) fn prepare(
 /// `app` has its owner already.
 fn changed(app: App, current: Option<&Arc<App>>, kind: ActionKind, posted: bool) -> Prepared {
     let from = current.map(|current| current.version);
+/// What was accepted before the rule may be scaled, suspended and gone back to.
+fn is_kept(app: &App, current: Option<&App>, source: Source) -> bool {
+    source == Source::Stored || current.is_some_and(|current| validate::has_command_network(current) && current.network == app.network)
+}
+
     let change = AppChange { app: app.id.clone(), owner: app.owner.clone(), from, to: Some(app.version) };
     let owner = app.owner.clone().unwrap_or_else(Owner::default_owner);
     let entry = AppEntry { id: app.id.clone(), version: app.version, owner };

@@ -776,3 +776,22 @@ fn a_number_that_an_administrator_requires_is_claimed() {
     let reply = World::new().step(Input::Api(1, origin, Box::new(again))).replies.pop().unwrap().1;
     assert_eq!(reply.map(|_| ()), Err(RequestError::Forbidden));
 }
+
+#[test]
+fn a_command_that_had_a_network_before_that_was_refused_can_be_changed_and_gone_back_to() {
+    let mut world = World::new();
+    let bridge = json!([{"mode": "container/bridge"}]);
+    world.create(json!({"id": "/old", "cmd": "a", "networks": bridge})).unwrap();
+    let first = world.tables().app(&path("/old")).unwrap().version;
+    world.state.settings.command_networks = false;
+    let refused =
+        |outcome: Result<Reply, RequestError>| matches!(outcome, Err(RequestError::Invalid(found)) if found[0].path == "/networks");
+    assert!(refused(world.create(json!({"id": "/new", "cmd": "a", "networks": bridge}))));
+    world.wait(1000);
+    for change in [json!({"instances": 0}), json!({"cmd": "b"}), json!({"networks": [{"mode": "host"}], "cmd": "c"})] {
+        world.update("/old", change, true).unwrap();
+    }
+    assert!(refused(world.update("/old", json!({"networks": bridge}), true)));
+    world.update("/old", json!({"version": first}), true).unwrap();
+    assert_eq!(world.tables().app(&path("/old")).unwrap().cmd.as_deref(), Some("a"));
+}

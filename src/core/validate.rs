@@ -72,6 +72,8 @@ pub struct Ctx<'a> {
     pub secrets: bool,
     /// Whose they have to be; `None`: anybody's.
     pub secrets_of: Option<&'a Owner>,
+    /// What has no image can have another network than the node's.
+    pub command_networks: bool,
 }
 
 /// Everything that is wrong with `app`; nothing: it is acceptable.
@@ -81,6 +83,7 @@ pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
     if let Some(pod) = &app.pod {
         roles(app, ctx, &mut found);
         networks(app, &mut found);
+        command_networks(app, ctx, &mut found);
         strategies(app, &mut found);
         pods::check(app, pod, ctx, &mut found);
         return found.0;
@@ -98,6 +101,7 @@ pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
     }
     port_definitions(app, &mut found);
     networks(app, &mut found);
+    command_networks(app, ctx, &mut found);
     strategies(app, &mut found);
     labels(app, &mut found);
     if let Some(found_container) = &app.container {
@@ -309,6 +313,31 @@ fn networks(app: &App, found: &mut Found) {
             let text = "may only specify a single container network when using the Docker container engine";
             found.unless(!uses_docker || networks.len() <= 1, "/", text);
         }
+    }
+}
+
+/// True when something of it has no image and is to have another network than the node's.
+pub fn has_command_network(app: &App) -> bool {
+    app.network != Network::Host
+        && app.pod.as_ref().map_or_else(|| is_command(app), |pod| pod.containers.iter().any(|one| one.image.is_none()))
+}
+
+fn is_command(app: &App) -> bool {
+    app.container.as_ref().is_none_or(|container| container.docker.is_none())
+}
+
+/// What Mesos could do by its network plugins, and this node's processes cannot.
+fn command_networks(app: &App, ctx: Ctx<'_>, found: &mut Found) {
+    if ctx.command_networks || !has_command_network(app) {
+        return;
+    }
+    let Some(pod) = &app.pod else {
+        let text = "a command without an image has the node's network: ask for host networking, or name a container.docker.image";
+        return found.add("/networks", text);
+    };
+    for (index, _) in pod.containers.iter().enumerate().filter(|(_, container)| container.image.is_none()) {
+        let text = "a container without an image has the node's network: ask for host networking, or name an image";
+        found.add(format_args!("/containers({index})"), text);
     }
 }
 

@@ -55,6 +55,8 @@ impl Options {
             let number = || value.parse::<usize>().unwrap_or_else(|_| panic!("{}: no number: {value}", case.name));
             match name.as_str() {
                 "max_running_deployments" => options.core.max_running_deployments = number(),
+                // Like the embedded engine's.
+                "node_command_networks" => options.core.command_networks = number() == 1,
                 "secrets" => options.core.secrets = number() == 1,
                 "local_port_max" => options.core.local_port_max = number().try_into().unwrap(),
                 "new_group_enforce_role" => options.core.new_group_enforce_role = value == "top",

@@ -73,6 +73,8 @@ pub struct State {
     pub(super) dirty: BTreeSet<PathId>,
     pub(super) dirty_deployments: BTreeSet<DeploymentId>,
     pub(super) kills: Kills,
+    /// What is killed because it did not come up in time.
+    pub(super) overdue: BTreeSet<InstanceId>,
     pub(super) timers: Timers<Timer>,
     /// The bricks that an instance has a lease of.
     pub(super) holders: BTreeMap<InstanceId, BTreeSet<BrickName>>,
@@ -123,6 +125,7 @@ impl State {
             dirty: BTreeSet::new(),
             dirty_deployments: BTreeSet::new(),
             kills: Kills::default(),
+            overdue: BTreeSet::new(),
             timers: Timers::default(),
             holders: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -172,6 +175,8 @@ impl State {
             connected_to: self.connected_to.clone(),
             connected_since: self.connected_since,
             heard_of: self.heard_of.clone(),
+            kill_attempts: self.kills.attempts(),
+            overdue: self.overdue.len(),
         }
     }
 
@@ -255,6 +260,9 @@ impl State {
         match after {
             Some(instance) if is_kill_owed(instance) => self.kills.owe(id),
             _ => self.kills.settle(id),
+        }
+        if after.is_none_or(|instance| instance.condition != Condition::Killing) {
+            self.overdue.remove(id);
         }
         self.set_instance_timers(id, before, after.map(|instance| &**instance));
         self.set_readings(id, before, after.map(|instance| &**instance));

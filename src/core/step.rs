@@ -118,6 +118,7 @@ fn overdue(turn: &mut Turn<'_, '_>, id: &InstanceId) {
     if matches!(instance.condition, Condition::Provisioned | Condition::Staging | Condition::Starting) {
         let since = turn.wall();
         turn.put(Record::Instance(Instance { condition: Condition::Killing, since, ..(*instance).clone() }.into()));
+        turn.state.overdue.insert(id.clone());
     }
 }
 

@@ -390,6 +390,16 @@ impl Seen {
         self.view.heard_of.get(agent).copied()
     }
 
+    /// How often kills were sent of all instances that are to end and have not.
+    pub fn kill_attempts(&self) -> u64 {
+        self.view.kill_attempts
+    }
+
+    /// Instances that did not come up in time and are killed for it.
+    pub fn overdue(&self) -> usize {
+        self.view.overdue
+    }
+
     /// The id under which the cluster knows us.
     pub fn framework_id(&self) -> Option<&str> {
         self.view.tables.meta.framework_id.as_deref()

@@ -654,11 +654,12 @@ impl Agent {
 
     fn status(&self, task: &TaskId, state: TaskState, mut message: String, wall: Timestamp) -> TaskStatus {
         message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        let too_much = state == TaskState::Failed && self.tasks.get(task).is_some_and(|known| known.oom);
         TaskStatus {
             task: task.clone(),
             agent: Some(self.node.id.clone()),
             state,
-            reason: Reason::Other,
+            reason: if too_much { Reason::MemoryLimit } else { Reason::Other },
             message,
             timestamp: wall,
             uuid: None,
@@ -824,8 +825,9 @@ impl Agent {
     }
 
     fn exited(&mut self, task: &TaskId, mut exit: Exit, ctx: &mut Ctx, out: &mut Vec<Action>) {
-        let Some(known) = self.tasks.get(task) else { return };
+        let Some(known) = self.tasks.get_mut(task) else { return };
         exit.oom |= known.oom && exit.code == 137;
+        known.oom = exit.oom;
         exit.killed |= known.stop.is_some();
         let (state, message) = verdict(&exit, known.holding.mem_limit.unwrap_or(ResourceLimit::At(known.holding.resources.mem)));
         self.ended(task, true, state, message, ctx, out);

@@ -581,6 +581,7 @@ fn a_kernel_that_kills_for_memory_is_named() {
     let actions = world.step(&["inspected", "a", "137"]);
     let Some(Action::Tell(ClusterEvent::Status(status))) = actions.first() else { panic!("{actions:?}") };
     assert!(status.message.contains("out of memory, the limit is 64 MiB"), "{}", status.message);
+    assert_eq!(status.reason, Reason::MemoryLimit);
     assert_eq!(status.addresses, ["10.0.0.5".parse::<IpAddr>().unwrap()]);
 }
 

@@ -188,14 +188,10 @@ fn kill_task(turn: &mut Turn<'_, '_>, status: &TaskStatus) {
     turn.call(ClusterCall::Kill { task: status.task.clone(), agent: status.agent.clone(), grace_ms: None });
 }
 
-/// The same condition again: perhaps with news of health or addresses, or a sign that a slow start goes on.
+/// The same condition again: perhaps with news of health or addresses.
 fn refresh(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus, told: Condition, now: Condition) {
     if told != now {
         return;
-    }
-    if matches!(told, Condition::Staging | Condition::Starting) {
-        let again = turn.now().after_ms(turn.state.settings.task_launch_timeout_ms);
-        turn.state.timers.set(Timer::Overdue(instance.id.clone()), again);
     }
     let healthy = status.healthy.or(instance.healthy);
     let addresses = if status.addresses.is_empty() { &instance.addresses } else { &status.addresses };

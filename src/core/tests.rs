@@ -210,6 +210,45 @@ fn run(world: &mut World, launches: &[Launch]) {
 }
 
 #[test]
+fn what_does_not_come_up_in_time_is_killed_whatever_it_says_meanwhile() {
+    use TaskState::{Running, Staging, Starting};
+    // How long it may stay unconfirmed, when it is said how far it is (milliseconds after the launch), and when it is killed.
+    let check = |confirm_ms: u64, said: &[(u64, TaskState)], killed_at: Option<u64>| {
+        let mut world = World::new();
+        world.state.settings.task_launch_confirm_timeout_ms = confirm_ms;
+        world.create(json!({"id": "/web", "cmd": "x"})).unwrap();
+        let task = world.offer("a", 1, 1000)[0].task.clone();
+        let began = world.now;
+        let mut said = said.iter().peekable();
+        let mut killed = None;
+        for at in (0..700_000).step_by(1000) {
+            world.now = began + at;
+            while let Some((_, state)) = said.next_if(|(when, _)| *when == at) {
+                world.status(&task, *state);
+            }
+            world.step(Input::Tick);
+            if world.calls.iter().any(|call| matches!(call, ClusterCall::Kill { .. })) {
+                killed = Some(at);
+                break;
+            }
+        }
+        assert_eq!(killed, killed_at, "{confirm_ms} {:?}", world.conditions("/web"));
+        let counts = |world: &World| (world.state.view().overdue, world.state.view().kill_attempts);
+        assert_eq!(counts(&world), (usize::from(killed.is_some()), u64::from(killed.is_some())));
+        world.status(&task, TaskState::Killed);
+        assert_eq!(counts(&world), (0, 0));
+    };
+    check(300_000, &[], Some(300_000));
+    check(100_000, &[], Some(100_000));
+    check(100_000, &[(10_000, Staging)], Some(300_000));
+    check(300_000, &[(10_000, Staging)], Some(300_000));
+    check(300_000, &[(10_000, Staging), (100_000, Staging), (299_000, Starting)], Some(300_000));
+    check(300_000, &[(10_000, Staging), (200_000, Starting), (250_000, Starting)], Some(300_000));
+    check(300_000, &[(10_000, Staging), (299_000, Running)], None);
+    check(600_000, &[(402_000, Staging)], Some(405_000));
+}
+
+#[test]
 fn an_app_is_created_launched_and_destroyed() {
     let mut world = World::new();
     world.create(web(2)).unwrap();

@@ -504,6 +504,7 @@ impl Driver {
                     client_ip: submission.origin.client_ip,
                     uri: submission.origin.uri,
                     definition: Arc::new(app("/posted").0),
+                    created: false,
                 },
             };
             let published = Published { revision: self.revision, events: vec![Arc::new(posted)], changed: vec![RecordKey::Meta] };

@@ -123,6 +123,8 @@ pub(super) struct Draft {
     pub(super) groups: BTreeMap<PathId, Option<Arc<Group>>>,
     /// Its definitions are told of by `api_post_event`: those of apps are, those of groups are not (Marathon 1.11).
     pub(super) posts: bool,
+    /// The request creates one app and nothing else.
+    creates: bool,
     taken: Taken,
 }
 
@@ -145,7 +147,7 @@ impl Prepared {
 impl Draft {
     pub(super) fn new(turn: &mut Turn<'_, '_>, about: PathId) -> Self {
         let version = turn.state.next_version(turn.ctx.wall);
-        Self { version, about, prepared: Vec::new(), groups: BTreeMap::new(), posts: true, taken: Taken::default() }
+        Self { version, about, prepared: Vec::new(), groups: BTreeMap::new(), posts: true, creates: false, taken: Taken::default() }
     }
 
     /// The role that the group around an app gives it; `None`: it may choose.
@@ -206,6 +208,7 @@ fn create(turn: &mut Turn<'_, '_>, origin: &Origin, input: &AppInput, force: boo
     }
     ownership::check_free(turn, origin, &id)?;
     let mut draft = Draft::new(turn, id.parent());
+    draft.creates = true;
     let app = input.create(&id, &draft.defaults(turn, &id)).map_err(RequestError::Invalid)?;
     prepare(turn, origin, app, Source::Written, &mut draft)?;
     deploy(turn, origin, draft, force)
@@ -319,10 +322,10 @@ pub(super) fn prepare(
             host_volumes: &settings.host_volumes,
             secrets: settings.secrets,
             secrets_of: app.owner.as_ref().filter(|_| !rights.all_secrets),
+            command_networks: settings.command_networks || is_kept(&app, current.as_deref(), source),
         },
     );
     if !violations.is_empty() {
-            command_networks: settings.command_networks || is_kept(&app, current.as_deref(), source),
         return Err(RequestError::Invalid(violations));
     }
     check_domain_name(turn, origin, &app)?;
@@ -345,14 +348,14 @@ pub(super) fn prepare(
     Ok(())
 }
 
-/// `app` has its owner already.
-fn changed(app: App, current: Option<&Arc<App>>, kind: ActionKind, posted: bool) -> Prepared {
-    let from = current.map(|current| current.version);
 /// What was accepted before the rule may be scaled, suspended and gone back to.
 fn is_kept(app: &App, current: Option<&App>, source: Source) -> bool {
     source == Source::Stored || current.is_some_and(|current| validate::has_command_network(current) && current.network == app.network)
 }
 
+/// `app` has its owner already.
+fn changed(app: App, current: Option<&Arc<App>>, kind: ActionKind, posted: bool) -> Prepared {
+    let from = current.map(|current| current.version);
     let change = AppChange { app: app.id.clone(), owner: app.owner.clone(), from, to: Some(app.version) };
     let owner = app.owner.clone().unwrap_or_else(Owner::default_owner);
     let entry = AppEntry { id: app.id.clone(), version: app.version, owner };
@@ -470,8 +473,8 @@ fn begin(turn: &mut Turn<'_, '_>, origin: &Origin, mut draft: Draft, force: bool
     for other in &in_the_way {
         deployment::cancel(turn, other);
     }
-    let Draft { version, about, prepared, .. } = draft;
-    prepared.into_iter().for_each(|one| write(turn, origin, one));
+    let Draft { version, about, prepared, creates, .. } = draft;
+    prepared.into_iter().for_each(|one| write(turn, origin, one, creates));
     write_groups(turn, RootVersion { version, group: about, apps: changes.clone(), groups: groups.clone() });
     deployment::begin(turn, Deployment { id: id.clone(), version, changes, groups, steps, current_step: 0, started_at: turn.ctx.wall });
     Ok(Reply::Deployment { id, version, created })
@@ -581,7 +584,7 @@ fn check_external_volumes(turn: &Turn<'_, '_>, origin: &Origin, prepared: &[Prep
     if violations.is_empty() { Ok(()) } else { Err(RequestError::Invalid(violations)) }
 }
 
-fn write(turn: &mut Turn<'_, '_>, origin: &Origin, prepared: Prepared) {
+fn write(turn: &mut Turn<'_, '_>, origin: &Origin, prepared: Prepared, created: bool) {
     let id = prepared.planned.change.app.clone();
     prepared.claims.into_iter().for_each(|claim| turn.put(Record::Port(claim.into())));
     prepared.bricks.into_iter().for_each(|brick| turn.put(Record::Brick(brick.into())));
@@ -591,7 +594,7 @@ fn write(turn: &mut Turn<'_, '_>, origin: &Origin, prepared: Prepared) {
     let posted = prepared.definition.or_else(|| turn.state.tables.app(&id).cloned()).filter(|_| prepared.posted);
     if let Some(app) = posted {
         let (client_ip, uri) = (origin.client_ip.clone(), origin.uri.clone());
-        turn.event(Some(&id), Fact::ApiPost { client_ip, uri, definition: app });
+        turn.event(Some(&id), Fact::ApiPost { client_ip, uri, definition: app, created });
     }
     match (prepared.entry, prepared.planned.kind) {
         (Some(entry), _) => turn.put(Record::App(entry.into())),

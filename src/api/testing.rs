@@ -93,6 +93,7 @@ pub fn app(id: &str) -> AppBuilder {
         labels: IndexMap::new(),
         container: None,
         network: Network::Host,
+        bridge_labels: Default::default(),
         port_definitions: vec![default],
         require_ports: false,
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },

@@ -216,6 +216,7 @@ fn limits(app: &App, found: &mut Found) {
     if let Network::Container(networks) = &app.network {
         found.at_most("/networks", networks.len(), MAX_ITEMS);
     }
+    found.at_most("/networks(0)/labels", app.bridge_labels.len(), MAX_ENTRIES);
 }
 
 fn passable_env(at: &str, env: &Env, found: &mut Found) {

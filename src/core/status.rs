@@ -121,11 +121,24 @@ fn task_status(turn: &mut Turn<'_, '_>, status: TaskStatus) {
     }
     match transition(instance.condition, told) {
         Outcome::Kill => kill_task(turn, &status),
+        Outcome::Keep if told == Condition::Killing && instance.condition == told => being_killed(turn, &instance, &status),
         Outcome::Keep => refresh(turn, &instance, &status, told, instance.condition),
         Outcome::Become(next) => {
+            if next == Condition::Killing {
+                turn_into(turn, &instance, &status, next);
+                return being_killed(turn, &instance, &status);
+            }
             turn.event(Some(instance.app()), Fact::StatusUpdate { status: status.clone().into(), instance: instance.clone() });
             turn_into(turn, &instance, &status, next);
         }
+    }
+}
+
+/// A node says that it is ending a task: nodes do only when they are to (Marathon: `--enable_features task_killing`).
+fn being_killed(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus) {
+    turn.event(Some(instance.app()), Fact::StatusUpdate { status: status.clone().into(), instance: instance.clone() });
+    if let Some(now) = turn.state.tables.instances.get(&instance.id).cloned() {
+        turn.event(Some(now.app()), Fact::InstanceChanged(now.clone()));
     }
 }
 

@@ -46,8 +46,8 @@ fn gauges(seen: &Seen) -> Vec<(&'static str, f64)> {
             group = group.parent();
         }
         let Some(tally) = seen.tally(&app.id) else { continue };
-        running += tally.running();
-        staged += tally.staged();
+        let (app_staged, app_running) = seen.staged_and_running(&app.id);
+        (staged, running) = (staged + app_staged, running + app_running);
         killing += tally.leaving(Condition::is_live) + tally.in_condition(Condition::Killing);
     }
     let deployments = seen.deployments().count() as u32;

@@ -88,6 +88,8 @@ pub struct Node {
     pub master: String,
     /// Milliseconds between SIGTERM and SIGKILL when a kill names none.
     pub kill_grace_ms: u64,
+    /// That a task is being ended is told, too.
+    pub task_killing: bool,
     /// There may be containers of ours although Docker has not been listed yet.
     pub may_have_containers: bool,
 }
@@ -954,6 +956,8 @@ impl Agent {
                 known.stop = Some(Stop::Wanted { grace_ms, in_flight: false });
                 if phase == Phase::Launching {
                     out.push(Action::Cancel(task.clone()));
+                } else if self.node.task_killing {
+                    self.tell_durably(task, TaskState::Killing, String::new(), ctx, out);
                 }
                 self.pursue_stop(task, ctx, out);
             }

@@ -253,7 +253,7 @@ async fn an_image_is_pulled_with_the_login_that_was_fetched() {
 }
 
 const WANTS_LOGIN: &str =
-    "(the registry wants another login, or one at all: give it as the image's pullConfig, or fetch a .docker/config.json)";
+    "(its registry wants a login, or another one: give it as pullConfig of the image, by a secret, or fetch a docker.tar.gz with it)";
 
 /// A registry that lets nobody in but `ann` with `???secret`, and an image there that the daemon does not have.
 fn private_registry(daemon: &Daemon) -> (Registry, String) {

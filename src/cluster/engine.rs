@@ -151,6 +151,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// Between SIGTERM and SIGKILL when neither the app nor the call says: `docker stop`'s own 10 s. (Mesos: 3 s. A database wants more.)
     pub kill_grace: Duration,
+    /// That a task is being ended is told, too: Marathon's feature `task_killing`.
+    pub task_killing: bool,
     /// Processes and threads of one container.
     pub pids_limit: i64,
     /// CPUs are a hard limit too. Off as in Mesos: they are shares, and what others leave idle may be used.
@@ -194,6 +196,7 @@ impl Settings {
             sandbox_max: 1_000,
             concurrency: 8,
             kill_grace: Duration::from_secs(10),
+            task_killing: false,
             pids_limit: 8_192,
             cpu_hard_limit: false,
             allow_privileged: false,
@@ -313,6 +316,7 @@ fn prepare(settings: &Settings) -> Result<Node, EngineError> {
         framework_id: settings.cluster_id.to_string(),
         master: format!("docker@{}", settings.hostname),
         kill_grace_ms: u64::try_from(settings.kill_grace.as_millis()).unwrap_or(u64::MAX),
+        task_killing: settings.task_killing,
         may_have_containers,
     })
 }

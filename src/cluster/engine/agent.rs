@@ -88,6 +88,8 @@ pub struct Node {
     pub master: String,
     /// Milliseconds between SIGTERM and SIGKILL when a kill names none.
     pub kill_grace_ms: u64,
+    /// That a task is being ended is told, too.
+    pub task_killing: bool,
     /// There may be containers of ours although Docker has not been listed yet.
     pub may_have_containers: bool,
 }
@@ -654,11 +656,12 @@ impl Agent {
 
     fn status(&self, task: &TaskId, state: TaskState, mut message: String, wall: Timestamp) -> TaskStatus {
         message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        let too_much = state == TaskState::Failed && self.tasks.get(task).is_some_and(|known| known.oom);
         TaskStatus {
             task: task.clone(),
             agent: Some(self.node.id.clone()),
             state,
-            reason: Reason::Other,
+            reason: if too_much { Reason::MemoryLimit } else { Reason::Other },
             message,
             timestamp: wall,
             uuid: None,
@@ -824,8 +827,9 @@ impl Agent {
     }
 
     fn exited(&mut self, task: &TaskId, mut exit: Exit, ctx: &mut Ctx, out: &mut Vec<Action>) {
-        let Some(known) = self.tasks.get(task) else { return };
+        let Some(known) = self.tasks.get_mut(task) else { return };
         exit.oom |= known.oom && exit.code == 137;
+        known.oom = exit.oom;
         exit.killed |= known.stop.is_some();
         let (state, message) = verdict(&exit, known.holding.mem_limit.unwrap_or(ResourceLimit::At(known.holding.resources.mem)));
         self.ended(task, true, state, message, ctx, out);
@@ -952,6 +956,8 @@ impl Agent {
                 known.stop = Some(Stop::Wanted { grace_ms, in_flight: false });
                 if phase == Phase::Launching {
                     out.push(Action::Cancel(task.clone()));
+                } else if self.node.task_killing {
+                    self.tell_durably(task, TaskState::Killing, String::new(), ctx, out);
                 }
                 self.pursue_stop(task, ctx, out);
             }

@@ -90,6 +90,20 @@ fn entry(world: &World, app: &str) -> Arc<QueueEntry> {
 }
 
 #[test]
+fn an_expression_that_is_given_up_is_not_met_and_says_so() {
+    let endless = r"(?:a|a)*(?=b)\bb";
+    let value = "a".repeat(200);
+    for operator in ["LIKE", "UNLIKE"] {
+        let mut world = World::new();
+        world.create(small("/web", 1, json!({"constraints": [["rack", operator, endless]]}))).unwrap();
+        assert!(offers(&mut world, &[&format!("a rack:{value}")]).is_empty());
+        let text =
+            format!("the expression '{endless}' of a constraint takes too long to match '{value}', which therefore does not meet it");
+        assert_eq!(entry(&world, "/web").undecided, Some(text), "{operator}");
+    }
+}
+
+#[test]
 fn every_reason_is_told_as_marathon_does() {
     let check = |fields: Value, node: &str, expected: &str| {
         let mut world = World::new();
@@ -118,6 +132,8 @@ fn every_reason_is_told_as_marathon_does() {
     check(json!({"labels": {"GPU_SCHEDULING_BEHAVIOR": "whatever"}}), "gpus=1", "DeclinedScarceResources");
     check(json!({"constraints": [["rack", "IS", "r1"]]}), "rack:r2", "UnfulfilledConstraint");
     check(json!({"constraints": [["rack", "IS", "r1"]]}), "rack:r1", "web@a");
+    check(json!({"constraints": [["rack", "UNLIKE", "^(?!web).*$"]]}), "rack:db-1", "UnfulfilledConstraint");
+    check(json!({"constraints": [["rack", "UNLIKE", "^(?!web).*$"]]}), "rack:web-1", "web@a");
     check(json!({"portDefinitions": [{"port": 0}, {"port": 0}]}), "ports=31000-31000", "InsufficientPorts");
     check(json!({"portDefinitions": [{"port": 31_005}], "requirePorts": true}), "ports=31000-31004", "InsufficientPorts");
     check(json!({"portDefinitions": [{"port": 31_005}]}), "ports=31000-31004", "web@a");

@@ -93,6 +93,7 @@ impl World {
             framework_id: "F".into(),
             master: "docker@node1".into(),
             kill_grace_ms: 10_000,
+            task_killing: false,
             may_have_containers: true,
         };
         Self { agent: Agent::new(node), now: 0, uuids: 0, offers: Vec::new(), statuses: BTreeMap::new() }
@@ -581,7 +582,20 @@ fn a_kernel_that_kills_for_memory_is_named() {
     let actions = world.step(&["inspected", "a", "137"]);
     let Some(Action::Tell(ClusterEvent::Status(status))) = actions.first() else { panic!("{actions:?}") };
     assert!(status.message.contains("out of memory, the limit is 64 MiB"), "{}", status.message);
+    assert_eq!(status.reason, Reason::MemoryLimit);
     assert_eq!(status.addresses, ["10.0.0.5".parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
+fn that_a_task_is_being_ended_is_told_when_it_is_to_be() {
+    for (told, expected) in [(false, "stop a"), (true, "KILLING! a, stop a")] {
+        let mut world = World::new();
+        world.agent.node.task_killing = told;
+        world.step(&["list", "a:running"]);
+        let actions = world.step(&["kill", "a"]);
+        let shown: Vec<String> = actions.into_iter().map(|action| world.show(action)).collect();
+        assert_eq!(shown.join(", "), expected);
+    }
 }
 
 #[test]

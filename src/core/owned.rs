@@ -287,7 +287,8 @@ impl State {
         });
         let overdue = Timer::Overdue(id.clone());
         if let Some(before) = before {
-            // The time to come up is counted from the launch on, whatever is heard of it meanwhile.
+            // The time to come up is counted from the launch on, whatever is heard of it meanwhile (Marathon 1.11: `stagedAt`); by the clock that does
+            // not jump, so that a restart of ours begins it anew.
             let over = timers_of(id, before.condition).into_iter().flatten().filter(|timer| !goes_on || *timer != overdue);
             over.for_each(|timer| self.timers.clear(&timer));
         }

@@ -27,13 +27,13 @@ use xtao::{
     model::{
         app::{
             App, Backoff, Container, ContainerKind, Docker, EnvValue, ExternalVolume, FileSystem, KillSelection, Mode, Network,
-            PersistentVolume, PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
+            PersistentVolume, PortDefinition, PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
         },
         brick::{BrickMount, DEFAULT_POOL},
         cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState, TaskStatus},
         frame::{Channel, Frame},
         id::{AgentId, BrickName, ClusterId, InstanceId, Owner, PoolName, TaskId},
-        resources::{Resources, Scalar},
+        resources::{PortRange, Resources, Scalar},
         time::Timestamp,
     },
 };
@@ -196,6 +196,14 @@ impl Wanted {
 
     pub fn owner(mut self, owner: &str) -> Self {
         self.launch.owner = Owner::new(owner);
+        self
+    }
+
+    /// With one port, of TCP.
+    pub fn port(mut self, port: u16) -> Self {
+        let definition = PortDefinition { port: PortNumber::Dynamic, protocol: Protocol::Tcp, name: None, labels: Default::default() };
+        self.app().port_definitions.push(definition);
+        self.launch.ports.push(port);
         self
     }
 
@@ -402,6 +410,10 @@ impl Rig {
             }
             self.event(|event| matches!(event, ClusterEvent::Offers(_))).await;
         }
+    }
+
+    pub async fn offered_ports(&mut self) -> Vec<PortRange> {
+        self.offered().await.resources.ports
     }
 
     /// Waits until nothing is held any more.

@@ -35,6 +35,12 @@ pub const RESEND_MS: u64 = 10_000;
 pub const MIN_OFFER_PAUSE_MS: u64 = 1_000;
 /// SIGKILL is sent again after this long.
 pub const KILL_AGAIN_MS: u64 = 10_000;
+/// What is offered is what was free when the node's ports were last looked at, at most so long ago.
+pub const LOOK_FRESH_MS: u64 = 1_000;
+/// A look that takes longer is not waited for.
+pub const LOOK_LIMIT_MS: u64 = 2_000;
+/// While ports are left out because others use them, and there is nothing else to offer, it is looked this often whether they still do.
+pub const LOOK_AGAIN_MS: u64 = 10_000;
 /// A signal that did not reach the container is sent again after this long.
 pub const SIGNAL_RETRY_MS: u64 = 1_000;
 /// A release that did not work is tried again after this long.
@@ -280,6 +286,8 @@ pub enum Report {
     },
     /// Anything else that a node says of a brick.
     Brick(BrickReport),
+    /// The answer to [`Action::LookAtPorts`]; `None`: they cannot be looked at.
+    PortsInUse(Option<BTreeSet<u16>>),
 }
 
 /// What is to be done.
@@ -322,6 +330,8 @@ pub enum Action {
         /// Its pool.
         pool: PoolName,
     },
+    /// Find out on which of the offered ports somebody listens.
+    LookAtPorts,
 }
 
 /// The agent. See the module's description.
@@ -339,6 +349,10 @@ pub struct Agent {
     replaced: VecDeque<OfferId>,
     refusal: Option<(Instant, Resources)>,
     suppressed: bool,
+    /// Since when the ports are being looked at.
+    looking: Option<Instant>,
+    /// When the last look has ended.
+    looked_at: Option<Instant>,
     releases: BTreeMap<(BrickName, u64), Release>,
     removed: VecDeque<TaskId>,
     timers: BTreeSet<(Instant, Due)>,
@@ -413,6 +427,8 @@ impl Agent {
             replaced: VecDeque::new(),
             refusal: None,
             suppressed: false,
+            looking: None,
+            looked_at: None,
             releases: BTreeMap::new(),
             removed: VecDeque::new(),
             timers: BTreeSet::new(),
@@ -480,6 +496,7 @@ impl Agent {
             Report::Removed { task, gone } => self.container_removed(&task, gone),
             Report::Released { brick, epoch, outcome } => self.released(brick, epoch, outcome, ctx, &mut out),
             Report::Brick(report) => out.push(Action::Tell(ClusterEvent::Brick(report))),
+            Report::PortsInUse(found) => self.looked(found, ctx),
         }
         out
     }
@@ -511,17 +528,22 @@ impl Agent {
         if self.refusal.as_ref().is_some_and(|(until, refused)| *until <= ctx.now || exceeds(&free, refused)) {
             self.refusal = None;
         }
-        if let Some((_, offered)) = &self.offer {
-            if *offered == free {
-                return out;
-            }
-            // A task ended or began meanwhile: one offer of everything is worth more than two halves. Who accepts the old one is served all the same.
-            if let Some((id, _)) = self.offer.take() {
-                out.push(Action::Tell(ClusterEvent::Rescinded(id.clone())));
-                remember(&mut self.replaced, id);
-            }
+        let is_offered = self.offer.as_ref().is_some_and(|(_, offered)| *offered == free);
+        if is_offered || self.refusal.is_some() {
+            // A port that becomes free may be what was missing.
+            _ = self.ledger.others_use_ports() && self.has_looked(LOOK_AGAIN_MS, ctx, &mut out);
+            return out;
         }
-        if self.refusal.is_some() || (free.cpus < MIN_OFFER_CPUS && free.mem < MIN_OFFER_MEM) {
+        let is_too_little = free.cpus < MIN_OFFER_CPUS && free.mem < MIN_OFFER_MEM;
+        if !is_too_little && !self.has_looked(LOOK_FRESH_MS, ctx, &mut out) {
+            return out;
+        }
+        // A task ended or began meanwhile: one offer of everything is worth more than two halves. Who accepts the old one is served all the same.
+        if let Some((id, _)) = self.offer.take() {
+            out.push(Action::Tell(ClusterEvent::Rescinded(id.clone())));
+            remember(&mut self.replaced, id);
+        }
+        if is_too_little {
             return out;
         }
         let id = OfferId::new((ctx.uuid)().to_string());
@@ -625,6 +647,38 @@ impl Agent {
         let until = ctx.now.after_ms(refuse_ms.max(MIN_OFFER_PAUSE_MS));
         self.refusal = Some((until, resources));
         self.timers.insert((until, Due::Offer));
+    }
+}
+
+// === Ports of others ===
+
+impl Agent {
+    /// True when what is known of the ports is not older than `max_age_ms`; otherwise they are looked at first. Better an offer with a port too many than
+    /// none: one that cannot be looked at, or takes too long, holds nothing up.
+    fn has_looked(&mut self, max_age_ms: u64, ctx: &Ctx, out: &mut Vec<Action>) -> bool {
+        if let Some(since) = self.looking {
+            return ctx.now.ms_since(since) >= LOOK_LIMIT_MS;
+        }
+        let is_fresh = self.looked_at.is_some_and(|at| ctx.now.ms_since(at) < max_age_ms);
+        if !is_fresh {
+            self.looking = Some(ctx.now);
+            self.ledger.look_begins();
+            self.timers.insert((ctx.now.after_ms(LOOK_LIMIT_MS), Due::Offer));
+            out.push(Action::LookAtPorts);
+        }
+        is_fresh
+    }
+
+    fn looked(&mut self, found: Option<BTreeSet<u16>>, ctx: &Ctx) {
+        self.looking = None;
+        self.looked_at = Some(ctx.now);
+        if let Some(found) = found {
+            self.ledger.found_in_use(found);
+        }
+        // While it matters whether others still use them, somebody has to look again.
+        if self.ledger.others_use_ports() {
+            self.timers.insert((ctx.now.after_ms(LOOK_AGAIN_MS), Due::Offer));
+        }
     }
 }
 

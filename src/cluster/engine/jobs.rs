@@ -16,7 +16,7 @@ use super::{
     agent::{Report, Seen, Signal},
     docker::{Client, DockerError},
     images::Images,
-    process, sandbox, secrets, spec,
+    ports, process, sandbox, secrets, spec,
 };
 use crate::{
     brick::Bricks,
@@ -252,4 +252,12 @@ pub(super) async fn brick_usage(context: Arc<Context>) {
     for (brick, _, used, size) in context.bricks.mounted().await {
         context.report(Report::Brick(BrickReport::Usage { brick, used, size })).await;
     }
+}
+
+/// Finds out on which of the offered ports somebody listens.
+pub(super) async fn look_at_ports(context: Arc<Context>) {
+    let ranges = context.settings.resources.ports.clone();
+    let found = tokio::task::spawn_blocking(move || ports::in_use(&ranges)).await.map_err(std::io::Error::other).flatten();
+    let found = found.inspect_err(|error| tracing::warn!(%error, "It cannot be seen which ports of this node are in use.")).ok();
+    context.report(Report::PortsInUse(found)).await;
 }

@@ -29,7 +29,7 @@ use super::{
     agent::{Exit, Found, Holding, Report, Runner, Seen, Signal},
     fetch::{self, Tree},
     jobs::{self, Context},
-    launch::{End, mount, pin_host_volumes, pods, read_secrets},
+    launch::{End, mount, pin_host_volumes, pods, ports_are_free, read_secrets},
     sandbox, secrets,
     volumes::Pinned,
 };
@@ -135,6 +135,7 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     if *cancel.borrow() {
         return Err(End::Cancelled);
     }
+    ports_are_free(context, launch).await?;
     context.report(Report::Starting { task: launch.task.clone() }).await;
     let mut order = Order { volumes, ..order(context, launch, rights, directory) };
     order.environment.retain(|(name, _)| !read.variables.iter().any(|(secret, _)| secret == name));

@@ -18,6 +18,10 @@ struct World {
     uuids: u128,
     offers: Vec<OfferId>,
     statuses: BTreeMap<TaskId, Vec<Uuid>>,
+    /// What others listen on. `None`: looks are not answered by themselves.
+    in_use: Option<BTreeSet<u16>>,
+    /// Offers are shown with their ports.
+    shows_ports: bool,
 }
 
 fn task(letter: &str) -> TaskId {
@@ -95,7 +99,8 @@ impl World {
             kill_grace_ms: 10_000,
             may_have_containers: true,
         };
-        Self { agent: Agent::new(node), now: 0, uuids: 0, offers: Vec::new(), statuses: BTreeMap::new() }
+        let (offers, statuses) = (Vec::new(), BTreeMap::new());
+        Self { agent: Agent::new(node), now: 0, uuids: 0, offers, statuses, in_use: Some(BTreeSet::new()), shows_ports: false }
     }
 
     fn with<T>(&mut self, step: impl FnOnce(&mut Agent, &mut Ctx) -> T) -> T {
@@ -179,6 +184,8 @@ impl World {
             }
             ["removed", name] => self.report(Report::Removed { task: task(name), gone: true }),
             ["not-removed", name] => self.report(Report::Removed { task: task(name), gone: false }),
+            ["in-use", ports @ ..] => self.report(Report::PortsInUse(Some(ports.iter().map(|port| port.parse().unwrap()).collect()))),
+            ["cannot-look"] => self.report(Report::PortsInUse(None)),
             ["at", ms] => {
                 self.now = ms.parse().unwrap();
                 Vec::new()
@@ -193,7 +200,9 @@ impl World {
             Action::Tell(ClusterEvent::Disconnected { .. }) => "disconnected".to_owned(),
             Action::Tell(ClusterEvent::Offers(offers)) => {
                 self.offers.push(offers[0].id.clone());
-                format!("offer {}", offers[0].resources.cpus)
+                let ports: Vec<String> = offers[0].resources.ports.iter().map(ToString::to_string).collect();
+                let ports = if self.shows_ports { format!(" of {}", ports.join(" ")) } else { String::new() };
+                format!("offer {}{ports}", offers[0].resources.cpus)
             }
             Action::Tell(ClusterEvent::Rescinded(_)) => "rescind".to_owned(),
             Action::Tell(ClusterEvent::Status(status)) => {
@@ -220,18 +229,27 @@ impl World {
             Action::Follow(task) => format!("follow {}", letter(&task)),
             Action::Release { .. } => "unmount".to_owned(),
             Action::Destroy { .. } => "destroy".to_owned(),
+            Action::LookAtPorts => "ports?".to_owned(),
         }
     }
 }
 
 fn check(script: &str) {
-    let mut world = World::new();
+    check_in(World::new(), script);
+}
+
+fn check_in(mut world: World, script: &str) {
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (input, expected) = line.split_once("->").unwrap();
         let words: Vec<&str> = input.split_whitespace().collect();
         let mut actions = world.step(&words);
         actions.extend(world.with(|agent, ctx| agent.advance(ctx)));
         actions.extend(world.with(|agent, ctx| agent.offer(ctx)));
+        if let Some(in_use) = world.in_use.clone().filter(|_| actions.last() == Some(&Action::LookAtPorts)) {
+            actions.pop();
+            actions.extend(world.report(Report::PortsInUse(Some(in_use))));
+            actions.extend(world.with(|agent, ctx| agent.offer(ctx)));
+        }
         let shown: Vec<String> = actions.into_iter().map(|action| world.show(action)).collect();
         assert_eq!(shown.join(", "), expected.trim(), "at: {line}");
     }
@@ -303,6 +321,60 @@ fn what_is_refused_is_withheld_until_its_time_or_until_there_is_more() {
         suppress            ->
         at 70000            ->
         revive              -> offer 2
+    ",
+    );
+}
+
+#[test]
+fn what_others_listen_on_is_not_offered() {
+    let world = || World { in_use: None, shows_ports: true, ..World::new() };
+    // It is looked before an offer is made, and not again for one that follows soon.
+    check_in(
+        world(),
+        "
+        list b:running      -> connected, follow b, ports?
+        accept-unknown a    -> DROPPED a
+        in-use 31000 31004  -> offer 1.5 of 31001-31003 31005-31009
+        accept a            -> launch a, offer 1 of 31001-31003 31005-31009
+        at 1000             ->
+        refused a           -> FAILED! a
+        ack a               -> ports?
+        in-use 31000        -> rescind, offer 1.5 of 31001-31009
+    ",
+    );
+    // What was refused is offered as soon as others have left a port, and not for one that they take.
+    check_in(
+        world(),
+        "
+        list                -> connected, ports?
+        in-use 31000 31001  -> offer 2 of 31002-31009
+        decline 120000      ->
+        at 9999             ->
+        at 10000            -> ports?
+        in-use 31000 31001 31002 ->
+        at 20000            -> ports?
+        in-use              -> offer 2 of 31000-31009
+        decline 120000      ->
+        at 60000            ->
+        suppress            ->
+        revive              -> ports?
+        in-use 31005        -> offer 2 of 31000-31004 31006-31009
+        at 70000            -> ports?
+        in-use              -> rescind, offer 2 of 31000-31009
+        at 90000            ->
+    ",
+    );
+    // A look that does not end, or cannot be had, keeps nothing back for long.
+    check_in(
+        world(),
+        "
+        list                -> connected, ports?
+        at 1999             ->
+        at 2000             -> offer 2 of 31000-31009
+        in-use 31009        -> rescind, offer 2 of 31000-31008
+        at 4000             ->
+        accept a            -> launch a, ports?
+        cannot-look         -> offer 1.5 of 31000-31008
     ",
     );
 }

@@ -570,6 +570,31 @@ async fn a_kill_is_remembered_beyond_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_asked_once_to_end_and_its_time_goes_on_while_the_server_is_away() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let task = rig.launch(command("/stubborn", "trap 'echo told' TERM; echo ready; while true; do sleep 0.1; done")).await;
+    rig.await_output(&task, "ready\n").await;
+    rig.kill(&task, Some(600_000)).await;
+    rig.await_output(&task, "ready\ntold\n").await;
+    rig.asked(&task).await;
+    rig.crash().await;
+    // Whoever asks again is not passed on.
+    rig.begin(&daemon).await;
+    rig.kill(&task, Some(600_000)).await;
+    let later = rig.launch(command("/later", "exit 0")).await;
+    rig.status(&later, TaskState::Finished).await;
+    rig.crash().await;
+    rig.let_the_grace_pass(&task);
+    rig.begin(&daemon).await;
+    let killed = rig.status(&task, TaskState::Killed).await;
+    assert_eq!(killed.message, "Container exited with status 137 (signal 9, SIGKILL)");
+    rig.removed(&task).await;
+    assert_eq!(rig.output(&task, "stdout"), "ready\ntold\n");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_is_killed_loses_its_containers_without_live_restore() {
     let mut daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;

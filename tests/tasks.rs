@@ -412,6 +412,29 @@ async fn the_server_dies_and_its_tasks_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_asked_once_to_end_and_its_time_goes_on_while_the_server_is_away() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let task = rig.launch(process("/stubborn", "trap 'echo told' TERM; echo ready; while true; do sleep 0.1; done")).await;
+    rig.await_output(&task, "ready\n").await;
+    rig.kill(&task, Some(600_000)).await;
+    rig.await_output(&task, "ready\ntold\n").await;
+    rig.asked(&task).await;
+    rig.crash().await;
+    // Whoever asks again is not passed on.
+    rig.begin(&nowhere).await;
+    rig.kill(&task, Some(600_000)).await;
+    let later = rig.launch(process("/later", "exit 0")).await;
+    rig.status(&later, TaskState::Finished).await;
+    rig.crash().await;
+    rig.let_the_grace_pass(&task);
+    rig.begin(&nowhere).await;
+    assert_eq!(rig.status(&task, TaskState::Killed).await.message, "Command terminated with signal Killed");
+    assert_eq!(rig.output(&task, "stdout"), "ready\ntold\n");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_somebody_else_listens_on_is_not_given_to_a_task() {
     let nowhere = no_docker();
     let other = std::net::TcpListener::bind((nowhere.address(), 0)).unwrap();

@@ -622,6 +622,21 @@ impl Rig {
         self.until(async || path.exists()).await;
     }
 
+    /// Waits until it is written down that a task was asked to end.
+    pub async fn asked(&mut self, task: &TaskId) {
+        let path = self.file(task, ".killed");
+        self.until(async || std::fs::metadata(&path).is_ok_and(|file| file.len() > 0)).await;
+    }
+
+    /// While no engine runs: as if all the time that a task was given had passed.
+    pub fn let_the_grace_pass(&self, task: &TaskId) {
+        let path = self.file(task, ".killed");
+        let mut note: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(note["grace_ms"], 600_000);
+        note["grace_ms"] = 1.into();
+        std::fs::write(&path, note.to_string()).unwrap();
+    }
+
     /// What Docker is asked for.
     pub fn body(&self, wanted: &Wanted, image_id: &str) -> bollard::models::ContainerCreateBody {
         let given = spec::Given { image_id, ..spec::Given::default() };

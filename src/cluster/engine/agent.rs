@@ -12,7 +12,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::process;
+use super::{process, sandbox::Asked};
 use crate::model::{
     agent::Attribute,
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskRef, TaskState, TaskStatus},
@@ -148,6 +148,8 @@ pub struct Found {
     pub holding: Holding,
     /// How far it is.
     pub state: Seen,
+    /// When it was asked to end, if it runs and was.
+    pub asked: Option<Asked>,
 }
 
 /// How far a container is.
@@ -185,7 +187,10 @@ pub struct Exit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// The image's stop signal, SIGTERM unless it says otherwise.
-    Stop,
+    Stop {
+        /// How long it may take then, milliseconds; to be remembered.
+        grace_ms: u64,
+    },
     /// SIGKILL.
     Kill,
 }
@@ -1032,7 +1037,7 @@ impl Agent {
         match known.stop {
             Some(Stop::Wanted { grace_ms, in_flight: false }) => {
                 known.stop = Some(Stop::Wanted { grace_ms, in_flight: true });
-                out.push(Action::Signal(task.clone(), Signal::Stop));
+                out.push(Action::Signal(task.clone(), Signal::Stop { grace_ms }));
             }
             Some(Stop::Asked { kill_at: at } | Stop::Forced { again_at: at }) if at <= ctx.now => {
                 let again_at = ctx.now.after_ms(KILL_AGAIN_MS);
@@ -1047,11 +1052,11 @@ impl Agent {
     fn signalled(&mut self, task: &TaskId, signal: Signal, delivered: bool, ctx: &Ctx) {
         let Some(known) = self.tasks.get_mut(task) else { return };
         let (stop, at) = match (known.stop, signal) {
-            (Some(Stop::Wanted { grace_ms, .. }), Signal::Stop) if delivered => {
+            (Some(Stop::Wanted { grace_ms, .. }), Signal::Stop { .. }) if delivered => {
                 let kill_at = ctx.now.after_ms(grace_ms);
                 (Stop::Asked { kill_at }, kill_at)
             }
-            (Some(Stop::Wanted { grace_ms, .. }), Signal::Stop) => {
+            (Some(Stop::Wanted { grace_ms, .. }), Signal::Stop { .. }) => {
                 (Stop::Wanted { grace_ms, in_flight: false }, ctx.now.after_ms(SIGNAL_RETRY_MS))
             }
             (Some(Stop::Forced { again_at }), Signal::Kill) if !delivered => {
@@ -1109,11 +1114,14 @@ impl Agent {
     }
 
     fn found(&mut self, found: Found, ctx: &mut Ctx, out: &mut Vec<Action>) {
-        let Found { task, holding, state } = found;
+        let Found { task, holding, state, asked } = found;
         let Some(known) = self.tasks.get_mut(&task) else {
             return match state {
                 _ if self.removed.contains(&task) => out.push(Action::Remove { task, at_leisure: false }),
-                _ => self.adopt(task, holding, state, ctx, out),
+                _ => {
+                    self.adopt(task.clone(), holding, state, ctx, out);
+                    self.was_asked(&task, asked, ctx);
+                }
             };
         };
         match (known.phase, state) {
@@ -1147,6 +1155,15 @@ impl Agent {
                 self.ended(&task, true, TaskState::Dropped, message, ctx, out);
             }
         }
+    }
+
+    /// An adopted task that was asked to end before our restart: its time goes on.
+    fn was_asked(&mut self, task: &TaskId, asked: Option<Asked>, ctx: &Ctx) {
+        let Some(known) = self.tasks.get_mut(task).filter(|known| known.phase == Phase::Up) else { return };
+        let Some(asked) = asked else { return };
+        let kill_at = ctx.now.after_ms(asked.grace_ms.saturating_sub(asked.ago_ms));
+        known.stop = Some(Stop::Asked { kill_at });
+        self.timers.insert((kill_at, Due::Stop(task.clone())));
     }
 
     fn lost(&mut self, reason: String, out: &mut Vec<Action>) {

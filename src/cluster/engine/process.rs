@@ -415,7 +415,10 @@ pub fn list(work_dir: &Path, cluster: &ClusterId) -> io::Result<Vec<Found>> {
             continue;
         }
         match look_at(work_dir, &order.task) {
-            Ok(Some(state)) => found.push(Found { holding: holding(&order), task: order.task, state }),
+            Ok(Some(state)) => {
+                let asked = jobs::asked(work_dir, &order.task, &state);
+                found.push(Found { holding: holding(&order), task: order.task, state, asked });
+            }
             Ok(None) => {}
             Err(error) => tracing::warn!(task = %order.task, %error, "A task cannot be looked at; it is left alone."),
         }
@@ -482,13 +485,16 @@ pub(super) async fn signal(context: Arc<Context>, task: TaskId, signal: Signal) 
         }
         let Some(started) = Records::of(&work_dir, &wanted).started().ok().flatten() else { return false };
         let sent = match signal {
-            Signal::Stop => Sent::TERM,
+            Signal::Stop { .. } => Sent::TERM,
             Signal::Kill => Sent::USR1,
         };
         let reached = started.shim.signal(sent);
         if signal == Signal::Kill {
             // One that was stopped could do nothing.
             started.shim.signal(Sent::CONT);
+        }
+        if reached {
+            jobs::note_asked(&work_dir, &wanted, signal);
         }
         reached
     });

@@ -444,7 +444,7 @@ pub fn pod_addresses(labels: &HashMap<String, String>) -> Option<Vec<IpAddr>> {
     serde_json::from_str(labels.get(LABEL_ADDRESSES)?).ok()
 }
 
-/// What a container of ours holds, by its labels. `None`: it is not ours, or its labels make no sense.
+/// What a container of ours holds, by its labels, which do not say whether it was asked to end. `None`: it is not ours, or its labels make no sense.
 pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
     let task = labels.get(LABEL_TASK)?.parse().ok()?;
     let resources = serde_json::from_str(labels.get(LABEL_RESOURCES)?).ok()?;
@@ -456,7 +456,7 @@ pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
     let gpus = labels.get(LABEL_GPUS).map_or(Some(Vec::new()), |gpus| serde_json::from_str(gpus).ok())?;
     let mem_limit = labels.get(LABEL_MEM_LIMIT).map_or(Some(None), |limit| serde_json::from_str(limit).ok())?;
     let holding = Holding { resources, gpus, ports, host_network, bricks, runner: Runner::Docker, in_pod, overhead, mem_limit };
-    Some(Found { task, holding, state })
+    Some(Found { task, holding, state, asked: None })
 }
 
 /// How far an inspected container is.

@@ -60,8 +60,11 @@ fn seen(text: &str) -> Seen {
     }
 }
 
+/// `a:running`; `a:running:100/3000`: it was asked to end 100 ms ago, with 3 s for it.
 fn found(text: &str) -> Found {
     let (name, state) = text.split_once(':').unwrap();
+    let (state, asked) = state.split_once(':').map_or((state, None), |(state, asked)| (state, asked.split_once('/')));
+    let asked = asked.map(|(ago, grace)| Asked { ago_ms: ago.parse().unwrap(), grace_ms: grace.parse().unwrap() });
     let launch = samples::launch(&format!("/{name}"), 1);
     let runner = if name == "p" { Runner::Process } else { Runner::Docker };
     let holding = Holding {
@@ -75,7 +78,7 @@ fn found(text: &str) -> Found {
         overhead: Resources::default(),
         mem_limit: None,
     };
-    Found { task: task(name), holding, state: seen(state) }
+    Found { task: task(name), holding, state: seen(state), asked }
 }
 
 impl World {
@@ -179,7 +182,7 @@ impl World {
             ["inspected", name, "gone"] => self.report(Report::Inspected { task: task(name), seen: None }),
             ["inspected", name, state] => self.report(Report::Inspected { task: task(name), seen: Some(seen(state)) }),
             ["signalled", name, signal, outcome] => {
-                let signal = if *signal == "stop" { Signal::Stop } else { Signal::Kill };
+                let signal = if *signal == "stop" { Signal::Stop { grace_ms: 0 } } else { Signal::Kill };
                 self.report(Report::Signalled { task: task(name), signal, delivered: *outcome == "ok" })
             }
             ["removed", name] => self.report(Report::Removed { task: task(name), gone: true }),
@@ -223,7 +226,8 @@ impl World {
             Action::Tell(other) => format!("{other:?}"),
             Action::Launch(launch) => format!("launch {}", letter(&launch.task)),
             Action::Cancel(task) => format!("cancel {}", letter(&task)),
-            Action::Signal(task, signal) => format!("{} {}", if signal == Signal::Stop { "stop" } else { "force" }, letter(&task)),
+            Action::Signal(task, Signal::Stop { .. }) => format!("stop {}", letter(&task)),
+            Action::Signal(task, Signal::Kill) => format!("force {}", letter(&task)),
             Action::Inspect(task) => format!("look {}", letter(&task)),
             Action::Remove { task, .. } => format!("remove {}", letter(&task)),
             Action::Follow(task) => format!("follow {}", letter(&task)),
@@ -452,6 +456,44 @@ fn the_grace_begins_when_the_signal_was_delivered() {
         at 33000            -> force a
     ",
     );
+}
+
+#[test]
+fn a_grace_goes_on_over_a_restart() {
+    check(
+        "
+        list a:running:100/3000 b:running:3000/3000 -> connected, follow a, follow b, force b, offer 1
+        kill a 3000         ->
+        at 2899             ->
+        at 2900             -> force a
+        inspected a 143     -> KILLED! a
+        inspected b 137     -> KILLED! b
+    ",
+    );
+    // Whoever asks again may ask for less, and nobody gets more than what there was.
+    check(
+        "
+        list a:running:0/60000 b:3:0/60000 -> connected, follow a, follow b, FAILED! b, offer 1
+        list a:running:0/60000 b:3:0/60000 ->
+        kill a 1000         ->
+        at 1000             -> force a
+    ",
+    );
+    check(
+        "
+        list p:running:5000/60000 -> connected, follow p, offer 1.5
+        at 54999            ->
+        at 55000            -> force p
+    ",
+    );
+}
+
+#[test]
+fn how_long_a_task_may_take_is_told_with_the_signal() {
+    let mut world = World::new();
+    world.step(&["list", "a:running"]);
+    let actions = world.step(&["kill", "a", "3000"]);
+    assert_eq!(actions, [Action::Signal(task("a"), Signal::Stop { grace_ms: 3000 })]);
 }
 
 #[test]

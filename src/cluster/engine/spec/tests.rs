@@ -123,7 +123,7 @@ fn labels_say_what_a_container_holds() {
         overhead: Resources::default(),
         mem_limit: Some(ResourceLimit::Unlimited),
     };
-    assert_eq!(found, Found { task: launch.task, holding, state: seen.clone() });
+    assert_eq!(found, Found { task: launch.task, holding, state: seen.clone(), asked: None });
     assert_eq!(super::found(&HashMap::new(), seen), None);
 }
 

@@ -573,9 +573,14 @@ async fn a_kill_is_remembered_beyond_a_restart() {
 async fn a_task_is_asked_once_to_end_and_its_time_goes_on_while_the_server_is_away() {
     let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
-    let task = rig.launch(command("/stubborn", "trap 'echo told' TERM; echo ready; while true; do sleep 0.1; done")).await;
+    let mut stubborn = command("/stubborn", "trap 'echo told' TERM; echo ready; while true; do sleep 0.1; done");
+    stubborn.app().kill_grace_ms = Some(600_000);
+    let task = rig.launch(stubborn).await;
     rig.await_output(&task, "ready\n").await;
-    rig.kill(&task, Some(600_000)).await;
+    rig.crash().await;
+    // As whoever does not know the app any more: it may take as long as it was launched with.
+    rig.begin(&daemon).await;
+    rig.kill(&task, None).await;
     rig.await_output(&task, "ready\ntold\n").await;
     rig.asked(&task).await;
     rig.crash().await;

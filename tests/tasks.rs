@@ -415,9 +415,14 @@ async fn the_server_dies_and_its_tasks_do_not() {
 async fn a_task_is_asked_once_to_end_and_its_time_goes_on_while_the_server_is_away() {
     let nowhere = no_docker();
     let mut rig = Rig::start(&nowhere).await;
-    let task = rig.launch(process("/stubborn", "trap 'echo told' TERM; echo ready; while true; do sleep 0.1; done")).await;
+    let mut stubborn = process("/stubborn", "trap 'echo told' TERM; echo ready; while true; do sleep 0.1; done");
+    stubborn.app().kill_grace_ms = Some(600_000);
+    let task = rig.launch(stubborn).await;
     rig.await_output(&task, "ready\n").await;
-    rig.kill(&task, Some(600_000)).await;
+    rig.crash().await;
+    // As whoever does not know the app any more: it may take as long as it was launched with.
+    rig.begin(&nowhere).await;
+    rig.kill(&task, None).await;
     rig.await_output(&task, "ready\ntold\n").await;
     rig.asked(&task).await;
     rig.crash().await;

@@ -567,6 +567,7 @@ impl Rig {
             resources: launch.resources.clone(),
             overhead: Resources::default(),
             mem_limit: None,
+            kill_grace_ms: None,
             terminal: false,
             ports: Vec::new(),
             command: vec!["true".to_owned()],

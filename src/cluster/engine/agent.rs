@@ -92,7 +92,7 @@ pub struct Node {
     pub framework_id: String,
     /// The engine's name for the event stream.
     pub master: String,
-    /// Milliseconds between SIGTERM and SIGKILL when a kill names none.
+    /// Milliseconds between SIGTERM and SIGKILL when neither a kill nor the task's definition names any.
     pub kill_grace_ms: u64,
     /// There may be containers of ours although Docker has not been listed yet.
     pub may_have_containers: bool,
@@ -129,6 +129,8 @@ pub struct Holding {
     pub overhead: Resources,
     /// The memory that it may have; `None`: what it takes.
     pub mem_limit: Option<ResourceLimit>,
+    /// Milliseconds between SIGTERM and SIGKILL, by its definition; `None`: the node's.
+    pub kill_grace_ms: Option<u64>,
 }
 
 impl Holding {
@@ -625,6 +627,7 @@ impl Agent {
             in_pod: launch.pod.as_ref().is_some_and(|pod| pod::has_own_network(&pod.app)),
             overhead: launch.overhead(),
             mem_limit: launch.app.resource_limits.and_then(|limits| limits.mem),
+            kill_grace_ms: launch.app.kill_grace_ms,
         };
         let runner = holding.runner;
         self.removed.retain(|task| *task != launch.task);
@@ -993,7 +996,6 @@ fn signal_name(number: i64) -> &'static str {
 
 impl Agent {
     fn kill(&mut self, task: &TaskId, grace_ms: Option<u64>, ctx: &mut Ctx, out: &mut Vec<Action>) {
-        let grace_ms = grace_ms.unwrap_or(self.node.kill_grace_ms);
         let Some(known) = self.tasks.get_mut(task) else {
             if self.connected && !self.unlisted {
                 let message = "nothing to kill: the task is not known on this node".to_owned();
@@ -1001,6 +1003,8 @@ impl Agent {
             }
             return;
         };
+        // Whoever does not know the definition any more names none.
+        let grace_ms = grace_ms.or(known.holding.kill_grace_ms).unwrap_or(self.node.kill_grace_ms);
         match (known.phase, known.stop) {
             (Phase::Closing { .. }, _) => {} // Its end is told soon.
             (Phase::Ended { .. } | Phase::Removing, _) => {

@@ -219,6 +219,7 @@ fn order(context: &Context, launch: &Launch, rights: who::Rights, directory: Pat
         resources: crate::model::resources::Resources { ports: Vec::new(), ..launch.resources.clone() },
         overhead: launch.overhead(),
         mem_limit: launch.app.resource_limits.and_then(|limits| limits.mem),
+        kill_grace_ms: launch.app.kill_grace_ms,
         ports: launch.ports.clone(),
         command,
         environment: environment(launch, &directory),
@@ -437,6 +438,7 @@ fn holding(order: &Order) -> Holding {
         in_pod: false,
         overhead: order.overhead.clone(),
         mem_limit: order.mem_limit,
+        kill_grace_ms: order.kill_grace_ms,
     }
 }
 

@@ -139,6 +139,7 @@ mod tests {
                 in_pod: false,
                 overhead: Resources::default(),
                 mem_limit: None,
+                kill_grace_ms: None,
             };
             ledger.take(&task(number), &holding);
             gpus
@@ -178,6 +179,7 @@ mod tests {
             in_pod: false,
             overhead: Resources::default(),
             mem_limit: None,
+            kill_grace_ms: None,
         };
         let (a, b) = (crate::cluster::engine::samples::task("/a", 1), crate::cluster::engine::samples::task("/b", 1));
         let look = |ledger: &mut Ledger, found: &[u16]| {

@@ -1,6 +1,6 @@
 //! One line a step, `input -> what comes out`, in the words of [`World::step`] and [`World::show`]. Tasks are single letters of half a CPU each, on a node
-//! of two; `w` has a network of its own, `x` a brick, `p` is a process; `y` and `z` are the containers of a pod in bridge mode, `h` is its holder; `!`
-//! marks a status that is repeated until it is acknowledged.
+//! of two; `w` has a network of its own, `x` a brick, `p` is a process; `y` and `z` are the containers of a pod in bridge mode, `h` is its holder;
+//! `g` has half a minute to end, by its definition; `!` marks a status that is repeated until it is acknowledged.
 
 use super::*;
 use crate::{
@@ -77,6 +77,7 @@ fn found(text: &str) -> Found {
         in_pod: matches!(name, "y" | "z"),
         overhead: Resources::default(),
         mem_limit: None,
+        kill_grace_ms: (name == "g").then_some(30_000),
     };
     Found { task: task(name), holding, state: seen(state), asked }
 }
@@ -129,6 +130,9 @@ impl World {
             if matches!(*name, "y" | "z") {
                 launch.task = task(name);
                 launch.pod = Some(Arc::new(PodLaunch { app: Arc::new(pod()), ports: Vec::new(), container_ports: Vec::new() }));
+            }
+            if *name == "g" {
+                Arc::make_mut(&mut launch.app).kill_grace_ms = Some(30_000);
             }
             if *name == "p" {
                 Arc::make_mut(&mut launch.app).container = None;
@@ -197,6 +201,19 @@ impl World {
         }
     }
 
+    /// A step and all that follows from it.
+    fn run(&mut self, line: &str) -> String {
+        let mut actions = self.step(&line.split_whitespace().collect::<Vec<_>>());
+        actions.extend(self.with(|agent, ctx| agent.advance(ctx)));
+        actions.extend(self.with(|agent, ctx| agent.offer(ctx)));
+        if let Some(in_use) = self.in_use.clone().filter(|_| actions.last() == Some(&Action::LookAtPorts)) {
+            actions.pop();
+            actions.extend(self.report(Report::PortsInUse(Some(in_use))));
+            actions.extend(self.with(|agent, ctx| agent.offer(ctx)));
+        }
+        actions.into_iter().map(|action| self.show(action)).collect::<Vec<_>>().join(", ")
+    }
+
     fn show(&mut self, action: Action) -> String {
         match action {
             Action::Tell(ClusterEvent::Connected { .. }) => "connected".to_owned(),
@@ -245,17 +262,7 @@ fn check(script: &str) {
 fn check_in(mut world: World, script: &str) {
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (input, expected) = line.split_once("->").unwrap();
-        let words: Vec<&str> = input.split_whitespace().collect();
-        let mut actions = world.step(&words);
-        actions.extend(world.with(|agent, ctx| agent.advance(ctx)));
-        actions.extend(world.with(|agent, ctx| agent.offer(ctx)));
-        if let Some(in_use) = world.in_use.clone().filter(|_| actions.last() == Some(&Action::LookAtPorts)) {
-            actions.pop();
-            actions.extend(world.report(Report::PortsInUse(Some(in_use))));
-            actions.extend(world.with(|agent, ctx| agent.offer(ctx)));
-        }
-        let shown: Vec<String> = actions.into_iter().map(|action| world.show(action)).collect();
-        assert_eq!(shown.join(", "), expected.trim(), "at: {line}");
+        assert_eq!(world.run(input), expected.trim(), "at: {line}");
     }
 }
 
@@ -490,10 +497,21 @@ fn a_grace_goes_on_over_a_restart() {
 
 #[test]
 fn how_long_a_task_may_take_is_told_with_the_signal() {
-    let mut world = World::new();
-    world.step(&["list", "a:running"]);
-    let actions = world.step(&["kill", "a", "3000"]);
-    assert_eq!(actions, [Action::Signal(task("a"), Signal::Stop { grace_ms: 3000 })]);
+    let check = |kill: &[&str], grace_ms: u64| {
+        let stop = [Action::Signal(task(kill[1]), Signal::Stop { grace_ms })];
+        let mut adopted = World::new();
+        adopted.step(&["list", "a:running", "g:running"]);
+        assert_eq!(adopted.step(kill), stop, "{kill:?}");
+        let mut launched = World::new();
+        for line in ["list", "accept a g", "started a running", "started g running"] {
+            launched.run(line);
+        }
+        assert_eq!(launched.step(kill), stop, "{kill:?}");
+    };
+    // What the kill says, else the definition, else the node.
+    check(&["kill", "g", "3000"], 3_000);
+    check(&["kill", "g"], 30_000);
+    check(&["kill", "a"], 10_000);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Where a check goes and what it asks, from the snapshot.
 //!
 //! Facts (Marathon 1.11): a place among the ports means the host port where there is one, else the container's port at the container's own address;
-//! what Mesos runs speaks to the container's port. A fixed port is taken as it is.
+//! what Mesos runs speaks to the container's port, and follows where a page leads ([`follow`](super::follow)). A fixed port is taken as it is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -73,6 +73,10 @@ pub struct Http {
     pub ready_codes: Vec<u16>,
     /// The beginning of the answer is of interest.
     pub keep_body: bool,
+    /// An answer that leads elsewhere is followed there.
+    pub follows: bool,
+    /// It is where a page has led: the server there may be one of many.
+    pub is_elsewhere: bool,
 }
 
 /// An address and a port.
@@ -145,7 +149,10 @@ struct Ports<'a> {
 impl Ports<'_> {
     /// `container`: whose check it is, in a pod.
     fn health(&self, check: &HealthCheck, container: Option<&PodContainer>) -> Result<Action, String> {
-        let http = |place: Place, tls: bool| page(place, tls, check.path.as_deref(), check.ignore_http_1xx);
+        let http = |place: Place, tls: bool| {
+            let page = page(place, tls, check.path.as_deref());
+            Action::Http(Http { ignore_1xx: check.ignore_http_1xx, follows: check.protocol.is_mesos(), ..page })
+        };
         Ok(match check.protocol {
             CheckProtocol::Command => {
                 let command = if check.argv.is_empty() { shell(check.command.as_deref()) } else { check.argv.clone() };
@@ -163,7 +170,10 @@ impl Ports<'_> {
     /// `container`: whose check it is, in a pod.
     fn generic(&self, check: &Check, container: Option<&PodContainer>) -> Result<Action, String> {
         Ok(match &check.kind {
-            CheckKind::Http { https, path, port } => page(self.inside(port.port, port.port_index, false)?, *https, path.as_deref(), false),
+            CheckKind::Http { https, path, port } => {
+                let page = page(self.inside(port.port, port.port_index, false)?, *https, path.as_deref());
+                Action::Http(Http { follows: true, ..page })
+            }
             CheckKind::Tcp { port } => Action::Tcp(self.inside(port.port, port.port_index, false)?),
             CheckKind::Exec { command: Command::Shell(text) } => self.command(shell(Some(text)), container),
             CheckKind::Exec { command: Command::Argv(argv) } => self.command(argv.clone(), container),
@@ -189,6 +199,8 @@ impl Ports<'_> {
             ignore_1xx: false,
             ready_codes: check.ready_codes.clone(),
             keep_body: check.preserve_last_response,
+            follows: false,
+            is_elsewhere: false,
         })
     }
 
@@ -244,9 +256,9 @@ impl Ports<'_> {
     }
 }
 
-fn page(place: Place, tls: bool, path: Option<&str>, ignore_1xx: bool) -> Action {
+fn page(place: Place, tls: bool, path: Option<&str>) -> Http {
     let path = absolute(path.unwrap_or_default());
-    Action::Http(Http { place, tls, path, ignore_1xx, ready_codes: Vec::new(), keep_body: false })
+    Http { place, tls, path, ignore_1xx: false, ready_codes: Vec::new(), keep_body: false, follows: false, is_elsewhere: false }
 }
 
 fn shell(text: Option<&str>) -> Vec<String> {

@@ -51,6 +51,15 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin, O: Future<Output = Opti
     port
 }
 
+/// A server that answers so, one answer after the other, and the last one for ever.
+async fn in_turn(answers: &[&str]) -> u16 {
+    let whole = |answer: &&str| &*format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").leak();
+    let answers: Vec<&'static str> = answers.iter().map(whole).collect();
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let next = move || answers[count.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1)];
+    serve(next, |stream| async { Some(stream) }).await
+}
+
 /// The same over TLS, with a certificate that nobody has signed.
 async fn tls_server(answer: &'static str) -> u16 {
     let key = rcgen::generate_simple_self_signed(vec!["nobody".into()]).unwrap();
@@ -198,6 +207,29 @@ async fn the_answer_of_a_page_decides() {
 }
 
 #[tokio::test]
+async fn where_a_page_leads_is_followed_for_mesos() {
+    let mesos = HealthCheck { protocol: CheckProtocol::MesosHttp, ..http("/ping") };
+    let tls = tls_server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+    let over_tls = format!("302 Found\r\nlocation: https://localhost:{tls}/");
+    let closed = format!("302 Found\r\nlocation: http://localhost:{}/", closed_port().await);
+    for (answers, expected) in [
+        (&["302 Found\r\nlocation: /next", "200 OK"][..], "passed"),
+        (&["301 Moved\r\nlocation: ../a", "308 Moved\r\nlocation: ?b", "500 x"], "failed: 500 Internal Server Error"),
+        (&[&over_tls], "passed"),
+        (&[&closed], "failed: connection refused"),
+        (&["302 Found\r\nlocation: /next"], "failed: the page leads on and on, more than 50 times"),
+        (&["304 Not Modified", "500 x"], "passed"),
+        (&["200 OK\r\nlocation: /next", "500 x"], "passed"),
+        (&["404 Not Found\r\nlocation: /next", "200 OK"], "failed: 404 Not Found"),
+        (&["302 Found\r\nlocation: ftp://localhost/"], "failed: the page leads to ftp://localhost/, and 'ftp:' is not followed"),
+    ] {
+        assert_eq!(first(in_turn(answers).await, mesos.clone()).await, expected, "{answers:?}");
+    }
+    // Marathon's own checks take the first answer.
+    assert_eq!(first(in_turn(&["302 Found\r\nlocation: /next", "500 x"]).await, http("/ping")).await, "passed");
+}
+
+#[tokio::test]
 async fn a_closed_port_fails_and_an_open_one_is_enough_for_tcp() {
     let tcp = HealthCheck { protocol: CheckProtocol::Tcp, path: None, ..http("") };
     assert_eq!(first(server("").await, tcp.clone()).await, "passed");
@@ -265,7 +297,8 @@ async fn a_generic_check_tells_what_was_answered() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     for (port, kind, expected) in [
         (server(answer).await, page(false), Some(CheckResult::Http(200))),
-        (server("HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n").await, page(false), Some(CheckResult::Http(302))),
+        (server("HTTP/1.1 302 Found\r\n\r\n").await, page(false), Some(CheckResult::Http(302))),
+        (in_turn(&["302 Found\r\nlocation: /next", "404 Not Found"]).await, page(false), Some(CheckResult::Http(404))),
         (server("HTTP/1.1 500 Internal Server Error\r\n\r\n").await, page(false), Some(CheckResult::Http(500))),
         (tls_server(answer).await, page(true), Some(CheckResult::Http(200))),
         (server("").await, CheckKind::Tcp { port }, Some(CheckResult::Tcp(true))),
@@ -277,6 +310,7 @@ async fn a_generic_check_tells_what_was_answered() {
         (closed_port().await, page(false), None),
         (silent.0, page(false), None),
         (server("SSH-2.0-OpenSSH_9.2\r\n").await, page(false), None),
+        (in_turn(&["302 Found\r\nlocation: /next"]).await, page(false), None),
         (0, exec(&["busy"]), None),
     ] {
         let (world, id) = generic_world(port, kind.clone());
@@ -372,7 +406,17 @@ async fn readiness_is_asked_for_only_while_a_deployment_runs() {
 fn an_answer_1xx_may_be_ignored() {
     let action = |ignore_1xx: bool| {
         let place = target::Place { address: None, name: "x".into(), port: 1 };
-        Action::Http(target::Http { place, tls: false, path: "/".into(), ignore_1xx, ready_codes: Vec::new(), keep_body: false })
+        let (path, ready_codes) = ("/".into(), Vec::new());
+        Action::Http(target::Http {
+            place,
+            tls: false,
+            path,
+            ignore_1xx,
+            ready_codes,
+            keep_body: false,
+            follows: false,
+            is_elsewhere: false,
+        })
     };
     let raw = Raw::Answer { status: 101, content_type: String::new(), body: String::new() };
     assert_eq!(attempt::outcome(&raw, &action(true)), None);

@@ -327,6 +327,28 @@ async fn a_command_runs_in_a_task_and_ends_with_its_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_reaches_what_listens_on_loopback_in_a_container() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let task = rig.launch(bridge("/inner", "exec httpd -f -p 127.0.0.1:8080", 8080, 31009)).await;
+    let running = rig.status(&task, TaskState::Running).await;
+    let access = rig.access();
+    let connect = async || {
+        let socket = tokio::net::TcpSocket::from_std_stream(access.socket(&task, false).await?.into());
+        socket.connect("127.0.0.1:8080".parse().unwrap()).await
+    };
+    // It may just be starting.
+    rig.until(async || connect().await.is_ok()).await;
+    let outside = tokio::net::TcpStream::connect((running.addresses[0], 8080)).await;
+    assert_eq!(outside.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    rig.kill(&task, Some(0)).await;
+    rig.status(&task, TaskState::Killed).await;
+    rig.removed(&task).await;
+    assert_eq!(connect().await.unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_checks_of_a_container_leave_nothing_behind() {
     let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;

@@ -17,6 +17,7 @@
 //! | a call without an answer | its outcome is looked up before it is repeated |
 //! | secrets | [`secrets`]: read at a launch, given to the task, gone with it |
 //! | registries of others | [`logins`]: what was fetched, or a `pullConfig` |
+//! | networks of containers | [`networks`]: a check's socket is made there |
 //! | ports of others | [`ports`]: looked at before an offer is made, and left out of it |
 
 use std::{
@@ -61,6 +62,7 @@ mod jobs;
 mod launch;
 mod logins;
 mod logs;
+mod networks;
 pub mod output;
 mod parameters;
 mod ports;

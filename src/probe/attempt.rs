@@ -1,5 +1,8 @@
 //! One run of one check: a connection of its own, no more read than is needed, no certificate verified (as Marathon does; a check tells nobody
 //! anything). Where a page leads is followed for the checks that Mesos makes ([`follow`]), inside the time of the check, with a connection for each step.
+//!
+//! Those are made in the task's network, as Mesos does. Where nobody is reached in there, or the node does not let anybody in (without root's rights, with
+//! a Docker elsewhere), the task's own address is tried from outside.
 
 use std::{
     io,
@@ -23,13 +26,13 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::TlsConnector;
 
 use super::{
     doubt, follow,
-    target::{Action, Http, Place, Target},
+    target::{Action, Http, Place, Target, Within},
 };
 use crate::{
     model::{
@@ -92,7 +95,7 @@ impl Attempts {
     /// Makes one. Has no limit of time of its own.
     pub async fn run(&self, target: &Target) -> Raw {
         match &target.action {
-            Action::Tcp(place) => match connect(place).await {
+            Action::Tcp(place) => match self.connect(place).await {
                 Ok(_) => Raw::Connected,
                 Err(error) => Raw::Fault(sort(&error)),
             },
@@ -121,7 +124,7 @@ impl Attempts {
     }
 
     async fn page(&self, http: &Http) -> Answer {
-        let stream = match connect(&http.place).await {
+        let stream = match self.connect(&http.place).await {
             Ok(stream) => stream,
             Err(error) => return Raw::Fault(sort(&error)).into(),
         };
@@ -136,6 +139,28 @@ impl Attempts {
             Ok(stream) => ask(stream, http).await,
             Err(error) => Raw::Fault(sort_handshake(&error)).into(),
         }
+    }
+
+    async fn connect(&self, place: &Place) -> io::Result<TcpStream> {
+        let stream = match (place.address, &place.within) {
+            (Some(address), Some(within)) => match self.connect_within(within, SocketAddr::new(address, place.port)).await {
+                Ok(stream) => stream,
+                Err(_) => {
+                    let address = if address.is_loopback() { within.own } else { address };
+                    TcpStream::connect(SocketAddr::new(address, place.port)).await?
+                }
+            },
+            (Some(address), None) => TcpStream::connect(SocketAddr::new(address, place.port)).await?,
+            (None, _) => TcpStream::connect((place.name.as_str(), place.port)).await?,
+        };
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn connect_within(&self, within: &Within, address: SocketAddr) -> io::Result<TcpStream> {
+        let nodes = self.nodes.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let socket = nodes.socket(Some(&within.agent), &within.task, address.is_ipv6()).await.map_err(io::Error::other)?;
+        TcpSocket::from_std_stream(socket.into()).connect(address).await
     }
 
     async fn command(&self, task: &TaskId, agent: &AgentId, command: &[String]) -> Raw {
@@ -169,15 +194,6 @@ impl From<Raw> for Answer {
     fn from(raw: Raw) -> Self {
         Self { raw, location: None }
     }
-}
-
-async fn connect(place: &Place) -> io::Result<TcpStream> {
-    let stream = match place.address {
-        Some(address) => TcpStream::connect(SocketAddr::new(address, place.port)).await?,
-        None => TcpStream::connect((place.name.as_str(), place.port)).await?,
-    };
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 /// Whose fault an error of the system is.

@@ -3,9 +3,9 @@
 //! As curl does it: 50 steps at most, from HTTP to HTTPS and back, to the same host or another one; the last answer decides, and a page that leads on
 //! without saying where is one. (curl would follow to FTP, too; that is a failure here.)
 //!
-//! Unlike there, the check is made in the node's network. So this node itself is what the task means by it: its own address, unless it has the node's
-//! network. And the rule of what nobody is led to on behalf of others ([`address`]) holds: link-local addresses and metadata of the machine.
-//! A name is looked up once, and what it means is looked at before it is used.
+//! Loopback is the task's own, wherever the connection is made ([`attempt`]). Unlike with Mesos the rule of what nobody is led to on behalf of others
+//! ([`address`]) holds: link-local addresses and metadata of the machine. A name is looked up once, by the node, and what it means is looked at before
+//! it is used.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -30,14 +30,15 @@ pub(super) async fn to(from: &Http, task: &Place, location: &str) -> Result<Http
     let port = url.port_or_known_default().unwrap_or_default();
     let name = url.host_str().unwrap_or_default().to_owned();
     let found = match name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        Ok(address) => vec![address],
+        Ok(address) => vec![address.to_canonical()],
         Err(_) if name == task.name || name == "localhost" => task.address.into_iter().collect(),
         Err(_) => look_up(&name, port).await?,
     };
-    let address = choose(&found, task).map_err(bad)?;
+    let address = choose(&found).map_err(bad)?;
     let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let is_elsewhere = Some(address) != task.address;
-    Ok(Http { place: Place { address: Some(address), name, port }, tls: url.scheme() == "https", path, is_elsewhere, ..from.clone() })
+    let place = Place { address: Some(address), name, port, within: task.within.clone() };
+    Ok(Http { place, tls: url.scheme() == "https", path, is_elsewhere, ..from.clone() })
 }
 
 fn join(from: &Http, location: &str) -> Result<Url, String> {
@@ -52,24 +53,17 @@ fn join(from: &Http, location: &str) -> Result<Url, String> {
 
 async fn look_up(name: &str, port: u16) -> Result<Vec<IpAddr>, doubt::Result> {
     let found = tokio::net::lookup_host((name, port)).await.map_err(|error| attempt::sort(&error))?;
-    Ok(found.map(|found: SocketAddr| found.ip()).collect())
+    Ok(found.map(|found: SocketAddr| found.ip().to_canonical()).collect())
 }
 
-/// The first address that may be asked. What means this node is the task itself, wherever that is.
-fn choose(found: &[IpAddr], task: &Place) -> Result<IpAddr, String> {
-    let is_here = task.address.is_some_and(|address| address.is_loopback());
-    let meant = |address: IpAddr| match task.address {
-        Some(own) if !is_here && address.to_canonical().is_loopback() => own,
-        _ => address,
-    };
-    let mut refused = None;
-    for address in found.iter().map(|address| meant(*address)) {
-        match address::refusal(address, is_here).filter(|_| Some(address) != task.address) {
-            Some(why) => _ = refused.get_or_insert_with(|| format!("and {address} {why}")),
-            None => return Ok(address),
-        }
+/// The first address that may be asked. One that only stands for loopback would be the node's, seen from outside.
+fn choose(found: &[IpAddr]) -> Result<IpAddr, String> {
+    let refusal = |address: &IpAddr| address::refusal(*address, address.is_loopback());
+    match (found.iter().find(|address| refusal(address).is_none()), found.first()) {
+        (Some(address), _) => Ok(*address),
+        (None, Some(address)) => Err(format!("and {address} {}", refusal(address).unwrap_or_default())),
+        (None, None) => Err("which has no address".to_owned()),
     }
-    Err(refused.unwrap_or_else(|| "which has no address".to_owned()))
 }
 
 /// For people.
@@ -84,11 +78,14 @@ fn shorten(location: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::target::Within;
 
     fn http(place: &str) -> Http {
         let (name, port) = place.rsplit_once(':').unwrap();
-        let address = if name == "localhost" { "127.0.0.1".parse().ok() } else { name.trim_matches(['[', ']']).parse().ok() };
-        let place = Place { address, name: name.to_owned(), port: port.parse().unwrap() };
+        let task = crate::model::id::TaskId::app(crate::model::id::InstanceId::new("/a".parse().unwrap(), uuid::Uuid::nil()), 1);
+        let within = Some(Within { task, agent: crate::model::id::AgentId::new("A"), own: "10.9.0.7".parse().unwrap() });
+        let address = name.trim_matches(['[', ']']).parse().ok();
+        let place = Place { address, name: name.to_owned(), port: port.parse().unwrap(), within };
         let (ready_codes, keep_body, follows) = (Vec::new(), false, true);
         Http { place, tls: false, path: "/a/b?c=d".into(), ignore_1xx: false, ready_codes, keep_body, follows, is_elsewhere: false }
     }
@@ -101,6 +98,7 @@ mod tests {
                 Ok(http) => {
                     let elsewhere = if http.is_elsewhere { " elsewhere" } else { "" };
                     let (address, scheme) = (http.place.address.unwrap(), if http.tls { "https" } else { "http" });
+                    assert_eq!(http.place.within, from.place.within);
                     format!("{scheme}://{}:{}{} at {address}{elsewhere}", http.place.name, http.place.port, http.path)
                 }
                 Err(doubt::Result::Bad(why)) => why,
@@ -108,31 +106,28 @@ mod tests {
             };
             assert_eq!(found, expected, "{location}");
         };
-        let (own, host) = ("10.9.0.7:80", "localhost:31000");
-        check(own, "/login", "http://10.9.0.7:80/login at 10.9.0.7").await;
-        check(own, "e?f#g", "http://10.9.0.7:80/a/e?f at 10.9.0.7").await;
-        check(own, "//10.9.0.7:81", "http://10.9.0.7:81/ at 10.9.0.7").await;
-        check(own, "https://10.9.0.7/\u{e4} b", "https://10.9.0.7:443/%C3%A4%20b at 10.9.0.7").await;
+        let own = "127.0.0.1:80";
+        check(own, "/login", "http://127.0.0.1:80/login at 127.0.0.1").await;
+        check(own, "e?f#g", "http://127.0.0.1:80/a/e?f at 127.0.0.1").await;
+        check(own, "//127.0.0.1:81", "http://127.0.0.1:81/ at 127.0.0.1").await;
+        check(own, "https://127.0.0.1/\u{e4} b", "https://127.0.0.1:443/%C3%A4%20b at 127.0.0.1").await;
+        check(own, "https://localhost:8443/x", "https://localhost:8443/x at 127.0.0.1").await;
         check(own, "http://192.0.2.9:8080/x", "http://192.0.2.9:8080/x at 192.0.2.9 elsewhere").await;
-        check("[fd00::7]:80", "/x", "http://[fd00::7]:80/x at fd00::7").await;
-        check("[fd00::7]:80", "http://[2001:db8::1]/x", "http://[2001:db8::1]:80/x at 2001:db8::1 elsewhere").await;
-        // The task itself, as it sees itself.
-        check(own, "http://localhost:8080/", "http://localhost:8080/ at 10.9.0.7").await;
-        check(own, "http://127.0.0.1:8080/", "http://127.0.0.1:8080/ at 10.9.0.7").await;
-        check(own, "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]:80/ at 10.9.0.7").await;
-        check(host, "http://127.0.0.1:8080/", "http://127.0.0.1:8080/ at 127.0.0.1").await;
-        check(host, "https://localhost:8443/x", "https://localhost:8443/x at 127.0.0.1").await;
-        check(host, "http://[::1]/", "http://[::1]:80/ at ::1 elsewhere").await;
+        check(own, "http://[::1]/", "http://[::1]:80/ at ::1 elsewhere").await;
+        check(own, "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]:80/ at 127.0.0.1").await;
+        check("[::1]:80", "/x", "http://[::1]:80/x at ::1").await;
+        check("[::1]:80", "http://localhost/", "http://localhost:80/ at ::1").await;
+        check("[::1]:80", "http://[2001:db8::1]/x", "http://[2001:db8::1]:80/x at 2001:db8::1 elsewhere").await;
         // Where nobody is led.
         let metadata = "is link-local or serves metadata of the machine, which is never fetched";
-        for from in [own, host] {
-            let location = "http://169.254.169.254/latest";
-            check(from, location, &format!("the page leads to {location}, and 169.254.169.254 {metadata}")).await;
-            check(from, "http://0.0.0.0/", "the page leads to http://0.0.0.0/, and 0.0.0.0 is no address of a server").await;
-            check(from, "ftp://10.9.0.7/", "the page leads to ftp://10.9.0.7/, and 'ftp:' is not followed").await;
-            check(from, "file:///etc/passwd", "the page leads to file:///etc/passwd, and 'file:' is not followed").await;
-            check(from, "http://", "the page leads to http://, which makes no sense: empty host").await;
-        }
+        let location = "http://169.254.169.254/latest";
+        check(own, location, &format!("the page leads to {location}, and 169.254.169.254 {metadata}")).await;
+        let stands = "http://[64:ff9b::7f00:1]/";
+        check(own, stands, &format!("the page leads to {stands}, and 64:ff9b::7f00:1 stands for an address that is refused")).await;
+        check(own, "http://0.0.0.0/", "the page leads to http://0.0.0.0/, and 0.0.0.0 is no address of a server").await;
+        check(own, "ftp://10.9.0.7/", "the page leads to ftp://10.9.0.7/, and 'ftp:' is not followed").await;
+        check(own, "file:///etc/passwd", "the page leads to file:///etc/passwd, and 'file:' is not followed").await;
+        check(own, "http://", "the page leads to http://, which makes no sense: empty host").await;
         let long = format!("ftp:{}", "x".repeat(1000));
         check(own, &long, &format!("the page leads to {}..., and 'ftp:' is not followed", &long[..200])).await;
     }

@@ -88,6 +88,19 @@ pub struct Place {
     pub name: String,
     /// The port.
     pub port: u16,
+    /// In the network of a task, if that has one of its own; it is tried there first.
+    pub within: Option<Within>,
+}
+
+/// The network of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Within {
+    /// The task.
+    pub task: TaskId,
+    /// Its node.
+    pub agent: AgentId,
+    /// How the task is reached from outside.
+    pub own: IpAddr,
 }
 
 impl Target {
@@ -161,9 +174,9 @@ impl Ports<'_> {
             CheckProtocol::Http => http(self.outside(check)?, false),
             CheckProtocol::Https => http(self.outside(check)?, true),
             CheckProtocol::Tcp => Action::Tcp(self.outside(check)?),
-            CheckProtocol::MesosHttp => http(self.inside(check.port, check.port_index, check.ipv6)?, false),
-            CheckProtocol::MesosHttps => http(self.inside(check.port, check.port_index, check.ipv6)?, true),
-            CheckProtocol::MesosTcp => Action::Tcp(self.inside(check.port, check.port_index, check.ipv6)?),
+            CheckProtocol::MesosHttp => http(self.inside(check.port, check.port_index, check.ipv6, container)?, false),
+            CheckProtocol::MesosHttps => http(self.inside(check.port, check.port_index, check.ipv6, container)?, true),
+            CheckProtocol::MesosTcp => Action::Tcp(self.inside(check.port, check.port_index, check.ipv6, container)?),
         })
     }
 
@@ -171,10 +184,10 @@ impl Ports<'_> {
     fn generic(&self, check: &Check, container: Option<&PodContainer>) -> Result<Action, String> {
         Ok(match &check.kind {
             CheckKind::Http { https, path, port } => {
-                let page = page(self.inside(port.port, port.port_index, false)?, *https, path.as_deref());
+                let page = page(self.inside(port.port, port.port_index, false, container)?, *https, path.as_deref());
                 Action::Http(Http { follows: true, ..page })
             }
-            CheckKind::Tcp { port } => Action::Tcp(self.inside(port.port, port.port_index, false)?),
+            CheckKind::Tcp { port } => Action::Tcp(self.inside(port.port, port.port_index, false, container)?),
             CheckKind::Exec { command: Command::Shell(text) } => self.command(shell(Some(text)), container),
             CheckKind::Exec { command: Command::Argv(argv) } => self.command(argv.clone(), container),
         })
@@ -213,21 +226,20 @@ impl Ports<'_> {
         }
     }
 
-    /// As it is reached beside the task: on the node's network on loopback, as Mesos does; with a network of its own that is its own address and port
-    /// (Mesos: on loopback there, too, which is not reached from here).
-    fn inside(&self, port: Option<u16>, index: Option<u16>, ipv6: bool) -> Result<Place, String> {
+    /// As it is reached beside the task, on loopback, as Mesos does; with a network of its own in that.
+    fn inside(&self, port: Option<u16>, index: Option<u16>, ipv6: bool, container: Option<&PodContainer>) -> Result<Place, String> {
         let index = usize::from(index.unwrap_or_default());
+        let address = if ipv6 { IpAddr::from(Ipv6Addr::LOCALHOST) } else { Ipv4Addr::LOCALHOST.into() };
+        let place = |port: u16, within: Option<Within>| Place { address: Some(address), name: written(address), port, within };
         if self.app.network == Network::Host {
             let port = port.map_or_else(|| self.numbered(index).map(|place| place.port), Ok)?;
-            let address = if ipv6 { IpAddr::from(Ipv6Addr::LOCALHOST) } else { Ipv4Addr::LOCALHOST.into() };
-            return Ok(Place { address: Some(address), name: "localhost".into(), port });
+            return Ok(place(port, None));
         }
         let declared = self.app.port_mappings().get(index).map(|mapping| mapping.container_port).filter(|port| *port != 0);
-        match port.or(declared) {
-            Some(port) => self.container(ipv6, port),
-            // A declared 0 is the same as the host port.
-            None => self.container(ipv6, self.numbered(index)?.port),
-        }
+        // A declared 0 is the same as the host port.
+        let port = port.or(declared).map_or_else(|| self.numbered(index).map(|place| place.port), Ok)?;
+        let task = self.instance.task_of(container.map(|container| container.name.as_str()));
+        Ok(place(port, Some(Within { task, agent: self.placement.agent.clone(), own: self.own_address(ipv6)? })))
     }
 
     fn numbered(&self, index: usize) -> Result<Place, String> {
@@ -246,14 +258,23 @@ impl Ports<'_> {
 
     fn node(&self, port: u16) -> Place {
         let known = self.tables.agents.get(&self.placement.agent).and_then(|agent| agent.addresses.first().copied());
-        Place { address: known.or_else(|| self.placement.host.parse().ok()), name: self.placement.host.to_string(), port }
+        Place { address: known.or_else(|| self.placement.host.parse().ok()), name: self.placement.host.to_string(), port, within: None }
     }
 
     fn container(&self, ipv6: bool, port: u16) -> Result<Place, String> {
-        let address = self.instance.addresses.iter().find(|address| address.is_ipv6() == ipv6).copied();
-        let address = address.or_else(|| self.instance.addresses.first().copied()).ok_or("its own address is not known")?;
-        Ok(Place { address: Some(address), name: if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }, port })
+        let address = self.own_address(ipv6)?;
+        Ok(Place { address: Some(address), name: written(address), port, within: None })
     }
+
+    fn own_address(&self, ipv6: bool) -> Result<IpAddr, String> {
+        let address = self.instance.addresses.iter().find(|address| address.is_ipv6() == ipv6).copied();
+        Ok(address.or_else(|| self.instance.addresses.first().copied()).ok_or("its own address is not known")?)
+    }
+}
+
+/// As a URL has it.
+fn written(address: IpAddr) -> String {
+    if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
 }
 
 fn page(place: Place, tls: bool, path: Option<&str>) -> Http {

@@ -2,10 +2,11 @@
 
 mod whole;
 
-use std::sync::Mutex;
+use std::{os::fd::OwnedFd, sync::Mutex};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -81,6 +82,8 @@ struct Shell {
     asked: Mutex<Vec<Vec<String>>>,
     /// How many.
     count: watch::Sender<usize>,
+    /// The networks of tasks can be entered; they are this one.
+    enters: bool,
 }
 
 #[async_trait]
@@ -91,6 +94,15 @@ impl NodeAccess for Shell {
 
     async fn open_log(&self, _: Option<&AgentId>, _: &TaskId, _: LogRange) -> Result<Box<dyn LogReader>, NodeError> {
         Err(NodeError::Missing("no log".into()))
+    }
+
+    async fn socket(&self, agent: Option<&AgentId>, task: &TaskId, ipv6: bool) -> Result<OwnedFd, NodeError> {
+        assert_eq!((agent.map(AgentId::as_str), task.instance.app().as_str(), ipv6), (Some("S1"), "/web", false));
+        if !self.enters {
+            return Err(NodeError::Impossible("not here".into()));
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap())
     }
 
     async fn exec(&self, _: Option<&AgentId>, _: &TaskId, request: ExecRequest) -> Result<Exec, NodeError> {
@@ -153,10 +165,14 @@ impl Probed {
     }
 
     fn with(view: View) -> Self {
+        Self::on(view, false)
+    }
+
+    fn on(view: View, enters: bool) -> Self {
         let (handle, _) = Handle::new(view);
         let (sender, results) = mpsc::channel(64);
         let (stop, stopping) = watch::channel(false);
-        let shell = Arc::new(Shell { asked: Mutex::default(), count: watch::Sender::default() });
+        let shell = Arc::new(Shell { asked: Mutex::default(), count: watch::Sender::default(), enters });
         let settings = Settings { max_concurrent: 4, nodes: Some(shell.clone()) };
         start(settings, handle.clone(), sender, stopping).unwrap();
         Self { handle, results, shell, revision: 0, _stop: stop }
@@ -227,6 +243,31 @@ async fn where_a_page_leads_is_followed_for_mesos() {
     }
     // Marathon's own checks take the first answer.
     assert_eq!(first(in_turn(&["302 Found\r\nlocation: /next", "500 x"]).await, http("/ping")).await, "passed");
+}
+
+#[tokio::test]
+async fn a_check_of_mesos_is_made_in_the_tasks_network_or_else_from_outside() {
+    // Not accepted, and connected all the same.
+    let listen = |address: &str| std::net::TcpListener::bind((address, 0)).unwrap();
+    let (inside, own) = (listen("127.0.0.1"), listen("127.0.0.2"));
+    let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
+    for (port, enters, expected) in [
+        (port(&inside), true, Outcome::Passed),
+        (port(&inside), false, Outcome::Failed("connection refused".into())),
+        (port(&own), true, Outcome::Passed),
+        (port(&own), false, Outcome::Passed),
+        (closed_port().await, true, Outcome::Failed("connection refused".into())),
+    ] {
+        let mut world = World::default();
+        world.agent("S1", &["127.0.0.3"]);
+        world.app("/web", "bridge", &[&format!("{port}/tcp")]);
+        let app = App::clone(&world.tables.definitions[&("/web".parse().unwrap(), NOW)]);
+        let check = HealthCheck { protocol: CheckProtocol::MesosTcp, path: None, ..http("") };
+        world.apply(Change::Put(Record::Definition(App { health_checks: vec![check], ..app }.into())));
+        world.run("/web", 1, "S1", &["127.0.0.2"], &[]);
+        let report = Probed::on(world.view(), enters).next().await;
+        assert_eq!(report.finding, Finding::Health { check: 0, outcome: expected }, "{port} {enters}");
+    }
 }
 
 #[tokio::test]
@@ -405,7 +446,7 @@ async fn readiness_is_asked_for_only_while_a_deployment_runs() {
 #[test]
 fn an_answer_1xx_may_be_ignored() {
     let action = |ignore_1xx: bool| {
-        let place = target::Place { address: None, name: "x".into(), port: 1 };
+        let place = target::Place { address: None, name: "x".into(), port: 1, within: None };
         let (path, ready_codes) = ("/".into(), Vec::new());
         Action::Http(target::Http {
             place,

@@ -12,7 +12,8 @@ use std::{
 
 use docker::{Daemon, Options};
 use rig::{
-    Rig, as_few, check_often, command, held, process, until, until_runs, volume, volume_with, with_brick_at, with_external, with_volume,
+    Rig, check_often, command, grown, held, process, until_no_rest, until_runs, volume, volume_with, with_brick_at, with_external,
+    with_volume,
 };
 use xtao::{
     cluster::engine::access::ExecError,
@@ -299,7 +300,7 @@ async fn hundreds_of_checks_of_a_command_leave_nothing_behind() {
     check_often(&access, &task, 16).await;
     let (me, before) = ([std::process::id()], (held(&[std::process::id()]), files()));
     check_often(&access, &task, 400).await;
-    until("descriptors and children are as few as before", || as_few(held(&me), before.0)).await;
+    until_no_rest("this process holds no more than before", || grown(held(&me), before.0)).await;
     assert_eq!(files(), before.1);
     rig.kill(&task, None).await;
     rig.status(&task, TaskState::Killed).await;
@@ -714,6 +715,8 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
     task.app().fetch = vec![fetch(format!("http://{}/file", slow.local_addr().unwrap()))];
     let task = rig.launch(task).await;
     let (mut line, _) = slow.accept().await.unwrap();
+    // An answer that is there before the question is none.
+    assert!(tokio::io::AsyncReadExt::read(&mut line, &mut [0; 4096]).await.unwrap() > 0);
     tokio::io::AsyncWriteExt::write_all(&mut line, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc").await.unwrap();
     rig.kill(&task, None).await;
     assert_eq!(rig.status(&task, TaskState::Killed).await.message, "killed before it was started");

@@ -703,9 +703,9 @@ pub fn held(processes: &[u32]) -> (usize, usize) {
     (processes.iter().map(descriptors).sum(), all.filter_map(parent).filter(|pid| processes.contains(pid)).count())
 }
 
-/// True when what is held now has not grown with the number of checks. A few come and go at any time, with housekeeping and tests beside this one.
-pub fn as_few(now: (usize, usize), before: (usize, usize)) -> bool {
-    now.0 <= before.0 + 20 && now.1 <= before.1 + 20
+/// `None`: what is held now has not grown with the number of checks. A few come and go at any time, with housekeeping and tests beside this one.
+pub fn grown(now: (usize, usize), before: (usize, usize)) -> Option<String> {
+    (now.0 > before.0 + 20 || now.1 > before.1 + 20).then(|| format!("descriptors and children were {before:?} and are {now:?}"))
 }
 
 /// Checks the task again and again, a few at once, as the prober does: most end by themselves, with `exit 3`, and nobody waits for the rest, which
@@ -735,11 +735,11 @@ pub async fn check_often(access: &Access, task: &TaskId, times: usize) {
     until_runs(&endless, false).await;
 }
 
-/// Waits until it is so.
-pub async fn until(what: &str, is_so: impl Fn() -> bool) {
+/// Waits until nothing is left of what `rest` tells. Long enough for Docker, whose runtime closes what it lost sight of every two minutes.
+pub async fn until_no_rest(what: &str, rest: impl Fn() -> Option<String>) {
     let began = std::time::Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < LIMIT, "{what}");
+    while let Some(rest) = rest() {
+        assert!(began.elapsed() < 3 * LIMIT, "{what}: {rest}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -143,13 +143,7 @@ impl Attempts {
 
     async fn connect(&self, place: &Place) -> io::Result<TcpStream> {
         let stream = match (place.address, &place.within) {
-            (Some(address), Some(within)) => match self.connect_within(within, SocketAddr::new(address, place.port)).await {
-                Ok(stream) => stream,
-                Err(_) => {
-                    let address = if address.is_loopback() { within.own } else { address };
-                    TcpStream::connect(SocketAddr::new(address, place.port)).await?
-                }
-            },
+            (Some(address), Some(within)) => self.connect_within(within, SocketAddr::new(address, place.port)).await?,
             (Some(address), None) => TcpStream::connect(SocketAddr::new(address, place.port)).await?,
             (None, _) => TcpStream::connect((place.name.as_str(), place.port)).await?,
         };
@@ -158,9 +152,18 @@ impl Attempts {
     }
 
     async fn connect_within(&self, within: &Within, address: SocketAddr) -> io::Result<TcpStream> {
-        let nodes = self.nodes.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        let socket = nodes.socket(Some(&within.agent), &within.task, address.is_ipv6()).await.map_err(io::Error::other)?;
-        TcpSocket::from_std_stream(socket.into()).connect(address).await
+        let own = if address.ip().is_loopback() { within.own } else { address.ip() };
+        let outside = TcpStream::connect(SocketAddr::new(own, address.port()));
+        let Some(nodes) = &self.nodes else { return outside.await };
+        match nodes.socket(Some(&within.agent), &within.task, address.is_ipv6()).await {
+            Ok(socket) => match TcpSocket::from_std_stream(socket.into()).connect(address).await {
+                Ok(stream) => Ok(stream),
+                Err(_) => outside.await,
+            },
+            // Whoever is not reached from outside either may well be there.
+            Err(error @ NodeError::Unavailable(_)) => outside.await.map_err(|_| io::Error::other(error)),
+            Err(_) => outside.await,
+        }
     }
 
     async fn command(&self, task: &TaskId, agent: &AgentId, command: &[String]) -> Raw {

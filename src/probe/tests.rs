@@ -82,8 +82,8 @@ struct Shell {
     asked: Mutex<Vec<Vec<String>>>,
     /// How many.
     count: watch::Sender<usize>,
-    /// The networks of tasks can be entered; they are this one.
-    enters: bool,
+    /// The networks of tasks can be entered; they are this one. Otherwise why not.
+    networks: Result<(), NodeError>,
 }
 
 #[async_trait]
@@ -98,9 +98,7 @@ impl NodeAccess for Shell {
 
     async fn socket(&self, agent: Option<&AgentId>, task: &TaskId, ipv6: bool) -> Result<OwnedFd, NodeError> {
         assert_eq!((agent.map(AgentId::as_str), task.instance.app().as_str(), ipv6), (Some("S1"), "/web", false));
-        if !self.enters {
-            return Err(NodeError::Impossible("not here".into()));
-        }
+        self.networks.clone()?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap())
     }
@@ -165,14 +163,14 @@ impl Probed {
     }
 
     fn with(view: View) -> Self {
-        Self::on(view, false)
+        Self::on(view, Err(NodeError::Impossible("not here".into())))
     }
 
-    fn on(view: View, enters: bool) -> Self {
+    fn on(view: View, networks: Result<(), NodeError>) -> Self {
         let (handle, _) = Handle::new(view);
         let (sender, results) = mpsc::channel(64);
         let (stop, stopping) = watch::channel(false);
-        let shell = Arc::new(Shell { asked: Mutex::default(), count: watch::Sender::default(), enters });
+        let shell = Arc::new(Shell { asked: Mutex::default(), count: watch::Sender::default(), networks });
         let settings = Settings { max_concurrent: 4, nodes: Some(shell.clone()) };
         start(settings, handle.clone(), sender, stopping).unwrap();
         Self { handle, results, shell, revision: 0, _stop: stop }
@@ -251,12 +249,18 @@ async fn a_check_of_mesos_is_made_in_the_tasks_network_or_else_from_outside() {
     let listen = |address: &str| std::net::TcpListener::bind((address, 0)).unwrap();
     let (inside, own) = (listen("127.0.0.1"), listen("127.0.0.2"));
     let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
-    for (port, enters, expected) in [
-        (port(&inside), true, Outcome::Passed),
-        (port(&inside), false, Outcome::Failed("connection refused".into())),
-        (port(&own), true, Outcome::Passed),
-        (port(&own), false, Outcome::Passed),
-        (closed_port().await, true, Outcome::Failed("connection refused".into())),
+    let never = || Err(NodeError::Impossible("not here".into()));
+    let silent = || Err(NodeError::Unavailable("no answer".into()));
+    let refused = || Outcome::Failed("connection refused".into());
+    for (port, networks, expected) in [
+        (port(&inside), Ok(()), Outcome::Passed),
+        (port(&inside), never(), refused()),
+        (port(&inside), silent(), Outcome::Uncertain("this machine could not ask: no answer".into())),
+        (port(&own), Ok(()), Outcome::Passed),
+        (port(&own), never(), Outcome::Passed),
+        (port(&own), silent(), Outcome::Passed),
+        (closed_port().await, Ok(()), refused()),
+        (closed_port().await, Err(NodeError::Conflict("it does not run".into())), refused()),
     ] {
         let mut world = World::default();
         world.agent("S1", &["127.0.0.3"]);
@@ -265,8 +269,8 @@ async fn a_check_of_mesos_is_made_in_the_tasks_network_or_else_from_outside() {
         let check = HealthCheck { protocol: CheckProtocol::MesosTcp, path: None, ..http("") };
         world.apply(Change::Put(Record::Definition(App { health_checks: vec![check], ..app }.into())));
         world.run("/web", 1, "S1", &["127.0.0.2"], &[]);
-        let report = Probed::on(world.view(), enters).next().await;
-        assert_eq!(report.finding, Finding::Health { check: 0, outcome: expected }, "{port} {enters}");
+        let report = Probed::on(world.view(), networks.clone()).next().await;
+        assert_eq!(report.finding, Finding::Health { check: 0, outcome: expected }, "{port} {networks:?}");
     }
 }
 

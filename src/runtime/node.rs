@@ -146,7 +146,7 @@ pub trait NodeAccess: Send + Sync {
     /// A socket of TCP, not connected and not blocking, in the network of a task with one of its own: loopback is the task itself.
     ///
     /// # Errors
-    /// It has none that could be entered.
+    /// The task does not run, its network is not entered on this node, or it cannot be at the moment.
     async fn socket(&self, _agent: Option<&AgentId>, _task: &TaskId, _ipv6: bool) -> Result<OwnedFd, NodeError> {
         Err(NodeError::Impossible("networks of tasks are not entered here".to_owned()))
     }

@@ -118,7 +118,10 @@ impl NodeAccess for ThisNode {
     async fn socket(&self, _agent: Option<&AgentId>, task: &TaskId, ipv6: bool) -> Result<OwnedFd, NodeError> {
         self.access.socket(task, ipv6).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => NodeError::Conflict(format!("task '{task}' does not run")),
-            _ => NodeError::Impossible(format!("the network of task '{task}' cannot be entered: {error}")),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => {
+                NodeError::Impossible(format!("the network of task '{task}' is not entered here: {error}"))
+            }
+            _ => NodeError::Unavailable(format!("the network of task '{task}' cannot be entered: {error}")),
         })
     }
 

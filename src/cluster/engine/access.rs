@@ -285,7 +285,7 @@ impl Access {
     /// A socket of TCP, not connected and not blocking, in the network of a task's container.
     ///
     /// # Errors
-    /// It has no process that runs, its network cannot be entered, or nobody knows where it is.
+    /// `NotFound`: it has no process that runs. `PermissionDenied`, `Unsupported`: its network is not entered here. Anything else: not now.
     pub async fn socket(&self, task: &TaskId, ipv6: bool) -> io::Result<OwnedFd> {
         self.networks.socket(task, ipv6, self.process_of(task)).await
     }
@@ -303,7 +303,7 @@ impl Access {
         // A Docker that is elsewhere, in a container or on a machine of its own, numbers others.
         let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         if !groups.contains(&id) {
-            return Err(io::Error::other("the container's processes are not to be seen from here"));
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the container's processes are not to be seen from here"));
         }
         Ok(Some(pid))
     }

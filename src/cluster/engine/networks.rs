@@ -3,7 +3,8 @@
 //! A socket belongs to the network in which it was made, so a thread of its own goes into the task's, makes it, and comes back. A thread that cannot
 //! come back ends, and the next socket is made by another one. Needs root.
 //!
-//! Where a container's process is, Docker is asked once; afterwards it is known whether the number still means that process.
+//! Where a container's process is, Docker is asked once; afterwards it is known whether the number still means that process. Where nobody gets in, it is
+//! not tried again for a while.
 
 use std::{
     collections::HashMap,
@@ -11,6 +12,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -24,8 +26,19 @@ use crate::model::id::TaskId;
 
 /// Sockets that are waited for at once.
 const MAX_WAITING: usize = 256;
-/// Processes that are remembered; with one more all are forgotten.
+/// Tasks that are remembered; with one more all are forgotten.
 const MAX_KNOWN: usize = 8_192;
+/// A network that cannot be entered is tried again after this long.
+const BARRED_FOR: Duration = Duration::from_secs(60);
+
+/// What is remembered of a task.
+#[derive(Clone, Debug)]
+enum Known {
+    /// Its process.
+    Process(Identity),
+    /// Nobody gets in, for this reason.
+    Barred(Instant, io::ErrorKind),
+}
 
 struct Wanted {
     process: Identity,
@@ -36,7 +49,7 @@ struct Wanted {
 /// See the file.
 #[derive(Debug, Default)]
 pub(super) struct Networks {
-    known: Mutex<HashMap<TaskId, Identity>>,
+    known: Mutex<HashMap<TaskId, Known>>,
     thread: Mutex<Option<mpsc::Sender<Wanted>>>,
 }
 
@@ -45,7 +58,7 @@ impl Networks {
     /// known; `None`: it has none.
     ///
     /// # Errors
-    /// What `find` says; otherwise that it has no process, or that its network cannot be entered.
+    /// What `find` says; `NotFound`: it has no process. `PermissionDenied` or `Unsupported` (also from `find`): nobody gets in, whoever asks.
     pub(super) async fn socket(
         &self,
         task: &TaskId,
@@ -53,20 +66,40 @@ impl Networks {
         find: impl Future<Output = io::Result<Option<i32>>> + Send,
     ) -> io::Result<OwnedFd> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(task).cloned();
-        if let Some(process) = known {
-            match self.make(process, ipv6).await {
+        match known {
+            Some(Known::Process(process)) => match self.make(process, ipv6).await {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => return other,
+            },
+            Some(Known::Barred(since, why)) if since.elapsed() < BARRED_FOR => return Err(why.into()),
+            Some(Known::Barred(..)) | None => {}
+        }
+        match self.first(ipv6, find).await {
+            Ok((process, socket)) => {
+                self.remember(task, Known::Process(process));
+                Ok(socket)
+            }
+            Err(error) => {
+                if let why @ (io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) = error.kind() {
+                    self.remember(task, Known::Barred(Instant::now(), why));
+                }
+                Err(error)
             }
         }
+    }
+
+    async fn first(&self, ipv6: bool, find: impl Future<Output = io::Result<Option<i32>>>) -> io::Result<(Identity, OwnedFd)> {
         let process = Identity::of(find.await?.ok_or(io::ErrorKind::NotFound)?)?;
         let socket = self.make(process.clone(), ipv6).await?;
+        Ok((process, socket))
+    }
+
+    fn remember(&self, task: &TaskId, what: Known) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(task.clone(), process);
-        Ok(socket)
+        known.insert(task.clone(), what);
     }
 
     async fn make(&self, process: Identity, ipv6: bool) -> io::Result<OwnedFd> {
@@ -179,5 +212,26 @@ mod tests {
         let named = threads.filter(|thread| std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name == "networks\n"));
         let networks: Vec<String> = named.map(|thread| namespace(&thread.path().join("ns/net").to_string_lossy())).collect();
         assert_eq!(networks, [own]);
+    }
+    #[tokio::test]
+    async fn where_nobody_gets_in_nobody_is_asked_again_at_once() {
+        let (networks, asked) = (Networks::default(), AtomicUsize::new(0));
+        let socket = async |task: &TaskId, kind: io::ErrorKind| {
+            let find = async {
+                asked.fetch_add(1, Ordering::Relaxed);
+                Err(kind.into())
+            };
+            networks.socket(task, false, find).await.unwrap_err().kind()
+        };
+        let (barred, silent) = (samples::task("/a", 1), samples::task("/b", 1));
+        for _ in 0..2 {
+            assert_eq!(socket(&barred, io::ErrorKind::Unsupported).await, io::ErrorKind::Unsupported);
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        // A Docker that does not answer may do so the next time.
+        for _ in 0..2 {
+            assert_eq!(socket(&silent, io::ErrorKind::Other).await, io::ErrorKind::Other);
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
     }
 }

@@ -17,6 +17,8 @@
 //! | a call without an answer | its outcome is looked up before it is repeated |
 //! | secrets | [`secrets`]: read at a launch, given to the task, gone with it |
 //! | registries of others | [`logins`]: what was fetched, or a `pullConfig` |
+//! | networks of containers | [`networks`]: a check's socket is made there |
+//! | ports of others | [`ports`]: looked at before an offer is made, and left out of it |
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -60,8 +62,10 @@ mod jobs;
 mod launch;
 mod logins;
 mod logs;
+mod networks;
 pub mod output;
 mod parameters;
+mod ports;
 pub mod process;
 pub mod sandbox;
 mod secrets;
@@ -468,6 +472,7 @@ impl Engine {
                 Action::Follow(task) => self.follow(task),
                 Action::Release { brick, epoch, tasks } => self.spawn(jobs::release(context, brick, epoch, tasks)),
                 Action::Destroy { brick, epoch, pool } => self.spawn(jobs::destroy(context, brick, epoch, pool)),
+                Action::LookAtPorts => self.spawn(jobs::look_at_ports(context)),
             }
         }
     }

@@ -222,16 +222,8 @@ async fn an_image_comes_from_a_registry_and_its_absence_is_explained() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_pulled_with_the_login_that_was_fetched() {
     let daemon = Daemon::start(Options::default());
-    let mut open = Registry::start(&daemon.path("registry"));
-    let pushed = format!("{}/zmfsea/tool:1", open.address());
-    daemon.docker(&["tag", docker::IMAGE, &pushed]);
-    daemon.docker(&["push", &pushed]);
-    daemon.docker(&["rmi", &pushed, docker::IMAGE]);
-    open.stop();
-    // Of `???secret`, by bcrypt. Question marks make the difference between the two alphabets of base64.
-    let registry = Registry::start_for(&daemon.path("registry"), "ann:$2b$05$abcdefghijklmnopqrstuuC2EGgSfix3kCuDxW6G3idhmE.rB2AUy\n");
+    let (registry, image) = private_registry(&daemon);
     let at = registry.address();
-    let image = format!("{at}/zmfsea/tool:1");
     let shared = daemon.path("shared");
     std::fs::create_dir_all(shared.join("made/.docker")).unwrap();
     let archive = |name: &str, password: &str| {
@@ -250,13 +242,88 @@ async fn an_image_is_pulled_with_the_login_that_was_fetched() {
         refused.app().fetch = fetch;
         let refused = rig.launch(refused).await;
         let message = rig.status(&refused, TaskState::Failed).await.message;
-        assert!(message.starts_with(&format!("could not pull image {image}: ")) && message.contains("auth"), "{message}");
+        assert!(message.starts_with(&format!("could not pull image {image}: ")) && message.ends_with(WANTS_LOGIN), "{message}");
     }
     let mut task = command("/pulled", "exec sleep 1000").image(&image);
     task.app().fetch = archive("docker.tar.gz", "???secret");
     let task = rig.launch(task).await;
     rig.status(&task, TaskState::Running).await;
     assert!(!rig.messages(&task).iter().any(|message| message.contains("secret")));
+    rig.stop().await;
+}
+
+const WANTS_LOGIN: &str =
+    "(its registry wants a login, or another one: give it as pullConfig of the image, by a secret, or fetch a docker.tar.gz with it)";
+
+/// A registry that lets nobody in but `ann` with `???secret`, and an image there that the daemon does not have.
+fn private_registry(daemon: &Daemon) -> (Registry, String) {
+    let mut open = Registry::start(&daemon.path("registry"));
+    let pushed = format!("{}/zmfsea/tool:1", open.address());
+    daemon.docker(&["tag", docker::IMAGE, &pushed]);
+    daemon.docker(&["push", &pushed]);
+    daemon.docker(&["rmi", &pushed, docker::IMAGE]);
+    open.stop();
+    // By bcrypt. Question marks make the difference between the two alphabets of base64.
+    let registry = Registry::start_for(&daemon.path("registry"), "ann:$2b$05$abcdefghijklmnopqrstuuC2EGgSfix3kCuDxW6G3idhmE.rB2AUy\n");
+    let image = format!("{}/zmfsea/tool:1", registry.address());
+    (registry, image)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_pulled_with_the_login_that_a_secret_has() {
+    let daemon = Daemon::start(Options::default());
+    let (registry, image) = private_registry(&daemon);
+    let mut rig = Rig::idle(&daemon);
+    let secrets = tempfile::tempdir().unwrap();
+    let login = |password: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("ann:{password}"));
+    let config = |server: &str, password: &str| serde_json::json!({"auths": {server: {"auth": login(password)}}}).to_string();
+    rig::secret(secrets.path(), "ann/good", &config(registry.address(), "???secret"));
+    rig::secret(secrets.path(), "ann/wrong", &config(registry.address(), "???guess"));
+    rig::secret(secrets.path(), "ann/other", &config("registry.example", "???secret"));
+    rig::secret(secrets.path(), "ann/none", "{\"auths\": {}}");
+    rig::secret(secrets.path(), "ann/noise", "???secret");
+    rig.settings().secrets_dir = Some(secrets.path().to_owned());
+    rig.begin(&daemon).await;
+    let wants = |source: Option<&str>, cmd: &str| {
+        let mut wanted = command("/wants", cmd).image(&image);
+        if let Some(source) = source {
+            wanted.app().secrets.insert("login".into(), Secret { source: source.into() });
+            wanted.app().container.as_mut().unwrap().docker.as_mut().unwrap().pull_config = Some("login".into());
+        }
+        wanted
+    };
+    let pull = format!("could not pull image {image}: ");
+    for (source, begins, ends) in [
+        (None, &*pull, WANTS_LOGIN),
+        (Some("ann/wrong"), &*pull, WANTS_LOGIN),
+        // It is sent to the registry that it is for, and to no other.
+        (Some("ann/other"), &*pull, WANTS_LOGIN),
+        (Some("ann/none"), "its pullConfig is no config.json of Docker's with credentials", ""),
+        (Some("ann/noise"), "its pullConfig is no JSON: line 1, column 1", ""),
+    ] {
+        let refused = rig.launch(wants(source, "true")).await;
+        let message = rig.status(&refused, TaskState::Failed).await.message;
+        assert!(message.starts_with(begins) && message.ends_with(ends), "{source:?}: {message}");
+        assert!(!message.contains("???"), "{message}");
+    }
+    let task = rig.launch(wants(Some("ann/good"), "exec sleep 1000")).await;
+    rig.status(&task, TaskState::Running).await;
+    assert!(!rig.messages(&task).iter().any(|message| message.contains("???") || message.contains(&login("???secret"))));
+    // Neither the server, nor Docker, nor the container has it afterwards.
+    let inspected = daemon.docker(&["inspect", &format!("xtao-{task}")]);
+    let places = ["work", "data", "exec", "dockerd.log"].map(|name| daemon.path(name));
+    for text in ["???secret", &login("???secret")] {
+        assert!(!inspected.contains(text));
+        let found = std::process::Command::new("grep").args(["-rlFI", "--devices=skip", "-e", text]).args(&places).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "", "{text}");
+    }
+    rig.kill(&task, Some(0)).await;
+    rig.status(&task, TaskState::Killed).await;
+    rig.removed(&task).await;
+    daemon.docker(&["rmi", &image]);
+    let next = rig.launch(wants(None, "true")).await;
+    let message = rig.status(&next, TaskState::Failed).await.message;
+    assert!(message.ends_with(WANTS_LOGIN), "{message}");
     rig.stop().await;
 }
 
@@ -327,6 +394,28 @@ async fn a_command_runs_in_a_task_and_ends_with_its_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_reaches_what_listens_on_loopback_in_a_container() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let task = rig.launch(bridge("/inner", "exec httpd -f -p 127.0.0.1:8080", 8080, 31009)).await;
+    let running = rig.status(&task, TaskState::Running).await;
+    let access = rig.access();
+    let connect = async || {
+        let socket = tokio::net::TcpSocket::from_std_stream(access.socket(&task, false).await?.into());
+        socket.connect("127.0.0.1:8080".parse().unwrap()).await
+    };
+    // It may just be starting.
+    rig.until(async || connect().await.is_ok()).await;
+    let outside = tokio::net::TcpStream::connect((running.addresses[0], 8080)).await;
+    assert_eq!(outside.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    rig.kill(&task, Some(0)).await;
+    rig.status(&task, TaskState::Killed).await;
+    rig.removed(&task).await;
+    assert_eq!(connect().await.unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_checks_of_a_container_leave_nothing_behind() {
     let daemon = Daemon::start(Options::default());
     let mut rig = Rig::start(&daemon).await;
@@ -342,16 +431,13 @@ async fn hundreds_of_checks_of_a_container_leave_nothing_behind() {
     let engine: Vec<u32> = daemon.processes().into_iter().chain([shim]).collect();
     // What is opened once and kept is open from here on.
     rig::check_often(&access, &task, 32).await;
-    let none = || ["[]", "<no value>", "<nil>"].contains(&&*inspect("{{.ExecIDs}}"));
-    rig::until("no command is the container's any more", none).await;
+    let commands = || Some(inspect("{{.ExecIDs}}")).filter(|ids| !["[]", "<no value>", "<nil>"].contains(&&**ids));
+    rig::until_no_rest("no command is the container's any more", commands).await;
     let before = (rig::held(&me), rig::held(&engine));
     rig::check_often(&access, &task, 200).await;
-    rig::until("no command is the container's any more", none).await;
-    rig::until("descriptors and children are as few as before", || {
-        let (mine, its) = (rig::held(&me), rig::held(&engine));
-        rig::as_few(mine, before.0) && rig::as_few(its, before.1)
-    })
-    .await;
+    rig::until_no_rest("no command is the container's any more", commands).await;
+    rig::until_no_rest("this process holds no more than before", || rig::grown(rig::held(&me), before.0)).await;
+    rig::until_no_rest("Docker holds no more than before", || rig::grown(rig::held(&engine), before.1)).await;
     let within = daemon.docker(&["top", &format!("xtao-{task}"), "-o", "pid,args"]);
     assert_eq!(within.lines().count(), 2, "{within}");
     rig.kill(&task, Some(0)).await;
@@ -451,10 +537,19 @@ async fn secrets_are_given_to_the_task_and_go_with_it() {
     rig.await_output(&task, "1000\nhush\nhush\nhush\nclosed\n").await;
     let files = daemon.path("work").join(format!("secrets/{task}"));
     assert!(files.join("1").exists());
+    assert!(
+        !daemon
+            .docker(&["inspect", "-f", "{{json .Config.Labels}} {{json .Mounts}} {{json .Args}}", &format!("xtao-{task}")])
+            .contains("hush")
+    );
+    assert!(!rig.messages(&task).iter().any(|message| message.contains("hush")));
     rig.kill(&task, None).await;
     rig.status(&task, TaskState::Killed).await;
     rig.forgotten(&task).await;
     rig.until(async || !files.exists()).await;
+    let places = ["work/secrets", "work/processes"].map(|name| daemon.path(name));
+    let found = std::process::Command::new("grep").args(["-rlF", "-e", "hush"]).args(&places).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 
     let missing = rig.launch(wants("true", "ann/none")).await;
     let message = rig.status(&missing, TaskState::Failed).await.message;
@@ -566,6 +661,36 @@ async fn a_kill_is_remembered_beyond_a_restart() {
     }
     rig.begin(&daemon).await;
     rig.status(&task, TaskState::Killed).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_asked_once_to_end_and_its_time_goes_on_while_the_server_is_away() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let mut stubborn = command("/stubborn", "trap 'echo told' TERM; echo ready; while true; do sleep 0.1; done");
+    stubborn.app().kill_grace_ms = Some(600_000);
+    let task = rig.launch(stubborn).await;
+    rig.await_output(&task, "ready\n").await;
+    rig.crash().await;
+    // As whoever does not know the app any more: it may take as long as it was launched with.
+    rig.begin(&daemon).await;
+    rig.kill(&task, None).await;
+    rig.await_output(&task, "ready\ntold\n").await;
+    rig.asked(&task).await;
+    rig.crash().await;
+    // Whoever asks again is not passed on.
+    rig.begin(&daemon).await;
+    rig.kill(&task, Some(600_000)).await;
+    let later = rig.launch(command("/later", "exit 0")).await;
+    rig.status(&later, TaskState::Finished).await;
+    rig.crash().await;
+    rig.let_the_grace_pass(&task);
+    rig.begin(&daemon).await;
+    let killed = rig.status(&task, TaskState::Killed).await;
+    assert_eq!(killed.message, "Container exited with status 137 (signal 9, SIGKILL)");
+    rig.removed(&task).await;
+    assert_eq!(rig.output(&task, "stdout"), "ready\ntold\n");
     rig.stop().await;
 }
 

@@ -9,6 +9,7 @@ mod house;
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
+    os::unix::process::CommandExt,
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -336,6 +337,7 @@ async fn what_generic_checks_find_is_shown_and_harms_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_without_an_image_shares_volumes_with_one_of_an_image() {
     let daemon = Daemon::start(Options::default());
+    std::fs::set_permissions(daemon.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut house = House::start(&daemon).await;
     let mut writer = container("ct1", "while true; do echo tick > ./ct1-v1/clock; sleep 0.1; done");
     writer["volumeMounts"] = json!([{"name": "v1", "mountPath": "ct1-v1"}]);
@@ -352,6 +354,10 @@ async fn a_container_without_an_image_shares_volumes_with_one_of_an_image() {
     let instance = stable["instances"][0]["id"].as_str().unwrap();
     let shared = daemon.path("work").join(format!("sandboxes/{instance}._pod.1/files/v1"));
     house.until(async |_| std::fs::read_to_string(shared.join("seen")).unwrap_or_default() == "tock\n").await;
+    // It is theirs alone: whatever other accounts of the node know.
+    let mut stranger = std::process::Command::new("ls");
+    let tried = stranger.arg(&shared).uid(65_534).gid(65_534).output().unwrap();
+    assert!(String::from_utf8_lossy(&tried.stderr).contains("Permission denied"), "{tried:?}");
     let before = ids(&stable);
     house.restart(&daemon).await;
     assert_eq!(ids(&house.stable("/clock", 1).await), before);

@@ -12,17 +12,18 @@ use std::{
 
 use docker::{Daemon, Options};
 use rig::{
-    Rig, as_few, check_often, command, held, process, until, until_runs, volume, volume_with, with_brick_at, with_external, with_volume,
+    Rig, check_often, command, grown, held, process, until_no_rest, until_runs, volume, volume_with, with_brick_at, with_external,
+    with_volume,
 };
 use xtao::{
     cluster::engine::access::ExecError,
     model::{
         app::{Container, ContainerKind, EnvValue, Fetch, Mode, Secret, Volume},
-        cluster::{BrickReport, TaskState},
+        cluster::{BrickReport, ClusterEvent, TaskState},
         frame::{Channel, Frame},
         id::{AgentId, BrickName, Owner},
         request::Asker,
-        resources::{ResourceLimit, ResourceLimits, Scalar},
+        resources::{PortRange, ResourceLimit, ResourceLimits, Scalar},
     },
 };
 
@@ -299,7 +300,7 @@ async fn hundreds_of_checks_of_a_command_leave_nothing_behind() {
     check_often(&access, &task, 16).await;
     let (me, before) = ([std::process::id()], (held(&[std::process::id()]), files()));
     check_often(&access, &task, 400).await;
-    until("descriptors and children are as few as before", || as_few(held(&me), before.0)).await;
+    until_no_rest("this process holds no more than before", || grown(held(&me), before.0)).await;
     assert_eq!(files(), before.1);
     rig.kill(&task, None).await;
     rig.status(&task, TaskState::Killed).await;
@@ -412,6 +413,58 @@ async fn the_server_dies_and_its_tasks_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_asked_once_to_end_and_its_time_goes_on_while_the_server_is_away() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let mut stubborn = process("/stubborn", "trap 'echo told' TERM; echo ready; while true; do sleep 0.1; done");
+    stubborn.app().kill_grace_ms = Some(600_000);
+    let task = rig.launch(stubborn).await;
+    rig.await_output(&task, "ready\n").await;
+    rig.crash().await;
+    // As whoever does not know the app any more: it may take as long as it was launched with.
+    rig.begin(&nowhere).await;
+    rig.kill(&task, None).await;
+    rig.await_output(&task, "ready\ntold\n").await;
+    rig.asked(&task).await;
+    rig.crash().await;
+    // Whoever asks again is not passed on.
+    rig.begin(&nowhere).await;
+    rig.kill(&task, Some(600_000)).await;
+    let later = rig.launch(process("/later", "exit 0")).await;
+    rig.status(&later, TaskState::Finished).await;
+    rig.crash().await;
+    rig.let_the_grace_pass(&task);
+    rig.begin(&nowhere).await;
+    assert_eq!(rig.status(&task, TaskState::Killed).await.message, "Command terminated with signal Killed");
+    assert_eq!(rig.output(&task, "stdout"), "ready\ntold\n");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_somebody_else_listens_on_is_not_given_to_a_task() {
+    let nowhere = no_docker();
+    let other = std::net::TcpListener::bind((nowhere.address(), 0)).unwrap();
+    let port = other.local_addr().unwrap().port();
+    let mut rig = Rig::idle(&nowhere);
+    rig.settings().resources.ports = vec![PortRange::new(port, port)];
+    rig.begin(&nowhere).await;
+    assert_eq!(rig.offered_ports().await, []);
+    // Who has been given it all the same, by an older offer, is told.
+    let late = rig.launch(process("/late", "exit 0").port(port)).await;
+    let message = rig.status(&late, TaskState::Failed).await.message;
+    assert_eq!(message, format!("port {port} is in use on this node, by somebody who was not given it: stop that, or choose another port"));
+    assert_eq!(rig.history(&late), [TaskState::Failed]);
+    drop(other);
+    // Without anything happening that the engine would know of.
+    while rig.offered_ports().await.is_empty() {
+        rig.event(|event| matches!(event, ClusterEvent::Offers(_))).await;
+    }
+    let next = rig.launch(process("/next", "exit 0").port(port)).await;
+    rig.status(&next, TaskState::Finished).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn output_is_kept_within_limits_and_read_to_its_end() {
     let nowhere = no_docker();
     let mut rig = Rig::idle(&nowhere);
@@ -477,9 +530,27 @@ async fn limits_of_the_definition_go_over_what_it_asks_for() {
     rig.stop().await;
 }
 
+/// The plain files below `directory` that have this text in them, in order. What goes away meanwhile has none.
+fn with_text(directory: &Path, text: &str) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(with_text(&entry.path(), text)),
+            Ok(kind) if kind.is_file() => {
+                let content = std::fs::read(entry.path()).unwrap_or_default();
+                found.extend(content.windows(text.len()).any(|part| part == text.as_bytes()).then(|| entry.path()));
+            }
+            _ => {}
+        }
+    }
+    found.sort();
+    found
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_finds_its_secrets_in_its_sandbox() {
     let nowhere = no_docker();
+    std::fs::set_permissions(nowhere.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut rig = Rig::idle(&nowhere);
     let secrets = nowhere.path("secrets");
     rig::secret(&secrets, "ann/pw", "hush\n");
@@ -495,18 +566,43 @@ async fn a_command_finds_its_secrets_in_its_sandbox() {
         wanted.app().container = Some(container);
         wanted
     };
-    let mut guest = wants("id -u; cat pw; echo $PW; exec sleep 1000", "pw").owner("no-such-account-here");
-    guest.app().administered = false;
-    let guest = rig.launch(guest).await;
-    rig.await_output(&guest, "65534\nhush\nhush\n").await;
-    let link = rig.file(&guest, "files/pw");
+    let ordinary = |mut wanted: rig::Wanted, owner: &str| {
+        wanted.app().administered = false;
+        wanted.owner(owner)
+    };
+    let cmd = "id -u; test $(cat pw)$PW = hushhush && echo known; exec sleep 1000";
+    let task = rig.launch(ordinary(wants(cmd, "pw"), "daemon")).await;
+    rig.await_output(&task, "1\nknown\n").await;
+    let link = rig.file(&task, "files/pw");
     assert!(link.exists());
-    rig.kill(&guest, None).await;
-    rig.status(&guest, TaskState::Killed).await;
-    rig.forgotten(&guest).await;
+    let work_dir = rig.settings().work_dir.clone();
+    let kept = with_text(&work_dir, "hush");
+    assert_eq!(kept, [rig.records(&task).join("order.json"), work_dir.join(format!("secrets/{task}/0"))]);
+
+    // Another user's commands, as whom nothing is kept from anybody, find neither of it; nor can they have a secret.
+    let cmd = format!(
+        "for file in /proc/{pid}/environ /proc/{pid}/cwd/pw {} {}; do cat $file && echo read; done; ls {} && echo listed; echo done",
+        kept[0].display(),
+        kept[1].display(),
+        work_dir.join("secrets").display(),
+        pid = rig.pid(&task, "process"),
+    );
+    let curious = rig.launch(ordinary(process("/curious", &cmd), "no-such-account-here")).await;
+    rig.status(&curious, TaskState::Finished).await;
+    assert_eq!(rig.output(&curious, "stdout"), "done\n");
+    assert_eq!(rig.output(&curious, "stderr").matches("Permission denied").count(), 5, "{}", rig.output(&curious, "stderr"));
+    let homeless = rig.launch(ordinary(wants("true", "pw"), "no-such-account-here")).await;
+    let message = rig.status(&homeless, TaskState::Error).await.message;
+    assert!(message.starts_with("a command that runs as 'nobody' can keep no secret: "), "{message}");
+
+    rig.kill(&task, None).await;
+    rig.status(&task, TaskState::Killed).await;
+    rig.forgotten(&task).await;
     // What is kept of the task leads nowhere.
     rig.until(async || !link.exists()).await;
     assert!(link.symlink_metadata().is_ok());
+    assert_eq!(with_text(&work_dir, "hush"), Vec::<std::path::PathBuf>::new());
+    assert!(!rig.messages(&task).iter().any(|message| message.contains("hush")));
 
     let elsewhere = rig.launch(wants("true", "/run/pw")).await;
     let message = rig.status(&elsewhere, TaskState::Error).await.message;
@@ -662,6 +758,8 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
     task.app().fetch = vec![fetch(format!("http://{}/file", slow.local_addr().unwrap()))];
     let task = rig.launch(task).await;
     let (mut line, _) = slow.accept().await.unwrap();
+    // An answer that is there before the question is none.
+    assert!(tokio::io::AsyncReadExt::read(&mut line, &mut [0; 4096]).await.unwrap() > 0);
     tokio::io::AsyncWriteExt::write_all(&mut line, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc").await.unwrap();
     rig.kill(&task, None).await;
     assert_eq!(rig.status(&task, TaskState::Killed).await.message, "killed before it was started");
@@ -711,6 +809,56 @@ async fn a_persistent_volume_goes_from_one_task_to_the_next() {
         rig.release(brick, epoch, task).await;
         while rig.brick_report_of(brick).await != released(brick, epoch) {}
     }
+    rig.stop().await;
+}
+
+/// The supervisors that an older program has started have written less down, or otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_of_an_older_program_are_taken_over() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let rows = BrickName::new("rows");
+    let plain = process("/plain", "echo here > note; echo ready; exec sleep 1000");
+    let data = with_volume(process("/data", "echo one > data/rows; echo ready; exec sleep 1000"), &rows, 1);
+    let [plain, data]: [_; 2] = rig.launch_all(vec![plain, data]).await.try_into().unwrap();
+    for task in [&plain, &data] {
+        // Its beginning is written down by then.
+        rig.status(task, TaskState::Running).await;
+        rig.await_output(task, "ready\n").await;
+    }
+    rig.crash().await;
+    for task in [&plain, &data] {
+        let rewrite = |name: &str, change: fn(&mut serde_json::Value)| {
+            let path = rig.records(task).join(name);
+            let mut record = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            change(&mut record);
+            // In its place: the supervisor holds a lock on this very file.
+            std::fs::write(&path, record.to_string()).unwrap();
+        };
+        rewrite("order.json", |order| {
+            let order = order.as_object_mut().unwrap();
+            order.retain(|name, _| !["overhead", "mem_limit", "terminal"].contains(&name.as_str()));
+            order["limits"].as_object_mut().unwrap().remove("memory_reservation");
+            for volume in order.get_mut("volumes").and_then(|volumes| volumes.as_array_mut()).into_iter().flatten() {
+                *volume = serde_json::json!({"source": volume["source"], "name": volume["target"]});
+            }
+        });
+        rewrite("started.json", |started| started.as_object_mut().unwrap().retain(|name, _| name != "namespace" && name != "unlimited"));
+    }
+    rig.begin(&nowhere).await;
+    let access = rig.access();
+    for (task, command, expected) in [(&plain, "cat note", "here\n"), (&data, "cat data/rows", "one\n")] {
+        let words = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
+        let (_input, output) = access.exec(task, words, None, &Asker::Administrator).await.unwrap();
+        assert_eq!(rig::conversation(output).await, [expected, "", "0"]);
+        rig.kill(task, None).await;
+        rig.status(task, TaskState::Killed).await;
+        rig.forgotten(task).await;
+    }
+    rig.release(&rows, 1, &data).await;
+    let released = BrickReport::Released { brick: rows.clone(), epoch: 1, agent: AgentId::new("node") };
+    while rig.brick_report_of(&rows).await != released {}
+    rig.all_is_free().await;
     rig.stop().await;
 }
 
@@ -842,6 +990,133 @@ async fn host_volumes_keep_to_the_rule() {
     let own = rig.launch(user(&at("own"), Mode::Rw)).await;
     rig.status(&own, TaskState::Finished).await;
     assert_eq!(rig.output(&own, "stdout"), "ran\n");
+    rig.all_is_free().await;
+    rig.stop().await;
+}
+
+/// A directory of an ordinary user's, and what that may be told to try with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_are_no_way_to_more_rights() {
+    let nowhere = no_docker();
+    let rights = |path: &Path, mode: u32| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    rights(&nowhere.path(""), 0o755);
+    let mut rig = Rig::start(&nowhere).await;
+    let at = |name: &str| nowhere.path("shared").join(name);
+    let closed = nowhere.path("closed");
+    for directory in [at("own"), at("etc"), at("shown"), closed.clone()] {
+        std::fs::create_dir_all(&directory).unwrap();
+        std::os::unix::fs::chown(&directory, Some(1), Some(1)).unwrap();
+    }
+    std::os::unix::fs::chown(&closed, Some(0), Some(0)).unwrap();
+    rights(&closed, 0o700);
+    // What would make the account root, if anything with root's rights believed it.
+    std::fs::write(at("etc/passwd"), "root::1:1::/:/bin/sh\ndaemon::0:0::/:/bin/sh\n").unwrap();
+    std::fs::copy("/usr/bin/id", at("own/id")).unwrap();
+    rights(&at("own/id"), 0o4755);
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let tries = [
+        "su daemon -c true",
+        "ls /proc/1/root/",
+        "ls /proc/1/fd/",
+        "ls /proc/$PPID/root/",
+        "ls /proc/$PPID/fd/",
+        "cat /proc/$PPID/environ",
+        "nsenter --mount=/proc/1/ns/mnt true",
+        "nsenter --mount=/proc/$PPID/ns/mnt true",
+        "mount -o remount,bind,rw shown",
+        "mount --bind v shown",
+        "umount shown",
+        "umount /etc",
+        "mknod v/disk b 7 0",
+        "chroot / true",
+        "touch shown/x",
+        &format!("ls {}", text(&closed)),
+        &format!("ls {}", text(&nowhere.path("work/processes"))),
+        // As root of a user namespace of its own the mounts are held together still.
+        "unshare -Urm umount /etc",
+        "unshare -Urm mount -o remount,bind,rw shown",
+        "unshare -Urm umount shown",
+    ];
+    let attempts: String = tries.iter().map(|command| format!("{command} > /dev/null 2>&1 && echo \"got: {command}\"; ")).collect();
+    let cmd = format!(
+        "id -u; v/id -u; grep NoNewPrivs /proc/self/status; ls /proc/self/fd | wc -l; cat /etc/passwd; {attempts}\
+         touch v/made; echo ready; exec sleep 1000"
+    );
+    let mut wanted = volume(process("/tries", &cmd), &text(&at("own")), "v");
+    wanted = volume(wanted, &text(&at("etc")), "/etc");
+    wanted = volume_with(wanted, &text(&at("shown")), "shown", Mode::Ro);
+    wanted.app().administered = false;
+    let task = rig.launch(wanted.account("daemon")).await;
+    rig.status(&task, TaskState::Running).await;
+    let expected = "1\n1\nNoNewPrivs:\t1\n4\nroot::1:1::/:/bin/sh\ndaemon::0:0::/:/bin/sh\nready\n";
+    rig.await_lines(&task, expected.lines().count()).await;
+    assert_eq!(rig.output(&task, "stdout"), expected);
+    // Whoever joins it is who the task is, whatever the task's own /etc says.
+    let access = rig.access();
+    for asker in [Asker::User(Owner::new("daemon")), Asker::Administrator] {
+        let words = ["/bin/sh", "-c", "id -u; id -G; v/id -u; su daemon -c true > /dev/null 2>&1 && echo got"].map(str::to_owned).to_vec();
+        let (_input, output) = access.exec(&task, words, None, &asker).await.unwrap();
+        assert_eq!(rig::conversation(output).await[0], "1\n1\n1\n", "{asker:?}");
+    }
+    let made = std::fs::metadata(at("own/made")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 1);
+    let left = |directory: &str| std::fs::read_dir(at(directory)).unwrap().count();
+    assert_eq!((left("own"), left("etc"), left("shown")), (2, 1, 0));
+
+    // An administrator's command may have more rights, but not from a volume.
+    let mut administered = volume(process("/administered", "v/id -u"), &text(&at("own")), "v");
+    administered.app().user = Some("daemon".to_owned());
+    let administered = rig.launch(administered).await;
+    rig.status(&administered, TaskState::Finished).await;
+    assert_eq!(rig.output(&administered, "stdout"), "1\n");
+    rig.stop().await;
+}
+
+/// Somebody swaps the directory for a link to a closed one, as often as possible, while tasks are started with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_volume_that_is_swapped_meanwhile_is_what_was_allowed_or_nothing() {
+    let nowhere = no_docker();
+    let mut rig = Rig::idle(&nowhere);
+    let at = |name: &str| nowhere.path("shared").join(name);
+    std::fs::create_dir_all(at("open")).unwrap();
+    std::fs::create_dir_all(nowhere.path("closed")).unwrap();
+    std::fs::write(at("open/name"), "open\n").unwrap();
+    std::fs::write(nowhere.path("closed/name"), "closed\n").unwrap();
+    std::os::unix::fs::symlink(nowhere.path("closed"), at("link")).unwrap();
+    rig.settings().host_volume_deny = vec![nowhere.path("closed")];
+    rig.begin(&nowhere).await;
+    let (one, other) = (at("open"), at("link"));
+    let enough = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let until = enough.clone();
+    let swaps = std::thread::spawn(move || {
+        let mut count = 0_u64;
+        while !until.load(std::sync::atomic::Ordering::Relaxed) {
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            rustix::fs::renameat_with(rustix::fs::CWD, &one, rustix::fs::CWD, &other, flags).unwrap();
+            count += 1;
+            std::thread::yield_now();
+        }
+        count
+    });
+    let wanted = |_| volume(process("/swapped", "cat v/name"), &at("open").to_string_lossy(), "v");
+    let mut outcomes = std::collections::BTreeMap::<String, usize>::new();
+    for _ in 0..4 {
+        let tasks = rig.launch_all((0..10).map(wanted).collect()).await;
+        for task in tasks {
+            while !rig.history(&task).iter().any(|state| matches!(state, TaskState::Finished | TaskState::Failed | TaskState::Error)) {
+                rig.event(|event| matches!(event, xtao::model::cluster::ClusterEvent::Status(_))).await;
+            }
+            let message = rig.messages(&task).pop().unwrap();
+            let refused = ["must not be mapped", "it was replaced", "symbolic link", "was moved", "No such file"]
+                .iter()
+                .any(|words| message.contains(words));
+            let output = rig.output(&task, "stdout");
+            assert!(output == "open\n" || output.is_empty() && refused, "{output:?} {message}");
+            *outcomes.entry(if refused { "refused" } else { "ran" }.to_owned()).or_default() += 1;
+        }
+    }
+    enough.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(swaps.join().unwrap() > 0 && outcomes.contains_key("refused"), "{outcomes:?}");
     rig.all_is_free().await;
     rig.stop().await;
 }

@@ -2,10 +2,11 @@
 
 mod whole;
 
-use std::sync::Mutex;
+use std::{os::fd::OwnedFd, sync::Mutex};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -37,7 +38,14 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin, O: Future<Output = Opti
     answer: impl Fn() -> &'static str + Send + 'static,
     open: impl Fn(TcpStream) -> O + Send + 'static,
 ) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_at(TcpListener::bind("127.0.0.1:0").await.unwrap(), answer, open)
+}
+
+fn serve_at<S: AsyncRead + AsyncWrite + Send + Unpin, O: Future<Output = Option<S>> + Send>(
+    listener: TcpListener,
+    answer: impl Fn() -> &'static str + Send + 'static,
+    open: impl Fn(TcpStream) -> O + Send + 'static,
+) -> u16 {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -51,15 +59,40 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin, O: Future<Output = Opti
     port
 }
 
+/// A server that answers so, one answer after the other, and the last one for ever.
+async fn in_turn(answers: &[&str]) -> u16 {
+    let whole = |answer: &&str| &*format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").leak();
+    let answers: Vec<&'static str> = answers.iter().map(whole).collect();
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let next = move || answers[count.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1)];
+    serve(next, |stream| async { Some(stream) }).await
+}
+
 /// The same over TLS, with a certificate that nobody has signed.
 async fn tls_server(answer: &'static str) -> u16 {
+    let acceptor = tls();
+    serve(move || answer, move |stream| acceptor.accept(stream).map(Result::ok)).await
+}
+
+fn tls() -> tokio_rustls::TlsAcceptor {
     let key = rcgen::generate_simple_self_signed(vec!["nobody".into()]).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_no_client_auth();
     let secret = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
     let config = config.with_single_cert(vec![key.cert.der().clone()], secret).unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    serve(move || answer, move |stream| acceptor.accept(stream).map(Result::ok)).await
+    tokio_rustls::TlsAcceptor::from(Arc::new(config))
+}
+
+/// A listener on `::1` alone: at the same port of 127.0.0.1 somebody is who does not listen.
+async fn only_ipv6() -> (TcpListener, tokio::net::TcpSocket) {
+    loop {
+        let listener = TcpListener::bind("[::1]:0").await.expect("this machine has ::1");
+        let other = tokio::net::TcpSocket::new_v4().unwrap();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+        if other.bind(address).is_ok() {
+            return (listener, other);
+        }
+    }
 }
 
 /// A port on which nobody listens.
@@ -72,6 +105,8 @@ struct Shell {
     asked: Mutex<Vec<Vec<String>>>,
     /// How many.
     count: watch::Sender<usize>,
+    /// The networks of tasks can be entered; they are this one. Otherwise why not.
+    networks: Result<(), NodeError>,
 }
 
 #[async_trait]
@@ -82,6 +117,13 @@ impl NodeAccess for Shell {
 
     async fn open_log(&self, _: Option<&AgentId>, _: &TaskId, _: LogRange) -> Result<Box<dyn LogReader>, NodeError> {
         Err(NodeError::Missing("no log".into()))
+    }
+
+    async fn socket(&self, agent: Option<&AgentId>, task: &TaskId, ipv6: bool) -> Result<OwnedFd, NodeError> {
+        assert_eq!((agent.map(AgentId::as_str), task.instance.app().as_str(), ipv6), (Some("S1"), "/web", false));
+        self.networks.clone()?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap())
     }
 
     async fn exec(&self, _: Option<&AgentId>, _: &TaskId, request: ExecRequest) -> Result<Exec, NodeError> {
@@ -144,11 +186,19 @@ impl Probed {
     }
 
     fn with(view: View) -> Self {
+        Self::at_once(view, 4)
+    }
+
+    fn at_once(view: View, max_concurrent: usize) -> Self {
+        Self::on(view, max_concurrent, Err(NodeError::Impossible("not here".into())))
+    }
+
+    fn on(view: View, max_concurrent: usize, networks: Result<(), NodeError>) -> Self {
         let (handle, _) = Handle::new(view);
         let (sender, results) = mpsc::channel(64);
         let (stop, stopping) = watch::channel(false);
-        let shell = Arc::new(Shell { asked: Mutex::default(), count: watch::Sender::default() });
-        let settings = Settings { max_concurrent: 4, nodes: Some(shell.clone()) };
+        let shell = Arc::new(Shell { asked: Mutex::default(), count: watch::Sender::default(), networks });
+        let settings = Settings { max_concurrent, nodes: Some(shell.clone()) };
         start(settings, handle.clone(), sender, stopping).unwrap();
         Self { handle, results, shell, revision: 0, _stop: stop }
     }
@@ -171,7 +221,11 @@ impl Probed {
 /// What the first run of a check says.
 async fn first(port: u16, check: HealthCheck) -> String {
     let (world, _) = world(port, vec![check], Vec::new());
-    match Probed::start(&world).next().await.finding {
+    first_in(&world).await
+}
+
+async fn first_in(world: &World) -> String {
+    match Probed::start(world).next().await.finding {
         Finding::Health { check: 0, outcome: Outcome::Passed } => "passed".into(),
         Finding::Health { check: 0, outcome: Outcome::Failed(why) } => format!("failed: {why}"),
         Finding::Health { check: 0, outcome: Outcome::Uncertain(why) } => format!("uncertain: {why}"),
@@ -198,6 +252,60 @@ async fn the_answer_of_a_page_decides() {
 }
 
 #[tokio::test]
+async fn where_a_page_leads_is_followed_for_mesos() {
+    let mesos = HealthCheck { protocol: CheckProtocol::MesosHttp, ..http("/ping") };
+    let tls = tls_server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+    let over_tls = format!("302 Found\r\nlocation: https://localhost:{tls}/");
+    let closed = format!("302 Found\r\nlocation: http://localhost:{}/", closed_port().await);
+    for (answers, expected) in [
+        (&["302 Found\r\nlocation: /next", "200 OK"][..], "passed"),
+        (&["301 Moved\r\nlocation: ../a", "308 Moved\r\nlocation: ?b", "500 x"], "failed: 500 Internal Server Error"),
+        (&[&over_tls], "passed"),
+        (&[&closed], "failed: connection refused"),
+        (&["302 Found\r\nlocation: /next"], "failed: the page leads on and on, more than 50 times"),
+        (&["304 Not Modified", "500 x"], "passed"),
+        (&["200 OK\r\nlocation: /next", "500 x"], "passed"),
+        (&["404 Not Found\r\nlocation: /next", "200 OK"], "failed: 404 Not Found"),
+        (&["302 Found\r\nlocation: ftp://localhost/"], "failed: the page leads to ftp://localhost/, and 'ftp:' is not followed"),
+    ] {
+        assert_eq!(first(in_turn(answers).await, mesos.clone()).await, expected, "{answers:?}");
+    }
+    // Marathon's own checks take the first answer.
+    assert_eq!(first(in_turn(&["302 Found\r\nlocation: /next", "500 x"]).await, http("/ping")).await, "passed");
+}
+
+#[tokio::test]
+async fn a_check_of_mesos_is_made_in_the_tasks_network_or_else_from_outside() {
+    // Not accepted, and connected all the same.
+    let listen = |address: &str| std::net::TcpListener::bind((address, 0)).unwrap();
+    let (inside, own) = (listen("127.0.0.1"), listen("127.0.0.2"));
+    let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
+    let never = || Err(NodeError::Impossible("not here".into()));
+    let silent = || Err(NodeError::Unavailable("no answer".into()));
+    let refused = || Outcome::Failed("connection refused".into());
+    for (port, networks, expected) in [
+        (port(&inside), Ok(()), Outcome::Passed),
+        (port(&inside), never(), refused()),
+        (port(&inside), silent(), Outcome::Uncertain("this machine could not ask: no answer".into())),
+        (port(&own), Ok(()), Outcome::Passed),
+        (port(&own), never(), Outcome::Passed),
+        (port(&own), silent(), Outcome::Passed),
+        (closed_port().await, Ok(()), refused()),
+        (closed_port().await, Err(NodeError::Conflict("it does not run".into())), refused()),
+    ] {
+        let mut world = World::default();
+        world.agent("S1", &["127.0.0.3"]);
+        world.app("/web", "bridge", &[&format!("{port}/tcp")]);
+        let app = App::clone(&world.tables.definitions[&("/web".parse().unwrap(), NOW)]);
+        let check = HealthCheck { protocol: CheckProtocol::MesosTcp, path: None, ..http("") };
+        world.apply(Change::Put(Record::Definition(App { health_checks: vec![check], ..app }.into())));
+        world.run("/web", 1, "S1", &["127.0.0.2"], &[]);
+        let report = Probed::on(world.view(), 4, networks.clone()).next().await;
+        assert_eq!(report.finding, Finding::Health { check: 0, outcome: expected }, "{port} {networks:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_closed_port_fails_and_an_open_one_is_enough_for_tcp() {
     let tcp = HealthCheck { protocol: CheckProtocol::Tcp, path: None, ..http("") };
     assert_eq!(first(server("").await, tcp.clone()).await, "passed");
@@ -205,6 +313,58 @@ async fn a_closed_port_fails_and_an_open_one_is_enough_for_tcp() {
     assert_eq!(first(closed_port().await, http("/")).await, "failed: connection refused");
     let mesos = HealthCheck { protocol: CheckProtocol::MesosTcp, ..tcp };
     assert_eq!(first(server("").await, mesos).await, "passed");
+}
+
+#[tokio::test]
+async fn what_mesos_runs_asks_the_address_of_the_wanted_kind() {
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    use CheckProtocol::{MesosHttp, MesosHttps, MesosTcp};
+    let (plain, _not_plain) = only_ipv6().await;
+    let (secret, _not_secret) = only_ipv6().await;
+    let acceptor = tls();
+    let plain = serve_at(plain, || ANSWER, |stream| async { Some(stream) });
+    let secret = serve_at(secret, || ANSWER, move |stream| acceptor.accept(stream).map(Result::ok));
+    for (protocol, port) in [(MesosHttp, plain), (MesosHttps, secret), (MesosTcp, plain)] {
+        for (ipv6, expected) in [(true, "passed"), (false, "failed: connection refused")] {
+            let check = HealthCheck { protocol, ipv6, ..http("/ping") };
+            assert_eq!(first(port, check).await, expected, "{protocol:?} {ipv6}");
+        }
+    }
+    // And the other way round.
+    let old = server(ANSWER).await;
+    let check = |ipv6| HealthCheck { protocol: MesosHttp, ipv6, ..http("/ping") };
+    assert_eq!(first(old, check(false)).await, "passed");
+    assert_eq!(first(old, check(true)).await, "failed: connection refused");
+}
+
+#[tokio::test]
+async fn a_task_with_an_ipv6_address_alone_is_asked_there_by_that_name() {
+    let (listener, _other) = only_ipv6().await;
+    let port = listener.local_addr().unwrap().port();
+    let (heard, mut hosts) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            let text = String::from_utf8_lossy(&request[..length]).to_lowercase();
+            _ = heard.send(text.lines().find(|line| line.starts_with("host: ")).unwrap_or_default().to_owned());
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        }
+    });
+    use CheckProtocol::{Http, MesosHttp, MesosTcp, Tcp};
+    for (protocol, ipv6) in [(Http, false), (Tcp, false), (MesosHttp, true), (MesosTcp, true)] {
+        let mut world = World::default();
+        world.agent("S1", &["127.0.0.1"]);
+        world.app("/web", "overlay", &[&format!("{port}/tcp")]);
+        let mut app = App::clone(&world.tables.definitions[&("/web".parse().unwrap(), NOW)]);
+        app.health_checks = vec![HealthCheck { protocol, ipv6, ..http("/ping") }];
+        world.apply(Change::Put(Record::Definition(app.into())));
+        world.run("/web", 1, "S1", &["::1"], &[]);
+        assert_eq!(first_in(&world).await, "passed", "{protocol:?}");
+        let host = hosts.recv().await.unwrap();
+        let expected = if matches!(protocol, Http | MesosHttp) { format!("host: [::1]:{port}") } else { String::new() };
+        assert_eq!(host, expected, "{protocol:?}");
+    }
 }
 
 #[tokio::test]
@@ -265,7 +425,8 @@ async fn a_generic_check_tells_what_was_answered() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     for (port, kind, expected) in [
         (server(answer).await, page(false), Some(CheckResult::Http(200))),
-        (server("HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n").await, page(false), Some(CheckResult::Http(302))),
+        (server("HTTP/1.1 302 Found\r\n\r\n").await, page(false), Some(CheckResult::Http(302))),
+        (in_turn(&["302 Found\r\nlocation: /next", "404 Not Found"]).await, page(false), Some(CheckResult::Http(404))),
         (server("HTTP/1.1 500 Internal Server Error\r\n\r\n").await, page(false), Some(CheckResult::Http(500))),
         (tls_server(answer).await, page(true), Some(CheckResult::Http(200))),
         (server("").await, CheckKind::Tcp { port }, Some(CheckResult::Tcp(true))),
@@ -277,6 +438,7 @@ async fn a_generic_check_tells_what_was_answered() {
         (closed_port().await, page(false), None),
         (silent.0, page(false), None),
         (server("SSH-2.0-OpenSSH_9.2\r\n").await, page(false), None),
+        (in_turn(&["302 Found\r\nlocation: /next"]).await, page(false), None),
         (0, exec(&["busy"]), None),
     ] {
         let (world, id) = generic_world(port, kind.clone());
@@ -327,6 +489,32 @@ async fn a_check_is_repeated_as_long_as_its_task_runs() {
 }
 
 #[tokio::test]
+async fn only_so_many_checks_are_under_way_at_once() {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let patient = HealthCheck { timeout_seconds: 20, ..http("/") };
+    let (mut world, _) = world(port, vec![patient], Vec::new());
+    for number in 2..=6 {
+        world.run("/web", number, "S1", &["127.0.0.1"], &[port]);
+    }
+    let mut probed = Probed::at_once(world.view(), 2);
+    let mut waiting = std::collections::VecDeque::new();
+    for _ in 0..2 {
+        waiting.push_back(listener.accept().await.unwrap().0);
+    }
+    // Longer than all six take to be due. That nothing comes no event can tell.
+    let another = tokio::time::timeout(Duration::from_millis(1500), listener.accept()).await;
+    assert!(another.is_err(), "a third one is under way");
+    // Each that has its answer makes room for one.
+    for _ in 0..4 {
+        waiting.pop_front().unwrap().write_all(ANSWER).await.unwrap();
+        probed.next().await;
+        waiting.push_back(listener.accept().await.unwrap().0);
+    }
+}
+
+#[tokio::test]
 async fn readiness_is_asked_for_only_while_a_deployment_runs() {
     use crate::model::deployment::{Action, ActionKind, AppChange, Deployment, Step};
     let port =
@@ -371,8 +559,18 @@ async fn readiness_is_asked_for_only_while_a_deployment_runs() {
 #[test]
 fn an_answer_1xx_may_be_ignored() {
     let action = |ignore_1xx: bool| {
-        let place = target::Place { address: None, name: "x".into(), port: 1 };
-        Action::Http(target::Http { place, tls: false, path: "/".into(), ignore_1xx, ready_codes: Vec::new(), keep_body: false })
+        let place = target::Place { address: None, name: "x".into(), port: 1, within: None };
+        let (path, ready_codes) = ("/".into(), Vec::new());
+        Action::Http(target::Http {
+            place,
+            tls: false,
+            path,
+            ignore_1xx,
+            ready_codes,
+            keep_body: false,
+            follows: false,
+            is_elsewhere: false,
+        })
     };
     let raw = Raw::Answer { status: 101, content_type: String::new(), body: String::new() };
     assert_eq!(attempt::outcome(&raw, &action(true)), None);

@@ -38,6 +38,39 @@ fn handle(with_password: bool) -> (Handle, tokio::sync::mpsc::Receiver<Submissio
 }
 
 #[test]
+fn flags_that_the_core_heeds_arrive_there() {
+    let check = |args: &str, change: fn(&mut core::Settings)| {
+        let plain = core_settings(&config("--work_dir /w"));
+        let mut expected = plain.clone();
+        change(&mut expected);
+        assert_ne!(expected, plain, "{args}");
+        assert_eq!(core_settings(&config(&format!("--work_dir /w {args}"))), expected, "{args}");
+    };
+    check("--max_instances_per_offer 7", |it| it.max_instances_per_offer = 7);
+    check("--decline_offer_duration 7", |it| it.decline_offer_duration_ms = 7);
+    check("--kill_chunk_size 7", |it| it.kill_chunk_size = 7);
+    check("--kill_retry_timeout 7", |it| it.kill_retry_timeout_ms = 7);
+    check("--task_launch_timeout 7", |it| it.task_launch_timeout_ms = 7);
+    check("--task_launch_confirm_timeout 7", |it| it.task_launch_confirm_timeout_ms = 7);
+    check("--reconciliation_interval 7", |it| it.reconciliation_interval_ms = 7);
+    check("--zk_max_versions 7", |it| it.max_versions = 7);
+    check("--max_running_deployments 7", |it| it.max_running_deployments = 7);
+    check("--env_vars_prefix P_", |it| it.env_vars_prefix = Some("P_".to_owned()));
+    check("--local_port_min 10007", |it| it.local_port_min = 10_007);
+    check("--local_port_max 10007", |it| it.local_port_max = 10_007);
+    check("--mesos_role prod", |it| it.app_defaults.role = "prod".to_owned());
+    check("--default_network_name net", |it| it.app_defaults.network_name = Some("net".to_owned()));
+    check("--mesos_bridge_name br", |it| it.app_defaults.bridge_name = "br".to_owned());
+    check("--gpu_scheduling_behavior unrestricted", |it| it.gpus_restricted = !it.gpus_restricted);
+    check("--new_group_enforce_role top", |it| it.new_group_enforce_role = true);
+    check("--enable_features secrets", |it| it.secrets = true);
+    check("--accepted_resource_roles_default_behavior reserved", |it| it.accepted_resource_roles = core::AcceptedResourceRoles::Reserved);
+    check("--accepted_resource_roles_default_behavior unreserved", |it| {
+        it.accepted_resource_roles = core::AcceptedResourceRoles::Unreserved;
+    });
+}
+
+#[test]
 fn others_are_let_in_only_when_somebody_could_log_in() {
     let check = |args: &str, with_password: bool, expected: &str| {
         let outcome = somebody_could_log_in(&config(args), &handle(with_password).0);
@@ -62,7 +95,7 @@ async fn the_name_servers_own_port_lists_nothing_once_there_are_passwords() {
     let names = || warp::path!("v1" / String).map(|name: String| name.into_response()).boxed();
     for (with_password, lists) in [(false, 200), (true, 403)] {
         let (handle, _submissions) = handle(with_password);
-        let routes = without_lists(names(), Arc::default(), Access::new(handle));
+        let routes = without_lists(names(), Arc::default(), Access::new(handle, false));
         let service = hyper_util::service::TowerToHyperService::new(warp::service(routes));
         for (path, expected) in [("/v1/version", 200), ("/v1/enumerate", lists), ("/v1/axfr", lists), ("/elsewhere", 404)] {
             let request = warp::http::Request::get(path).body(String::new()).unwrap();

@@ -3,9 +3,10 @@
 
 use std::{
     io,
+    os::fd::OwnedFd,
     path::PathBuf,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -28,6 +29,7 @@ use super::{
     cgroup,
     docker::{Client, DockerError},
     facts,
+    networks::Networks,
     output::OutputReader,
     process::{
         self,
@@ -58,6 +60,9 @@ const FACTS_LIMIT: Duration = Duration::from_secs(2);
 /// After its output a command gets this long to have an exit code.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 const EXIT_PAUSE: Duration = Duration::from_millis(20);
+/// A command that nobody waits for is looked for this long, with pauses that grow to a second: Docker may be slow, or just be starting again.
+const KILL_LIMIT: Duration = Duration::from_secs(600);
+const MAX_KILL_PAUSE: Duration = Duration::from_secs(1);
 /// How often a terminal is resized before it is left as it is.
 const RESIZE_TRIES: u32 = 5;
 
@@ -88,12 +93,15 @@ pub enum ExecError {
 #[derive(Debug)]
 pub struct Access {
     docker_host: String,
+    /// From the first time that Docker is there.
+    client: OnceLock<Client>,
     work_dir: PathBuf,
     cluster_id: ClusterId,
     total: Resources,
     cgroup: cgroup::Version,
     shim: PathBuf,
     execs: Arc<Semaphore>,
+    networks: Networks,
     allow_vulnerable_runtime: bool,
     parts: Mutex<Option<(Instant, Option<Vec<Part>>)>>,
 }
@@ -121,6 +129,7 @@ impl Access {
     pub fn new(settings: &Settings) -> Self {
         Self {
             docker_host: settings.docker_host.clone(),
+            client: OnceLock::new(),
             work_dir: settings.work_dir.clone(),
             cluster_id: settings.cluster_id.clone(),
             // The engine itself does not begin without.
@@ -128,9 +137,18 @@ impl Access {
             cgroup: cgroup::Cgroups::detect("/sys/fs/cgroup").version(),
             shim: settings.shim.clone(),
             execs: Arc::new(Semaphore::new(MAX_EXECS)),
+            networks: Networks::default(),
             allow_vulnerable_runtime: settings.allow_vulnerable_runtime,
             parts: Mutex::new(None),
         }
+    }
+
+    fn client(&self) -> Result<&Client, DockerError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = Client::new(&self.docker_host)?;
+        Ok(self.client.get_or_init(|| client))
     }
 
     /// What this node is. Waits for a Docker that does not answer, but not long.
@@ -147,7 +165,7 @@ impl Access {
         let (asked_at, parts) = match fresh {
             Some(fresh) => fresh,
             None => {
-                let ask = async { Client::new(&self.docker_host)?.parts().await };
+                let ask = async { self.client()?.parts().await };
                 let answer = tokio::time::timeout(FACTS_LIMIT, ask).await;
                 (Instant::now(), answer.ok().and_then(Result::ok))
             }
@@ -175,7 +193,7 @@ impl Access {
         if let Some(gone) = process.await.ok().flatten() {
             return gone;
         }
-        let Ok(client) = Client::new(&self.docker_host) else { return false };
+        let Ok(client) = self.client() else { return false };
         match client.inspect(&spec::container_name(task)).await {
             Ok(container) => !self.is_ours(&container),
             Err(error) => matches!(error, DockerError::Missing(_)),
@@ -201,7 +219,7 @@ impl Access {
         if let Some(reason) = self.facts().await.refusal {
             return Err(ExecError::Vulnerable(reason));
         }
-        let client = Client::new(&self.docker_host)?;
+        let client = self.client()?.clone();
         let not_running = || ExecError::NotRunning(task.clone());
         let container = match client.inspect(&spec::container_name(task)).await {
             Ok(container) if self.is_ours(&container) => container,
@@ -262,6 +280,32 @@ impl Access {
             None => Form::Pipes,
         };
         beside::begin(&self.shim, &records, form, command, permit).map_err(|error| not_started(&error))
+    }
+
+    /// A socket of TCP, not connected and not blocking, in the network of a task's container.
+    ///
+    /// # Errors
+    /// `NotFound`: it has no process that runs. `PermissionDenied`, `Unsupported`: its network is not entered here. Anything else: not now.
+    pub async fn socket(&self, task: &TaskId, ipv6: bool) -> io::Result<OwnedFd> {
+        self.networks.socket(task, ipv6, self.process_of(task)).await
+    }
+
+    /// The first process of a task's container, as this server numbers it; `None`: there is none.
+    async fn process_of(&self, task: &TaskId) -> io::Result<Option<i32>> {
+        let client = Client::new(&self.docker_host).map_err(io::Error::other)?;
+        let container = match client.inspect(&spec::container_name(task)).await {
+            Ok(container) if self.is_ours(&container) => container,
+            Ok(_) | Err(DockerError::Missing(_)) => return Ok(None),
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        let pid = container.state.and_then(|state| state.pid).and_then(|pid| i32::try_from(pid).ok());
+        let (Some(pid), Some(id)) = (pid.filter(|pid| *pid > 1), container.id) else { return Ok(None) };
+        // A Docker that is elsewhere, in a container or on a machine of its own, numbers others.
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        if !groups.contains(&id) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the container's processes are not to be seen from here"));
+        }
+        Ok(Some(pid))
     }
 
     fn is_ours(&self, container: &ContainerInspectResponse) -> bool {
@@ -391,15 +435,23 @@ impl Running {
 
     /// `None`: it has ended, or is no process of this machine. One that is just being started runs a moment before Docker knows its number.
     async fn pid(&self) -> Option<Pid> {
-        let began = Instant::now();
-        while self.client.is_local() && began.elapsed() < EXIT_LIMIT {
-            let seen = self.client.raw().inspect_exec(&self.exec).await.ok()?;
-            let pid = seen.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
-            match (seen.running, pid) {
-                (Some(true), Some(pid)) => return Pid::from_raw(pid),
-                _ if seen.exit_code.is_some() => return None,
-                _ => tokio::time::sleep(EXIT_PAUSE).await,
+        let (began, mut pause) = (Instant::now(), EXIT_PAUSE);
+        while self.client.is_local() && began.elapsed() < KILL_LIMIT {
+            match self.client.raw().inspect_exec(&self.exec).await.map_err(DockerError::sort) {
+                Ok(seen) => {
+                    let pid = seen.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
+                    match (seen.running, pid) {
+                        (Some(true), Some(pid)) => return Pid::from_raw(pid),
+                        _ if seen.exit_code.is_some() => return None,
+                        _ => {}
+                    }
+                }
+                // It has forgotten the command, or does not run the container any more.
+                Err(DockerError::Missing(_) | DockerError::Conflict(_)) => return None,
+                Err(error) => tracing::debug!(%error, "A command that nobody waits for cannot be looked for."),
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_KILL_PAUSE);
         }
         None
     }

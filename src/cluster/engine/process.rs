@@ -29,7 +29,7 @@ use super::{
     agent::{Exit, Found, Holding, Report, Runner, Seen, Signal},
     fetch::{self, Tree},
     jobs::{self, Context},
-    launch::{End, mount, pin_host_volumes, pods, read_secrets},
+    launch::{End, mount, pin_host_volumes, pods, ports_are_free, read_secrets},
     sandbox, secrets,
     volumes::Pinned,
 };
@@ -109,11 +109,16 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     let (app, owner) = (launch.app.clone(), launch.owner.clone());
     let rights = blocking(move || who::rights(&app, &owner, rustix::process::geteuid().as_raw())).await?;
     let rights = rights.map_err(|words| End::Refused(TaskState::Error, words))?;
+    if rights.are_shared() && secrets::are_wanted(&launch.app) {
+        let why = "a command that runs as 'nobody' can keep no secret: so do those of everybody who has no account on this node";
+        let hint = format!("create the account '{}' on this node, or use an image", launch.owner);
+        return Err(End::Refused(TaskState::Error, format!("{why} ({hint})")));
+    }
     let (work_dir, task, owner) = (context.settings.work_dir.clone(), launch.task.clone(), launch.owner.clone());
     let made = move || sandbox::note_owner(&work_dir, &task, &owner).and_then(|()| sandbox::make_files(&work_dir, &task, true));
     let directory = blocking(made).await?.map_err(in_sandbox)?;
     fetch::run(context, launch, &directory, cancel).await?;
-    link_volumes(context, launch, &directory).await?;
+    let shared = shared_volumes(context, launch, &directory).await?;
     let read = read_secrets(context, launch).await?;
     let user = rights.account.as_ref().map(|account| (account.uid, account.gid));
     let (work_dir, task, sandbox) = (context.settings.work_dir.clone(), launch.task.clone(), directory.clone());
@@ -125,6 +130,7 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     // Held open until the task has them: what is there now is meant.
     let pinned = host_volumes(context, launch).await?;
     let mut volumes = bricks(context, launch, cancel, rights.account.as_ref()).await?;
+    volumes.extend(shared);
     volumes.extend(pinned.iter().map(|pinned| Mounted {
         source: pinned.bind.source.clone(),
         target: volumes::target(&pinned.bind.target),
@@ -135,6 +141,7 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     if *cancel.borrow() {
         return Err(End::Cancelled);
     }
+    ports_are_free(context, launch).await?;
     context.report(Report::Starting { task: launch.task.clone() }).await;
     let mut order = Order { volumes, ..order(context, launch, rights, directory) };
     order.environment.retain(|(name, _)| !read.variables.iter().any(|(secret, _)| secret == name));
@@ -178,23 +185,33 @@ fn link_secrets(work_dir: &Path, task: &TaskId, sandbox: &Path, files: &[(String
     Ok(())
 }
 
-/// The volumes of a pod that a command without an image uses are links in its sandbox.
-async fn link_volumes(context: &Context, launch: &Launch, directory: &Path) -> Result<(), End> {
+/// The volumes of a pod that a command without an image uses, and sees in its sandbox. They are mounted, because no account of the node may go the way
+/// there. A server that is not root can mount nothing, but runs everything as itself: then they are links.
+async fn shared_volumes(context: &Context, launch: &Launch, directory: &Path) -> Result<Vec<Mounted>, End> {
     let wanted = pods::shared(launch);
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let (work_dir, task, owner) = (context.settings.work_dir.clone(), launch.task.clone(), launch.owner.clone());
     let directory = directory.to_owned();
-    let link = move || {
-        wanted.iter().try_for_each(|one| {
-            let Some(inside) = below_sandbox(&one.target) else { return Ok(()) };
-            let bind = pods::make_shared(&work_dir, &task, &owner, one, true)?;
-            // What was fetched may have links on the way, and an earlier try of the same launch has put this one there.
-            Tree::open(&directory)?.symlink(&inside, &bind.source)
-        })
+    let make = move || {
+        let mut mounted = Vec::new();
+        for one in &wanted {
+            let Some(inside) = below_sandbox(&one.target) else { continue };
+            let source = pods::make_shared(&work_dir, &task, &owner, one)?.source;
+            if !rustix::process::geteuid().is_root() {
+                // What was fetched may have links on the way, and an earlier try of the same launch has put this one there.
+                Tree::open(&directory)?.symlink(&inside, &source)?;
+                continue;
+            }
+            // The server's directory may be called by a link.
+            let source = std::fs::canonicalize(source)?;
+            let host = Some(volumes::identity(&source)?);
+            mounted.push(Mounted { source, target: inside.into(), read_only: false, host });
+        }
+        Ok(mounted)
     };
-    blocking(link).await?.map_err(in_sandbox)
+    blocking(make).await?.map_err(in_sandbox)
 }
 
 fn in_sandbox(error: io::Error) -> End {
@@ -218,6 +235,7 @@ fn order(context: &Context, launch: &Launch, rights: who::Rights, directory: Pat
         resources: crate::model::resources::Resources { ports: Vec::new(), ..launch.resources.clone() },
         overhead: launch.overhead(),
         mem_limit: launch.app.resource_limits.and_then(|limits| limits.mem),
+        kill_grace_ms: launch.app.kill_grace_ms,
         ports: launch.ports.clone(),
         command,
         environment: environment(launch, &directory),
@@ -350,6 +368,7 @@ fn orphaned(started: &Started) -> Ended {
         return Ended { error: Some("the node was restarted".to_owned()), ..Ended::default() };
     }
     let groups = Groups::known(started.groups.clone());
+    groups.kill();
     let members = || {
         let mut found = groups.members();
         found.extend(tree::session(&started.process));
@@ -414,7 +433,10 @@ pub fn list(work_dir: &Path, cluster: &ClusterId) -> io::Result<Vec<Found>> {
             continue;
         }
         match look_at(work_dir, &order.task) {
-            Ok(Some(state)) => found.push(Found { holding: holding(&order), task: order.task, state }),
+            Ok(Some(state)) => {
+                let asked = jobs::asked(work_dir, &order.task, &state);
+                found.push(Found { holding: holding(&order), task: order.task, state, asked });
+            }
             Ok(None) => {}
             Err(error) => tracing::warn!(task = %order.task, %error, "A task cannot be looked at; it is left alone."),
         }
@@ -433,6 +455,7 @@ fn holding(order: &Order) -> Holding {
         in_pod: false,
         overhead: order.overhead.clone(),
         mem_limit: order.mem_limit,
+        kill_grace_ms: order.kill_grace_ms,
     }
 }
 
@@ -481,13 +504,16 @@ pub(super) async fn signal(context: Arc<Context>, task: TaskId, signal: Signal) 
         }
         let Some(started) = Records::of(&work_dir, &wanted).started().ok().flatten() else { return false };
         let sent = match signal {
-            Signal::Stop => Sent::TERM,
+            Signal::Stop { .. } => Sent::TERM,
             Signal::Kill => Sent::USR1,
         };
         let reached = started.shim.signal(sent);
         if signal == Signal::Kill {
             // One that was stopped could do nothing.
             started.shim.signal(Sent::CONT);
+        }
+        if reached {
+            jobs::note_asked(&work_dir, &wanted, signal);
         }
         reached
     });

@@ -13,12 +13,18 @@ use std::{
     collections::HashSet,
     fs::File,
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
 
 use super::spec::file_name;
 use crate::model::{
@@ -91,16 +97,12 @@ pub fn read(directory: Option<&Path>, app: &App) -> Result<Secrets, String> {
 fn read_file(directory: &Path, source: &str) -> Result<Vec<u8>, String> {
     let root = rustix::fs::openat(CWD, directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let root = root.map_err(|error| format!("{} cannot be opened: {error}", directory.display()))?;
+    let source = source.trim_start_matches('/');
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    check_way(&root, source, resolve)?;
     // Without NONBLOCK a pipe in its place would be waited for.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let file = rustix::fs::openat2(&root, source.trim_start_matches('/'), flags, Mode::empty(), resolve);
-    let file = File::from(file.map_err(|error| match error {
-        rustix::io::Errno::NOENT => "there is no such file".to_owned(),
-        rustix::io::Errno::LOOP => "symbolic links are not followed".to_owned(),
-        rustix::io::Errno::XDEV => "it leads out of the directory".to_owned(),
-        other => other.to_string(),
-    })?);
+    let file = File::from(rustix::fs::openat2(&root, source, flags, Mode::empty(), resolve).map_err(not_opened)?);
     let meta = file.metadata().map_err(|error| error.to_string())?;
     if !meta.is_file() {
         return Err("it is no plain file".to_owned());
@@ -114,6 +116,30 @@ fn read_file(directory: &Path, source: &str) -> Result<Vec<u8>, String> {
         return Err(format!("it has more than {MAX_BYTES} bytes"));
     }
     Ok(content)
+}
+
+fn not_opened(error: Errno) -> String {
+    match error {
+        Errno::NOENT => "there is no such file".to_owned(),
+        Errno::LOOP => "symbolic links are not followed".to_owned(),
+        Errno::XDEV => "it leads out of the directory".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Whoever may write to a directory on the way could put another closed file of root's there, by a second name of it.
+fn check_way(root: &OwnedFd, source: &str, resolve: ResolveFlags) -> Result<(), String> {
+    let ends = std::iter::once(0).chain(source.match_indices('/').map(|(end, _)| end));
+    for above in ends.map(|end| &source[..end]) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let shown = if above.is_empty() { "." } else { above };
+        let directory = rustix::fs::openat2(root, shown, flags, Mode::empty(), resolve).map_err(not_opened)?;
+        let stat = rustix::fs::fstat(&directory).map_err(|error| error.to_string())?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
+            return Err(format!("the directory '{shown}' must be root's own, and written by nobody else"));
+        }
+    }
+    Ok(())
 }
 
 /// The directory with the files of all tasks.
@@ -229,6 +255,24 @@ mod tests {
         check("away/outside", Err("symbolic links are not followed"));
         check("../outside", Err("it leads out of the directory"));
         check("ann/../../outside", Err("it leads out of the directory"));
+
+        // A second name of a file that is root's own, and that the server may read.
+        std::fs::create_dir(directory.join("bob")).unwrap();
+        std::fs::hard_link(place.path().join("outside"), directory.join("bob/pw")).unwrap();
+        check("bob/pw", Ok(4));
+        let rights = |path: &str, owner: u32, mode: u32| {
+            std::os::unix::fs::chown(directory.join(path), Some(owner), None).unwrap();
+            std::fs::set_permissions(directory.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let of_others = "the directory 'bob' must be root's own, and written by nobody else";
+        for (owner, mode) in [(65_534, 0o700), (0, 0o777), (0, 0o720)] {
+            rights("bob", owner, mode);
+            check("bob/pw", Err(of_others));
+        }
+        rights("bob", 0, 0o755);
+        check("bob/pw", Ok(4));
+        rights("", 0, 0o1777);
+        check("bob/pw", Err("the directory '.' must be root's own, and written by nobody else"));
     }
 
     #[test]

@@ -175,7 +175,10 @@ fn others(turn: &mut Turn<'_, '_>, instance: &Instance, agent: &AgentId) -> Vec<
 
 fn note_unused(turn: &mut Turn<'_, '_>, app: &PathId, offer: &Arc<Offer>, reasons: Vec<Reject>) {
     let wall = turn.wall();
+    let definition = turn.state.tables.app(app).filter(|_| reasons.contains(&Reject::UnfulfilledConstraint));
+    let undecided = definition.and_then(|app| app.constraints.iter().find_map(|constraint| turn.state.patterns.undecided(constraint)));
     let Some(entry) = turn.state.queue.entries.get_mut(app).map(Arc::make_mut) else { return };
+    entry.undecided = undecided;
     entry.processed += 1;
     entry.unused += 1;
     entry.last_unused_at = Some(wall);

@@ -67,7 +67,7 @@ fn reserved<'a>(reserved: &'a mut Vec<Reserved>, role: &str) -> &'a mut Resource
 }
 
 /// Offers several nodes at once; tells who is launched where, as `web@a`, and lets them run.
-fn offers(world: &mut World, nodes: &[&str]) -> String {
+pub(super) fn offers(world: &mut World, nodes: &[&str]) -> String {
     let offers: Vec<Offer> = nodes.iter().map(|node| offer(world, node)).collect();
     let calls = world.cluster(ClusterEvent::Offers(offers)).calls;
     let launches = calls.into_iter().filter_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None });
@@ -79,7 +79,7 @@ fn offers(world: &mut World, nodes: &[&str]) -> String {
 }
 
 /// A small app with these fields besides.
-fn small(id: &str, instances: u32, fields: Value) -> Value {
+pub(super) fn small(id: &str, instances: u32, fields: Value) -> Value {
     let mut app = json!({"id": id, "cmd": "sleep 100", "cpus": 1, "mem": 10, "disk": 1, "instances": instances, "portDefinitions": []});
     app.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     app
@@ -87,6 +87,20 @@ fn small(id: &str, instances: u32, fields: Value) -> Value {
 
 fn entry(world: &World, app: &str) -> Arc<QueueEntry> {
     world.state.view().queue[&path(app)].clone()
+}
+
+#[test]
+fn an_expression_that_is_given_up_is_not_met_and_says_so() {
+    let endless = r"(?:a|a)*(?=b)\bb";
+    let value = "a".repeat(200);
+    for operator in ["LIKE", "UNLIKE"] {
+        let mut world = World::new();
+        world.create(small("/web", 1, json!({"constraints": [["rack", operator, endless]]}))).unwrap();
+        assert!(offers(&mut world, &[&format!("a rack:{value}")]).is_empty());
+        let text =
+            format!("the expression '{endless}' of a constraint takes too long to match '{value}', which therefore does not meet it");
+        assert_eq!(entry(&world, "/web").undecided, Some(text), "{operator}");
+    }
 }
 
 #[test]
@@ -118,6 +132,8 @@ fn every_reason_is_told_as_marathon_does() {
     check(json!({"labels": {"GPU_SCHEDULING_BEHAVIOR": "whatever"}}), "gpus=1", "DeclinedScarceResources");
     check(json!({"constraints": [["rack", "IS", "r1"]]}), "rack:r2", "UnfulfilledConstraint");
     check(json!({"constraints": [["rack", "IS", "r1"]]}), "rack:r1", "web@a");
+    check(json!({"constraints": [["rack", "UNLIKE", "^(?!web).*$"]]}), "rack:db-1", "UnfulfilledConstraint");
+    check(json!({"constraints": [["rack", "UNLIKE", "^(?!web).*$"]]}), "rack:web-1", "web@a");
     check(json!({"portDefinitions": [{"port": 0}, {"port": 0}]}), "ports=31000-31000", "InsufficientPorts");
     check(json!({"portDefinitions": [{"port": 31_005}], "requirePorts": true}), "ports=31000-31004", "InsufficientPorts");
     check(json!({"portDefinitions": [{"port": 31_005}]}), "ports=31000-31004", "web@a");

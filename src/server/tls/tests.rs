@@ -5,7 +5,7 @@ use std::{process::Command, sync::Mutex};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsConnector;
@@ -217,4 +217,134 @@ async fn a_new_certificate_serves_from_the_next_connection_on_and_a_broken_one_n
     acceptors.mark_unchanged();
     acceptors.changed().await.unwrap();
     assert_eq!(shown(address).await, der(&third));
+}
+
+/// A server with a certificate of its own, and these limits.
+async fn serving(limits: Limits) -> (std::net::SocketAddr, Watched, std::path::PathBuf, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("server.pem");
+    let (certificate, key) = pair();
+    std::fs::write(&file, format!("{certificate}{key}")).unwrap();
+    let (watched, acceptors) = Watched::open(&file, None).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let pong = warp::any().map(|| warp::reply::Response::new("pong".into())).boxed();
+    tokio::spawn(serve_filter(Listener::Tls(listener, acceptors), pong, limits, std::future::pending()));
+    (address, watched, file, directory)
+}
+
+#[tokio::test]
+async fn whoever_begins_no_handshake_or_half_of_one_gives_the_place_back_in_time() {
+    let limits = Limits { header_time: Duration::from_millis(100), connections: 4, ..Limits::default() };
+    let (address, ..) = serving(limits).await;
+    let mut silent = Vec::new();
+    for number in 0..12 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        if number % 2 == 1 {
+            // The beginning of a greeting that is long in coming.
+            stream.write_all(&[0x16, 3, 1, 2, 0, 1, 0]).await.unwrap();
+        }
+        silent.push(stream);
+    }
+    // Behind them in the queue, and served all the same.
+    shown(address).await;
+    for mut stream in silent {
+        // Closed, in whichever way, without a word.
+        let mut said = Vec::new();
+        _ = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut said)).await.expect("it is closed");
+        assert_eq!(said, b"");
+    }
+}
+
+#[tokio::test]
+async fn what_is_older_than_tls_1_2_or_no_tls_is_refused() {
+    let (address, ..) = serving(Limits::default()).await;
+    let ask = async |bytes: &[u8]| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut said = vec![0; 1024];
+        let read = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut said)).await.expect("it is answered");
+        said.truncate(read.unwrap_or(0));
+        said
+    };
+    // RFC 5246: a greeting that everything is in but a version above 1.2. ECDHE_ECDSA with AES_128_GCM; ecdsa_secp256r1_sha256, x25519, plain points,
+    // an extended master secret.
+    let hello = |minor: u8| {
+        let extensions = [[0, 13, 0, 4, 0, 2, 4, 3].as_slice(), &[0, 10, 0, 4, 0, 2, 0, 29], &[0, 11, 0, 2, 1, 0], &[0, 23, 0, 0]].concat();
+        let mut body = vec![3, minor];
+        body.extend([7; 32]);
+        body.extend([0, 0, 2, 0xc0, 0x2b, 1, 0, 0]);
+        body.push(u8::try_from(extensions.len()).unwrap());
+        body.extend(extensions);
+        let length = u8::try_from(body.len()).unwrap();
+        [&[0x16, 3, 1, 0, length + 4, 1, 0, 0, length], &body[..]].concat()
+    };
+    // Fatal: protocol_version.
+    for minor in [0, 1, 2] {
+        let said = ask(&hello(minor)).await;
+        assert_eq!((said[0], &said[said.len() - 2..]), (0x15, &[2, 70][..]), "3.{minor}: {said:?}");
+    }
+    // With the next one it is no alert, but the handshake.
+    let said = ask(&hello(3)).await;
+    assert_eq!((said[0], said[5]), (0x16, 2), "{said:?}");
+    let said = ask(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(!said.windows(4).any(|part| part == b"HTTP"), "{said:?}");
+    shown(address).await;
+}
+
+/// A connection over TLS on which one can ask again and again, to whom the server is called `name`.
+async fn open(address: std::net::SocketAddr, name: &'static str) -> (tokio_rustls::client::TlsStream<TcpStream>, CertificateDer<'static>) {
+    let curious = Arc::new(Curious(Mutex::default()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let client = client.dangerous().with_custom_certificate_verifier(curious.clone()).with_no_client_auth();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let stream = TlsConnector::from(Arc::new(client)).connect(ServerName::try_from(name).unwrap(), stream).await.unwrap();
+    let certificate = curious.0.lock().unwrap().take().unwrap();
+    (stream, certificate)
+}
+
+async fn ping(stream: &mut tokio_rustls::client::TlsStream<TcpStream>) {
+    stream.write_all(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"pong") {
+        let mut piece = [0; 1024];
+        let length = stream.read(&mut piece).await.unwrap();
+        assert_ne!(length, 0, "{}", String::from_utf8_lossy(&answer));
+        answer.extend(&piece[..length]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn a_connection_lives_on_when_the_certificate_is_replaced() {
+    let (address, mut watched, file, _directory) = serving(Limits::default()).await;
+    let (mut before, first) = open(address, "localhost").await;
+    ping(&mut before).await;
+    let (certificate, key) = pair();
+    std::fs::write(&file, format!("{certificate}{key}")).unwrap();
+    watched.look();
+    let (mut after, second) = open(address, "localhost").await;
+    assert_eq!(second, CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap());
+    assert_ne!(first, second);
+    ping(&mut before).await;
+    ping(&mut after).await;
+    // Nor does a broken one end any.
+    std::fs::write(&file, "nothing").unwrap();
+    watched.look();
+    ping(&mut before).await;
+    ping(&mut after).await;
+    assert_eq!(open(address, "localhost").await.1, second);
+}
+
+#[tokio::test]
+async fn who_names_no_server_or_another_one_is_shown_the_certificate_too() {
+    let (address, ..) = serving(Limits::default()).await;
+    let (_, expected) = open(address, "localhost").await;
+    // An address is never sent as a name.
+    for name in ["127.0.0.1", "another.example"] {
+        let (mut stream, certificate) = open(address, name).await;
+        assert_eq!(certificate, expected, "{name}");
+        ping(&mut stream).await;
+    }
 }

@@ -92,7 +92,7 @@ impl Attempt<'_> {
             return Err(End::failed("Docker is on another machine, which does not see the volumes of a pod"));
         }
         let (work_dir, task, owner) = (self.context.settings.work_dir.clone(), self.task.clone(), self.launch.owner.clone());
-        let make = move || wanted.iter().map(|one| make_shared(&work_dir, &task, &owner, one, false)).collect::<io::Result<Vec<_>>>();
+        let make = move || wanted.iter().map(|one| make_shared(&work_dir, &task, &owner, one)).collect::<io::Result<Vec<_>>>();
         let made = tokio::task::spawn_blocking(make).await.map_err(io::Error::other).flatten();
         made.map_err(|error| End::failed(format!("the volumes of the pod cannot be made: {error}")))
     }
@@ -118,27 +118,16 @@ pub(in crate::cluster::engine) fn shared(launch: &Launch) -> Vec<Shared> {
 }
 
 /// Makes the directory of such a volume, unless another container's launch has made it: in the sandbox of the holder, open to whoever a container's
-/// process is. The way to it is open only when a process of the node goes it (`is_process`).
+/// process is. The way to it is closed, for the directory is open to every account of the node.
 ///
 /// # Errors
 /// It cannot be made.
-pub(in crate::cluster::engine) fn make_shared(
-    work_dir: &Path,
-    task: &TaskId,
-    owner: &Owner,
-    wanted: &Shared,
-    is_process: bool,
-) -> io::Result<Bind> {
+pub(in crate::cluster::engine) fn make_shared(work_dir: &Path, task: &TaskId, owner: &Owner, wanted: &Shared) -> io::Result<Bind> {
     let holder = pod::holder(task);
     let files = sandbox::make_files(work_dir, &holder, false)?;
     sandbox::note_owner(work_dir, &holder, owner)?;
     let source = files.join(&wanted.name); // A name is no path: see `pod::is_name`.
     std::fs::create_dir_all(&source)?;
     sandbox::open_to_all(&source)?;
-    if is_process {
-        for way in [sandbox::path(work_dir, &holder), files] {
-            std::fs::set_permissions(way, std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
-        }
-    }
     Ok(Bind { source, target: wanted.target.clone(), read_only: wanted.read_only })
 }

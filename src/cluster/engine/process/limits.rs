@@ -5,7 +5,7 @@
 //! kernel's `cgroup-v1/memory.rst`, `sched-bwc.rst`, `pids.rst` and `cgroup-v2.rst`; the weight for shares is what runc makes of them.
 
 use std::{
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -181,6 +181,15 @@ impl Groups {
         pids
     }
 
+    /// Kills everything in it at once, where the kernel can (v2, since Linux 5.14): what forks all the time and never stays gets away from nobody then.
+    pub fn kill(&self) {
+        for directory in &self.directories {
+            let file = std::fs::OpenOptions::new().write(true).open(directory.join("cgroup.kill"));
+            // Without it they are killed one by one.
+            _ = file.and_then(|mut file| file.write_all(b"1"));
+        }
+    }
+
     /// How often the kernel killed one of its processes for want of memory.
     pub fn oom_kills(&self) -> u64 {
         let field = |file: &str| {
@@ -331,5 +340,76 @@ mod tests {
         assert_eq!(Groups::make(&limits(root.path()), "t").unwrap_err(), "this kernel has no cpu.shares");
         assert!(!root.path().join("cpu/xtao/t").exists());
         assert!(Groups::make(&Limits::default(), "t").is_err());
+    }
+
+    /// Does `work` on a thread with mounts of its own, among them the kernel's v2 hierarchy, wherever this machine has that, or not.
+    fn with_real_v2(work: impl FnOnce(&Path) + Send + 'static) {
+        let beside = move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            rustix::mount::mount_change("/", rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC)
+                .unwrap();
+            let place = tempfile::tempdir().unwrap();
+            rustix::mount::mount("none", place.path(), "cgroup2", rustix::mount::MountFlags::empty(), None).unwrap();
+            work(place.path());
+            rustix::mount::unmount(place.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+        };
+        std::thread::spawn(beside).join().unwrap();
+    }
+
+    /// What is wanted comes to pass, but no event tells.
+    fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+        let began = std::time::Instant::now();
+        while !is_so() {
+            assert!(began.elapsed() < std::time::Duration::from_secs(60), "{what}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_real_group_of_v2_takes_in_counts_and_kills_what_never_stays() {
+        with_real_v2(|root| {
+            let directory = root.join(format!("xtao-test-{}", std::process::id()));
+            std::fs::create_dir(&directory).unwrap();
+            let groups = Groups::known(vec![directory.clone()]);
+            assert_eq!((groups.members(), groups.oom_kills()), (Vec::new(), 0));
+            // Two that have left their session, and a chain of which each one starts the next and ends. It comes to its end by itself, but not soon.
+            let script = "echo 0 > \"$1/cgroup.procs\"; setsid sleep 1000 & setsid sleep 1000 & \
+                          next() { test $1 -gt 0 && next $(($1 - 1)) & }; next 100000; exec sleep 1000";
+            let mut child = std::process::Command::new("sh").args(["-c", script, "sh"]).arg(&directory).spawn().unwrap();
+            let pid = i32::try_from(child.id()).unwrap();
+            eventually("it is taken in", || groups.members().contains(&pid));
+            let began = groups.members();
+            eventually("the chain goes on", || groups.members().iter().any(|pid| !began.contains(pid)));
+            groups.kill();
+            eventually("all of it ends", || groups.members().is_empty());
+            assert!(!child.wait().unwrap().success());
+            groups.remove();
+            assert!(!directory.exists());
+            // Neither is an error when there is no group any more.
+            groups.kill();
+            groups.remove();
+        });
+    }
+
+    #[test]
+    fn the_kernels_own_v2_hierarchy_has_the_limits_or_says_why_not() {
+        with_real_v2(|root| {
+            let controllers = std::fs::read_to_string(root.join("cgroup.controllers")).unwrap();
+            let has_all = CONTROLLERS.iter().all(|wanted| controllers.split_whitespace().any(|found| found == *wanted));
+            let name = format!("test-{}", std::process::id());
+            let made = Groups::make(&limits(root), &name);
+            let directory = root.join(PARENT).join(&name);
+            if has_all {
+                let groups = made.unwrap();
+                let files = ["cpu.max", "memory.max", "pids.max"];
+                assert_eq!(shown(&directory, &files).replace('\n', ""), "cpu.max=50000 100000 memory.max=67108864 pids.max=100");
+                groups.remove();
+            } else {
+                // The older layout holds them.
+                let error = made.unwrap_err();
+                assert!(error.starts_with(&format!("{} cannot be written: ", root.join("cgroup.subtree_control").display())), "{error}");
+            }
+            assert!(!directory.exists());
+        });
     }
 }

@@ -49,6 +49,9 @@ pub struct Order {
     /// The memory that it may have; `None`: what it takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mem_limit: Option<ResourceLimit>,
+    /// Milliseconds between SIGTERM and SIGKILL, by its definition; `None`: the node's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_grace_ms: Option<u64>,
     /// Its host ports.
     pub ports: Vec<u16>,
     /// Program and arguments; never empty.
@@ -291,6 +294,7 @@ pub(in crate::cluster::engine) fn sample() -> Order {
         resources: Resources::default(),
         overhead: Resources::default(),
         mem_limit: None,
+        kill_grace_ms: Some(30_000),
         terminal: false,
         ports: vec![31000],
         command: vec!["true".into()],
@@ -338,5 +342,53 @@ mod tests {
         let opened = records.open_order().unwrap().unwrap();
         assert!(records.remove().unwrap());
         assert_eq!(opened.metadata().unwrap().nlink(), 0);
+    }
+
+    /// The forms that the records have had, the present one last. Supervisors outlive the server that started them, so whoever changes the form adds a file,
+    /// and keeps the others readable.
+    const FORMS: [&str; 5] = [
+        include_str!("fixtures/1.json"),
+        include_str!("fixtures/2.json"),
+        include_str!("fixtures/3.json"),
+        include_str!("fixtures/4.json"),
+        include_str!("fixtures/5.json"),
+    ];
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Form {
+        order: Order,
+        started: Started,
+        ended: Ended,
+    }
+
+    #[test]
+    fn records_of_older_programs_stay_readable() {
+        let [first, pods, volumes, host_volumes, present] = FORMS.map(|text| serde_json::from_str::<Form>(text).unwrap());
+        let limits = |order: &Order| Limits { memory_reservation: None, memory: Some(64 << 20), ..order.limits.clone() };
+        let expected = present.order;
+        let expected = Order { mem_limit: None, terminal: false, limits: limits(&expected), ..expected };
+        assert_eq!(host_volumes.order, expected);
+        let brick = Mounted { source: "/w/bricks/rows".into(), target: "data".into(), read_only: false, host: None };
+        let expected = Order { volumes: vec![brick], ..expected };
+        assert_eq!(volumes.order, expected);
+        let expected = Order { volumes: Vec::new(), ..expected };
+        assert_eq!(pods.order, expected);
+        assert_eq!(first.order, Order { overhead: Resources::default(), ..expected });
+
+        let expected = Started { unlimited: None, ..present.started };
+        assert_eq!(host_volumes.started, expected);
+        let expected = Started { namespace: None, ..expected };
+        for older in [volumes.started, pods.started, first.started] {
+            assert_eq!(older, expected);
+        }
+        assert_eq!(first.ended, Ended { status: Some(3), ..Ended::default() });
+        assert_eq!((present.ended.signal, present.ended.oom), (Some(9), true));
+    }
+
+    #[test]
+    fn the_last_form_is_the_one_that_is_written() {
+        let text = FORMS[FORMS.len() - 1];
+        let read: Form = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), serde_json::from_str::<serde_json::Value>(text).unwrap());
     }
 }

@@ -294,6 +294,7 @@ pub(super) fn reap_all_but(first: i32) {
 
 /// Every process of the task; what they leave behind is ours by then, and ends with them.
 pub(super) fn kill_all(groups: &Groups) {
+    groups.kill();
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let members = || {
         let mut found = groups.members();

@@ -117,6 +117,13 @@ fn table() -> io::Result<Vec<Mount>> {
     Ok(mounts::parse(&std::fs::read("../mountinfo")?))
 }
 
+/// The number of the mount in which something lies.
+fn mount_of(open: &OwnedFd) -> io::Result<u64> {
+    let text = std::fs::read_to_string(format!("../fdinfo/{}", name(open)))?;
+    let number = text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    number.ok_or_else(|| io::Error::other("the kernel does not say in which mount it lies"))
+}
+
 /// Also another server's: a file system on a loop device that is mounted for this place alone.
 fn is_brick(mount: &Mount) -> bool {
     /// `Documentation/admin-guide/devices.txt` of the kernel.
@@ -178,11 +185,17 @@ impl<'a> Volume<'a> {
         let mut limits = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV;
         limits.set(MountFlags::RDONLY, self.wanted.read_only);
         // What is mounted below it came along.
-        let new = table()?.into_iter().filter(|mount| !before.contains(&mount.id) && mount.target.starts_with(real));
-        for mount in new {
+        let new = table()?.into_iter().filter(|mount| !before.contains(&mount.id) && mount.target.starts_with(real)).collect::<Vec<_>>();
+        // Whoever may write in the sandbox can move the place meanwhile: then nothing is found there, or something else.
+        let moved = || io::Error::other("it was moved while the task was started");
+        if !new.iter().any(|mount| mount.target == real) {
+            return Err(moved());
+        }
+        let is_covered = |at: usize| new[at + 1..].iter().any(|later| later.target == new[at].target);
+        for (_, mount) in new.iter().enumerate().filter(|(at, _)| !is_covered(*at)) {
             let there = open(&mount.target, ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS)?;
-            if mount.target == real && found(&there)?.0 != self.found {
-                return Err(io::Error::other("it was moved while the task was started"));
+            if mount_of(&there)? != mount.id {
+                return Err(moved());
             }
             // What is mounted there on the node later would have no such limits.
             rustix::mount::mount_change(name(&there), MountPropagationFlags::PRIVATE)?;

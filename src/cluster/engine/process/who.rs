@@ -26,6 +26,13 @@ pub struct Rights {
     pub no_new_privileges: bool,
 }
 
+impl Rights {
+    /// True when strangers have the same ones: what runs as the same account may look at environment, files and memory of the others.
+    pub fn are_shared(&self) -> bool {
+        self.no_new_privileges && self.account.as_ref().is_some_and(|account| account.name == NOBODY)
+    }
+}
+
 /// The rights of `app`, which belongs to `owner`, under a server that runs as `server` (user id). May block while accounts are looked up.
 ///
 /// # Errors
@@ -85,8 +92,9 @@ mod tests {
         let check = |user: Option<&str>, administered: bool, owner: &str, server: u32, expected: &str| {
             let found = match decide(user, administered, owner, server, find) {
                 Ok(Rights { account, no_new_privileges }) => {
+                    let shared = Rights { account: account.clone(), no_new_privileges }.are_shared();
                     let name = account.map_or("the server".to_owned(), |account| account.name);
-                    format!("{name}{}", if no_new_privileges { ", for good" } else { "" })
+                    format!("{name}{}{}", if no_new_privileges { ", for good" } else { "" }, if shared { ", with others" } else { "" })
                 }
                 Err(error) => error,
             };
@@ -100,15 +108,15 @@ mod tests {
         check(Some("none"), true, "admin", 0, "there is no account 'none' on this node: choose another user, or create it");
         check(None, false, "ann", 0, "ann, for good");
         check(Some("ann"), false, "ann", 0, "ann, for good");
-        check(None, false, "bob", 0, "nobody, for good");
+        check(None, false, "bob", 0, "nobody, for good, with others");
         check(Some("bob"), false, "bob", 0, "there is no account 'bob' on this node that commands may run as: leave out user");
-        check(Some("nobody"), false, "ann", 0, "nobody, for good");
+        check(Some("nobody"), false, "ann", 0, "nobody, for good, with others");
         const OTHERS: &str = "only what administrators wrote runs as another account; leave it out, or say";
         check(Some("postgres"), false, "ann", 0, &format!("user 'postgres': {OTHERS} 'ann'"));
         check(Some("root"), false, "ann", 0, &format!("user 'root': {OTHERS} 'ann'"));
         // A user who is called like root.
-        check(None, false, "root", 0, "nobody, for good");
-        check(None, false, "toor", 0, "nobody, for good");
+        check(None, false, "root", 0, "nobody, for good, with others");
+        check(None, false, "toor", 0, "nobody, for good, with others");
         check(Some("root"), false, "root", 0, "there is no account 'root' on this node that commands may run as: leave out user");
         check(None, false, "ann", 1000, "ann, for good");
         check(None, false, "ann", 1001, "this server is not root, so it cannot run a command as user 'ann'");

@@ -121,3 +121,78 @@ fn whose_it_was_is_kept() {
     assert_eq!(found(), None);
     note_owner(work_dir.path(), &task(), &Owner::new("ann")).unwrap_err();
 }
+
+#[test]
+fn what_is_handed_over_is_what_is_below_and_no_links_are_followed() {
+    use std::os::unix::fs::MetadataExt;
+    let place = tempfile::tempdir().unwrap();
+    let (files, outside) = (place.path().join("files"), place.path().join("outside"));
+    for directory in [files.join("a/b"), outside.join("c")] {
+        std::fs::create_dir_all(directory).unwrap();
+    }
+    for file in [files.join("a/b/file"), outside.join("file")] {
+        std::fs::write(file, "").unwrap();
+    }
+    std::os::unix::fs::symlink(&outside, files.join("a/directory")).unwrap();
+    std::os::unix::fs::symlink(outside.join("file"), files.join("a/link")).unwrap();
+    rustix::fs::mknodat(CWD, files.join("pipe"), rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    hand_over(&files, Some((1, 2))).unwrap();
+    let owner = |path: PathBuf| std::fs::symlink_metadata(path).map(|meta| (meta.uid(), meta.gid())).unwrap();
+    for given in ["", "a", "a/b", "a/b/file", "a/directory", "a/link", "pipe"] {
+        assert_eq!(owner(files.join(given)), (1, 2), "{given}");
+    }
+    for kept in ["", "c", "file"] {
+        assert_eq!(owner(outside.join(kept)), (0, 0), "{kept}");
+    }
+    std::os::unix::fs::symlink(&outside, place.path().join("instead")).unwrap();
+    hand_over(&place.path().join("instead"), Some((1, 2))).unwrap_err();
+    assert_eq!(owner(outside), (0, 0));
+}
+
+#[test]
+fn a_directory_that_is_swapped_for_a_link_while_it_is_handed_over_gives_nothing_else_away() {
+    use std::{
+        os::unix::fs::MetadataExt,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+    let place = tempfile::tempdir().unwrap();
+    let (files, victim) = (place.path().join("files"), place.path().join("victim"));
+    for directory in [files.join("inner"), victim.clone()] {
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("name"), "").unwrap();
+    }
+    std::os::unix::fs::symlink(&victim, files.join("link")).unwrap();
+    let (one, other, enough) = (files.join("inner"), files.join("link"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !enough.load(Ordering::Relaxed) {
+                rustix::fs::renameat_with(CWD, &one, CWD, &other, rustix::fs::RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        let given: Vec<io::Result<()>> = (0..2000).map(|_| hand_over(&files, Some((1, 1)))).collect();
+        // Before anything can fail: the other thread waits for it.
+        enough.store(true, Ordering::Relaxed);
+        given.into_iter().for_each(Result::unwrap);
+    });
+    assert_eq!(std::fs::metadata(victim.join("name")).unwrap().uid(), 0);
+}
+
+#[test]
+fn when_a_task_was_asked_to_end_is_remembered() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let seen = |now_ms: u64| asked(work_dir.path(), &task(), now_ms).map(|asked| (asked.ago_ms, asked.grace_ms));
+    assert_eq!(seen(0), None);
+    mark_killed(work_dir.path(), &task()).unwrap();
+    assert!(is_marked_killed(work_dir.path(), &task()));
+    assert_eq!(seen(5_000), None, "nobody knows whether it was asked already");
+    note_asked(work_dir.path(), &task(), 30_000, 5_000).unwrap();
+    assert_eq!(seen(6_000), Some((1_000, 30_000)));
+    assert_eq!(seen(100_000), Some((95_000, 30_000)));
+    assert_eq!(seen(4_000), Some((0, 30_000)), "the clock has begun anew");
+    // The mark is made again before each signal.
+    mark_killed(work_dir.path(), &task()).unwrap();
+    assert_eq!(seen(6_000), Some((1_000, 30_000)));
+    std::fs::write(path(work_dir.path(), &task()).join(".killed"), "{\"at_ms\":").unwrap();
+    assert_eq!(seen(6_000), None);
+    assert!(is_marked_killed(work_dir.path(), &task()));
+}

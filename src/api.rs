@@ -119,7 +119,7 @@ impl Api {
     pub fn with_limits(handle: Handle, info: Info, limits: Limits) -> Self {
         let room = |places: usize| Arc::new(Semaphore::new(places));
         Self {
-            access: Access::new(handle),
+            access: Access::new(handle, info.task_killing),
             info: Arc::new(info),
             identity: Arc::default(),
             audit: Audit::default(),

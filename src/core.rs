@@ -112,6 +112,8 @@ pub struct Settings {
     pub host_volumes: crate::model::host_volume::HostVolumeRule,
     /// Definitions may name secrets (`--enable_features secrets`).
     pub secrets: bool,
+    /// What has no image can have another network than the node's, as with Mesos and its network plugins.
+    pub command_networks: bool,
     /// New top-level groups prescribe their name as the role of their apps (`--new_group_enforce_role top`).
     pub new_group_enforce_role: bool,
     /// Which resources are used by what names no `acceptedResourceRoles` (`--accepted_resource_roles_default_behavior`).
@@ -154,6 +156,7 @@ impl Default for Settings {
             env_vars_prefix: None,
             host_volumes: Default::default(),
             secrets: false,
+            command_networks: true,
             new_group_enforce_role: false,
             accepted_resource_roles: AcceptedResourceRoles::Any,
             gpus_restricted: true,

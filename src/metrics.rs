@@ -37,6 +37,8 @@ pub enum Counter {
     OffersUsed,
     /// Offers that were declined.
     OffersDeclined,
+    /// Tasks that ended because they took more memory than their limit.
+    OutOfMemory,
     /// Bytes of requests' bodies, as announced.
     RequestBytes,
     /// Bytes of answers' bodies.
@@ -51,7 +53,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Deployments,
         Self::DeploymentsDismissed,
         Self::TasksLaunched,
@@ -61,6 +63,7 @@ impl Counter {
         Self::OffersIncoming,
         Self::OffersUsed,
         Self::OffersDeclined,
+        Self::OutOfMemory,
         Self::RequestBytes,
         Self::ResponseBytes,
         Self::GzippedBytes,
@@ -80,6 +83,7 @@ impl Counter {
             Self::OffersIncoming => "mesos.offers.incoming.counter",
             Self::OffersUsed => "mesos.offers.used.counter",
             Self::OffersDeclined => "mesos.offers.declined.counter",
+            Self::OutOfMemory => "mesos.task.oom.memory-limit-exceeded.counter",
             Self::RequestBytes => "http.requests.size.counter.bytes",
             Self::ResponseBytes => "http.responses.size.counter.bytes",
             Self::GzippedBytes => "http.responses.size.gzipped.counter.bytes",

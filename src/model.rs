@@ -2,6 +2,7 @@
 //!
 //! Marathon's JSON is read and written here too ([`app::input`], [`app::output`]), so that one place knows its defaults and omissions.
 
+pub mod address;
 pub mod agent;
 pub mod app;
 pub mod artifact;

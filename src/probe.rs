@@ -12,6 +12,7 @@
 pub mod attempt;
 pub mod commands;
 pub mod doubt;
+mod follow;
 pub mod schedule;
 pub mod target;
 

@@ -393,6 +393,7 @@ fn api(config: &Config, core: &core::Settings, handle: Handle, identity: Arc<Ide
         info.marathon_config.insert("webui_url".into(), url.as_str().into());
     }
     info.marathon_config.insert("features".into(), config.core.features.clone().into());
+    info.task_killing = has_feature(config, "task_killing");
     info.allow_origin = config.http.allow_origin.as_deref().and_then(|origin| origin.parse().ok());
     info.marathon_config.insert("access_control_allow_origin".into(), config.http.allow_origin.clone().into());
     info.compression = config.http.compression;
@@ -405,6 +406,11 @@ fn api(config: &Config, core: &core::Settings, handle: Handle, identity: Arc<Ide
     api.extra.push(("mesos_dns", lookups(names.clone())));
     api.extra_for_administrators.push(("mesos_dns", names));
     api
+}
+
+/// Whether `--enable_features` names it.
+fn has_feature(config: &Config, name: &str) -> bool {
+    config.core.features.iter().any(|feature| feature == name)
 }
 
 fn core_settings(config: &Config) -> core::Settings {
@@ -428,7 +434,9 @@ fn core_settings(config: &Config) -> core::Settings {
         reconciliation_interval_ms: ms(given.reconciliation_interval),
         env_vars_prefix: given.env_vars_prefix.clone(),
         host_volumes: host_volumes(config),
-        secrets: given.features.iter().any(|feature| feature == "secrets"),
+        secrets: has_feature(config, "secrets"),
+        // The embedded engine runs commands as processes of the node.
+        command_networks: false,
         new_group_enforce_role: given.new_group_enforce_role,
         accepted_resource_roles: match given.accepted_resource_roles.as_str() {
             "unreserved" => core::AcceptedResourceRoles::Unreserved,
@@ -480,6 +488,7 @@ fn engine_settings(config: &Config, core: &core::Settings, work_dir: &WorkDir) -
         config.identity.hostname.clone(),
         given.node_addresses.clone(),
     );
+    engine.task_killing = has_feature(config, "task_killing");
     engine.resources.cpus = given.resources.cpus.map(Scalar::from_f64);
     engine.resources.mem = given.resources.mem.map(Scalar::whole);
     engine.resources.disk = given.resources.disk.map(Scalar::whole);

@@ -79,6 +79,7 @@ pub fn plan(seed: u64, options: Options) -> Plan {
     let mut ops = workload::draw(&mut rng, scale);
     workload::place(&mut Rng::part(seed, 6), &mut ops, scale);
     workload::pods(&mut Rng::part(seed, 8), &mut ops, scale);
+    workload::habits(&mut Rng::part(seed, 9), &mut ops, scale);
     let noise = faults::Noise::draw(&mut rng);
     let count = *rng.pick(&[0, 2, 5, 10, 20, 30]) * size / 2;
     let faults = faults::draw(&mut rng, count, agents, chaos_ms);

@@ -253,7 +253,7 @@ async fn an_image_is_pulled_with_the_login_that_was_fetched() {
 }
 
 const WANTS_LOGIN: &str =
-    "(the registry wants another login, or one at all: give it as the image's pullConfig, or fetch a .docker/config.json)";
+    "(its registry wants a login, or another one: give it as pullConfig of the image, by a secret, or fetch a docker.tar.gz with it)";
 
 /// A registry that lets nobody in but `ann` with `???secret`, and an image there that the daemon does not have.
 fn private_registry(daemon: &Daemon) -> (Registry, String) {
@@ -390,6 +390,28 @@ async fn a_command_runs_in_a_task_and_ends_with_its_client() {
     let parts = access.facts().await.parts;
     assert_eq!((&*parts[0].name, &*parts[0].version), ("Engine", &*daemon.docker(&["version", "-f", "{{.Server.Version}}"])));
     assert!(parts.iter().any(|part| part.name == "runc" && !part.version.is_empty()), "{parts:?}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_reaches_what_listens_on_loopback_in_a_container() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let task = rig.launch(bridge("/inner", "exec httpd -f -p 127.0.0.1:8080", 8080, 31009)).await;
+    let running = rig.status(&task, TaskState::Running).await;
+    let access = rig.access();
+    let connect = async || {
+        let socket = tokio::net::TcpSocket::from_std_stream(access.socket(&task, false).await?.into());
+        socket.connect("127.0.0.1:8080".parse().unwrap()).await
+    };
+    // It may just be starting.
+    rig.until(async || connect().await.is_ok()).await;
+    let outside = tokio::net::TcpStream::connect((running.addresses[0], 8080)).await;
+    assert_eq!(outside.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    rig.kill(&task, Some(0)).await;
+    rig.status(&task, TaskState::Killed).await;
+    rig.removed(&task).await;
+    assert_eq!(connect().await.unwrap_err().kind(), std::io::ErrorKind::NotFound);
     rig.stop().await;
 }
 
@@ -639,6 +661,36 @@ async fn a_kill_is_remembered_beyond_a_restart() {
     }
     rig.begin(&daemon).await;
     rig.status(&task, TaskState::Killed).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_asked_once_to_end_and_its_time_goes_on_while_the_server_is_away() {
+    let daemon = Daemon::start(Options::default());
+    let mut rig = Rig::start(&daemon).await;
+    let mut stubborn = command("/stubborn", "trap 'echo told' TERM; echo ready; while true; do sleep 0.1; done");
+    stubborn.app().kill_grace_ms = Some(600_000);
+    let task = rig.launch(stubborn).await;
+    rig.await_output(&task, "ready\n").await;
+    rig.crash().await;
+    // As whoever does not know the app any more: it may take as long as it was launched with.
+    rig.begin(&daemon).await;
+    rig.kill(&task, None).await;
+    rig.await_output(&task, "ready\ntold\n").await;
+    rig.asked(&task).await;
+    rig.crash().await;
+    // Whoever asks again is not passed on.
+    rig.begin(&daemon).await;
+    rig.kill(&task, Some(600_000)).await;
+    let later = rig.launch(command("/later", "exit 0")).await;
+    rig.status(&later, TaskState::Finished).await;
+    rig.crash().await;
+    rig.let_the_grace_pass(&task);
+    rig.begin(&daemon).await;
+    let killed = rig.status(&task, TaskState::Killed).await;
+    assert_eq!(killed.message, "Container exited with status 137 (signal 9, SIGKILL)");
+    rig.removed(&task).await;
+    assert_eq!(rig.output(&task, "stdout"), "ready\ntold\n");
     rig.stop().await;
 }
 

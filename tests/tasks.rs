@@ -19,11 +19,11 @@ use xtao::{
     cluster::engine::access::ExecError,
     model::{
         app::{Container, ContainerKind, EnvValue, Fetch, Mode, Secret, Volume},
-        cluster::{BrickReport, TaskState},
+        cluster::{BrickReport, ClusterEvent, TaskState},
         frame::{Channel, Frame},
         id::{AgentId, BrickName, Owner},
         request::Asker,
-        resources::{ResourceLimit, ResourceLimits, Scalar},
+        resources::{PortRange, ResourceLimit, ResourceLimits, Scalar},
     },
 };
 
@@ -409,6 +409,58 @@ async fn the_server_dies_and_its_tasks_do_not() {
     let message = rig.status(wanted.task(), TaskState::Dropped).await.message;
     assert_eq!(message, "the server was stopped before the task was started");
     rig.forgotten(wanted.task()).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_asked_once_to_end_and_its_time_goes_on_while_the_server_is_away() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let mut stubborn = process("/stubborn", "trap 'echo told' TERM; echo ready; while true; do sleep 0.1; done");
+    stubborn.app().kill_grace_ms = Some(600_000);
+    let task = rig.launch(stubborn).await;
+    rig.await_output(&task, "ready\n").await;
+    rig.crash().await;
+    // As whoever does not know the app any more: it may take as long as it was launched with.
+    rig.begin(&nowhere).await;
+    rig.kill(&task, None).await;
+    rig.await_output(&task, "ready\ntold\n").await;
+    rig.asked(&task).await;
+    rig.crash().await;
+    // Whoever asks again is not passed on.
+    rig.begin(&nowhere).await;
+    rig.kill(&task, Some(600_000)).await;
+    let later = rig.launch(process("/later", "exit 0")).await;
+    rig.status(&later, TaskState::Finished).await;
+    rig.crash().await;
+    rig.let_the_grace_pass(&task);
+    rig.begin(&nowhere).await;
+    assert_eq!(rig.status(&task, TaskState::Killed).await.message, "Command terminated with signal Killed");
+    assert_eq!(rig.output(&task, "stdout"), "ready\ntold\n");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_somebody_else_listens_on_is_not_given_to_a_task() {
+    let nowhere = no_docker();
+    let other = std::net::TcpListener::bind((nowhere.address(), 0)).unwrap();
+    let port = other.local_addr().unwrap().port();
+    let mut rig = Rig::idle(&nowhere);
+    rig.settings().resources.ports = vec![PortRange::new(port, port)];
+    rig.begin(&nowhere).await;
+    assert_eq!(rig.offered_ports().await, []);
+    // Who has been given it all the same, by an older offer, is told.
+    let late = rig.launch(process("/late", "exit 0").port(port)).await;
+    let message = rig.status(&late, TaskState::Failed).await.message;
+    assert_eq!(message, format!("port {port} is in use on this node, by somebody who was not given it: stop that, or choose another port"));
+    assert_eq!(rig.history(&late), [TaskState::Failed]);
+    drop(other);
+    // Without anything happening that the engine would know of.
+    while rig.offered_ports().await.is_empty() {
+        rig.event(|event| matches!(event, ClusterEvent::Offers(_))).await;
+    }
+    let next = rig.launch(process("/next", "exit 0").port(port)).await;
+    rig.status(&next, TaskState::Finished).await;
     rig.stop().await;
 }
 

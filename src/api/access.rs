@@ -27,17 +27,18 @@ use crate::{
 #[derive(Clone)]
 pub struct Access {
     handle: Handle,
+    shows_killing: bool,
 }
 
 impl Access {
-    /// Access to what `handle` reaches.
-    pub fn new(handle: Handle) -> Self {
-        Self { handle }
+    /// Access to what `handle` reaches. `shows_killing`: see [`Seen::condition`].
+    pub fn new(handle: Handle, shows_killing: bool) -> Self {
+        Self { handle, shows_killing }
     }
 
     /// The present snapshot, as far as `origin` may see it.
     pub fn seen(&self, origin: &Origin) -> Seen {
-        Seen::new(self.handle.view_full(), origin)
+        Seen::new(self.handle.view_full(), origin, self.shows_killing)
     }
 
     /// Asks for a change and waits until it is durable and visible.

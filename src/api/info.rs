@@ -45,6 +45,8 @@ pub struct Info {
     pub metrics_prefix: String,
     /// Metrics are served for Prometheus too.
     pub metrics_prometheus: bool,
+    /// What is being killed is shown as such (`--enable_features task_killing`), and not as what it was before.
+    pub task_killing: bool,
 }
 
 impl Info {
@@ -68,6 +70,7 @@ impl Info {
             compression: true,
             metrics_prefix: "marathon".into(),
             metrics_prometheus: true,
+            task_killing: false,
         }
     }
 

@@ -93,6 +93,7 @@ pub fn app(id: &str) -> AppBuilder {
         labels: IndexMap::new(),
         container: None,
         network: Network::Host,
+        bridge_labels: Default::default(),
         port_definitions: vec![default],
         require_ports: false,
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
@@ -294,6 +295,7 @@ pub fn queued(app: &str) -> QueueEntry {
         rejected: [0; 10],
         last_unused_offers: Default::default(),
         held_by: None,
+        undecided: None,
     }
 }
 
@@ -509,6 +511,7 @@ impl Driver {
                     client_ip: submission.origin.client_ip,
                     uri: submission.origin.uri,
                     definition: Arc::new(app("/posted").0),
+                    created: false,
                 },
             };
             let published = Published { revision: self.revision, events: vec![Arc::new(posted)], changed: vec![RecordKey::Meta] };

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use xtao::{
     config::Config,
     server,
-    sim::{Options, bench, cluster, explain_failure, play, sabotage::Sabotage, trace::Trace},
+    sim::{Options, bench, cluster, explain_failure, play, sabotage::Sabotage, trace::Trace, world::Stats},
     telemetry,
 };
 
@@ -135,15 +135,14 @@ fn play_seeds(asked: &Play) -> ExitCode {
     let options = Options { agents: asked.agents, instances: asked.instances, minutes: asked.minutes, sabotage: asked.sabotage };
     let seeds = asked.seed.map_or(asked.from..asked.from + asked.seeds, |seed| seed..seed + 1);
     let began = Instant::now();
-    let (mut played, mut failed, mut saturated, mut frames, mut launches) = (0, 0, 0, 0, 0);
+    let (mut played, mut failed, mut saturated, mut total) = (0, 0, 0, Stats::default());
     for seed in seeds {
         if asked.time_limit.is_some_and(|limit| began.elapsed().as_secs() >= limit) {
             break;
         }
         let outcome = play(seed, options, if asked.verbose { Trace::printed() } else { Trace::off() });
         played += 1;
-        frames += outcome.stats.frames;
-        launches += outcome.stats.launches;
+        total = total.plus(outcome.stats);
         saturated += u64::from(outcome.stats.saturated);
         if asked.seed.is_some() {
             println!("seed {seed}: {:?}", outcome.stats);
@@ -158,9 +157,14 @@ fn play_seeds(asked: &Play) -> ExitCode {
         }
     }
     println!(
-        "{played} seeds in {:.1} s: {failed} failed, {saturated} without room for everything; {frames} frames, {launches} launches",
-        began.elapsed().as_secs_f64()
+        "{played} seeds in {:.1} s: {failed} failed, {saturated} without room for everything; {} frames, {} launches",
+        began.elapsed().as_secs_f64(),
+        total.frames,
+        total.launches
     );
+    if asked.seed.is_none() {
+        println!("{total:?}");
+    }
     if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -17,6 +17,8 @@
 //! | a call without an answer | its outcome is looked up before it is repeated |
 //! | secrets | [`secrets`]: read at a launch, given to the task, gone with it |
 //! | registries of others | [`logins`]: what was fetched, or a `pullConfig` |
+//! | networks of containers | [`networks`]: a check's socket is made there |
+//! | ports of others | [`ports`]: looked at before an offer is made, and left out of it |
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -60,8 +62,10 @@ mod jobs;
 mod launch;
 mod logins;
 mod logs;
+mod networks;
 pub mod output;
 mod parameters;
+mod ports;
 pub mod process;
 pub mod sandbox;
 mod secrets;
@@ -151,6 +155,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// Between SIGTERM and SIGKILL when neither the app nor the call says: `docker stop`'s own 10 s. (Mesos: 3 s. A database wants more.)
     pub kill_grace: Duration,
+    /// That a task is being ended is told, too: Marathon's feature `task_killing`.
+    pub task_killing: bool,
     /// Processes and threads of one container.
     pub pids_limit: i64,
     /// CPUs are a hard limit too. Off as in Mesos: they are shares, and what others leave idle may be used.
@@ -194,6 +200,7 @@ impl Settings {
             sandbox_max: 1_000,
             concurrency: 8,
             kill_grace: Duration::from_secs(10),
+            task_killing: false,
             pids_limit: 8_192,
             cpu_hard_limit: false,
             allow_privileged: false,
@@ -313,6 +320,7 @@ fn prepare(settings: &Settings) -> Result<Node, EngineError> {
         framework_id: settings.cluster_id.to_string(),
         master: format!("docker@{}", settings.hostname),
         kill_grace_ms: u64::try_from(settings.kill_grace.as_millis()).unwrap_or(u64::MAX),
+        task_killing: settings.task_killing,
         may_have_containers,
     })
 }
@@ -464,6 +472,7 @@ impl Engine {
                 Action::Follow(task) => self.follow(task),
                 Action::Release { brick, epoch, tasks } => self.spawn(jobs::release(context, brick, epoch, tasks)),
                 Action::Destroy { brick, epoch, pool } => self.spawn(jobs::destroy(context, brick, epoch, pool)),
+                Action::LookAtPorts => self.spawn(jobs::look_at_ports(context)),
             }
         }
     }

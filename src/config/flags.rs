@@ -277,7 +277,8 @@ pub struct Flags {
     pub mesos_bridge_name: String,
 
     /// Features of Marathon's that clients look for in /v2/info: vips, task_killing, external_volumes, secrets, gpu_resources. What there is of
-    /// them here is there without, but for secrets, which apps may name only with it (see --secrets_dir). Separated by commas.
+    /// them here is there without, but for secrets, which apps may name only with it (see --secrets_dir), and task_killing: with it tasks that are
+    /// being ended show as TASK_KILLING. Separated by commas.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = FEATURES, help_heading = CORE)]
     pub enable_features: Vec<String>,
 

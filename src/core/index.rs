@@ -116,9 +116,9 @@ impl AppIndex {
         }
     }
 
-    /// Live instances on a node.
-    pub fn live_on(&self, agent: &AgentId) -> u32 {
-        self.on_agents.get(agent).map_or(0, |versions| versions.values().map(|living| living.in_reach + living.lost).sum())
+    /// Those of one version that are to be launched.
+    pub fn scheduled_of(&self, version: Timestamp) -> impl Iterator<Item = &InstanceId> {
+        self.rank_of(version, 0).map(|(_, _, _, id)| id)
     }
 
     /// Up to `count` instances with goal Running, in the order in which they should go: those that serve last. `needs` says what an instance of a
@@ -156,19 +156,23 @@ impl AppIndex {
         victims
     }
 
-    fn of_rank(&self, version: Timestamp, rank: u8, selection: KillSelection, most: usize) -> Vec<(Timestamp, &InstanceId)> {
+    fn rank_of(&self, version: Timestamp, rank: u8) -> impl DoubleEndedIterator<Item = &(Timestamp, u8, Timestamp, InstanceId)> {
         let nobody = InstanceId::new(crate::model::id::PathId::root(), uuid::Uuid::nil());
         let from = (version, rank, Timestamp(i64::MIN), nobody.clone());
         let to = (version, rank + 1, Timestamp(i64::MIN), nobody);
-        let range = self.candidates.range(from..to).map(|(_, _, started, id)| (*started, id));
+        self.candidates.range(from..to)
+    }
+
+    fn of_rank(&self, version: Timestamp, rank: u8, selection: KillSelection, most: usize) -> Vec<(Timestamp, &InstanceId)> {
+        let range = self.rank_of(version, rank).map(|(_, _, started, id)| (*started, id));
         match selection {
             KillSelection::YoungestFirst => range.rev().take(most).collect(),
             KillSelection::OldestFirst => range.take(most).collect(),
         }
     }
 
-    /// The versions of instances with goal Running; few.
-    fn versions(&self) -> Vec<Timestamp> {
+    /// The versions of instances with goal Running, oldest first; few.
+    pub fn versions(&self) -> Vec<Timestamp> {
         let nobody = InstanceId::new(crate::model::id::PathId::root(), uuid::Uuid::nil());
         let mut versions = Vec::new();
         let mut next = self.candidates.first();

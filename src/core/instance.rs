@@ -35,7 +35,7 @@ pub fn condition_of(status: &TaskStatus) -> Condition {
         TaskState::Unknown => Condition::Unknown,
         TaskState::Lost => match status.reason {
             Reason::Reconciliation | Reason::AgentDisconnected | Reason::AgentRemoved => Condition::Unreachable,
-            Reason::Other | Reason::AgentDraining => Condition::Gone,
+            Reason::Other | Reason::AgentDraining | Reason::MemoryLimit => Condition::Gone,
         },
     }
 }

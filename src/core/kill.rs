@@ -17,6 +17,9 @@ pub struct Kills {
     turns: BTreeMap<InstanceId, u64>,
     /// Due for repetition.
     sent: Timers<InstanceId>,
+    /// How often each of them was sent.
+    attempts: BTreeMap<InstanceId, u32>,
+    attempts_of_all: u64,
     asked: u64,
 }
 
@@ -37,6 +40,14 @@ impl Kills {
             self.queued.remove(&(turn, instance.clone()));
         }
         self.sent.clear(instance);
+        if let Some(attempts) = self.attempts.remove(instance) {
+            self.attempts_of_all -= u64::from(attempts);
+        }
+    }
+
+    /// How often all kills that are owed have been sent.
+    pub fn attempts(&self) -> u64 {
+        self.attempts_of_all
     }
 
     /// The connection was lost: what was sent may be lost too.
@@ -60,7 +71,12 @@ impl Kills {
             self.turns.remove(&instance);
             due.push(instance);
         }
-        due.iter().for_each(|instance| self.sent.set(instance.clone(), now.after_ms(retry_ms)));
+        for instance in &due {
+            self.sent.set(instance.clone(), now.after_ms(retry_ms));
+            let attempts = self.attempts.entry(instance.clone()).or_default();
+            self.attempts_of_all += u64::from(*attempts < u32::MAX);
+            *attempts = attempts.saturating_add(1);
+        }
         due
     }
 
@@ -74,7 +90,7 @@ impl Kills {
 mod tests {
     use super::*;
 
-    /// One line a step: `owe 1`, `settle 1`, `advance 0 -> 1 2` (the kills sent at that millisecond, two in flight at most).
+    /// One line a step: `owe 1`, `settle 1`, `advance 0 -> 1 2` (the kills sent at that millisecond, two in flight at most), `attempts 3`.
     fn check(script: &str) {
         let id = |text: &str| InstanceId::new("/a".parse().unwrap(), uuid::Uuid::from_u128(text.trim().parse().unwrap()));
         let mut kills = Kills::default();
@@ -89,6 +105,7 @@ mod tests {
                     let sent: Vec<String> = sent.iter().map(|id| id.uuid().as_u128().to_string()).collect();
                     assert_eq!(sent.join(" "), expected.trim(), "at: {line}");
                 }
+                "attempts" => assert_eq!(kills.attempts().to_string(), rest.trim()),
                 other => panic!("no such step: {other}"),
             }
         }
@@ -102,10 +119,13 @@ mod tests {
             owe 1
             advance 0      -> 1
             owe 1
+            attempts 1
             advance 29999  ->
             advance 30000  -> 1
+            attempts 2
             settle 1
             settle 1
+            attempts 0
             advance 90000  ->
         ",
         );
@@ -119,10 +139,12 @@ mod tests {
             owe 2
             owe 1
             advance 0 -> 3 2
+            attempts 2
             advance 1 ->
             settle 2
             advance 2 -> 1
             advance 30000 -> 3
+            attempts 3
         ",
         );
     }

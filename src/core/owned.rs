@@ -40,7 +40,9 @@ pub const CONFIRM_INTERVAL_MS: u64 = 10_000;
 pub(super) enum Timer {
     /// A launch without any status.
     Confirm(InstanceId),
-    /// A task that is staging or starting.
+    /// A launch that was not confirmed in time.
+    Unconfirmed(InstanceId),
+    /// A launch that did not come up in time.
     Overdue(InstanceId),
     /// An instance that is out of reach.
     Unreachable(InstanceId),
@@ -73,6 +75,8 @@ pub struct State {
     pub(super) dirty: BTreeSet<PathId>,
     pub(super) dirty_deployments: BTreeSet<DeploymentId>,
     pub(super) kills: Kills,
+    /// What is killed because it did not come up in time.
+    pub(super) overdue: BTreeSet<InstanceId>,
     pub(super) timers: Timers<Timer>,
     /// The bricks that an instance has a lease of.
     pub(super) holders: BTreeMap<InstanceId, BTreeSet<BrickName>>,
@@ -123,6 +127,7 @@ impl State {
             dirty: BTreeSet::new(),
             dirty_deployments: BTreeSet::new(),
             kills: Kills::default(),
+            overdue: BTreeSet::new(),
             timers: Timers::default(),
             holders: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -172,6 +177,8 @@ impl State {
             connected_to: self.connected_to.clone(),
             connected_since: self.connected_since,
             heard_of: self.heard_of.clone(),
+            kill_attempts: self.kills.attempts(),
+            overdue: self.overdue.len(),
         }
     }
 
@@ -256,6 +263,9 @@ impl State {
             Some(instance) if is_kill_owed(instance) => self.kills.owe(id),
             _ => self.kills.settle(id),
         }
+        if after.is_none_or(|instance| instance.condition != Condition::Killing) {
+            self.overdue.remove(id);
+        }
         self.set_instance_timers(id, before, after.map(|instance| &**instance));
         self.set_readings(id, before, after.map(|instance| &**instance));
 
@@ -272,16 +282,22 @@ impl State {
         if state(before) == state(after) {
             return;
         }
+        let goes_on = before.zip(after).is_some_and(|(before, after)| {
+            before.incarnation == after.incarnation && comes_up(before.condition) && comes_up(after.condition)
+        });
+        let overdue = Timer::Overdue(id.clone());
         if let Some(before) = before {
-            timers_of(id, before.condition).into_iter().flatten().for_each(|timer| self.timers.clear(&timer));
+            // The time to come up is counted from the launch on, whatever is heard of it meanwhile.
+            let over = timers_of(id, before.condition).into_iter().flatten().filter(|timer| !goes_on || *timer != overdue);
+            over.for_each(|timer| self.timers.clear(&timer));
+        }
+        if !goes_on && after.is_some_and(|instance| comes_up(instance.condition)) {
+            self.timers.set(overdue, self.now.after_ms(self.settings.task_launch_timeout_ms));
         }
         match after.map(|instance| instance.condition) {
             Some(Condition::Provisioned) => {
                 self.timers.set(Timer::Confirm(id.clone()), self.now.after_ms(CONFIRM_INTERVAL_MS));
-                self.timers.set(Timer::Overdue(id.clone()), self.now.after_ms(self.settings.task_launch_confirm_timeout_ms));
-            }
-            Some(Condition::Staging | Condition::Starting) => {
-                self.timers.set(Timer::Overdue(id.clone()), self.now.after_ms(self.settings.task_launch_timeout_ms));
+                self.timers.set(Timer::Unconfirmed(id.clone()), self.now.after_ms(self.settings.task_launch_confirm_timeout_ms));
             }
             Some(Condition::Unreachable | Condition::Unknown) => {
                 let strategy = after.and_then(|instance| self.unreachable_strategy(instance));
@@ -489,13 +505,19 @@ pub(super) fn holds(instance: Option<&Instance>, incarnation: u32) -> bool {
     instance.is_some_and(|instance| instance.incarnation == incarnation && instance.condition.is_live())
 }
 
+/// True for what was launched and has not run yet.
+fn comes_up(condition: Condition) -> bool {
+    matches!(condition, Condition::Provisioned | Condition::Staging | Condition::Starting)
+}
+
 /// The timers that an instance in this condition may have; see [`State::set_instance_timers`].
-fn timers_of(id: &InstanceId, condition: Condition) -> [Option<Timer>; 2] {
+fn timers_of(id: &InstanceId, condition: Condition) -> [Option<Timer>; 3] {
+    let overdue = || Some(Timer::Overdue(id.clone()));
     match condition {
-        Condition::Provisioned => [Some(Timer::Confirm(id.clone())), Some(Timer::Overdue(id.clone()))],
-        Condition::Staging | Condition::Starting => [Some(Timer::Overdue(id.clone())), None],
-        Condition::Unreachable | Condition::Unknown | Condition::UnreachableInactive => [Some(Timer::Unreachable(id.clone())), None],
-        _ => [None, None],
+        Condition::Provisioned => [Some(Timer::Confirm(id.clone())), Some(Timer::Unconfirmed(id.clone())), overdue()],
+        Condition::Staging | Condition::Starting => [overdue(), None, None],
+        Condition::Unreachable | Condition::Unknown | Condition::UnreachableInactive => [Some(Timer::Unreachable(id.clone())), None, None],
+        _ => [None, None, None],
     }
 }
 

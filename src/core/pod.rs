@@ -98,7 +98,11 @@ pub(super) fn launched(app: &App) -> Vec<ContainerState> {
 /// The container at `place` is said to be in the condition `told`.
 pub(super) fn news(instance: &Instance, place: usize, told: Condition, at: crate::model::time::Timestamp) -> News {
     let mut containers = instance.containers.clone();
-    let Some(container) = containers.get_mut(place) else { return News::Kill };
+    let Some(container) = containers.get_mut(place) else {
+        // It waits for its next launch: what lives of the last one is killed, and a kill of what is out of reach or over would only bring the same
+        // news again.
+        return if transition(Condition::Scheduled, told) == Outcome::Kill { News::Kill } else { News::Keep };
+    };
     match transition(container.condition, told) {
         Outcome::Keep => return News::Keep,
         Outcome::Kill => return News::Kill,

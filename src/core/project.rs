@@ -6,7 +6,7 @@ use crate::model::{
     event::{Audience, Event, Fact},
     health::CheckState,
     id::{Owner, PathId},
-    instance::Instance,
+    instance::{Condition, Instance},
     record::{Change, Record, RecordKey},
     time::Timestamp,
 };
@@ -17,7 +17,9 @@ pub(super) fn events(before: &Tables, change: &Change, wall: Timestamp, events: 
     match change {
         Change::Put(Record::Instance(instance)) => {
             let old = before.instances.get(&instance.id);
-            if old.is_none_or(|old| (old.condition, old.goal) != (instance.condition, instance.goal)) {
+            // That a task is being ended is its node's to say, not ours: of what we ask for nothing is told before. Those of pods are told of at once.
+            let is_asked = instance.condition == Condition::Killing && instance.containers.is_empty();
+            if !is_asked && old.is_none_or(|old| (old.condition, old.goal) != (instance.condition, instance.goal)) {
                 tell(instance.app(), Fact::InstanceChanged(instance.clone()));
             }
             for (at, check) in instance.checks.iter().enumerate() {

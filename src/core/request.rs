@@ -1,5 +1,8 @@
 //! Requests of the API: each is checked as a whole, then written as a whole. Nothing is written before everything is known to be right.
 
+mod claims;
+mod tasks;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,14 +13,13 @@ use super::{
     deployment::{
         self,
         plan::{Graph, Planned},
-        scale,
     },
     group,
     holdings::Usage,
     launch::residency,
     owned::has_ports,
     ownership::{self, Source},
-    pod, quota, status,
+    pod, quota,
     turn::Turn,
     users, validate,
 };
@@ -30,12 +32,11 @@ use crate::model::{
     deployment::{ActionKind, AppChange, Deployment, Step},
     event::Fact,
     group::{Group, GroupChange, RootVersion},
-    id::{BrickName, DeploymentId, InstanceId, Owner, PathId, TaskId},
+    id::{DeploymentId, Owner, PathId},
     image,
-    instance::{Condition, Instance},
     port::PortClaim,
     record::{AppEntry, Record, RecordKey},
-    request::{KillSelector, Origin, Reply, Request, RequestError, Violation},
+    request::{Origin, Reply, Request, RequestError, Violation},
     time::Timestamp,
 };
 
@@ -96,17 +97,17 @@ fn carry_out(turn: &mut Turn<'_, '_>, origin: &Origin, request: Request) -> Resu
         Request::UpdatePod { pod, input, force } => pod::update(turn, origin, &pod, &input, force),
         Request::DeletePod { pod, force } => pod::delete(turn, origin, &pod, force),
         Request::RestartApp { app, force } => restart(turn, origin, &app, force),
-        Request::KillTasks { selection, scale, force, wipe } => kill(turn, origin, &selection, Manner { scale, force, wipe }),
+        Request::KillTasks { selection, scale, force, wipe } => tasks::kill(turn, origin, &selection, tasks::Manner { scale, force, wipe }),
         Request::UpdateGroup { base, input, create, force, dry_run } => {
             group::update(turn, origin, &base, &input, group::Manner { create, force, dry_run })
         }
         Request::EnforceRole { group, enforce } => group::enforce_role(turn, origin, &group, enforce),
         Request::DeleteGroup { group, force } => group::delete(turn, origin, &group, force),
         Request::CancelDeployment { id, force } => cancel(turn, origin, &id, force),
-        Request::ResetDelay { app } => reset_delay(turn, origin, &app),
-        Request::ReleasePort { port } => release_port(turn, origin, port),
-        Request::ReleaseBrick { brick, force } => release_brick(turn, origin, &brick, force),
-        Request::FenceBrick { brick, epoch } => fence_brick(turn, origin, &brick, epoch),
+        Request::ResetDelay { app } => claims::reset_delay(turn, origin, &app),
+        Request::ReleasePort { port } => claims::release_port(turn, origin, port),
+        Request::ReleaseBrick { brick, force } => claims::release_brick(turn, origin, &brick, force),
+        Request::FenceBrick { brick, epoch } => claims::fence_brick(turn, origin, &brick, epoch),
         Request::HandOver { what, owner } => ownership::hand_over(turn, origin, &what, &owner),
         Request::PutUser { name, change } => users::put_user(turn, origin, &name, change),
         Request::RemoveUser { name } => users::remove_user(turn, origin, &name),
@@ -123,6 +124,8 @@ pub(super) struct Draft {
     pub(super) groups: BTreeMap<PathId, Option<Arc<Group>>>,
     /// Its definitions are told of by `api_post_event`: those of apps are, those of groups are not (Marathon 1.11).
     pub(super) posts: bool,
+    /// The request creates one app and nothing else.
+    creates: bool,
     taken: Taken,
 }
 
@@ -145,7 +148,7 @@ impl Prepared {
 impl Draft {
     pub(super) fn new(turn: &mut Turn<'_, '_>, about: PathId) -> Self {
         let version = turn.state.next_version(turn.ctx.wall);
-        Self { version, about, prepared: Vec::new(), groups: BTreeMap::new(), posts: true, taken: Taken::default() }
+        Self { version, about, prepared: Vec::new(), groups: BTreeMap::new(), posts: true, creates: false, taken: Taken::default() }
     }
 
     /// The role that the group around an app gives it; `None`: it may choose.
@@ -206,6 +209,7 @@ fn create(turn: &mut Turn<'_, '_>, origin: &Origin, input: &AppInput, force: boo
     }
     ownership::check_free(turn, origin, &id)?;
     let mut draft = Draft::new(turn, id.parent());
+    draft.creates = true;
     let app = input.create(&id, &draft.defaults(turn, &id)).map_err(RequestError::Invalid)?;
     prepare(turn, origin, app, Source::Written, &mut draft)?;
     deploy(turn, origin, draft, force)
@@ -319,6 +323,7 @@ pub(super) fn prepare(
             host_volumes: &settings.host_volumes,
             secrets: settings.secrets,
             secrets_of: app.owner.as_ref().filter(|_| !rights.all_secrets),
+            command_networks: settings.command_networks || is_kept(&app, current.as_deref(), source),
         },
     );
     if !violations.is_empty() {
@@ -342,6 +347,11 @@ pub(super) fn prepare(
     prepared.posted &= draft.posts && !is_pod;
     draft.prepared.push(prepared);
     Ok(())
+}
+
+/// What was accepted before the rule may be scaled, suspended and gone back to.
+fn is_kept(app: &App, current: Option<&App>, source: Source) -> bool {
+    source == Source::Stored || current.is_some_and(|current| validate::has_command_network(current) && current.network == app.network)
 }
 
 /// `app` has its owner already.
@@ -464,8 +474,8 @@ fn begin(turn: &mut Turn<'_, '_>, origin: &Origin, mut draft: Draft, force: bool
     for other in &in_the_way {
         deployment::cancel(turn, other);
     }
-    let Draft { version, about, prepared, .. } = draft;
-    prepared.into_iter().for_each(|one| write(turn, origin, one));
+    let Draft { version, about, prepared, creates, .. } = draft;
+    prepared.into_iter().for_each(|one| write(turn, origin, one, creates));
     write_groups(turn, RootVersion { version, group: about, apps: changes.clone(), groups: groups.clone() });
     deployment::begin(turn, Deployment { id: id.clone(), version, changes, groups, steps, current_step: 0, started_at: turn.ctx.wall });
     Ok(Reply::Deployment { id, version, created })
@@ -575,7 +585,7 @@ fn check_external_volumes(turn: &Turn<'_, '_>, origin: &Origin, prepared: &[Prep
     if violations.is_empty() { Ok(()) } else { Err(RequestError::Invalid(violations)) }
 }
 
-fn write(turn: &mut Turn<'_, '_>, origin: &Origin, prepared: Prepared) {
+fn write(turn: &mut Turn<'_, '_>, origin: &Origin, prepared: Prepared, created: bool) {
     let id = prepared.planned.change.app.clone();
     prepared.claims.into_iter().for_each(|claim| turn.put(Record::Port(claim.into())));
     prepared.bricks.into_iter().for_each(|brick| turn.put(Record::Brick(brick.into())));
@@ -585,7 +595,7 @@ fn write(turn: &mut Turn<'_, '_>, origin: &Origin, prepared: Prepared) {
     let posted = prepared.definition.or_else(|| turn.state.tables.app(&id).cloned()).filter(|_| prepared.posted);
     if let Some(app) = posted {
         let (client_ip, uri) = (origin.client_ip.clone(), origin.uri.clone());
-        turn.event(Some(&id), Fact::ApiPost { client_ip, uri, definition: app });
+        turn.event(Some(&id), Fact::ApiPost { client_ip, uri, definition: app, created });
     }
     match (prepared.entry, prepared.planned.kind) {
         (Some(entry), _) => turn.put(Record::App(entry.into())),
@@ -638,171 +648,4 @@ fn cancel(turn: &mut Turn<'_, '_>, origin: &Origin, id: &DeploymentId, force: bo
     }
     group::revert(turn, &deployment.groups, &mut draft);
     deploy(turn, origin, draft, true)
-}
-
-// === tasks ===
-
-/// How tasks are killed.
-#[derive(Clone, Copy, Debug)]
-struct Manner {
-    scale: bool,
-    force: bool,
-    /// The instance goes too, and another one takes its place.
-    wipe: bool,
-}
-
-fn kill(turn: &mut Turn<'_, '_>, origin: &Origin, selection: &KillSelector, manner: Manner) -> Result<Reply, RequestError> {
-    let Manner { scale, force, wipe } = manner;
-    let victims = match select(turn, origin, selection) {
-        Err(RequestError::NoApp(app)) if scale => return Err(RequestError::NoPath(app)),
-        // A deployment without effect, as long as the app has any instance.
-        Err(RequestError::NoTask(_)) if scale => Vec::new(),
-        victims => victims?,
-    };
-    if let (true, KillSelector::App { app, .. } | KillSelector::Task { app, .. }) = (scale, selection)
-        && !turn.state.tables.tallies.contains_key(app)
-    {
-        return Err(RequestError::NoPath(app.clone()));
-    }
-    // Both at once make no sense, and the API refuses them.
-    if wipe && !scale {
-        victims.iter().for_each(|victim| residency::wipe(turn, &victim.id));
-    }
-    if !scale {
-        for victim in &victims {
-            match victim.condition.is_live() {
-                _ if wipe => scale::decommission(turn, &victim.id),
-                true => kill_one(turn, victim),
-                false => {}
-            }
-        }
-        return Ok(Reply::Killed(victims.iter().map(|victim| (**victim).clone()).collect()));
-    }
-    let mut draft = Draft::new(turn, PathId::root());
-    draft.posts = false;
-    let mut sizes: BTreeMap<PathId, u32> = BTreeMap::new();
-    victims.iter().for_each(|victim| *sizes.entry(victim.app().clone()).or_default() += 1);
-    for (id, killed) in sizes {
-        let current = ownership::spec(turn, origin, &id)?;
-        let app = App { instances: current.instances.saturating_sub(killed), ..(*current).clone() };
-        prepare(turn, origin, app, Source::Stored, &mut draft)?;
-    }
-    let reply = deploy(turn, origin, draft, force)?;
-    victims.iter().for_each(|victim| scale::decommission(turn, &victim.id));
-    Ok(reply)
-}
-
-fn select(turn: &Turn<'_, '_>, origin: &Origin, selection: &KillSelector) -> Result<Vec<Arc<Instance>>, RequestError> {
-    let tables = &turn.state.tables;
-    match selection {
-        KillSelector::App { app, host } => {
-            ownership::app(turn, origin, app)?;
-            let on_host = |instance: &Instance| {
-                let placed = instance.placement.as_ref().map(|placement| &*placement.host);
-                host.as_deref().is_none_or(|host| host == "*" || placed == Some(host))
-            };
-            Ok(tables.instances_of(app).filter(|instance| instance.condition.is_live() && on_host(instance)).cloned().collect())
-        }
-        KillSelector::Task { app, task } => {
-            ownership::app(turn, origin, app)?;
-            let missing = || RequestError::NoTask(task.clone());
-            let by_task = task.parse::<TaskId>().ok().map(|id| (id.instance, Some(id.incarnation)));
-            let (id, incarnation) = by_task.or_else(|| Some((task.parse::<InstanceId>().ok()?, None))).ok_or_else(missing)?;
-            let found = tables.instances.get(&id).filter(|instance| instance.app() == app && instance.condition.is_live());
-            let found = found.filter(|instance| incarnation.is_none_or(|incarnation| incarnation == instance.incarnation));
-            found.map(|instance| vec![instance.clone()]).ok_or_else(missing)
-        }
-        KillSelector::Instances { pod, instances } => {
-            ownership::pod(turn, origin, pod)?;
-            let own = instances.iter().filter(|id| id.app() == pod).filter_map(|id| tables.instances.get(id));
-            Ok(own.cloned().collect())
-        }
-        KillSelector::Tasks(ids) => {
-            let found =
-                ids.iter().filter_map(|id| tables.instances.get(&id.instance).filter(|instance| instance.incarnation == id.incarnation));
-            // What is another's is skipped as what is not there.
-            let own = |instance: &&Arc<Instance>| origin.may_touch(tables.owner_of(instance.app()));
-            // What a pod runs is killed as a whole, by its own routes.
-            let of_app = |instance: &&Arc<Instance>| instance.condition.is_live() && instance.containers.is_empty();
-            Ok(found.filter(of_app).filter(own).cloned().collect())
-        }
-    }
-}
-
-/// The task ends; its instance is launched again. Durable by its condition, so that a restart does not forget it.
-fn kill_one(turn: &mut Turn<'_, '_>, victim: &Arc<Instance>) {
-    let lost = matches!(victim.condition, Condition::Unreachable | Condition::UnreachableInactive | Condition::Unknown);
-    if lost && !turn.state.holders.contains_key(&victim.id) {
-        status::forget(turn, victim, victim.condition);
-    } else {
-        let since = turn.wall();
-        turn.put(Record::Instance(Instance { condition: Condition::Killing, since, ..(**victim).clone() }.into()));
-    }
-}
-
-// === queue, ports, bricks ===
-
-fn reset_delay(turn: &mut Turn<'_, '_>, origin: &Origin, app: &PathId) -> Result<Reply, RequestError> {
-    if !turn.state.queue.entries.contains_key(app) || !origin.may_touch(turn.state.tables.owner_of(app)) {
-        return Err(RequestError::NotQueued(app.clone()));
-    }
-    turn.state.queue.reset_delay(app);
-    turn.state.dirty.insert(app.clone());
-    Ok(Reply::Done)
-}
-
-fn release_port(turn: &mut Turn<'_, '_>, origin: &Origin, port: u16) -> Result<Reply, RequestError> {
-    let claim = ownership::port(turn, origin, port)?;
-    let used = turn.state.tables.app(&claim.app).is_some_and(|app| allotment::is_used(app, claim.position));
-    if used || turn.state.tables.tallies.contains_key(&claim.app) {
-        return Err(RequestError::Conflict(format!("port {port} is used by app '{}'; destroy the app first", claim.app)));
-    }
-    turn.delete(RecordKey::Port(port));
-    Ok(Reply::Done)
-}
-
-fn release_brick(turn: &mut Turn<'_, '_>, origin: &Origin, name: &BrickName, force: bool) -> Result<Reply, RequestError> {
-    let brick = ownership::brick(turn, origin, name)?;
-    if let Some(lease) = &brick.lease {
-        return Err(RequestError::Conflict(format!(
-            "brick '{name}' is held by task '{}' on node '{}' (epoch {}); it can be deleted when it is unmounted there",
-            lease.task, lease.agent, lease.epoch
-        )));
-    }
-    if turn.state.tables.apps.contains_key(&brick.app) && !force {
-        let text = format!("brick '{name}' belongs to app '{}', which exists; destroy the app first, or use '?force=true'", brick.app);
-        return Err(RequestError::Conflict(text));
-    }
-    turn.put(Record::Brick(Brick { condemned: true, ..(*brick).clone() }.into()));
-    Ok(Reply::Done)
-}
-
-/// Only for a holder of which nothing is known: one that lives, as far as its node says, can be killed instead.
-fn fence_brick(turn: &mut Turn<'_, '_>, origin: &Origin, name: &BrickName, epoch: u64) -> Result<Reply, RequestError> {
-    let brick = ownership::brick(turn, origin, name)?;
-    if !origin.admin {
-        return Err(RequestError::Forbidden);
-    }
-    let Some(lease) = brick.lease.as_ref().filter(|lease| lease.epoch == epoch) else {
-        return Err(RequestError::Conflict(format!(
-            "brick '{name}' has no lease with epoch {epoch}; its last one has epoch {}",
-            brick.epoch
-        )));
-    };
-    let holder =
-        turn.state.tables.instances.get(&lease.task.instance).filter(|holder| holder.incarnation == lease.task.incarnation).cloned();
-    if let Some(holder) = &holder {
-        let lost = matches!(holder.condition, Condition::Unreachable | Condition::UnreachableInactive | Condition::Unknown);
-        if holder.condition.is_live() && !lost {
-            let text =
-                format!("task '{}' holds brick '{name}' and its node '{}' is reachable; kill the task instead", lease.task, lease.agent);
-            return Err(RequestError::Conflict(text));
-        }
-    }
-    let now = turn.wall();
-    turn.put(Record::Brick(brick.released(now).into()));
-    if let Some(holder) = holder.filter(|holder| holder.condition.is_live()) {
-        status::forget(turn, &holder, Condition::Gone);
-    }
-    Ok(Reply::Done)
 }

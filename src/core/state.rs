@@ -476,6 +476,8 @@ pub struct QueueEntry {
     pub last_unused_offers: OrdMap<AgentId, UnusedOffer>,
     /// What else holds it up, for people: a brick whose holder is not known to be gone, a node that is pinned and missing.
     pub held_by: Option<String>,
+    /// An expression of its constraints was given up, for people; the last offers were not used for that.
+    pub undecided: Option<String>,
 }
 
 /// Of how many nodes the last unused offer is remembered for an app. One more takes the place of another, whichever.
@@ -563,4 +565,8 @@ pub struct View {
     pub connected_since: Option<Timestamp>,
     /// When each node last offered something or told of a task, since this process began.
     pub heard_of: OrdMap<AgentId, Timestamp>,
+    /// How often kills were sent of all instances that are to end and have not.
+    pub kill_attempts: u64,
+    /// Instances that are killed because they did not come up in time. Those of before a restart are not known.
+    pub overdue: usize,
 }

@@ -121,11 +121,24 @@ fn task_status(turn: &mut Turn<'_, '_>, status: TaskStatus) {
     }
     match transition(instance.condition, told) {
         Outcome::Kill => kill_task(turn, &status),
+        Outcome::Keep if told == Condition::Killing && instance.condition == told => being_killed(turn, &instance, &status),
         Outcome::Keep => refresh(turn, &instance, &status, told, instance.condition),
         Outcome::Become(next) => {
+            if next == Condition::Killing {
+                turn_into(turn, &instance, &status, next);
+                return being_killed(turn, &instance, &status);
+            }
             turn.event(Some(instance.app()), Fact::StatusUpdate { status: status.clone().into(), instance: instance.clone() });
             turn_into(turn, &instance, &status, next);
         }
+    }
+}
+
+/// A node says that it is ending a task: nodes do only when they are to (Marathon: `--enable_features task_killing`).
+fn being_killed(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus) {
+    turn.event(Some(instance.app()), Fact::StatusUpdate { status: status.clone().into(), instance: instance.clone() });
+    if let Some(now) = turn.state.tables.instances.get(&instance.id).cloned() {
+        turn.event(Some(now.app()), Fact::InstanceChanged(now.clone()));
     }
 }
 
@@ -188,14 +201,10 @@ fn kill_task(turn: &mut Turn<'_, '_>, status: &TaskStatus) {
     turn.call(ClusterCall::Kill { task: status.task.clone(), agent: status.agent.clone(), grace_ms: None });
 }
 
-/// The same condition again: perhaps with news of health or addresses, or a sign that a slow start goes on.
+/// The same condition again: perhaps with news of health or addresses.
 fn refresh(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus, told: Condition, now: Condition) {
     if told != now {
         return;
-    }
-    if matches!(told, Condition::Staging | Condition::Starting) {
-        let again = turn.now().after_ms(turn.state.settings.task_launch_timeout_ms);
-        turn.state.timers.set(Timer::Overdue(instance.id.clone()), again);
     }
     let healthy = status.healthy.or(instance.healthy);
     let addresses = if status.addresses.is_empty() { &instance.addresses } else { &status.addresses };

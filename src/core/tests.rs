@@ -212,6 +212,45 @@ fn run(world: &mut World, launches: &[Launch]) {
 }
 
 #[test]
+fn what_does_not_come_up_in_time_is_killed_whatever_it_says_meanwhile() {
+    use TaskState::{Running, Staging, Starting};
+    // How long it may stay unconfirmed, when it is said how far it is (milliseconds after the launch), and when it is killed.
+    let check = |confirm_ms: u64, said: &[(u64, TaskState)], killed_at: Option<u64>| {
+        let mut world = World::new();
+        world.state.settings.task_launch_confirm_timeout_ms = confirm_ms;
+        world.create(json!({"id": "/web", "cmd": "x"})).unwrap();
+        let task = world.offer("a", 1, 1000)[0].task.clone();
+        let began = world.now;
+        let mut said = said.iter().peekable();
+        let mut killed = None;
+        for at in (0..700_000).step_by(1000) {
+            world.now = began + at;
+            while let Some((_, state)) = said.next_if(|(when, _)| *when == at) {
+                world.status(&task, *state);
+            }
+            world.step(Input::Tick);
+            if world.calls.iter().any(|call| matches!(call, ClusterCall::Kill { .. })) {
+                killed = Some(at);
+                break;
+            }
+        }
+        assert_eq!(killed, killed_at, "{confirm_ms} {:?}", world.conditions("/web"));
+        let counts = |world: &World| (world.state.view().overdue, world.state.view().kill_attempts);
+        assert_eq!(counts(&world), (usize::from(killed.is_some()), u64::from(killed.is_some())));
+        world.status(&task, TaskState::Killed);
+        assert_eq!(counts(&world), (0, 0));
+    };
+    check(300_000, &[], Some(300_000));
+    check(100_000, &[], Some(100_000));
+    check(100_000, &[(10_000, Staging)], Some(300_000));
+    check(300_000, &[(10_000, Staging)], Some(300_000));
+    check(300_000, &[(10_000, Staging), (100_000, Staging), (299_000, Starting)], Some(300_000));
+    check(300_000, &[(10_000, Staging), (200_000, Starting), (250_000, Starting)], Some(300_000));
+    check(300_000, &[(10_000, Staging), (299_000, Running)], None);
+    check(600_000, &[(402_000, Staging)], Some(405_000));
+}
+
+#[test]
 fn an_app_is_created_launched_and_destroyed() {
     let mut world = World::new();
     world.create(web(2)).unwrap();
@@ -777,4 +816,23 @@ fn a_number_that_an_administrator_requires_is_claimed() {
     let origin = Origin { user: Owner::new("zmfsea"), admin: false, client_ip: String::new(), uri: String::new() };
     let reply = World::new().step(Input::Api(1, origin, Box::new(again))).replies.pop().unwrap().1;
     assert_eq!(reply.map(|_| ()), Err(RequestError::Forbidden));
+}
+
+#[test]
+fn a_command_that_had_a_network_before_that_was_refused_can_be_changed_and_gone_back_to() {
+    let mut world = World::new();
+    let bridge = json!([{"mode": "container/bridge"}]);
+    world.create(json!({"id": "/old", "cmd": "a", "networks": bridge})).unwrap();
+    let first = world.tables().app(&path("/old")).unwrap().version;
+    world.state.settings.command_networks = false;
+    let refused =
+        |outcome: Result<Reply, RequestError>| matches!(outcome, Err(RequestError::Invalid(found)) if found[0].path == "/networks");
+    assert!(refused(world.create(json!({"id": "/new", "cmd": "a", "networks": bridge}))));
+    world.wait(1000);
+    for change in [json!({"instances": 0}), json!({"cmd": "b"}), json!({"networks": [{"mode": "host"}], "cmd": "c"})] {
+        world.update("/old", change, true).unwrap();
+    }
+    assert!(refused(world.update("/old", json!({"networks": bridge}), true)));
+    world.update("/old", json!({"version": first}), true).unwrap();
+    assert_eq!(world.tables().app(&path("/old")).unwrap().cmd.as_deref(), Some("a"));
 }

@@ -4,6 +4,7 @@
 
 mod checks;
 mod linux;
+pub mod pattern;
 mod pods;
 mod secrets;
 
@@ -11,8 +12,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{Arguments, Display},
 };
-
-use regex::{Regex, RegexBuilder};
 
 use crate::{
     core::allotment::token,
@@ -53,8 +52,6 @@ pub const MIN_BRICK_SIZE: u64 = 16;
 pub const MAX_BRICK_SIZE: u64 = 64 * 1024 * 1024;
 /// Bytes of a pool's name.
 pub const MAX_POOL_NAME_BYTES: usize = 63;
-/// Bytes that a compiled regular expression of a constraint may take; one `\w` takes 50 KiB.
-pub const MAX_REGEX_BYTES: usize = 1024 * 1024;
 
 /// Who asks, and what the rules depend on besides the definition.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +72,8 @@ pub struct Ctx<'a> {
     pub secrets: bool,
     /// Whose they have to be; `None`: anybody's.
     pub secrets_of: Option<&'a Owner>,
+    /// What has no image can have another network than the node's.
+    pub command_networks: bool,
 }
 
 /// Everything that is wrong with `app`; nothing: it is acceptable.
@@ -84,6 +83,7 @@ pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
     if let Some(pod) = &app.pod {
         roles(app, ctx, &mut found);
         networks(app, &mut found);
+        command_networks(app, ctx, &mut found);
         strategies(app, &mut found);
         pods::check(app, pod, ctx, &mut found);
         return found.0;
@@ -101,6 +101,7 @@ pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
     }
     port_definitions(app, &mut found);
     networks(app, &mut found);
+    command_networks(app, ctx, &mut found);
     strategies(app, &mut found);
     labels(app, &mut found);
     if let Some(found_container) = &app.container {
@@ -113,17 +114,6 @@ pub fn app(app: &App, ctx: Ctx<'_>) -> Vec<Violation> {
     checks::readiness(app, &mut found);
     checks::generic(app, &mut found);
     found.0
-}
-
-/// The regular expression of a LIKE or UNLIKE constraint, which matches a whole value. Java's look-around and back-references are not known.
-///
-/// # Errors
-/// No regular expression, or one that takes more than [`MAX_REGEX_BYTES`].
-pub fn constraint_regex(pattern: &str) -> Result<Regex, Box<regex::Error>> {
-    let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).nest_limit(50).build();
-    // By itself first: `a)|(b` is one only between parentheses.
-    compile(pattern)?;
-    Ok(compile(&format!(r"\A(?:{pattern})\z"))?)
 }
 
 struct Found(Vec<Violation>);
@@ -226,6 +216,7 @@ fn limits(app: &App, found: &mut Found) {
     if let Network::Container(networks) = &app.network {
         found.at_most("/networks", networks.len(), MAX_ITEMS);
     }
+    found.at_most("/networks(0)/labels", app.bridge_labels.len(), MAX_ENTRIES);
 }
 
 fn passable_env(at: &str, env: &Env, found: &mut Found) {
@@ -291,7 +282,7 @@ fn check_constraint(constraint: &Constraint) -> Result<(), String> {
         Operator::MaxPer => fine(value.is_some_and(is_number), "MAX_PER requires an integer value"),
         Operator::Like | Operator::Unlike => {
             let pattern = value.ok_or("LIKE and UNLIKE require a non-empty, regular expression value")?;
-            fine(constraint_regex(pattern).is_ok(), "is not a valid regular expression")
+            fine(pattern::Pattern::read(pattern).is_ok(), "is not a valid regular expression")
         }
         Operator::Is => {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_/.-".contains(&byte);
@@ -323,6 +314,31 @@ fn networks(app: &App, found: &mut Found) {
             let text = "may only specify a single container network when using the Docker container engine";
             found.unless(!uses_docker || networks.len() <= 1, "/", text);
         }
+    }
+}
+
+/// True when something of it has no image and is to have another network than the node's.
+pub fn has_command_network(app: &App) -> bool {
+    app.network != Network::Host
+        && app.pod.as_ref().map_or_else(|| is_command(app), |pod| pod.containers.iter().any(|one| one.image.is_none()))
+}
+
+fn is_command(app: &App) -> bool {
+    app.container.as_ref().is_none_or(|container| container.docker.is_none())
+}
+
+/// What Mesos could do by its network plugins, and this node's processes cannot.
+fn command_networks(app: &App, ctx: Ctx<'_>, found: &mut Found) {
+    if ctx.command_networks || !has_command_network(app) {
+        return;
+    }
+    let Some(pod) = &app.pod else {
+        let text = "a command without an image has the node's network: ask for host networking, or name a container.docker.image";
+        return found.add("/networks", text);
+    };
+    for (index, _) in pod.containers.iter().enumerate().filter(|(_, container)| container.image.is_none()) {
+        let text = "a container without an image has the node's network: ask for host networking, or name an image";
+        found.add(format_args!("/containers({index})"), text);
     }
 }
 

@@ -106,8 +106,12 @@ fn counters(metrics: &Metrics) -> impl Iterator<Item = (String, u64)> {
         let state = state.as_str().to_ascii_lowercase().replace('_', "-");
         (format!("mesos.task-updates.{state}.counter"), count.load(Ordering::Relaxed))
     });
-    // Mesos' operations that only pods and reservations need.
-    let never = ["mesos.offer-operations.launch-group.counter", "mesos.offer-operations.reserve.counter"];
+    // Mesos' operations that only pods and reservations need, and what Marathon itself never counts.
+    let never = [
+        "mesos.offer-operations.launch-group.counter",
+        "mesos.offer-operations.reserve.counter",
+        "mesos.task.oom.memory-limit-unfulfillable.counter",
+    ];
     plain.chain(updates).chain(never.map(|name| (name.to_owned(), 0)))
 }
 

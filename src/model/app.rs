@@ -79,6 +79,9 @@ pub struct App {
     pub container: Option<Container>,
     /// How it is connected.
     pub network: Network,
+    /// Labels of the network in bridge mode, which are kept and shown; Docker's bridge does nothing with them.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub bridge_labels: IndexMap<String, String>,
     /// Host networking only; empty otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub port_definitions: Vec<PortDefinition>,

@@ -367,6 +367,8 @@ pub enum Reason {
     AgentRemoved,
     /// The node is being drained; costs no back-off.
     AgentDraining,
+    /// The task was ended because it took more memory than its limit.
+    MemoryLimit,
 }
 
 /// One report of a task's state.

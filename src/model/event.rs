@@ -44,28 +44,87 @@ pub enum Audience {
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the names are Marathon's, and the types say the rest")]
 pub enum Fact {
-    AddHealthCheck { app: PathId, version: Timestamp, check: Box<HealthCheck> },
-    ApiPost { client_ip: String, uri: String, definition: Arc<App> },
-    AppTerminated { app: PathId },
-    DeploymentFailed { deployment: Arc<Deployment>, reason: String },
-    DeploymentInfo { deployment: Arc<Deployment> },
-    DeploymentStepSuccess { deployment: Arc<Deployment> },
-    DeploymentSuccess { deployment: Arc<Deployment> },
-    EventStreamAttached { remote_address: String },
-    FailedHealthCheck { instance: Arc<Instance>, check: Box<HealthCheck> },
-    GroupChangeFailed { group: PathId, version: Timestamp, reason: String },
-    GroupChangeSuccess { group: PathId, version: Timestamp },
-    HealthStatusChanged { instance: Arc<Instance>, alive: bool },
+    AddHealthCheck {
+        app: PathId,
+        version: Timestamp,
+        check: Box<HealthCheck>,
+    },
+    /// `created`: by a request that creates and nothing else, whose answer does not say either what the version changed.
+    ApiPost {
+        client_ip: String,
+        uri: String,
+        definition: Arc<App>,
+        created: bool,
+    },
+    AppTerminated {
+        app: PathId,
+    },
+    DeploymentFailed {
+        deployment: Arc<Deployment>,
+        reason: String,
+    },
+    DeploymentInfo {
+        deployment: Arc<Deployment>,
+    },
+    DeploymentStepSuccess {
+        deployment: Arc<Deployment>,
+    },
+    DeploymentSuccess {
+        deployment: Arc<Deployment>,
+    },
+    EventStreamAttached {
+        remote_address: String,
+    },
+    FailedHealthCheck {
+        instance: Arc<Instance>,
+        check: Box<HealthCheck>,
+    },
+    GroupChangeFailed {
+        group: PathId,
+        version: Timestamp,
+        reason: String,
+    },
+    GroupChangeSuccess {
+        group: PathId,
+        version: Timestamp,
+    },
+    HealthStatusChanged {
+        instance: Arc<Instance>,
+        alive: bool,
+    },
     InstanceChanged(Arc<Instance>),
     InstanceHealthChanged(Arc<Instance>),
-    Pod { change: PodChange, client_ip: String, uri: String },
-    RemoveHealthCheck { app: PathId },
-    SchedulerDisconnected { reason: String },
-    SchedulerRegistered { framework_id: String, master: String },
-    SchedulerReregistered { master: String },
-    StatusUpdate { status: Box<TaskStatus>, instance: Arc<Instance> },
-    UnhealthyInstanceKill { instance: Arc<Instance>, task: TaskId, reason: String },
-    UnknownInstanceTerminated { instance: InstanceId, condition: Condition },
+    Pod {
+        change: PodChange,
+        client_ip: String,
+        uri: String,
+    },
+    RemoveHealthCheck {
+        app: PathId,
+    },
+    SchedulerDisconnected {
+        reason: String,
+    },
+    SchedulerRegistered {
+        framework_id: String,
+        master: String,
+    },
+    SchedulerReregistered {
+        master: String,
+    },
+    StatusUpdate {
+        status: Box<TaskStatus>,
+        instance: Arc<Instance>,
+    },
+    UnhealthyInstanceKill {
+        instance: Arc<Instance>,
+        task: TaskId,
+        reason: String,
+    },
+    UnknownInstanceTerminated {
+        instance: InstanceId,
+        condition: Condition,
+    },
 }
 
 /// What was asked for about a pod.
@@ -156,11 +215,13 @@ impl Fact {
                 ("version", version.to_string().into()),
                 ("healthCheck", output::health_check(check)),
             ]),
-            Self::ApiPost { client_ip, uri, definition } => fields([
-                ("clientIp", client_ip.as_str().into()),
-                ("uri", uri.as_str().into()),
-                ("appDefinition", output::definition(definition).into()),
-            ]),
+            Self::ApiPost { client_ip, uri, definition, created } => {
+                let mut definition = output::definition(definition);
+                if *created {
+                    definition.shift_remove("versionInfo");
+                }
+                fields([("clientIp", client_ip.as_str().into()), ("uri", uri.as_str().into()), ("appDefinition", definition.into())])
+            }
             Self::AppTerminated { app } => fields([("appId", app.as_str().into())]),
             Self::DeploymentFailed { deployment, reason } => {
                 fields([("id", deployment.id.as_str().into()), ("plan", plan(deployment)), ("reason", reason.as_str().into())])

@@ -133,6 +133,7 @@ fn plain_app(path: &str) -> App {
         labels: IndexMap::new(),
         container: None,
         network: Network::Host,
+        bridge_labels: Default::default(),
         port_definitions: vec![],
         require_ports: false,
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },

@@ -1,5 +1,8 @@
-//! One run of one check: a connection of its own, nothing followed, no more read than is needed, no certificate verified (as Marathon does; a check
-//! tells nobody anything).
+//! One run of one check: a connection of its own, no more read than is needed, no certificate verified (as Marathon does; a check tells nobody
+//! anything). Where a page leads is followed for the checks that Mesos makes ([`follow`]), inside the time of the check, with a connection for each step.
+//!
+//! Those are made in the task's network, as Mesos does. Where nobody is reached in there, or the node does not let anybody in (without root's rights, with
+//! a Docker elsewhere), the task's own address is tried from outside.
 
 use std::{
     io,
@@ -23,13 +26,13 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::TlsConnector;
 
 use super::{
-    doubt,
-    target::{Action, Http, Place, Target},
+    doubt, follow,
+    target::{Action, Http, Place, Target, Within},
 };
 use crate::{
     model::{
@@ -92,7 +95,7 @@ impl Attempts {
     /// Makes one. Has no limit of time of its own.
     pub async fn run(&self, target: &Target) -> Raw {
         match &target.action {
-            Action::Tcp(place) => match connect(place).await {
+            Action::Tcp(place) => match self.connect(place).await {
                 Ok(_) => Raw::Connected,
                 Err(error) => Raw::Fault(sort(&error)),
             },
@@ -101,19 +104,65 @@ impl Attempts {
         }
     }
 
-    async fn http(&self, http: &Http) -> Raw {
-        let stream = match connect(&http.place).await {
+    async fn http(&self, first: &Http) -> Raw {
+        let mut next: Option<Http> = None;
+        for _ in 0..=follow::MAX_REDIRECTS {
+            let http = next.as_ref().unwrap_or(first);
+            let (location, raw) = match self.page(http).await {
+                Answer { raw, location: Some(location) } if first.follows => (location, raw),
+                Answer { raw, .. } => return raw,
+            };
+            if !matches!(raw, Raw::Answer { status: 300..400, .. }) {
+                return raw;
+            }
+            next = match follow::to(http, &first.place, &location).await {
+                Ok(next) => Some(next),
+                Err(result) => return Raw::Fault(result),
+            };
+        }
+        Raw::Fault(doubt::Result::Bad(format!("the page leads on and on, more than {} times", follow::MAX_REDIRECTS)))
+    }
+
+    async fn page(&self, http: &Http) -> Answer {
+        let stream = match self.connect(&http.place).await {
             Ok(stream) => stream,
-            Err(error) => return Raw::Fault(sort(&error)),
+            Err(error) => return Raw::Fault(sort(&error)).into(),
         };
         if !http.tls {
             return ask(stream, http).await;
         }
-        let Some(tls) = &self.tls else { return Raw::unasked("TLS cannot be set up") };
+        let Some(tls) = &self.tls else { return Raw::unasked("TLS cannot be set up").into() };
         let address = stream.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
-        match tls.connect(ServerName::IpAddress(address.into()), stream).await {
+        // A server elsewhere may have many names. The task itself is told none.
+        let name = ServerName::try_from(http.place.name.clone()).ok().filter(|_| http.is_elsewhere);
+        match tls.connect(name.unwrap_or(ServerName::IpAddress(address.into())), stream).await {
             Ok(stream) => ask(stream, http).await,
-            Err(error) => Raw::Fault(sort_handshake(&error)),
+            Err(error) => Raw::Fault(sort_handshake(&error)).into(),
+        }
+    }
+
+    async fn connect(&self, place: &Place) -> io::Result<TcpStream> {
+        let stream = match (place.address, &place.within) {
+            (Some(address), Some(within)) => self.connect_within(within, SocketAddr::new(address, place.port)).await?,
+            (Some(address), None) => TcpStream::connect(SocketAddr::new(address, place.port)).await?,
+            (None, _) => TcpStream::connect((place.name.as_str(), place.port)).await?,
+        };
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn connect_within(&self, within: &Within, address: SocketAddr) -> io::Result<TcpStream> {
+        let own = if address.ip().is_loopback() { within.own } else { address.ip() };
+        let outside = TcpStream::connect(SocketAddr::new(own, address.port()));
+        let Some(nodes) = &self.nodes else { return outside.await };
+        match nodes.socket(Some(&within.agent), &within.task, address.is_ipv6()).await {
+            Ok(socket) => match TcpSocket::from_std_stream(socket.into()).connect(address).await {
+                Ok(stream) => Ok(stream),
+                Err(_) => outside.await,
+            },
+            // Whoever is not reached from outside either may well be there.
+            Err(error @ NodeError::Unavailable(_)) => outside.await.map_err(|_| io::Error::other(error)),
+            Err(_) => outside.await,
         }
     }
 
@@ -137,17 +186,21 @@ impl Attempts {
     }
 }
 
-async fn connect(place: &Place) -> io::Result<TcpStream> {
-    let stream = match place.address {
-        Some(address) => TcpStream::connect(SocketAddr::new(address, place.port)).await?,
-        None => TcpStream::connect((place.name.as_str(), place.port)).await?,
-    };
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// What a page came to.
+struct Answer {
+    raw: Raw,
+    /// Where it leads, if it does.
+    location: Option<String>,
+}
+
+impl From<Raw> for Answer {
+    fn from(raw: Raw) -> Self {
+        Self { raw, location: None }
+    }
 }
 
 /// Whose fault an error of the system is.
-fn sort(error: &io::Error) -> doubt::Result {
+pub(super) fn sort(error: &io::Error) -> doubt::Result {
     let why = error.to_string();
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => doubt::Result::Refused("connection refused".into()),
@@ -186,10 +239,10 @@ fn sort_handshake(error: &io::Error) -> doubt::Result {
     }
 }
 
-async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http: &Http) -> Raw {
+async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http: &Http) -> Answer {
     let (mut sender, connection) = match hyper::client::conn::http1::handshake(TokioIo::new(stream)).await {
         Ok(both) => both,
-        Err(error) => return Raw::broken(error),
+        Err(error) => return Raw::broken(error).into(),
     };
     let request = Request::get(http.path.as_str())
         .header(header::HOST, format!("{}:{}", http.place.name, http.place.port))
@@ -199,18 +252,19 @@ async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http:
         .body(String::new());
     let request = match request {
         Ok(request) => request,
-        Err(error) => return Raw::unasked(error),
+        Err(error) => return Raw::unasked(error).into(),
     };
     let exchange = async {
         let response = match sender.send_request(request).await {
             Ok(response) => response,
-            Err(error) => return Raw::broken(format!("no answer: {}", root(&error))),
+            Err(error) => return Raw::broken(format!("no answer: {}", root(&error))).into(),
         };
         let status = response.status().as_u16();
         let media_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let content_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
+        let location = response.headers().get(header::LOCATION).map(|location| String::from_utf8_lossy(location.as_bytes()).into_owned());
         let body = if http.keep_body { beginning(response.into_body()).await } else { String::new() };
-        Raw::Answer { status, content_type, body }
+        Answer { raw: Raw::Answer { status, content_type, body }, location }
     };
     tokio::pin!(connection, exchange);
     tokio::select! {
@@ -219,7 +273,7 @@ async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http:
         ended = &mut connection => match ended {
             // What it has received is still to be looked at.
             Ok(()) => exchange.await,
-            Err(error) => Raw::broken(format!("no answer: {}", root(&error))),
+            Err(error) => Raw::broken(format!("no answer: {}", root(&error))).into(),
         },
     }
 }
@@ -312,8 +366,7 @@ fn connector() -> Option<TlsConnector> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let config = versions.ok()?.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)));
-    let mut config = config.with_no_client_auth();
-    config.enable_sni = false;
+    let config = config.with_no_client_auth();
     Some(TlsConnector::from(Arc::new(config)))
 }
 

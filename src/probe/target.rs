@@ -1,7 +1,7 @@
 //! Where a check goes and what it asks, from the snapshot.
 //!
 //! Facts (Marathon 1.11): a place among the ports means the host port where there is one, else the container's port at the container's own address;
-//! what Mesos runs speaks to the container's port. A fixed port is taken as it is.
+//! what Mesos runs speaks to the container's port, and follows where a page leads ([`follow`](super::follow)). A fixed port is taken as it is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -73,6 +73,10 @@ pub struct Http {
     pub ready_codes: Vec<u16>,
     /// The beginning of the answer is of interest.
     pub keep_body: bool,
+    /// An answer that leads elsewhere is followed there.
+    pub follows: bool,
+    /// It is where a page has led: the server there may be one of many.
+    pub is_elsewhere: bool,
 }
 
 /// An address and a port.
@@ -84,6 +88,19 @@ pub struct Place {
     pub name: String,
     /// The port.
     pub port: u16,
+    /// In the network of a task, if that has one of its own; it is tried there first.
+    pub within: Option<Within>,
+}
+
+/// The network of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Within {
+    /// The task.
+    pub task: TaskId,
+    /// Its node.
+    pub agent: AgentId,
+    /// How the task is reached from outside.
+    pub own: IpAddr,
 }
 
 impl Target {
@@ -145,7 +162,10 @@ struct Ports<'a> {
 impl Ports<'_> {
     /// `container`: whose check it is, in a pod.
     fn health(&self, check: &HealthCheck, container: Option<&PodContainer>) -> Result<Action, String> {
-        let http = |place: Place, tls: bool| page(place, tls, check.path.as_deref(), check.ignore_http_1xx);
+        let http = |place: Place, tls: bool| {
+            let page = page(place, tls, check.path.as_deref());
+            Action::Http(Http { ignore_1xx: check.ignore_http_1xx, follows: check.protocol.is_mesos(), ..page })
+        };
         Ok(match check.protocol {
             CheckProtocol::Command => {
                 let command = if check.argv.is_empty() { shell(check.command.as_deref()) } else { check.argv.clone() };
@@ -154,17 +174,20 @@ impl Ports<'_> {
             CheckProtocol::Http => http(self.outside(check)?, false),
             CheckProtocol::Https => http(self.outside(check)?, true),
             CheckProtocol::Tcp => Action::Tcp(self.outside(check)?),
-            CheckProtocol::MesosHttp => http(self.inside(check.port, check.port_index, check.ipv6)?, false),
-            CheckProtocol::MesosHttps => http(self.inside(check.port, check.port_index, check.ipv6)?, true),
-            CheckProtocol::MesosTcp => Action::Tcp(self.inside(check.port, check.port_index, check.ipv6)?),
+            CheckProtocol::MesosHttp => http(self.inside(check.port, check.port_index, check.ipv6, container)?, false),
+            CheckProtocol::MesosHttps => http(self.inside(check.port, check.port_index, check.ipv6, container)?, true),
+            CheckProtocol::MesosTcp => Action::Tcp(self.inside(check.port, check.port_index, check.ipv6, container)?),
         })
     }
 
     /// `container`: whose check it is, in a pod.
     fn generic(&self, check: &Check, container: Option<&PodContainer>) -> Result<Action, String> {
         Ok(match &check.kind {
-            CheckKind::Http { https, path, port } => page(self.inside(port.port, port.port_index, false)?, *https, path.as_deref(), false),
-            CheckKind::Tcp { port } => Action::Tcp(self.inside(port.port, port.port_index, false)?),
+            CheckKind::Http { https, path, port } => {
+                let page = page(self.inside(port.port, port.port_index, false, container)?, *https, path.as_deref());
+                Action::Http(Http { follows: true, ..page })
+            }
+            CheckKind::Tcp { port } => Action::Tcp(self.inside(port.port, port.port_index, false, container)?),
             CheckKind::Exec { command: Command::Shell(text) } => self.command(shell(Some(text)), container),
             CheckKind::Exec { command: Command::Argv(argv) } => self.command(argv.clone(), container),
         })
@@ -189,6 +212,8 @@ impl Ports<'_> {
             ignore_1xx: false,
             ready_codes: check.ready_codes.clone(),
             keep_body: check.preserve_last_response,
+            follows: false,
+            is_elsewhere: false,
         })
     }
 
@@ -201,21 +226,20 @@ impl Ports<'_> {
         }
     }
 
-    /// As it is reached beside the task: on the node's network on loopback, as Mesos does; with a network of its own that is its own address and port
-    /// (Mesos: on loopback there, too, which is not reached from here).
-    fn inside(&self, port: Option<u16>, index: Option<u16>, ipv6: bool) -> Result<Place, String> {
+    /// As it is reached beside the task, on loopback, as Mesos does; with a network of its own in that.
+    fn inside(&self, port: Option<u16>, index: Option<u16>, ipv6: bool, container: Option<&PodContainer>) -> Result<Place, String> {
         let index = usize::from(index.unwrap_or_default());
+        let address = if ipv6 { IpAddr::from(Ipv6Addr::LOCALHOST) } else { Ipv4Addr::LOCALHOST.into() };
+        let place = |port: u16, within: Option<Within>| Place { address: Some(address), name: written(address), port, within };
         if self.app.network == Network::Host {
             let port = port.map_or_else(|| self.numbered(index).map(|place| place.port), Ok)?;
-            let address = if ipv6 { IpAddr::from(Ipv6Addr::LOCALHOST) } else { Ipv4Addr::LOCALHOST.into() };
-            return Ok(Place { address: Some(address), name: "localhost".into(), port });
+            return Ok(place(port, None));
         }
         let declared = self.app.port_mappings().get(index).map(|mapping| mapping.container_port).filter(|port| *port != 0);
-        match port.or(declared) {
-            Some(port) => self.container(ipv6, port),
-            // A declared 0 is the same as the host port.
-            None => self.container(ipv6, self.numbered(index)?.port),
-        }
+        // A declared 0 is the same as the host port.
+        let port = port.or(declared).map_or_else(|| self.numbered(index).map(|place| place.port), Ok)?;
+        let task = self.instance.task_of(container.map(|container| container.name.as_str()));
+        Ok(place(port, Some(Within { task, agent: self.placement.agent.clone(), own: self.own_address(ipv6)? })))
     }
 
     fn numbered(&self, index: usize) -> Result<Place, String> {
@@ -234,19 +258,28 @@ impl Ports<'_> {
 
     fn node(&self, port: u16) -> Place {
         let known = self.tables.agents.get(&self.placement.agent).and_then(|agent| agent.addresses.first().copied());
-        Place { address: known.or_else(|| self.placement.host.parse().ok()), name: self.placement.host.to_string(), port }
+        Place { address: known.or_else(|| self.placement.host.parse().ok()), name: self.placement.host.to_string(), port, within: None }
     }
 
     fn container(&self, ipv6: bool, port: u16) -> Result<Place, String> {
+        let address = self.own_address(ipv6)?;
+        Ok(Place { address: Some(address), name: written(address), port, within: None })
+    }
+
+    fn own_address(&self, ipv6: bool) -> Result<IpAddr, String> {
         let address = self.instance.addresses.iter().find(|address| address.is_ipv6() == ipv6).copied();
-        let address = address.or_else(|| self.instance.addresses.first().copied()).ok_or("its own address is not known")?;
-        Ok(Place { address: Some(address), name: if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }, port })
+        Ok(address.or_else(|| self.instance.addresses.first().copied()).ok_or("its own address is not known")?)
     }
 }
 
-fn page(place: Place, tls: bool, path: Option<&str>, ignore_1xx: bool) -> Action {
+/// As a URL has it.
+fn written(address: IpAddr) -> String {
+    if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
+}
+
+fn page(place: Place, tls: bool, path: Option<&str>) -> Http {
     let path = absolute(path.unwrap_or_default());
-    Action::Http(Http { place, tls, path, ignore_1xx, ready_codes: Vec::new(), keep_body: false })
+    Http { place, tls, path, ignore_1xx: false, ready_codes: Vec::new(), keep_body: false, follows: false, is_elsewhere: false }
 }
 
 fn shell(text: Option<&str>) -> Vec<String> {

@@ -2,10 +2,11 @@
 
 mod whole;
 
-use std::sync::Mutex;
+use std::{os::fd::OwnedFd, sync::Mutex};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -58,6 +59,15 @@ fn serve_at<S: AsyncRead + AsyncWrite + Send + Unpin, O: Future<Output = Option<
     port
 }
 
+/// A server that answers so, one answer after the other, and the last one for ever.
+async fn in_turn(answers: &[&str]) -> u16 {
+    let whole = |answer: &&str| &*format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").leak();
+    let answers: Vec<&'static str> = answers.iter().map(whole).collect();
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let next = move || answers[count.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1)];
+    serve(next, |stream| async { Some(stream) }).await
+}
+
 /// The same over TLS, with a certificate that nobody has signed.
 async fn tls_server(answer: &'static str) -> u16 {
     let acceptor = tls();
@@ -95,6 +105,8 @@ struct Shell {
     asked: Mutex<Vec<Vec<String>>>,
     /// How many.
     count: watch::Sender<usize>,
+    /// The networks of tasks can be entered; they are this one. Otherwise why not.
+    networks: Result<(), NodeError>,
 }
 
 #[async_trait]
@@ -105,6 +117,13 @@ impl NodeAccess for Shell {
 
     async fn open_log(&self, _: Option<&AgentId>, _: &TaskId, _: LogRange) -> Result<Box<dyn LogReader>, NodeError> {
         Err(NodeError::Missing("no log".into()))
+    }
+
+    async fn socket(&self, agent: Option<&AgentId>, task: &TaskId, ipv6: bool) -> Result<OwnedFd, NodeError> {
+        assert_eq!((agent.map(AgentId::as_str), task.instance.app().as_str(), ipv6), (Some("S1"), "/web", false));
+        self.networks.clone()?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap())
     }
 
     async fn exec(&self, _: Option<&AgentId>, _: &TaskId, request: ExecRequest) -> Result<Exec, NodeError> {
@@ -171,10 +190,14 @@ impl Probed {
     }
 
     fn at_once(view: View, max_concurrent: usize) -> Self {
+        Self::on(view, max_concurrent, Err(NodeError::Impossible("not here".into())))
+    }
+
+    fn on(view: View, max_concurrent: usize, networks: Result<(), NodeError>) -> Self {
         let (handle, _) = Handle::new(view);
         let (sender, results) = mpsc::channel(64);
         let (stop, stopping) = watch::channel(false);
-        let shell = Arc::new(Shell { asked: Mutex::default(), count: watch::Sender::default() });
+        let shell = Arc::new(Shell { asked: Mutex::default(), count: watch::Sender::default(), networks });
         let settings = Settings { max_concurrent, nodes: Some(shell.clone()) };
         start(settings, handle.clone(), sender, stopping).unwrap();
         Self { handle, results, shell, revision: 0, _stop: stop }
@@ -225,6 +248,60 @@ async fn the_answer_of_a_page_decides() {
         ("", "failed: no answer: connection closed before message completed"),
     ] {
         assert_eq!(first(server(answer).await, http("/ping")).await, expected, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn where_a_page_leads_is_followed_for_mesos() {
+    let mesos = HealthCheck { protocol: CheckProtocol::MesosHttp, ..http("/ping") };
+    let tls = tls_server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+    let over_tls = format!("302 Found\r\nlocation: https://localhost:{tls}/");
+    let closed = format!("302 Found\r\nlocation: http://localhost:{}/", closed_port().await);
+    for (answers, expected) in [
+        (&["302 Found\r\nlocation: /next", "200 OK"][..], "passed"),
+        (&["301 Moved\r\nlocation: ../a", "308 Moved\r\nlocation: ?b", "500 x"], "failed: 500 Internal Server Error"),
+        (&[&over_tls], "passed"),
+        (&[&closed], "failed: connection refused"),
+        (&["302 Found\r\nlocation: /next"], "failed: the page leads on and on, more than 50 times"),
+        (&["304 Not Modified", "500 x"], "passed"),
+        (&["200 OK\r\nlocation: /next", "500 x"], "passed"),
+        (&["404 Not Found\r\nlocation: /next", "200 OK"], "failed: 404 Not Found"),
+        (&["302 Found\r\nlocation: ftp://localhost/"], "failed: the page leads to ftp://localhost/, and 'ftp:' is not followed"),
+    ] {
+        assert_eq!(first(in_turn(answers).await, mesos.clone()).await, expected, "{answers:?}");
+    }
+    // Marathon's own checks take the first answer.
+    assert_eq!(first(in_turn(&["302 Found\r\nlocation: /next", "500 x"]).await, http("/ping")).await, "passed");
+}
+
+#[tokio::test]
+async fn a_check_of_mesos_is_made_in_the_tasks_network_or_else_from_outside() {
+    // Not accepted, and connected all the same.
+    let listen = |address: &str| std::net::TcpListener::bind((address, 0)).unwrap();
+    let (inside, own) = (listen("127.0.0.1"), listen("127.0.0.2"));
+    let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
+    let never = || Err(NodeError::Impossible("not here".into()));
+    let silent = || Err(NodeError::Unavailable("no answer".into()));
+    let refused = || Outcome::Failed("connection refused".into());
+    for (port, networks, expected) in [
+        (port(&inside), Ok(()), Outcome::Passed),
+        (port(&inside), never(), refused()),
+        (port(&inside), silent(), Outcome::Uncertain("this machine could not ask: no answer".into())),
+        (port(&own), Ok(()), Outcome::Passed),
+        (port(&own), never(), Outcome::Passed),
+        (port(&own), silent(), Outcome::Passed),
+        (closed_port().await, Ok(()), refused()),
+        (closed_port().await, Err(NodeError::Conflict("it does not run".into())), refused()),
+    ] {
+        let mut world = World::default();
+        world.agent("S1", &["127.0.0.3"]);
+        world.app("/web", "bridge", &[&format!("{port}/tcp")]);
+        let app = App::clone(&world.tables.definitions[&("/web".parse().unwrap(), NOW)]);
+        let check = HealthCheck { protocol: CheckProtocol::MesosTcp, path: None, ..http("") };
+        world.apply(Change::Put(Record::Definition(App { health_checks: vec![check], ..app }.into())));
+        world.run("/web", 1, "S1", &["127.0.0.2"], &[]);
+        let report = Probed::on(world.view(), 4, networks.clone()).next().await;
+        assert_eq!(report.finding, Finding::Health { check: 0, outcome: expected }, "{port} {networks:?}");
     }
 }
 
@@ -348,7 +425,8 @@ async fn a_generic_check_tells_what_was_answered() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     for (port, kind, expected) in [
         (server(answer).await, page(false), Some(CheckResult::Http(200))),
-        (server("HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n").await, page(false), Some(CheckResult::Http(302))),
+        (server("HTTP/1.1 302 Found\r\n\r\n").await, page(false), Some(CheckResult::Http(302))),
+        (in_turn(&["302 Found\r\nlocation: /next", "404 Not Found"]).await, page(false), Some(CheckResult::Http(404))),
         (server("HTTP/1.1 500 Internal Server Error\r\n\r\n").await, page(false), Some(CheckResult::Http(500))),
         (tls_server(answer).await, page(true), Some(CheckResult::Http(200))),
         (server("").await, CheckKind::Tcp { port }, Some(CheckResult::Tcp(true))),
@@ -360,6 +438,7 @@ async fn a_generic_check_tells_what_was_answered() {
         (closed_port().await, page(false), None),
         (silent.0, page(false), None),
         (server("SSH-2.0-OpenSSH_9.2\r\n").await, page(false), None),
+        (in_turn(&["302 Found\r\nlocation: /next"]).await, page(false), None),
         (0, exec(&["busy"]), None),
     ] {
         let (world, id) = generic_world(port, kind.clone());
@@ -480,8 +559,18 @@ async fn readiness_is_asked_for_only_while_a_deployment_runs() {
 #[test]
 fn an_answer_1xx_may_be_ignored() {
     let action = |ignore_1xx: bool| {
-        let place = target::Place { address: None, name: "x".into(), port: 1 };
-        Action::Http(target::Http { place, tls: false, path: "/".into(), ignore_1xx, ready_codes: Vec::new(), keep_body: false })
+        let place = target::Place { address: None, name: "x".into(), port: 1, within: None };
+        let (path, ready_codes) = ("/".into(), Vec::new());
+        Action::Http(target::Http {
+            place,
+            tls: false,
+            path,
+            ignore_1xx,
+            ready_codes,
+            keep_body: false,
+            follows: false,
+            is_elsewhere: false,
+        })
     };
     let raw = Raw::Answer { status: 101, content_type: String::new(), body: String::new() };
     assert_eq!(attempt::outcome(&raw, &action(true)), None);

@@ -3,7 +3,7 @@
 use crate::{
     metrics::{Counter, Metrics},
     model::{
-        cluster::{ClusterCall, ClusterEvent},
+        cluster::{ClusterCall, ClusterEvent, Reason},
         request::{Reply, RequestError},
     },
 };
@@ -12,7 +12,10 @@ use crate::{
 pub(super) fn event(metrics: &Metrics, event: &ClusterEvent) {
     match event {
         ClusterEvent::Offers(offers) => metrics.add(Counter::OffersIncoming, offers.len() as u64),
-        ClusterEvent::Status(status) => metrics.task_update(status.state),
+        ClusterEvent::Status(status) => {
+            metrics.task_update(status.state);
+            metrics.add(Counter::OutOfMemory, u64::from(status.reason == Reason::MemoryLimit));
+        }
         _ => {}
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Whoever calls has found out that the asking user may reach the task or brick. Only who wants to use a task's rights on a node is checked there.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, os::fd::OwnedFd};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -142,6 +142,14 @@ pub trait NodeAccess: Send + Sync {
     /// # Errors
     /// It is not kept, or cannot be read.
     async fn open_log(&self, agent: Option<&AgentId>, task: &TaskId, range: LogRange) -> Result<Box<dyn LogReader>, NodeError>;
+
+    /// A socket of TCP, not connected and not blocking, in the network of a task with one of its own: loopback is the task itself.
+    ///
+    /// # Errors
+    /// The task does not run, its network is not entered on this node, or it cannot be at the moment.
+    async fn socket(&self, _agent: Option<&AgentId>, _task: &TaskId, _ipv6: bool) -> Result<OwnedFd, NodeError> {
+        Err(NodeError::Impossible("networks of tasks are not entered here".to_owned()))
+    }
 
     /// Runs a command inside a task that runs.
     ///

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::IpAddr,
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -112,6 +113,16 @@ impl NodeAccess for ThisNode {
             _ => NodeError::Failed(format!("the output of task '{task}' cannot be read: {error}")),
         })?;
         Ok(Box::new(Log { access: self.access.clone(), task: task.clone(), owner, reader: Some(reader) }))
+    }
+
+    async fn socket(&self, _agent: Option<&AgentId>, task: &TaskId, ipv6: bool) -> Result<OwnedFd, NodeError> {
+        self.access.socket(task, ipv6).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => NodeError::Conflict(format!("task '{task}' does not run")),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => {
+                NodeError::Impossible(format!("the network of task '{task}' is not entered here: {error}"))
+            }
+            _ => NodeError::Unavailable(format!("the network of task '{task}' cannot be entered: {error}")),
+        })
     }
 
     async fn exec(&self, _agent: Option<&AgentId>, task: &TaskId, request: ExecRequest) -> Result<Exec, NodeError> {

@@ -95,7 +95,7 @@ async fn the_name_servers_own_port_lists_nothing_once_there_are_passwords() {
     let names = || warp::path!("v1" / String).map(|name: String| name.into_response()).boxed();
     for (with_password, lists) in [(false, 200), (true, 403)] {
         let (handle, _submissions) = handle(with_password);
-        let routes = without_lists(names(), Arc::default(), Access::new(handle));
+        let routes = without_lists(names(), Arc::default(), Access::new(handle, false));
         let service = hyper_util::service::TowerToHyperService::new(warp::service(routes));
         for (path, expected) in [("/v1/version", 200), ("/v1/enumerate", lists), ("/v1/axfr", lists), ("/elsewhere", 404)] {
             let request = warp::http::Request::get(path).body(String::new()).unwrap();

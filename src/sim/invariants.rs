@@ -19,10 +19,11 @@
 //! | `early-ack` | an acknowledged status is in the records | `durability` |
 //! | `back-off` | nothing is launched while its app has to wait | `launches` |
 //! | `above-maximum`, `below-minimum` | a replacement stays within its bounds by our doing | `bounds` |
+//! | `kill-selection` | of equals the youngest goes first, or the oldest | `bounds` |
 //! | `started-early` | within a deployment, an app is started only when what it depends on has come up | `launches` |
 //! | `wrong-past` | the versions of the root that are kept say what there was | `durability` |
 //! | `constraint`, `wrong-role`, `wasted-gpus` | placement rules hold, resources are used by whom they are reserved for, GPUs are kept for what needs them | [`super::placement`] |
-//! | `hot-loop` | time goes on | [`super::world`] |
+//! | `hot-loop` | time goes on, and nobody is told the same thing again and again | [`super::world`], `ends` |
 //! | `progress` | after healing everything becomes as wanted | `progress` |
 
 mod answers;
@@ -49,11 +50,11 @@ use crate::{
         app::App,
         cluster::{ClusterCall, Launch, TaskState},
         health::Outcome,
-        id::{InstanceId, PathId, TaskId},
+        id::{DeploymentId, InstanceId, PathId, TaskId},
         instance::{Condition, Instance},
         port::Position,
         record::{Change, Record, RecordKey},
-        request::Request,
+        request::{KillSelector, Reply, Request},
         time::Timestamp,
     },
 };
@@ -84,6 +85,8 @@ pub(super) struct Rules {
     entries: BTreeMap<PathId, Timestamp>,
     claims: BTreeMap<(PathId, Position), u16>,
     launched: BTreeSet<TaskId>,
+    /// For each task that was killed: when that was counted anew, and how often since.
+    kills: BTreeMap<TaskId, (u64, u32)>,
     /// Tasks that a client asked to kill.
     asked_to_kill: BTreeSet<TaskId>,
     /// Of these, those whose kill was acknowledged.
@@ -91,6 +94,10 @@ pub(super) struct Rules {
     delays: BTreeMap<(PathId, Timestamp), Delay>,
     /// Instances that have run, in truth, by app and configuration.
     came_up: BTreeMap<(PathId, Timestamp), BTreeSet<InstanceId>>,
+    /// Of those whose app has a readiness check, the ones that said that they are ready.
+    ready: BTreeMap<(PathId, Timestamp), BTreeSet<InstanceId>>,
+    /// Deployments that go back.
+    rollbacks: BTreeSet<DeploymentId>,
     /// The containers of each launch of a pod that have run, in truth.
     parts_up: BTreeMap<(InstanceId, u32), BTreeSet<TaskId>>,
     /// How the tasks of each launch of an instance ended, as the server was told first.
@@ -154,6 +161,12 @@ impl Rules {
         self.came_up.entry(key).or_default().insert(launch.task.instance.clone());
     }
 
+    /// A task says that it is ready.
+    pub(super) fn is_ready(&mut self, launch: &Launch) {
+        let key = (launch.app.id.clone(), launch.app.version_info.last_config_change_at);
+        self.ready.entry(key).or_default().insert(launch.task.instance.clone());
+    }
+
     /// Back-off and unanswered requests end with the process.
     pub(super) fn forget_process(&mut self) {
         self.asked.clear();
@@ -169,11 +182,14 @@ impl World<'_> {
         self.learn(&one.cause);
         self.learn_health(one);
         let before = self.running_of(&one.frame);
+        let ended = self.ended_by(one);
         for change in &one.frame.changes {
             let old = self.disk.put(change);
             self.check_change(one, change, old);
         }
         self.check_minimum(one, &before);
+        self.check_selection(&ended);
+        self.count(one);
         self.check_back_off(one);
         self.note_root(&one.frame);
         for (id, reply) in &one.frame.replies {
@@ -181,6 +197,23 @@ impl World<'_> {
             if let Input::Api(_, _, request) = &one.cause {
                 self.check_written(request, reply, wanted, &one.frame);
             }
+        }
+    }
+
+    /// What is counted of requests, to see that they were made.
+    fn count(&mut self, one: &Stepped) {
+        let Input::Api(_, _, request) = &one.cause else { return };
+        match (&**request, &one.frame.replies[..]) {
+            (Request::CancelDeployment { id, force: false }, [(_, Ok(Reply::Deployment { id: back, .. }))]) => {
+                self.stats.rollbacks.0 += 1;
+                self.stats.rollbacks.1 += u64::from(self.rules.rollbacks.contains(id));
+                self.rules.rollbacks.insert(back.clone());
+            }
+            (Request::KillTasks { selection: KillSelector::Tasks(tasks), .. }, [(_, Ok(_))]) => {
+                let apps: BTreeSet<&PathId> = tasks.iter().map(|task| task.instance.app()).collect();
+                self.stats.killed_across += u64::from(apps.len() > 1);
+            }
+            _ => {}
         }
     }
 
@@ -214,7 +247,11 @@ impl World<'_> {
                     self.violate("claim-lost", || format!("nobody released port {port} of {}", old.app));
                 }
             }
-            (Change::Put(Record::Brick(new)), Some(Record::Brick(old))) => self.check_brick(&old, Some(new)),
+            (Change::Put(Record::Brick(new)), Some(Record::Brick(old))) => {
+                let by_kill = matches!(&one.cause, Input::Api(_, _, request) if matches!(**request, Request::KillTasks { .. }));
+                self.stats.wiped += u64::from(by_kill && new.condemned && !old.condemned);
+                self.check_brick(&old, Some(new));
+            }
             (Change::Delete(RecordKey::Brick(_)), Some(Record::Brick(old))) => self.check_brick(&old, None),
             _ => {}
         }
@@ -227,6 +264,7 @@ impl World<'_> {
             self.note_failure(one, old);
         }
         if let Some(new) = new {
+            self.stats.ready += u64::from(new.ready && !old.ready);
             self.check_health_kill(one, old, new);
             if old.condition == Condition::Scheduled && new.condition == Condition::Provisioned {
                 self.check_placed(new);

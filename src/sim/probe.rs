@@ -1,16 +1,20 @@
 //! The prober's part in the world: every few seconds each running task whose app has a check is asked. Some are sick for a while; now and then the
 //! prober itself is starved, and says so.
 
+use std::collections::BTreeSet;
+
 use super::{
     agent::Phase,
+    rng::Rng,
     trace::short,
     world::{What, World},
 };
 use crate::model::{
     cluster::{ClusterEvent, Launch},
-    health::{CheckReport, Finding, Outcome},
-    id::TaskId,
+    health::{CheckReport, Finding, Outcome, ReadinessAnswer},
+    id::{PathId, TaskId},
     instance::Condition,
+    time::Timestamp,
 };
 
 /// Between two rounds, milliseconds.
@@ -18,6 +22,9 @@ pub(super) const ROUND_MS: u64 = 5_000;
 
 /// Of a node that is cut off, so many in a thousand results are taken for the task's fault.
 const BLAMED: u32 = 500;
+
+/// The longest time from its launch until a task says that it is ready, milliseconds.
+const MAX_UNREADY_MS: u64 = 60_000;
 
 /// The place of a task's only check in its definition, if it has one.
 fn check_of(launch: &Launch) -> Option<usize> {
@@ -48,10 +55,38 @@ impl World<'_> {
             }
             CheckReport { task, at, finding: Finding::Health { check, outcome } }
         });
-        let reports: Vec<CheckReport> = reports.collect();
+        let mut reports: Vec<CheckReport> = reports.collect();
+        reports.extend(self.readiness(at));
         if !reports.is_empty() {
             self.deliver(ClusterEvent::Checked(reports));
         }
+    }
+
+    /// During a deployment each running task of its apps is asked whether it is ready; it takes up to a minute until it is.
+    fn readiness(&mut self, at: Timestamp) -> Vec<CheckReport> {
+        let deployed: BTreeSet<&PathId> = self.disk.deployments().flat_map(|deployment| deployment.affected_apps()).collect();
+        let is_asked = |id: &TaskId| {
+            let instance = self.disk.instance(&id.instance);
+            instance.is_some_and(|instance| {
+                instance.incarnation == id.incarnation && instance.condition == Condition::Running && !instance.ready
+            })
+        };
+        let has_check = |launch: &Launch| !launch.app.readiness_checks.is_empty() && deployed.contains(&launch.app.id);
+        let asked = self.tasks.iter().filter(|(id, task)| has_check(&task.launch) && is_asked(id));
+        let asked: Vec<TaskId> = asked.map(|(id, _)| id.clone()).collect();
+        let mut reports = Vec::new();
+        for task in asked {
+            let answers = self.outcome(&task) == Outcome::Passed;
+            let takes_ms = Rng::new(task.instance.uuid().as_u64_pair().0).below(MAX_UNREADY_MS);
+            let ready = answers && self.tasks.get(&task).is_some_and(|known| self.now >= known.launched_at + takes_ms);
+            if let Some(known) = self.tasks.get(&task).filter(|_| ready) {
+                self.rules.is_ready(&known.launch);
+            }
+            let status = if ready { 200 } else { 503 };
+            let answer = ReadinessAnswer { ready, status, content_type: String::new(), body: String::new() };
+            reports.push(CheckReport { task, at, finding: Finding::Readiness(answer) });
+        }
+        reports
     }
 
     fn outcome(&mut self, id: &TaskId) -> Outcome {

@@ -7,7 +7,7 @@ use crate::model::{
     brick::BrickMount,
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState},
     health::Outcome,
-    resources::PortRange,
+    resources::{PortRange, Scalar},
 };
 
 /// Each must be found within this many seeds.
@@ -38,11 +38,13 @@ pub enum Sabotage {
     SharedVolume,
     /// A brick or volume that was given up is reported as deleted, and is not.
     ForgottenVolume,
+    /// What some nodes have free is not seen, so that what could go there waits for ever.
+    ForgottenRoom,
 }
 
 impl Sabotage {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::DoubleLaunch,
         Self::LostWrite,
         Self::TwoHolders,
@@ -54,6 +56,7 @@ impl Sabotage {
         Self::HalfPod,
         Self::SharedVolume,
         Self::ForgottenVolume,
+        Self::ForgottenRoom,
     ];
 
     /// The name on the command line.
@@ -70,6 +73,7 @@ impl Sabotage {
             Self::HalfPod => "half-pod",
             Self::SharedVolume => "shared-volume",
             Self::ForgottenVolume => "forgotten-volume",
+            Self::ForgottenRoom => "forgotten-room",
         }
     }
 
@@ -87,6 +91,7 @@ impl Sabotage {
             Self::HalfPod => &["torn-pod"],
             Self::SharedVolume => &["no-record"],
             Self::ForgottenVolume => &["data-forgotten"],
+            Self::ForgottenRoom => &["progress"],
         }
     }
 }
@@ -192,6 +197,10 @@ impl World<'_> {
                 offers.iter_mut().for_each(|offer| self.offer_used_ports(offer));
                 Some(ClusterEvent::Offers(offers))
             }
+            ClusterEvent::Offers(mut offers) if self.saboteur.what == Some(Sabotage::ForgottenRoom) => {
+                offers.iter_mut().for_each(|offer| self.hide_room(offer));
+                Some(ClusterEvent::Offers(offers))
+            }
             ClusterEvent::Status(mut status)
                 if status.state == TaskState::Starting && self.saboteur.strikes(Sabotage::FalseStart, 1000) =>
             {
@@ -207,6 +216,15 @@ impl World<'_> {
         match honest {
             Outcome::Uncertain(why) if self.saboteur.what == Some(Sabotage::BlamedTask) => Some(Outcome::Failed(why.clone())),
             _ => None,
+        }
+    }
+
+    /// The same nodes each time, or their room would only be seen later.
+    fn hide_room(&self, offer: &mut Offer) {
+        let chosen = self.agent_at(offer.agent.as_str()).unwrap_or_default() as u64 ^ self.saboteur.salt;
+        if Rng::new(chosen).chance(500) {
+            offer.resources.cpus = Scalar(1);
+            offer.reserved.clear();
         }
     }
 

@@ -23,6 +23,7 @@ use crate::{
         group::input::GroupInput,
         health::{CheckReport, Finding, Outcome},
         id::{Owner, PathId},
+        instance::Instance,
         pod::{input::PodInput, output},
         request::{KillSelector, Origin, Reply, Request},
         time::Instant,
@@ -343,6 +344,15 @@ impl World<'_> {
                 let task = nth_of(&tasks, *nth)?.clone();
                 Request::KillTasks { selection: KillSelector::Task { app, task }, scale: *scale, force, wipe: false }
             }
+            Ask::KillSome { nth, count, scale, wipe } => {
+                let apps = self.disk.instances().filter(|instance| instance.condition.is_live() && instance.containers.is_empty());
+                let all: Vec<_> = apps.map(Instance::task).collect();
+                let first = nth.checked_rem(all.len() as u64)? as usize;
+                // Far apart, so that they are of several apps.
+                let step = (all.len() / *count as usize).max(1);
+                let tasks = all.iter().cycle().skip(first).step_by(step).take((*count as usize).min(all.len())).cloned().collect();
+                Request::KillTasks { selection: KillSelector::Tasks(tasks), scale: *scale, force, wipe: *wipe }
+            }
             Ask::Group { apps, deep } => {
                 let apps_of = |specs: &[AppSpec]| specs.iter().filter(|spec| !spec.is_pod()).cloned().collect::<Vec<_>>();
                 let json = |specs: &[AppSpec]| apps_of(specs).iter().map(|spec| spec.json(op.mark, self.plan.agents)).collect::<Value>();
@@ -450,7 +460,8 @@ fn describe(input: &Input) -> String {
         }
         Input::Cluster(ClusterEvent::Checked(reports)) => {
             let passed = |report: &&CheckReport| matches!(report.finding, Finding::Health { outcome: Outcome::Passed, .. });
-            let others = reports.iter().filter(|report| !passed(report));
+            let ready = |report: &&CheckReport| matches!(&report.finding, Finding::Readiness(answer) if answer.ready);
+            let others = reports.iter().filter(|report| !passed(report) && !ready(report));
             let others: Vec<String> = others.map(|report| format!(", {} {:?}", short(&report.task), report.finding)).collect();
             format!("{} checks passed{}", reports.len() - others.len(), others.concat())
         }

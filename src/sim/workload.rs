@@ -50,6 +50,13 @@ pub enum Ask {
         nth: u64,
         scale: bool,
     },
+    /// Tasks of any apps, in one request.
+    KillSome {
+        nth: u64,
+        count: u32,
+        scale: bool,
+        wipe: bool,
+    },
     /// The apps of the group and, if written, those of the group in it; what is not named goes.
     Group {
         apps: Vec<AppSpec>,
@@ -115,6 +122,10 @@ pub struct AppSpec {
     pub fate: Fate,
     /// With a health check.
     pub checked: bool,
+    /// With a readiness check, if it has a port to ask.
+    pub asked_ready: bool,
+    /// `killSelection` is `OLDEST_FIRST`.
+    pub oldest_first: bool,
     /// What else decides where it goes.
     pub place: Place,
 }
@@ -348,9 +359,25 @@ impl AppSpec {
         if self.checked {
             put("healthChecks", health_checks());
         }
+        if let Some(port) = self.ready_port() {
+            put("readinessChecks", json!([{"portName": port, "intervalSeconds": 5, "timeoutSeconds": 4}]));
+        }
+        if self.oldest_first {
+            put("killSelection", "OLDEST_FIRST".into());
+        }
         self.put_place(agents, &mut put);
         self.put_shape(&mut put);
         Value::Object(body)
+    }
+
+    /// The name of the port that its readiness check asks.
+    fn ready_port(&self) -> Option<&'static str> {
+        let port = match self.kind {
+            Kind::Dynamic(1..) | Kind::HostClaim => "main",
+            Kind::Bridge | Kind::BridgeClaim => "http",
+            _ => return None,
+        };
+        self.asked_ready.then_some(port)
     }
 
     /// Its constraints: field, operator, value.
@@ -395,7 +422,10 @@ impl AppSpec {
         let on_bridge = || json!([{"mode": "container/bridge"}]);
         match self.kind {
             Kind::Plain | Kind::Unique | Kind::MaxPer(_) | Kind::Pinned(_) | Kind::Pod(_) | Kind::VolumePod(_) => {}
-            Kind::Dynamic(ports) => put("portDefinitions", (0..ports).map(|_| json!({"port": 0})).collect()),
+            Kind::Dynamic(ports) => {
+                let definition = |at: u32| if at == 0 { json!({"port": 0, "name": "main"}) } else { json!({"port": 0}) };
+                put("portDefinitions", (0..ports).map(definition).collect());
+            }
             Kind::Fixed(port) => {
                 put("portDefinitions", json!([{"port": port}]));
                 put("requirePorts", true.into());
@@ -469,6 +499,35 @@ pub fn pods(rng: &mut Rng, ops: &mut [Op], scale: Scale) {
             _ => spec.kind,
         };
     }
+}
+
+/// In every other schedule some apps have readiness checks or another `killSelection`, kills are of several apps at once and give volumes up, and
+/// what goes back is gone back from.
+pub fn habits(rng: &mut Rng, ops: &mut Vec<Op>, scale: Scale) {
+    if rng.chance(500) {
+        return;
+    }
+    let usual: Vec<(bool, bool)> = (0..scale.apps).map(|_| (rng.chance(500), rng.chance(400))).collect();
+    let mut again = Vec::new();
+    for op in ops.iter_mut() {
+        for spec in specs_of(&mut op.ask) {
+            (spec.asked_ready, spec.oldest_first) = usual.get(usize::from(spec.app)).copied().unwrap_or_default();
+        }
+        match &mut op.ask {
+            Ask::KillOne { scale, .. } if rng.chance(500) => {
+                let wipe = !*scale && rng.chance(500);
+                op.ask = Ask::KillSome { nth: rng.bits(), count: rng.within(1, 5) as u32, scale: *scale, wipe };
+            }
+            Ask::KillApp { scale, wipe, .. } => *wipe |= !*scale && rng.chance(400),
+            Ask::Cancel { nth } => {
+                op.force = false;
+                again.push(Op { at: op.at + rng.within(10, 5_000), ask: Ask::Cancel { nth: *nth }, force: rng.chance(300), mark: op.mark });
+            }
+            _ => {}
+        }
+    }
+    ops.extend(again);
+    ops.sort_by_key(|op| op.at);
 }
 
 fn specs_of(ask: &mut Ask) -> Vec<&mut AppSpec> {
@@ -622,6 +681,8 @@ fn draw_app(rng: &mut Rng, app: u16, kind: Kind, scale: Scale) -> AppSpec {
         after_deep: group_of(app) != Some(DEEP) && rng.chance(200),
         fate: draw_fate(rng),
         checked: rng.chance(400),
+        asked_ready: false,
+        oldest_first: false,
         place: Place::default(),
     }
 }

@@ -69,6 +69,16 @@ pub struct Stats {
     pub launches: u64,
     /// Of these, the ones of pods.
     pub parts: u64,
+    /// Instances that a readiness check found ready.
+    pub ready: u64,
+    /// Volumes given up by kills.
+    pub wiped: u64,
+    /// Ends of instances that had to be chosen among others of their kind, with `OLDEST_FIRST`.
+    pub oldest_first: u64,
+    /// Deployments that went back, and of these the ones that went back from going back.
+    pub rollbacks: (u64, u64),
+    /// Requests that killed tasks of several apps.
+    pub killed_across: u64,
     /// Requests carried out.
     pub accepted: u64,
     /// Requests refused.
@@ -79,6 +89,29 @@ pub struct Stats {
     pub healed_ms: u64,
     /// True when not everything that was wanted had room.
     pub saturated: bool,
+}
+
+impl Stats {
+    /// Of two runs.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            frames: self.frames + other.frames,
+            commits: self.commits + other.commits,
+            stepped_ahead: self.stepped_ahead + other.stepped_ahead,
+            launches: self.launches + other.launches,
+            parts: self.parts + other.parts,
+            ready: self.ready + other.ready,
+            wiped: self.wiped + other.wiped,
+            oldest_first: self.oldest_first + other.oldest_first,
+            rollbacks: (self.rollbacks.0 + other.rollbacks.0, self.rollbacks.1 + other.rollbacks.1),
+            killed_across: self.killed_across + other.killed_across,
+            accepted: self.accepted + other.accepted,
+            refused: self.refused + other.refused,
+            boots: self.boots + other.boots,
+            healed_ms: self.healed_ms + other.healed_ms,
+            saturated: self.saturated || other.saturated,
+        }
+    }
 }
 
 /// How a run ended.

@@ -62,7 +62,7 @@ enum Kind {
 }
 
 /// The latest schema of each kind, by the kind's number.
-const SCHEMAS: [u8; 14] = [1, 1, 1, 7, 3, 4, 1, 2, 1, 1, 2, 1, 1, 5];
+const SCHEMAS: [u8; 14] = [1, 1, 1, 8, 3, 4, 1, 2, 1, 1, 2, 1, 1, 6];
 
 impl Kind {
     const ALL: [Self; 14] = [
@@ -303,6 +303,8 @@ fn upgrade(kind: Kind, schema: u8, value: Value) -> Result<Value, String> {
         (Kind::Definition, 5) | (Kind::Archived, 3) | (Kind::Brick, 1) => Ok(value),
         // Generic checks came, and the last fields of Marathon's definitions.
         (Kind::Definition, 6) | (Kind::Archived, 4) => Ok(value),
+        // Labels of networks in bridge mode came.
+        (Kind::Definition, 7) | (Kind::Archived, 5) => Ok(value),
         _ => Err(format!("there is no schema {schema} of {kind:?}")),
     }
 }

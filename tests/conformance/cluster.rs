@@ -24,12 +24,14 @@ use xtao::model::{
     time::Timestamp,
 };
 
-/// Where the node is.
+/// Where the node is, and what it tells.
 #[derive(Clone, Debug, Default)]
 pub struct Domain {
     /// The master's, too.
     pub region: Option<String>,
     pub zone: Option<String>,
+    /// That a task is being ended.
+    pub task_killing: bool,
 }
 
 /// What is to become of all tasks of an app.
@@ -113,8 +115,14 @@ impl Cluster {
             }
             ClusterCall::Revive => self.offer().await,
             ClusterCall::Kill { task, .. } => {
-                self.tasks.remove(&task.to_string());
-                self.status(&task, TaskState::Killed, "killed").await;
+                let known = self.tasks.remove(&task.to_string());
+                if self.domain.task_killing {
+                    self.status(&task, TaskState::Killing, "").await;
+                }
+                // One that hangs on to its life shows what is between.
+                if !known.is_some_and(|launch| command(&launch).starts_with("deaf")) {
+                    self.status(&task, TaskState::Killed, "killed").await;
+                }
             }
             ClusterCall::ReleaseBrick { brick, epoch, agent, .. } => {
                 self.tell(ClusterEvent::Brick(BrickReport::Released { brick, epoch, agent })).await;

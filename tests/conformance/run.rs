@@ -55,8 +55,11 @@ impl Options {
             let number = || value.parse::<usize>().unwrap_or_else(|_| panic!("{}: no number: {value}", case.name));
             match name.as_str() {
                 "max_running_deployments" => options.core.max_running_deployments = number(),
+                // Like the embedded engine's.
+                "node_command_networks" => options.core.command_networks = number() == 1,
                 "secrets" => options.core.secrets = number() == 1,
                 "local_port_max" => options.core.local_port_max = number().try_into().unwrap(),
+                "enable_features" => options.node.task_killing = value == "task_killing",
                 "new_group_enforce_role" => options.core.new_group_enforce_role = value == "top",
                 "access_control_allow_origin" => options.allow_origin = Some(value.clone()),
                 "disable_http_compression" => options.no_compression = true,
@@ -75,6 +78,7 @@ impl Options {
         let mut info = Info::new("localhost", 8080, &self.core);
         info.allow_origin = self.allow_origin.as_ref().map(|origin| origin.parse().unwrap());
         info.compression = !self.no_compression;
+        info.task_killing = self.node.task_killing;
         let credentials = self.credentials.as_ref().map(|given| {
             let (user, password) = given.split_once(':').unwrap();
             Credentials { user: Owner::new(user), password: password.to_owned() }

@@ -27,13 +27,13 @@ use xtao::{
     model::{
         app::{
             App, Backoff, Container, ContainerKind, Docker, EnvValue, ExternalVolume, FileSystem, KillSelection, Mode, Network,
-            PersistentVolume, PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
+            PersistentVolume, PortDefinition, PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
         },
         brick::{BrickMount, DEFAULT_POOL},
         cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState, TaskStatus},
         frame::{Channel, Frame},
         id::{AgentId, BrickName, ClusterId, InstanceId, Owner, PoolName, TaskId},
-        resources::{Resources, Scalar},
+        resources::{PortRange, Resources, Scalar},
         time::Timestamp,
     },
 };
@@ -199,6 +199,14 @@ impl Wanted {
         self
     }
 
+    /// With one port, of TCP.
+    pub fn port(mut self, port: u16) -> Self {
+        let definition = PortDefinition { port: PortNumber::Dynamic, protocol: Protocol::Tcp, name: None, labels: Default::default() };
+        self.app().port_definitions.push(definition);
+        self.launch.ports.push(port);
+        self
+    }
+
     /// Asked for by an ordinary user.
     pub fn account(mut self, account: &str) -> Self {
         self.launch.account = Some(Owner::new(account));
@@ -246,6 +254,7 @@ fn definition(id: &str, cmd: &str) -> App {
             linux_info: None,
         }),
         network: Network::Host,
+        bridge_labels: Default::default(),
         port_definitions: Vec::new(),
         require_ports: false,
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },
@@ -404,6 +413,10 @@ impl Rig {
         }
     }
 
+    pub async fn offered_ports(&mut self) -> Vec<PortRange> {
+        self.offered().await.resources.ports
+    }
+
     /// Waits until nothing is held any more.
     pub async fn all_is_free(&mut self) {
         while self.offered().await.resources.cpus.as_f64() < self.total_cpus() {
@@ -555,6 +568,7 @@ impl Rig {
             resources: launch.resources.clone(),
             overhead: Resources::default(),
             mem_limit: None,
+            kill_grace_ms: None,
             terminal: false,
             ports: Vec::new(),
             command: vec!["true".to_owned()],
@@ -608,6 +622,21 @@ impl Rig {
     pub async fn await_file(&mut self, task: &TaskId, name: &str) {
         let path = self.file(task, name);
         self.until(async || path.exists()).await;
+    }
+
+    /// Waits until it is written down that a task was asked to end.
+    pub async fn asked(&mut self, task: &TaskId) {
+        let path = self.file(task, ".killed");
+        self.until(async || std::fs::metadata(&path).is_ok_and(|file| file.len() > 0)).await;
+    }
+
+    /// While no engine runs: as if all the time that a task was given had passed.
+    pub fn let_the_grace_pass(&self, task: &TaskId) {
+        let path = self.file(task, ".killed");
+        let mut note: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(note["grace_ms"], 600_000);
+        note["grace_ms"] = 1.into();
+        std::fs::write(&path, note.to_string()).unwrap();
     }
 
     /// What Docker is asked for.

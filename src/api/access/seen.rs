@@ -23,7 +23,7 @@ use crate::{
         deployment::{ActionKind, Deployment},
         group::Group,
         id::{AgentId, BrickName, InstanceId, Owner, PathId},
-        instance::{Instance, TaskFailure},
+        instance::{Condition, Instance, TaskFailure},
         port::PortClaim,
         request::Origin,
         time::Timestamp,
@@ -35,6 +35,7 @@ use crate::{
 pub struct Seen {
     view: Arc<View>,
     reach: Reach,
+    shows_killing: bool,
     /// Made when it is first asked for.
     endings: OnceLock<HashMap<PathId, Timestamp>>,
 }
@@ -47,15 +48,15 @@ enum Reach {
 type Items<'a, T> = Box<dyn Iterator<Item = &'a T> + Send + 'a>;
 
 impl Seen {
-    pub(super) fn new(view: Arc<View>, origin: &Origin) -> Self {
+    pub(super) fn new(view: Arc<View>, origin: &Origin, shows_killing: bool) -> Self {
         let reach = if origin.admin { Reach::All } else { Reach::Own(origin.user.clone()) };
-        Self { view, reach, endings: OnceLock::new() }
+        Self { view, reach, shows_killing, endings: OnceLock::new() }
     }
 
     /// All of a snapshot.
     #[cfg(test)]
     pub fn all_of(view: &View) -> Self {
-        Self { view: Arc::new(view.clone()), reach: Reach::All, endings: OnceLock::new() }
+        Self { view: Arc::new(view.clone()), reach: Reach::All, shows_killing: false, endings: OnceLock::new() }
     }
 
     /// True for an administrator.
@@ -388,6 +389,39 @@ impl Seen {
     /// When a node last said something to this process.
     pub fn heard_of(&self, agent: &AgentId) -> Option<Timestamp> {
         self.view.heard_of.get(agent).copied()
+    }
+
+    /// The condition in which an app's instance is shown: one that is being killed is shown in the one before, unless that is to be seen
+    /// (Marathon: `--enable_features task_killing`).
+    pub fn condition(&self, instance: &Instance) -> Condition {
+        match instance.condition {
+            Condition::Killing if self.shows_killing => Condition::Killing,
+            Condition::Killing if instance.started_at.is_some() => Condition::Running,
+            Condition::Killing => Condition::Staging,
+            other => other,
+        }
+    }
+
+    /// `tasksStaged` and `tasksRunning` of an app.
+    pub fn staged_and_running(&self, id: &PathId) -> (u32, u32) {
+        let Some(tally) = self.tally(id) else { return (0, 0) };
+        let (mut staged, mut running) = (tally.staged(), tally.running());
+        if !self.shows_killing && tally.in_condition(Condition::Killing) > 0 {
+            for instance in self.instances_of(id).filter(|instance| instance.condition == Condition::Killing) {
+                *(if instance.started_at.is_some() { &mut running } else { &mut staged }) += 1;
+            }
+        }
+        (staged, running)
+    }
+
+    /// How often kills were sent of all instances that are to end and have not.
+    pub fn kill_attempts(&self) -> u64 {
+        self.view.kill_attempts
+    }
+
+    /// Instances that did not come up in time and are killed for it.
+    pub fn overdue(&self) -> usize {
+        self.view.overdue
     }
 
     /// The id under which the cluster knows us.

@@ -48,7 +48,7 @@ impl World {
         let credentials = credentials.then(|| gate::Credentials { user: Owner::new("boss"), password: "secret".into() });
         let notes = Arc::new(Notes::default());
         let gate = Gate::new(TokenKey::random(), DEFAULT_TOKEN_LIFETIME, credentials).with_time_standing_still();
-        Self { identity: Identity::new(rules, gate, notes.clone()), access: Access::new(handle), notes, _submissions: submissions }
+        Self { identity: Identity::new(rules, gate, notes.clone()), access: Access::new(handle, false), notes, _submissions: submissions }
     }
 
     async fn ask(&self, source: &Source, authorization: &str) -> Result<Who, ApiError> {

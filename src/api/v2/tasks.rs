@@ -85,7 +85,7 @@ fn list(api: &Api, call: &Call) -> Response {
     let statuses: Vec<&str> = ["status", "status[]"].iter().flat_map(|name| call.query.all(name)).collect();
     let has = |wanted: &str| statuses.iter().any(|status| status.eq_ignore_ascii_case(wanted));
     let (running, staging) = (has("running"), has("staging"));
-    let picked = |instance: &Instance| match instance.condition {
+    let picked = |instance: &Instance| match seen.condition(instance) {
         _ if !running && !staging => true,
         Condition::Running => running,
         Condition::Provisioned | Condition::Staging => staging,

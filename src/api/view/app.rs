@@ -104,8 +104,9 @@ impl Serialize for Shown<'_, '_> {
         }
         if embed.counts {
             let tally = seen.tally(&app.id);
-            map.serialize_entry("tasksStaged", &tally.map_or(0, |tally| tally.staged()))?;
-            map.serialize_entry("tasksRunning", &tally.map_or(0, |tally| tally.running()))?;
+            let (staged, running) = seen.staged_and_running(&app.id);
+            map.serialize_entry("tasksStaged", &staged)?;
+            map.serialize_entry("tasksRunning", &running)?;
             map.serialize_entry("tasksHealthy", &tally.map_or(0, |tally| tally.healthy()))?;
             map.serialize_entry("tasksUnhealthy", &tally.map_or(0, |tally| tally.unhealthy()))?;
         }

@@ -39,7 +39,7 @@ pub fn entry(seen: &Seen, context: &Context<'_>, entry: &QueueEntry, app: &App, 
     if with_offers {
         fields["lastUnusedOffers"] = entry.last_unused_offers.values().map(|unused| unused_offer(unused, seen.is_all())).collect();
     }
-    if let Some(reason) = &entry.held_by {
+    if let Some(reason) = entry.held_by.as_ref().or(entry.undecided.as_ref()) {
         fields["reason"] = reason.as_str().into();
     }
     fields

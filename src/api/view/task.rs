@@ -58,7 +58,7 @@ impl Serialize for Task<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("appId", instance.app())?;
         map.serialize_entry("id", &instance.task())?;
-        map.serialize_entry("state", state(instance.condition))?;
+        map.serialize_entry("state", state(seen.condition(instance)))?;
         map.serialize_entry("version", &instance.version)?;
         map.serialize_entry("ipAddresses", &Addresses(&instance.addresses))?;
         let service_ports = definition.filter(|_| with_service_ports).map(service_ports);
@@ -176,14 +176,14 @@ pub fn stats(seen: &Seen, app: &App, now: Timestamp) -> Value {
     for (name, belongs) in groups {
         let tasks: Vec<&Instance> = live(seen, &app.id).map(|instance| &**instance).filter(|instance| belongs(instance)).collect();
         if !tasks.is_empty() {
-            stats.insert(name.into(), json!({ "stats": group_stats(&tasks, now) }));
+            stats.insert(name.into(), json!({ "stats": group_stats(seen, &tasks, now) }));
         }
     }
     Value::Object(stats)
 }
 
-fn group_stats(tasks: &[&Instance], now: Timestamp) -> Value {
-    let count = |test: fn(Condition) -> bool| tasks.iter().filter(|task| test(task.condition)).count();
+fn group_stats(seen: &Seen, tasks: &[&Instance], now: Timestamp) -> Value {
+    let count = |test: fn(Condition) -> bool| tasks.iter().filter(|task| test(seen.condition(task))).count();
     let staged = count(|condition| matches!(condition, Condition::Provisioned | Condition::Staging));
     let running = count(|condition| condition == Condition::Running);
     let health = |wanted: bool| tasks.iter().filter(|task| task.condition == Condition::Running && task.healthy == Some(wanted)).count();

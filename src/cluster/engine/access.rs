@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    os::fd::OwnedFd,
     path::PathBuf,
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -28,6 +29,7 @@ use super::{
     cgroup,
     docker::{Client, DockerError},
     facts,
+    networks::Networks,
     output::OutputReader,
     process::{
         self,
@@ -99,6 +101,7 @@ pub struct Access {
     cgroup: cgroup::Version,
     shim: PathBuf,
     execs: Arc<Semaphore>,
+    networks: Networks,
     allow_vulnerable_runtime: bool,
     parts: Mutex<Option<(Instant, Option<Vec<Part>>)>>,
 }
@@ -134,6 +137,7 @@ impl Access {
             cgroup: cgroup::Cgroups::detect("/sys/fs/cgroup").version(),
             shim: settings.shim.clone(),
             execs: Arc::new(Semaphore::new(MAX_EXECS)),
+            networks: Networks::default(),
             allow_vulnerable_runtime: settings.allow_vulnerable_runtime,
             parts: Mutex::new(None),
         }
@@ -276,6 +280,32 @@ impl Access {
             None => Form::Pipes,
         };
         beside::begin(&self.shim, &records, form, command, permit).map_err(|error| not_started(&error))
+    }
+
+    /// A socket of TCP, not connected and not blocking, in the network of a task's container.
+    ///
+    /// # Errors
+    /// `NotFound`: it has no process that runs. `PermissionDenied`, `Unsupported`: its network is not entered here. Anything else: not now.
+    pub async fn socket(&self, task: &TaskId, ipv6: bool) -> io::Result<OwnedFd> {
+        self.networks.socket(task, ipv6, self.process_of(task)).await
+    }
+
+    /// The first process of a task's container, as this server numbers it; `None`: there is none.
+    async fn process_of(&self, task: &TaskId) -> io::Result<Option<i32>> {
+        let client = Client::new(&self.docker_host).map_err(io::Error::other)?;
+        let container = match client.inspect(&spec::container_name(task)).await {
+            Ok(container) if self.is_ours(&container) => container,
+            Ok(_) | Err(DockerError::Missing(_)) => return Ok(None),
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        let pid = container.state.and_then(|state| state.pid).and_then(|pid| i32::try_from(pid).ok());
+        let (Some(pid), Some(id)) = (pid.filter(|pid| *pid > 1), container.id) else { return Ok(None) };
+        // A Docker that is elsewhere, in a container or on a machine of its own, numbers others.
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        if !groups.contains(&id) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the container's processes are not to be seen from here"));
+        }
+        Ok(Some(pid))
     }
 
     fn is_ours(&self, container: &ContainerInspectResponse) -> bool {

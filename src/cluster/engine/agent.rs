@@ -12,7 +12,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::process;
+use super::{process, sandbox::Asked};
 use crate::model::{
     agent::Attribute,
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskRef, TaskState, TaskStatus},
@@ -35,6 +35,12 @@ pub const RESEND_MS: u64 = 10_000;
 pub const MIN_OFFER_PAUSE_MS: u64 = 1_000;
 /// SIGKILL is sent again after this long.
 pub const KILL_AGAIN_MS: u64 = 10_000;
+/// What is offered is what was free when the node's ports were last looked at, at most so long ago.
+pub const LOOK_FRESH_MS: u64 = 1_000;
+/// A look that takes longer is not waited for.
+pub const LOOK_LIMIT_MS: u64 = 2_000;
+/// While ports are left out because others use them, and there is nothing else to offer, it is looked this often whether they still do.
+pub const LOOK_AGAIN_MS: u64 = 10_000;
 /// A signal that did not reach the container is sent again after this long.
 pub const SIGNAL_RETRY_MS: u64 = 1_000;
 /// A release that did not work is tried again after this long.
@@ -86,8 +92,10 @@ pub struct Node {
     pub framework_id: String,
     /// The engine's name for the event stream.
     pub master: String,
-    /// Milliseconds between SIGTERM and SIGKILL when a kill names none.
+    /// Milliseconds between SIGTERM and SIGKILL when neither a kill nor the task's definition names any.
     pub kill_grace_ms: u64,
+    /// That a task is being ended is told, too.
+    pub task_killing: bool,
     /// There may be containers of ours although Docker has not been listed yet.
     pub may_have_containers: bool,
 }
@@ -123,6 +131,8 @@ pub struct Holding {
     pub overhead: Resources,
     /// The memory that it may have; `None`: what it takes.
     pub mem_limit: Option<ResourceLimit>,
+    /// Milliseconds between SIGTERM and SIGKILL, by its definition; `None`: the node's.
+    pub kill_grace_ms: Option<u64>,
 }
 
 impl Holding {
@@ -142,6 +152,8 @@ pub struct Found {
     pub holding: Holding,
     /// How far it is.
     pub state: Seen,
+    /// When it was asked to end, if it runs and was.
+    pub asked: Option<Asked>,
 }
 
 /// How far a container is.
@@ -179,7 +191,10 @@ pub struct Exit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// The image's stop signal, SIGTERM unless it says otherwise.
-    Stop,
+    Stop {
+        /// How long it may take then, milliseconds; to be remembered.
+        grace_ms: u64,
+    },
     /// SIGKILL.
     Kill,
 }
@@ -280,6 +295,8 @@ pub enum Report {
     },
     /// Anything else that a node says of a brick.
     Brick(BrickReport),
+    /// The answer to [`Action::LookAtPorts`]; `None`: they cannot be looked at.
+    PortsInUse(Option<BTreeSet<u16>>),
 }
 
 /// What is to be done.
@@ -322,6 +339,8 @@ pub enum Action {
         /// Its pool.
         pool: PoolName,
     },
+    /// Find out on which of the offered ports somebody listens.
+    LookAtPorts,
 }
 
 /// The agent. See the module's description.
@@ -339,6 +358,10 @@ pub struct Agent {
     replaced: VecDeque<OfferId>,
     refusal: Option<(Instant, Resources)>,
     suppressed: bool,
+    /// Since when the ports are being looked at.
+    looking: Option<Instant>,
+    /// When the last look has ended.
+    looked_at: Option<Instant>,
     releases: BTreeMap<(BrickName, u64), Release>,
     removed: VecDeque<TaskId>,
     timers: BTreeSet<(Instant, Due)>,
@@ -413,6 +436,8 @@ impl Agent {
             replaced: VecDeque::new(),
             refusal: None,
             suppressed: false,
+            looking: None,
+            looked_at: None,
             releases: BTreeMap::new(),
             removed: VecDeque::new(),
             timers: BTreeSet::new(),
@@ -480,6 +505,7 @@ impl Agent {
             Report::Removed { task, gone } => self.container_removed(&task, gone),
             Report::Released { brick, epoch, outcome } => self.released(brick, epoch, outcome, ctx, &mut out),
             Report::Brick(report) => out.push(Action::Tell(ClusterEvent::Brick(report))),
+            Report::PortsInUse(found) => self.looked(found, ctx),
         }
         out
     }
@@ -511,17 +537,22 @@ impl Agent {
         if self.refusal.as_ref().is_some_and(|(until, refused)| *until <= ctx.now || exceeds(&free, refused)) {
             self.refusal = None;
         }
-        if let Some((_, offered)) = &self.offer {
-            if *offered == free {
-                return out;
-            }
-            // A task ended or began meanwhile: one offer of everything is worth more than two halves. Who accepts the old one is served all the same.
-            if let Some((id, _)) = self.offer.take() {
-                out.push(Action::Tell(ClusterEvent::Rescinded(id.clone())));
-                remember(&mut self.replaced, id);
-            }
+        let is_offered = self.offer.as_ref().is_some_and(|(_, offered)| *offered == free);
+        if is_offered || self.refusal.is_some() {
+            // A port that becomes free may be what was missing.
+            _ = self.ledger.others_use_ports() && self.has_looked(LOOK_AGAIN_MS, ctx, &mut out);
+            return out;
         }
-        if self.refusal.is_some() || (free.cpus < MIN_OFFER_CPUS && free.mem < MIN_OFFER_MEM) {
+        let is_too_little = free.cpus < MIN_OFFER_CPUS && free.mem < MIN_OFFER_MEM;
+        if !is_too_little && !self.has_looked(LOOK_FRESH_MS, ctx, &mut out) {
+            return out;
+        }
+        // A task ended or began meanwhile: one offer of everything is worth more than two halves. Who accepts the old one is served all the same.
+        if let Some((id, _)) = self.offer.take() {
+            out.push(Action::Tell(ClusterEvent::Rescinded(id.clone())));
+            remember(&mut self.replaced, id);
+        }
+        if is_too_little {
             return out;
         }
         let id = OfferId::new((ctx.uuid)().to_string());
@@ -598,6 +629,7 @@ impl Agent {
             in_pod: launch.pod.as_ref().is_some_and(|pod| pod::has_own_network(&pod.app)),
             overhead: launch.overhead(),
             mem_limit: launch.app.resource_limits.and_then(|limits| limits.mem),
+            kill_grace_ms: launch.app.kill_grace_ms,
         };
         let runner = holding.runner;
         self.removed.retain(|task| *task != launch.task);
@@ -628,6 +660,38 @@ impl Agent {
     }
 }
 
+// === Ports of others ===
+
+impl Agent {
+    /// True when what is known of the ports is not older than `max_age_ms`; otherwise they are looked at first. Better an offer with a port too many than
+    /// none: one that cannot be looked at, or takes too long, holds nothing up.
+    fn has_looked(&mut self, max_age_ms: u64, ctx: &Ctx, out: &mut Vec<Action>) -> bool {
+        if let Some(since) = self.looking {
+            return ctx.now.ms_since(since) >= LOOK_LIMIT_MS;
+        }
+        let is_fresh = self.looked_at.is_some_and(|at| ctx.now.ms_since(at) < max_age_ms);
+        if !is_fresh {
+            self.looking = Some(ctx.now);
+            self.ledger.look_begins();
+            self.timers.insert((ctx.now.after_ms(LOOK_LIMIT_MS), Due::Offer));
+            out.push(Action::LookAtPorts);
+        }
+        is_fresh
+    }
+
+    fn looked(&mut self, found: Option<BTreeSet<u16>>, ctx: &Ctx) {
+        self.looking = None;
+        self.looked_at = Some(ctx.now);
+        if let Some(found) = found {
+            self.ledger.found_in_use(found);
+        }
+        // While it matters whether others still use them, somebody has to look again.
+        if self.ledger.others_use_ports() {
+            self.timers.insert((ctx.now.after_ms(LOOK_AGAIN_MS), Due::Offer));
+        }
+    }
+}
+
 /// True when any part of `free` is more than it was in `before`.
 fn exceeds(free: &Resources, before: &Resources) -> bool {
     let ports = |resources: &Resources| resources.ports.iter().map(|range| range.count()).sum::<usize>();
@@ -654,11 +718,12 @@ impl Agent {
 
     fn status(&self, task: &TaskId, state: TaskState, mut message: String, wall: Timestamp) -> TaskStatus {
         message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        let too_much = state == TaskState::Failed && self.tasks.get(task).is_some_and(|known| known.oom);
         TaskStatus {
             task: task.clone(),
             agent: Some(self.node.id.clone()),
             state,
-            reason: Reason::Other,
+            reason: if too_much { Reason::MemoryLimit } else { Reason::Other },
             message,
             timestamp: wall,
             uuid: None,
@@ -824,8 +889,9 @@ impl Agent {
     }
 
     fn exited(&mut self, task: &TaskId, mut exit: Exit, ctx: &mut Ctx, out: &mut Vec<Action>) {
-        let Some(known) = self.tasks.get(task) else { return };
+        let Some(known) = self.tasks.get_mut(task) else { return };
         exit.oom |= known.oom && exit.code == 137;
+        known.oom = exit.oom;
         exit.killed |= known.stop.is_some();
         let (state, message) = verdict(&exit, known.holding.mem_limit.unwrap_or(ResourceLimit::At(known.holding.resources.mem)));
         self.ended(task, true, state, message, ctx, out);
@@ -934,7 +1000,6 @@ fn signal_name(number: i64) -> &'static str {
 
 impl Agent {
     fn kill(&mut self, task: &TaskId, grace_ms: Option<u64>, ctx: &mut Ctx, out: &mut Vec<Action>) {
-        let grace_ms = grace_ms.unwrap_or(self.node.kill_grace_ms);
         let Some(known) = self.tasks.get_mut(task) else {
             if self.connected && !self.unlisted {
                 let message = "nothing to kill: the task is not known on this node".to_owned();
@@ -942,6 +1007,8 @@ impl Agent {
             }
             return;
         };
+        // Whoever does not know the definition any more names none.
+        let grace_ms = grace_ms.or(known.holding.kill_grace_ms).unwrap_or(self.node.kill_grace_ms);
         match (known.phase, known.stop) {
             (Phase::Closing { .. }, _) => {} // Its end is told soon.
             (Phase::Ended { .. } | Phase::Removing, _) => {
@@ -952,6 +1019,8 @@ impl Agent {
                 known.stop = Some(Stop::Wanted { grace_ms, in_flight: false });
                 if phase == Phase::Launching {
                     out.push(Action::Cancel(task.clone()));
+                } else if self.node.task_killing {
+                    self.tell_durably(task, TaskState::Killing, String::new(), ctx, out);
                 }
                 self.pursue_stop(task, ctx, out);
             }
@@ -978,7 +1047,7 @@ impl Agent {
         match known.stop {
             Some(Stop::Wanted { grace_ms, in_flight: false }) => {
                 known.stop = Some(Stop::Wanted { grace_ms, in_flight: true });
-                out.push(Action::Signal(task.clone(), Signal::Stop));
+                out.push(Action::Signal(task.clone(), Signal::Stop { grace_ms }));
             }
             Some(Stop::Asked { kill_at: at } | Stop::Forced { again_at: at }) if at <= ctx.now => {
                 let again_at = ctx.now.after_ms(KILL_AGAIN_MS);
@@ -993,11 +1062,11 @@ impl Agent {
     fn signalled(&mut self, task: &TaskId, signal: Signal, delivered: bool, ctx: &Ctx) {
         let Some(known) = self.tasks.get_mut(task) else { return };
         let (stop, at) = match (known.stop, signal) {
-            (Some(Stop::Wanted { grace_ms, .. }), Signal::Stop) if delivered => {
+            (Some(Stop::Wanted { grace_ms, .. }), Signal::Stop { .. }) if delivered => {
                 let kill_at = ctx.now.after_ms(grace_ms);
                 (Stop::Asked { kill_at }, kill_at)
             }
-            (Some(Stop::Wanted { grace_ms, .. }), Signal::Stop) => {
+            (Some(Stop::Wanted { grace_ms, .. }), Signal::Stop { .. }) => {
                 (Stop::Wanted { grace_ms, in_flight: false }, ctx.now.after_ms(SIGNAL_RETRY_MS))
             }
             (Some(Stop::Forced { again_at }), Signal::Kill) if !delivered => {
@@ -1055,11 +1124,14 @@ impl Agent {
     }
 
     fn found(&mut self, found: Found, ctx: &mut Ctx, out: &mut Vec<Action>) {
-        let Found { task, holding, state } = found;
+        let Found { task, holding, state, asked } = found;
         let Some(known) = self.tasks.get_mut(&task) else {
             return match state {
                 _ if self.removed.contains(&task) => out.push(Action::Remove { task, at_leisure: false }),
-                _ => self.adopt(task, holding, state, ctx, out),
+                _ => {
+                    self.adopt(task.clone(), holding, state, ctx, out);
+                    self.was_asked(&task, asked, ctx);
+                }
             };
         };
         match (known.phase, state) {
@@ -1093,6 +1165,15 @@ impl Agent {
                 self.ended(&task, true, TaskState::Dropped, message, ctx, out);
             }
         }
+    }
+
+    /// An adopted task that was asked to end before our restart: its time goes on.
+    fn was_asked(&mut self, task: &TaskId, asked: Option<Asked>, ctx: &Ctx) {
+        let Some(known) = self.tasks.get_mut(task).filter(|known| known.phase == Phase::Up) else { return };
+        let Some(asked) = asked else { return };
+        let kill_at = ctx.now.after_ms(asked.grace_ms.saturating_sub(asked.ago_ms));
+        known.stop = Some(Stop::Asked { kill_at });
+        self.timers.insert((kill_at, Due::Stop(task.clone())));
     }
 
     fn lost(&mut self, reason: String, out: &mut Vec<Action>) {

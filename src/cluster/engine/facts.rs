@@ -50,6 +50,16 @@ fn parse_meminfo(text: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib / 1024)
 }
 
+/// Milliseconds since the machine was started. Nobody sets this clock, and it goes on when the server does not. `None`: the machine does not say.
+pub fn uptime_ms() -> Option<u64> {
+    parse_uptime(&std::fs::read_to_string("/proc/uptime").ok()?)
+}
+
+fn parse_uptime(text: &str) -> Option<u64> {
+    let (seconds, hundredths) = text.split_whitespace().next()?.split_once('.')?;
+    Some(seconds.parse::<u64>().ok()?.saturating_mul(1000).saturating_add(hundredths.parse::<u64>().ok()?.min(99) * 10))
+}
+
 fn disk_mib(work_dir: &Path) -> Result<u64, String> {
     let stat =
         rustix::fs::statvfs(work_dir).map_err(|error| format!("cannot ask how big the disk of {} is: {error}", work_dir.display()))?;
@@ -67,6 +77,15 @@ mod tests {
         check(2_048, MEM_RESERVE, 1_024);
         check(2_047, MEM_RESERVE, 1_023);
         check(512, MEM_RESERVE, 256);
+    }
+
+    #[test]
+    fn the_uptime_is_read() {
+        assert_eq!(parse_uptime("350735.47 234388.90\n"), Some(350_735_470));
+        assert_eq!(parse_uptime("1.05 0.00\n"), Some(1_050));
+        assert_eq!((parse_uptime(""), parse_uptime("soon 1.0"), parse_uptime("-1.00")), (None, None, None));
+        let before = uptime_ms().unwrap();
+        assert!(before > 0 && uptime_ms().unwrap() >= before);
     }
 
     #[test]

@@ -271,8 +271,10 @@ fn explain(image: &str, error: DockerError) -> DockerError {
     };
     let lower = words.to_lowercase();
     let has = |needles: &[&str]| needles.iter().any(|needle| lower.contains(needle));
-    let hint = if has(&["no basic auth credentials", "unauthorized", "authentication required", "incorrect username or password"]) {
-        "the registry wants another login, or one at all: give it as the image's pullConfig, or fetch a .docker/config.json"
+    let hint = if has(&["no basic auth credentials", "authentication required", "unauthorized", "incorrect username"]) {
+        "its registry wants a login, or another one: give it as pullConfig of the image, by a secret, or fetch a docker.tar.gz with it"
+    } else if has(&["may require 'docker login'"]) {
+        "check its name and tag; if it is not for everybody, give a login as pullConfig of the image, or fetch a docker.tar.gz with it"
     } else if has(&["not found", "manifest unknown", "denied", "does not exist"]) {
         "check its name and tag, and that this node may read it"
     } else if has(&["no such host", "refused", "timeout", "deadline", "unreachable", "connection", "server misbehaving", "eof"]) {
@@ -296,6 +298,21 @@ mod tests {
         check("zmfsea/pg:15", "zmfsea/pg", "15");
         check("registry.marathon.mesos:5000/anna", "registry.marathon.mesos:5000/anna", "latest");
         check("a@sha256:00ff", "a", "sha256:00ff");
+    }
+
+    #[test]
+    fn a_failed_pull_says_what_to_do() {
+        let check = |words: &str, hint: &str| {
+            let text = explain("r.example.com/web", DockerError::Refused(words.into())).to_string();
+            assert!(text.starts_with("could not pull image r.example.com/web: ") && text.contains(words) && text.contains(hint), "{text}");
+        };
+        check("Head \"https://r.example.com/v2/web/manifests/latest\": no basic auth credentials", "pullConfig");
+        check("unauthorized: authentication required", "docker.tar.gz");
+        check("pull access denied for web, repository does not exist or may require 'docker login'", "if it is not for everybody");
+        check("manifest for web:2 not found: manifest unknown", "check its name and tag, and that this node may read it");
+        check("dial tcp: lookup r.example.com: no such host", "cannot be reached");
+        check("no space left on device", "disk");
+        check("something else", "log of the Docker daemon");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Single acts on Docker and on bricks: look, signal, remove, release. Each tells its outcome in a report and decides nothing.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
@@ -15,8 +15,11 @@ use super::{
     Settings,
     agent::{Report, Seen, Signal},
     docker::{Client, DockerError},
+    facts,
     images::Images,
-    process, sandbox, secrets, spec,
+    ports, process,
+    sandbox::{self, Asked},
+    secrets, spec,
 };
 use crate::{
     brick::Bricks,
@@ -127,7 +130,10 @@ pub(super) async fn signal(context: Arc<Context>, task: TaskId, signal: Signal) 
         None => Err(DockerError::Unreachable("it is out of reach".to_owned())),
     };
     let delivered = match &outcome {
-        Ok(()) => true,
+        Ok(()) => {
+            note_asked(&context.settings.work_dir, &task, signal);
+            true
+        }
         Err(DockerError::Missing(_) | DockerError::Conflict(_)) => {
             context.report(Report::Died { task: task.clone(), exit: None }).await;
             true
@@ -140,10 +146,30 @@ pub(super) async fn signal(context: Arc<Context>, task: TaskId, signal: Signal) 
     context.report(Report::Signalled { task, signal, delivered }).await;
 }
 
+/// Notes that a task has got a signal, so that a restart takes nothing from its time, and adds nothing to it.
+pub(super) fn note_asked(work_dir: &Path, task: &TaskId, signal: Signal) {
+    let grace_ms = match signal {
+        Signal::Stop { grace_ms } => grace_ms,
+        Signal::Kill => 0,
+    };
+    let Some(now_ms) = facts::uptime_ms() else { return };
+    if let Err(error) = sandbox::note_asked(work_dir, task, grace_ms, now_ms) {
+        tracing::warn!(%task, %error, "It could not be noted that the task was asked to end; after a restart it is asked again.");
+    }
+}
+
+/// When a task that runs was asked to end.
+pub(super) fn asked(work_dir: &Path, task: &TaskId, seen: &Seen) -> Option<Asked> {
+    match seen {
+        Seen::Running { .. } => sandbox::asked(work_dir, task, facts::uptime_ms()?),
+        Seen::Created | Seen::Ended(_) => None,
+    }
+}
+
 async fn send_signal(client: &Client, name: &str, signal: Signal) -> Result<(), DockerError> {
     let wanted = match signal {
         Signal::Kill => "SIGKILL".to_owned(),
-        Signal::Stop => {
+        Signal::Stop { .. } => {
             let container = client.inspect(name).await?;
             container
                 .config
@@ -252,4 +278,12 @@ pub(super) async fn brick_usage(context: Arc<Context>) {
     for (brick, _, used, size) in context.bricks.mounted().await {
         context.report(Report::Brick(BrickReport::Usage { brick, used, size })).await;
     }
+}
+
+/// Finds out on which of the offered ports somebody listens.
+pub(super) async fn look_at_ports(context: Arc<Context>) {
+    let ranges = context.settings.resources.ports.clone();
+    let found = tokio::task::spawn_blocking(move || ports::in_use(&ranges)).await.map_err(std::io::Error::other).flatten();
+    let found = found.inspect_err(|error| tracing::warn!(%error, "It cannot be seen which ports of this node are in use.")).ok();
+    context.report(Report::PortsInUse(found)).await;
 }

@@ -22,14 +22,14 @@ use super::{
     images::Wanted,
     jobs::{self, Context},
     logins::Logins,
-    process, sandbox, secrets,
+    ports, process, sandbox, secrets,
     spec::{self, Bind, Given},
     volumes::{self, Identity, Pinned},
 };
 use crate::{
     brick::BrickError,
     model::{
-        app::{Mode, Volume},
+        app::{Mode, Network, Volume},
         brick::BrickMount,
         cluster::{Launch, TaskState},
         id::TaskId,
@@ -141,6 +141,7 @@ impl<'a> Attempt<'a> {
         let context = self.context;
         self.note_owner().await;
         let _turn = self.turn().await?;
+        self.ports_are_free().await?;
         context.report(Report::Starting { task: self.task.clone() }).await;
         let addresses = self.network().await?;
         let in_sandbox = self.begins_in_sandbox(&image_id).await?;
@@ -185,6 +186,14 @@ impl<'a> Attempt<'a> {
             Ok(_) = self.cancel.wait_for(|cancelled| *cancelled) => Err(End::Cancelled),
             done = work => Ok(done),
         }
+    }
+
+    /// Docker looks itself after what it is to publish.
+    async fn ports_are_free(&self) -> Result<(), End> {
+        if self.launch.app.network != Network::Host || !self.context.settings.docker_host.starts_with("unix://") {
+            return Ok(());
+        }
+        ports_are_free(self.context, self.launch).await
     }
 
     async fn turn(&mut self) -> Result<tokio::sync::SemaphorePermit<'a>, End> {
@@ -315,6 +324,16 @@ pub(super) async fn read_secrets(context: &Context, launch: &Launch) -> Result<s
     let (directory, app) = (context.settings.secrets_dir.clone(), launch.app.clone());
     let read = tokio::task::spawn_blocking(move || secrets::read(directory.as_deref(), &app)).await;
     read.map_err(|error| End::failed(format!("the server made an error: {error}")))?.map_err(End::failed)
+}
+
+/// That nobody is in the way of a task with the node's network.
+pub(super) async fn ports_are_free(context: &Context, launch: &Launch) -> Result<(), End> {
+    if launch.ports.is_empty() {
+        return Ok(());
+    }
+    let (wanted, addresses) = (launch.clone(), context.settings.node_addresses.clone());
+    let conflict = tokio::task::spawn_blocking(move || ports::conflict(&wanted, &addresses)).await.ok().flatten();
+    conflict.map_or(Ok(()), |words| Err(End::failed(words)))
 }
 
 /// Resolves the host volumes of a launch and applies the rule, as the account that is asked.

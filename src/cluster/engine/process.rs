@@ -29,7 +29,7 @@ use super::{
     agent::{Exit, Found, Holding, Report, Runner, Seen, Signal},
     fetch::{self, Tree},
     jobs::{self, Context},
-    launch::{End, mount, pin_host_volumes, pods, read_secrets},
+    launch::{End, mount, pin_host_volumes, pods, ports_are_free, read_secrets},
     sandbox, secrets,
     volumes::Pinned,
 };
@@ -141,6 +141,7 @@ pub(super) async fn launch(context: &Arc<Context>, launch: &Launch, cancel: &wat
     if *cancel.borrow() {
         return Err(End::Cancelled);
     }
+    ports_are_free(context, launch).await?;
     context.report(Report::Starting { task: launch.task.clone() }).await;
     let mut order = Order { volumes, ..order(context, launch, rights, directory) };
     order.environment.retain(|(name, _)| !read.variables.iter().any(|(secret, _)| secret == name));
@@ -234,6 +235,7 @@ fn order(context: &Context, launch: &Launch, rights: who::Rights, directory: Pat
         resources: crate::model::resources::Resources { ports: Vec::new(), ..launch.resources.clone() },
         overhead: launch.overhead(),
         mem_limit: launch.app.resource_limits.and_then(|limits| limits.mem),
+        kill_grace_ms: launch.app.kill_grace_ms,
         ports: launch.ports.clone(),
         command,
         environment: environment(launch, &directory),
@@ -431,7 +433,10 @@ pub fn list(work_dir: &Path, cluster: &ClusterId) -> io::Result<Vec<Found>> {
             continue;
         }
         match look_at(work_dir, &order.task) {
-            Ok(Some(state)) => found.push(Found { holding: holding(&order), task: order.task, state }),
+            Ok(Some(state)) => {
+                let asked = jobs::asked(work_dir, &order.task, &state);
+                found.push(Found { holding: holding(&order), task: order.task, state, asked });
+            }
             Ok(None) => {}
             Err(error) => tracing::warn!(task = %order.task, %error, "A task cannot be looked at; it is left alone."),
         }
@@ -450,6 +455,7 @@ fn holding(order: &Order) -> Holding {
         in_pod: false,
         overhead: order.overhead.clone(),
         mem_limit: order.mem_limit,
+        kill_grace_ms: order.kill_grace_ms,
     }
 }
 
@@ -498,13 +504,16 @@ pub(super) async fn signal(context: Arc<Context>, task: TaskId, signal: Signal) 
         }
         let Some(started) = Records::of(&work_dir, &wanted).started().ok().flatten() else { return false };
         let sent = match signal {
-            Signal::Stop => Sent::TERM,
+            Signal::Stop { .. } => Sent::TERM,
             Signal::Kill => Sent::USR1,
         };
         let reached = started.shim.signal(sent);
         if signal == Signal::Kill {
             // One that was stopped could do nothing.
             started.shim.signal(Sent::CONT);
+        }
+        if reached {
+            jobs::note_asked(&work_dir, &wanted, signal);
         }
         reached
     });

@@ -71,6 +71,7 @@ fn definition(id: PathId) -> App {
             linux_info: None,
         }),
         network: Network::Host,
+        bridge_labels: Default::default(),
         port_definitions: Vec::new(),
         require_ports: false,
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },

@@ -4,6 +4,8 @@
 //! <work_dir>/sandboxes/<task>/stdout  stdout.1  stderr  stderr.1  .position  .killed  .owner  .process  files/
 //! ```
 //!
+//! `.killed` is empty until the task was asked to end indeed; then it says when that was, and how long the task may take.
+//!
 //! `files` is the task's own, and the only thing here that it can change: it works there, and there is put what it wants to have fetched.
 //! `.process` says that the task was a process and no container.
 //!
@@ -40,6 +42,8 @@ const KILLED: &str = ".killed";
 const OWNER: &str = ".owner";
 const PROCESS: &str = ".process";
 const FILES: &str = "files";
+/// More than any note of ours has.
+const MAX_NOTE_BYTES: u64 = 1024;
 
 /// One of the two outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +81,39 @@ pub fn root(work_dir: &Path) -> PathBuf {
 pub fn mark_killed(work_dir: &Path, task: &TaskId) -> io::Result<()> {
     let directory = open_directory(&path(work_dir, task))?;
     open_file(&directory, KILLED, OFlags::CREATE).map(drop)
+}
+
+/// When a task was asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// So long ago, milliseconds.
+    pub ago_ms: u64,
+    /// How long it may take, milliseconds.
+    pub grace_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Delivered {
+    /// Milliseconds of the machine's own clock ([`facts::uptime_ms`](super::facts::uptime_ms)).
+    at_ms: u64,
+    grace_ms: u64,
+}
+
+/// Remembers, beyond a restart, that the task was asked to end at `now_ms` (of the machine's own clock) and may take `grace_ms`.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn note_asked(work_dir: &Path, task: &TaskId, grace_ms: u64, now_ms: u64) -> io::Result<()> {
+    let directory = open_directory(&path(work_dir, task))?;
+    put(&directory, KILLED, &Delivered { at_ms: now_ms, grace_ms })
+}
+
+/// What [`note_asked`] wrote; `None`: nothing, as far as can be seen. A clock that has begun anew takes nothing from the grace, and adds nothing to it.
+pub fn asked(work_dir: &Path, task: &TaskId, now_ms: u64) -> Option<Asked> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path(work_dir, task).join(KILLED), flags, Mode::empty()).ok()?;
+    let delivered: Delivered = serde_json::from_reader(File::from(file).take(MAX_NOTE_BYTES)).ok()?;
+    Some(Asked { ago_ms: now_ms.saturating_sub(delivered.at_ms), grace_ms: delivered.grace_ms })
 }
 
 /// True when [`mark_killed`] was called for it.
@@ -266,11 +303,7 @@ impl Sandbox {
     pub fn save(&mut self) -> io::Result<()> {
         self.saved_at = Some(std::time::Instant::now());
         let position = Position { stdout: self.stdout.mark.clone(), stderr: self.stderr.mark.clone() };
-        let temporary = format!("{POSITION}.new");
-        let mut file = open_file(&self.directory, &temporary, OFlags::CREATE | OFlags::TRUNC)?;
-        file.write_all(&serde_json::to_vec(&position)?)?;
-        rustix::fs::renameat(&self.directory, &temporary, &self.directory, POSITION)?;
-        Ok(())
+        put(&self.directory, POSITION, &position)
     }
 }
 
@@ -334,6 +367,15 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 fn open_file(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(File::from(rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o600))?))
+}
+
+/// Writes a file that is there as a whole or as it was before.
+fn put(directory: &OwnedFd, name: &str, value: &impl Serialize) -> io::Result<()> {
+    let temporary = format!("{name}.new");
+    let mut file = open_file(directory, &temporary, OFlags::CREATE | OFlags::TRUNC)?;
+    file.write_all(&serde_json::to_vec(value)?)?;
+    rustix::fs::renameat(directory, &temporary, directory, name)?;
+    Ok(())
 }
 
 fn read_position(directory: &OwnedFd) -> Option<Position> {

@@ -181,6 +181,7 @@ async fn complete(context: &Context, client: &Client, summary: ContainerSummary)
             Err(error) => Seen::Ended(Exit { code: -1, error: error.to_string(), ..Exit::default() }),
         },
     };
+    found.asked = jobs::asked(&context.settings.work_dir, &found.task, &found.state);
     Ok(Some(found))
 }
 

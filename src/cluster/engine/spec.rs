@@ -45,6 +45,7 @@ const LABEL_NETWORK: &str = "xtao.network";
 const LABEL_OVERHEAD: &str = "xtao.overhead";
 const LABEL_ADDRESSES: &str = "xtao.addresses";
 const LABEL_MEM_LIMIT: &str = "xtao.mem-limit";
+const LABEL_KILL_GRACE: &str = "xtao.kill-grace-ms";
 /// Where a container sees its sandbox, as Mesos has it.
 pub const SANDBOX: &str = "/mnt/mesos/sandbox";
 /// Where a container sees a volume: a relative path is one in the sandbox.
@@ -187,6 +188,9 @@ pub fn container(launch: &Launch, settings: &Settings, given: Given<'_>) -> Resu
     }
     if let Some(limit) = app.resource_limits.and_then(|limits| limits.mem) {
         own.insert(LABEL_MEM_LIMIT.to_owned(), serde_json::to_string(&limit).unwrap_or_default());
+    }
+    if let Some(grace_ms) = app.kill_grace_ms {
+        own.insert(LABEL_KILL_GRACE.to_owned(), grace_ms.to_string());
     }
     Ok(body)
 }
@@ -444,7 +448,7 @@ pub fn pod_addresses(labels: &HashMap<String, String>) -> Option<Vec<IpAddr>> {
     serde_json::from_str(labels.get(LABEL_ADDRESSES)?).ok()
 }
 
-/// What a container of ours holds, by its labels. `None`: it is not ours, or its labels make no sense.
+/// What a container of ours holds, by its labels, which do not say whether it was asked to end. `None`: it is not ours, or its labels make no sense.
 pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
     let task = labels.get(LABEL_TASK)?.parse().ok()?;
     let resources = serde_json::from_str(labels.get(LABEL_RESOURCES)?).ok()?;
@@ -455,8 +459,10 @@ pub fn found(labels: &HashMap<String, String>, state: Seen) -> Option<Found> {
     let in_pod = labels.contains_key(LABEL_ADDRESSES);
     let gpus = labels.get(LABEL_GPUS).map_or(Some(Vec::new()), |gpus| serde_json::from_str(gpus).ok())?;
     let mem_limit = labels.get(LABEL_MEM_LIMIT).map_or(Some(None), |limit| serde_json::from_str(limit).ok())?;
-    let holding = Holding { resources, gpus, ports, host_network, bricks, runner: Runner::Docker, in_pod, overhead, mem_limit };
-    Some(Found { task, holding, state })
+    let kill_grace_ms = labels.get(LABEL_KILL_GRACE).and_then(|grace_ms| grace_ms.parse().ok());
+    let runner = Runner::Docker;
+    let holding = Holding { resources, gpus, ports, host_network, bricks, runner, in_pod, overhead, mem_limit, kill_grace_ms };
+    Some(Found { task, holding, state, asked: None })
 }
 
 /// How far an inspected container is.

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
-
 use crate::{
-    core::validate::constraint_regex,
+    core::validate::pattern::{Pattern, Undecided},
     model::{
         agent::{Agent, Attribute, scalar_text},
         app::{Constraint, Operator},
@@ -16,17 +14,47 @@ use crate::{
 /// Patterns that are kept compiled; one more empties the store, which costs some time and nothing else.
 pub const MAX_PATTERNS: usize = 256;
 
-/// Compiled patterns of LIKE and UNLIKE. A pattern that does not compile (it was checked when the app was accepted) matches nothing.
+/// A pattern that tries counts as so many.
+const TRYING: usize = 8;
+
+/// Compiled patterns of LIKE and UNLIKE. One that does not compile (it was checked when the app was accepted) matches nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Patterns(BTreeMap<String, Option<Regex>>);
+pub struct Patterns {
+    known: BTreeMap<String, Known>,
+    weight: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    pattern: Option<Pattern>,
+    /// The last value that it could not be decided for.
+    undecided: Option<String>,
+}
 
 impl Patterns {
-    fn matches(&mut self, pattern: &str, value: &str) -> bool {
-        if self.0.len() >= MAX_PATTERNS && !self.0.contains_key(pattern) {
-            self.0.clear();
+    fn matches(&mut self, text: &str, value: &str) -> Result<bool, Undecided> {
+        if !self.known.contains_key(text) {
+            let pattern = Pattern::read(text).ok();
+            let weight = if pattern.as_ref().is_some_and(Pattern::tries) { TRYING } else { 1 };
+            if self.weight + weight > MAX_PATTERNS {
+                *self = Self::default();
+            }
+            self.weight += weight;
+            self.known.insert(text.to_owned(), Known { pattern, undecided: None });
         }
-        let regex = self.0.entry(pattern.to_owned()).or_insert_with(|| constraint_regex(pattern).ok());
-        regex.as_ref().is_some_and(|regex| regex.is_match(value))
+        let Some(Known { pattern: Some(pattern), undecided }) = self.known.get_mut(text) else { return Ok(false) };
+        let decided = pattern.matches(value);
+        if decided.is_err() {
+            *undecided = Some(value.to_owned());
+        }
+        decided
+    }
+
+    /// Why a node does not come into question though the constraint might allow it, for people: the expression was given up.
+    pub fn undecided(&self, constraint: &Constraint) -> Option<String> {
+        let text = constraint.value.as_deref().filter(|_| matches!(constraint.operator, Operator::Like | Operator::Unlike))?;
+        let value = self.known.get(text)?.undecided.as_deref()?;
+        Some(format!("the expression '{text}' of a constraint takes too long to match '{value}', which therefore does not meet it"))
     }
 }
 
@@ -68,7 +96,7 @@ impl<'a> NodeFacts<'a> {
 }
 
 /// True when a further instance may go to a node whose field has `value`. `counts`: instances of the present configuration by the field's value
-/// on their nodes; `instances`: how many the app wants.
+/// on their nodes; `instances`: how many the app wants. An expression that cannot be decided is not met, by UNLIKE as little as by LIKE.
 pub fn is_satisfied(
     constraint: &Constraint,
     value: Option<&str>,
@@ -83,8 +111,8 @@ pub fn is_satisfied(
     match constraint.operator {
         Operator::Unique => here == 0,
         Operator::Cluster => argument.map_or(counts.is_empty() || here > 0, |wanted| value == wanted),
-        Operator::Like => argument.is_some_and(|pattern| patterns.matches(pattern, value)),
-        Operator::Unlike => argument.is_some_and(|pattern| !patterns.matches(pattern, value)),
+        Operator::Like => argument.is_some_and(|pattern| patterns.matches(pattern, value) == Ok(true)),
+        Operator::Unlike => argument.is_some_and(|pattern| patterns.matches(pattern, value) == Ok(false)),
         Operator::MaxPer => argument.and_then(|most| most.parse::<u32>().ok()).is_some_and(|most| here < most),
         Operator::Is => argument.is_some_and(|wanted| value == wanted || number(wanted).is_some_and(|wanted| value == wanted)),
         Operator::GroupBy => group_by(argument, here, counts, instances),

@@ -13,7 +13,7 @@ use crate::{
     core::{
         allotment::new_brick,
         ownership, pod,
-        state::{Counts, MAX_UNUSED_OFFERS, Reject, UnusedOffer},
+        state::{MAX_UNUSED_OFFERS, Reject, UnusedOffer},
         turn::Turn,
     },
     model::{
@@ -26,6 +26,7 @@ use crate::{
         port::Position,
         record::{Meta, Record},
         resources::{PortRange, Resources},
+        time::Timestamp,
     },
 };
 
@@ -34,6 +35,9 @@ pub const MAX_APPS_PER_OFFER: usize = 1024;
 
 /// An offer that was used is given back once so many apps in a row could not use what is left of it: it is offered again, and begins after them.
 const MAX_MISFITS: usize = 64;
+
+/// Versions of one app that are tried for one offer; of more than these, others each time.
+const MAX_VERSIONS_PER_OFFER: usize = 8;
 
 /// Uses, or declines, every offer that is held. True when something was launched.
 pub(in crate::core) fn match_offers(turn: &mut Turn<'_, '_>) -> bool {
@@ -80,13 +84,7 @@ fn match_offer(turn: &mut Turn<'_, '_>, offer: &Arc<Offer>, spread: &mut Spread)
                 turn.state.queue.cursor = Some(app.clone());
             }
             let Some(instance) = next_instance(turn, app) else { return false };
-            let mut outcome = try_launch(turn, &instance, offer, &mut left, spread);
-            if outcome.is_err() {
-                for other in others(turn, &instance, &offer.agent) {
-                    outcome = outcome.or_else(|_| try_launch(turn, &other, offer, &mut left, spread));
-                }
-            }
-            match outcome {
+            match launch_one(turn, &instance, offer, &mut left, spread) {
                 Ok(tasks) => {
                     launches.extend(tasks);
                     (launched, misfits, rest) = (launched + 1, 0, None);
@@ -121,39 +119,66 @@ fn next_instance(turn: &Turn<'_, '_>, app: &PathId) -> Option<Arc<Instance>> {
     turn.state.tables.instances.get(id).cloned()
 }
 
-/// Others that wait and may fit where `instance` does not, at most three: what cannot be met is in nobody's way.
-fn others(turn: &Turn<'_, '_>, instance: &Instance, agent: &AgentId) -> Vec<Arc<Instance>> {
-    let tables = &turn.state.tables;
-    let mut found: Vec<Arc<Instance>> = newer_instance(turn, instance).into_iter().collect();
-    let is_resident = tables.app(instance.app()).is_some_and(|app| app.is_resident());
-    if let Some(index) = turn.state.index.get(instance.app()).filter(|_| is_resident) {
-        let is_bound = |id: &InstanceId| tables.reserved.contains_key(id);
-        let is_here = |brick: &Arc<Brick>| brick.lease.is_none() && brick.home.as_ref() == Some(agent);
-        let at_home = |id: &&InstanceId| is_bound(id) && tables.volumes_of(id).all(is_here);
-        let unbound = |id: &&InstanceId| !is_bound(id);
-        let ids = [index.scheduled.iter().find(at_home), index.scheduled.iter().find(unbound)];
-        found.extend(ids.into_iter().flatten().filter(|id| **id != instance.id).filter_map(|id| tables.instances.get(id)).cloned());
+/// Launches the instance, or another of its app that waits too and fits where it does not. The reasons are those of the newest version that waits.
+fn launch_one(
+    turn: &mut Turn<'_, '_>,
+    instance: &Arc<Instance>,
+    offer: &Arc<Offer>,
+    left: &mut Left,
+    spread: &mut Spread,
+) -> Result<Vec<Launch>, Vec<Reject>> {
+    let mut outcome = try_launch(turn, instance, offer, left, spread);
+    if outcome.is_ok() {
+        return outcome;
     }
-    found
+    let mut shown = instance.version;
+    for other in others(turn, instance, &offer.agent) {
+        let next = try_launch(turn, &other, offer, left, spread);
+        if next.is_ok() {
+            return next;
+        }
+        if other.version >= shown {
+            (outcome, shown) = (next, other.version);
+        }
+    }
+    outcome
 }
 
-/// One of the app's present version, when `instance` is of an earlier one.
-fn newer_instance(turn: &Turn<'_, '_>, instance: &Instance) -> Option<Arc<Instance>> {
-    let tables = &turn.state.tables;
-    let present = tables.apps.get(instance.app())?.version;
-    let waiting = |counts: &Counts| counts.wanted[Condition::Scheduled as usize];
-    let tally = tables.tallies.get(instance.app())?;
-    let waits = tally.by_version.iter().any(|(version, counts)| *version == present && waiting(counts) > 0);
-    if instance.version == present || !waits {
-        return None;
+/// Others that wait and may fit where `instance` does not, the newest first: what cannot be met is in nobody's way. Of each version one is enough,
+/// but for persistent volumes: one whose own are on this node, and one that has none.
+fn others(turn: &mut Turn<'_, '_>, instance: &Instance, agent: &AgentId) -> Vec<Arc<Instance>> {
+    let Some(index) = turn.state.index.get(instance.app()) else { return Vec::new() };
+    let mut versions = index.versions();
+    versions.reverse();
+    if versions.len() > MAX_VERSIONS_PER_OFFER {
+        let first = turn.random_below(versions.len());
+        versions.rotate_left(first);
+        versions.truncate(MAX_VERSIONS_PER_OFFER);
     }
-    let ids = &turn.state.index.get(instance.app())?.scheduled;
-    ids.iter().filter_map(|id| tables.instances.get(id)).find(|other| other.version == present).cloned()
+    let tables = &turn.state.tables;
+    let Some(index) = turn.state.index.get(instance.app()) else { return Vec::new() };
+    let is_bound = |id: &InstanceId| tables.reserved.contains_key(id);
+    let is_here = |brick: &Arc<Brick>| brick.lease.is_none() && brick.home.as_ref() == Some(agent);
+    let at_home = |id: &&InstanceId| is_bound(id) && tables.volumes_of(id).all(is_here);
+    let unbound = |id: &&InstanceId| !is_bound(id);
+    let of_version = |version: Timestamp| {
+        let ids = || index.scheduled_of(version);
+        match tables.definition(instance.app(), version) {
+            Some(app) if app.is_resident() => [ids().find(at_home), ids().find(unbound)],
+            _ if version == instance.version => [None, None],
+            _ => [ids().next(), None],
+        }
+    };
+    let ids = versions.into_iter().flat_map(of_version).flatten().filter(|id| **id != instance.id);
+    ids.filter_map(|id| tables.instances.get(id)).cloned().collect()
 }
 
 fn note_unused(turn: &mut Turn<'_, '_>, app: &PathId, offer: &Arc<Offer>, reasons: Vec<Reject>) {
     let wall = turn.wall();
+    let definition = turn.state.tables.app(app).filter(|_| reasons.contains(&Reject::UnfulfilledConstraint));
+    let undecided = definition.and_then(|app| app.constraints.iter().find_map(|constraint| turn.state.patterns.undecided(constraint)));
     let Some(entry) = turn.state.queue.entries.get_mut(app).map(Arc::make_mut) else { return };
+    entry.undecided = undecided;
     entry.processed += 1;
     entry.unused += 1;
     entry.last_unused_at = Some(wall);

@@ -1,7 +1,7 @@
 //! The ports of a launch: fixed and claimed ones first, then dynamic ones from what the offer has left.
 //!
 //! A number that anyone has claimed is never given out as a dynamic one. A claimed number outside the offered range (host mode) is free on a node
-//! as long as no other instance of the app lives there, because no other app can have it.
+//! as long as no other instance of the app that uses it lives there, because no other app can have it.
 
 use crate::{
     core::turn::Turn,
@@ -26,7 +26,7 @@ pub(super) struct Picked {
 /// `None` when the offer cannot serve every port.
 pub(super) fn pick(turn: &mut Turn<'_, '_>, app: &App, agent: &AgentId, rest: &Resources) -> Option<Picked> {
     let has_claims = app_claims(turn, app).next().is_some();
-    if has_claims && turn.state.index.get(&app.id).is_some_and(|index| index.live_on(agent) > 0) {
+    if has_claims && is_claim_in_use(turn, app, agent) {
         return None;
     }
     let wanted = wanted(app);
@@ -74,6 +74,13 @@ fn wanted(app: &App) -> Vec<PortNumber> {
             .collect(),
         Network::Bridge | Network::Container(_) => app.port_mappings().iter().filter_map(|mapping| mapping.host_port).collect(),
     }
+}
+
+/// An instance that lives on the node has one of the numbers that the app claims. One of a version that does not use them is in nobody's way.
+fn is_claim_in_use(turn: &Turn<'_, '_>, app: &App, agent: &AgentId) -> bool {
+    let Some(versions) = turn.state.index.get(&app.id).and_then(|index| index.on_agents.get(agent)) else { return false };
+    let uses_one = |other: &App| app_claims(turn, other).any(|port| app_claims(turn, app).any(|own| own == port));
+    versions.keys().any(|version| turn.state.tables.definition(&app.id, *version).is_none_or(|other| uses_one(other)))
 }
 
 fn app_claims<'a>(turn: &'a Turn<'_, '_>, app: &'a App) -> impl Iterator<Item = u16> + 'a {

@@ -156,6 +156,7 @@ fn new_entry(app: &PathId, since: Timestamp) -> QueueEntry {
         rejected: [0; 10],
         last_unused_offers: OrdMap::new(),
         held_by: None,
+        undecided: None,
     }
 }
 

@@ -39,9 +39,15 @@ pub(super) fn find(turn: &Turn<'_, '_>, app: &App, instance: &Instance, agent: &
         turn.state.index.get(&app.id).map_or(0, |index| index.scheduled.iter().filter(|id| !tables.reserved.contains_key(*id)).count());
     let mut left: Vec<_> = tables.reservations_of(&app.id).filter(|id| !tables.instances.contains_key(*id)).map(set).collect();
     // What was left last is what an upgrade has just given up: it is waited for, also while its last holder is not quite gone.
-    left.sort_by_key(|set| Reverse(set.iter().map(|brick| left_at(brick)).max()));
-    left.truncate(waiting);
-    let missing = left.len() < waiting && tables.reservations_of(&app.id).count() < app.instances as usize;
+    let age = |set: &Vec<Arc<Brick>>| Reverse(set.iter().map(|brick| left_at(brick)).max());
+    left.sort_by_key(age);
+    // Of what was left at one moment any will do.
+    if let Some(last) = left.get(waiting.saturating_sub(1)).map(age) {
+        left.retain(|set| age(set) <= last);
+    }
+    // What was scaled since it began to wait waits for the present size.
+    let wanted = tables.app(&app.id).map_or(app.instances, |present| present.instances);
+    let missing = left.len() < waiting && tables.reservations_of(&app.id).count() < wanted as usize;
     match left.into_iter().find(|set| is_usable(set)) {
         Some(set) => Ok(set),
         None if missing => Ok(Vec::new()),

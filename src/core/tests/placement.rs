@@ -90,6 +90,20 @@ fn entry(world: &World, app: &str) -> Arc<QueueEntry> {
 }
 
 #[test]
+fn an_expression_that_is_given_up_is_not_met_and_says_so() {
+    let endless = r"(?:a|a)*(?=b)\bb";
+    let value = "a".repeat(200);
+    for operator in ["LIKE", "UNLIKE"] {
+        let mut world = World::new();
+        world.create(small("/web", 1, json!({"constraints": [["rack", operator, endless]]}))).unwrap();
+        assert!(offers(&mut world, &[&format!("a rack:{value}")]).is_empty());
+        let text =
+            format!("the expression '{endless}' of a constraint takes too long to match '{value}', which therefore does not meet it");
+        assert_eq!(entry(&world, "/web").undecided, Some(text), "{operator}");
+    }
+}
+
+#[test]
 fn every_reason_is_told_as_marathon_does() {
     let check = |fields: Value, node: &str, expected: &str| {
         let mut world = World::new();
@@ -118,6 +132,8 @@ fn every_reason_is_told_as_marathon_does() {
     check(json!({"labels": {"GPU_SCHEDULING_BEHAVIOR": "whatever"}}), "gpus=1", "DeclinedScarceResources");
     check(json!({"constraints": [["rack", "IS", "r1"]]}), "rack:r2", "UnfulfilledConstraint");
     check(json!({"constraints": [["rack", "IS", "r1"]]}), "rack:r1", "web@a");
+    check(json!({"constraints": [["rack", "UNLIKE", "^(?!web).*$"]]}), "rack:db-1", "UnfulfilledConstraint");
+    check(json!({"constraints": [["rack", "UNLIKE", "^(?!web).*$"]]}), "rack:web-1", "web@a");
     check(json!({"portDefinitions": [{"port": 0}, {"port": 0}]}), "ports=31000-31000", "InsufficientPorts");
     check(json!({"portDefinitions": [{"port": 31_005}], "requirePorts": true}), "ports=31000-31004", "InsufficientPorts");
     check(json!({"portDefinitions": [{"port": 31_005}]}), "ports=31000-31004", "web@a");
@@ -353,4 +369,57 @@ fn what_cannot_be_met_any_more_is_in_nobodys_way() {
     world.update("/web", json!({"instances": 3}), true).unwrap();
     assert_eq!(offers(&mut world, &["a rack:r1", "b rack:r1"]), "web@a", "of three, two may share one");
     assert_eq!(entry(&world, "/web").last_unused_offers[&AgentId::new("b")].reasons, [Reject::UnfulfilledConstraint]);
+}
+
+/// Three versions of an app, each for another rack; one instance waits of the first and one of the second, because what the third depends on does not
+/// come up.
+#[test]
+fn whichever_version_fits_is_launched() {
+    let check = |rack: &str, expected: Option<&str>| {
+        let mut world = World::new();
+        let put = |world: &mut World, apps: &[(&str, Value)]| {
+            let updates = apps.iter().map(|(id, app)| (path(id), AppInput::read(app).unwrap())).collect();
+            world.request(Request::UpdateApps { updates, partial: false, create: true, force: true }).unwrap();
+        };
+        let slow = |text: &str| ("/slow", small("/slow", 1, json!({"cmd": text, "constraints": [["rack", "IS", "nowhere"]]})));
+        let web = |rack: &str, instances: u32, after: &[&str]| {
+            ("/web", small("/web", instances, json!({"constraints": [["rack", "IS", rack]], "dependencies": after})))
+        };
+        put(&mut world, &[web("r1", 1, &[])]);
+        put(&mut world, &[slow("1"), web("r2", 2, &["/slow"])]);
+        // Without a deployment of its own it gets what is missing.
+        put(&mut world, &[slow("2")]);
+        put(&mut world, &[slow("3"), web("r3", 2, &["/slow"])]);
+        assert_eq!(world.conditions("/web"), "Scheduled*2");
+        let offer = offer(&mut world, &format!("a rack:{rack}"));
+        let calls = world.cluster(ClusterEvent::Offers(vec![offer])).calls;
+        let launched = calls.iter().find_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None });
+        let wanted_by = |launch: &Launch| launch.app.constraints[0].value.clone().unwrap();
+        assert_eq!(launched.map(|launches| launches.iter().map(wanted_by).collect::<Vec<_>>().join(" ")).as_deref(), expected);
+    };
+    check("r1", Some("r1"));
+    check("r2", Some("r2"));
+    check("r3", None);
+}
+
+/// An upgrade that was given up half-way leaves two versions side by side; the older one has failed and comes back to the node of the newer one.
+#[test]
+fn a_claimed_number_is_in_use_where_a_version_that_uses_it_lives() {
+    let check = |old: Value, new: Value, expected: &str| {
+        let mut world = World::new();
+        let strategy = json!({"minimumHealthCapacity": 1, "maximumOverCapacity": 1});
+        world.create(small("/web", 1, json!({"env": old, "upgradeStrategy": strategy, "backoffSeconds": 0}))).unwrap();
+        assert_eq!(offers(&mut world, &["a"]), "web@a");
+        let first = world.tables().instances.values().next().unwrap().task();
+        let Ok(Reply::Deployment { id, .. }) = world.update("/web", json!({"env": new, "instances": 2}), true) else { panic!() };
+        assert_eq!(offers(&mut world, &["b cpus=1"]), "web@b");
+        world.request(Request::CancelDeployment { id, force: true }).unwrap();
+        world.status(&first, TaskState::Failed);
+        world.wait(10_000);
+        assert_eq!(offers(&mut world, &["b"]), expected, "{old} {new}");
+    };
+    check(json!({"A": "@PORT"}), json!({}), "web@b");
+    check(json!({"A": "@PORT"}), json!({"A": "@PORT", "B": "x"}), "");
+    check(json!({"A": "@PORT"}), json!({"A": "@PORT", "B": "@PORT1"}), "");
+    check(json!({"A": "@PORT", "B": "@PORT1"}), json!({"A": "@PORT"}), "");
 }

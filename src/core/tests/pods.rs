@@ -236,6 +236,27 @@ fn a_status_of_a_container_that_the_pod_does_not_have_is_a_strangers() {
     assert_eq!(world.conditions("/shop"), "Running*1");
 }
 
+/// News of the last launch of a pod that waits for its next one: what lives is killed. Whatever else is answered with a kill would only be told again.
+#[test]
+fn what_is_heard_of_a_launch_that_is_over() {
+    let check = |state: TaskState, killed: bool| {
+        let mut world = World::new();
+        let tasks = running(&mut world);
+        world.status(&tasks[0], TaskState::Failed);
+        world.status(&tasks[1], TaskState::Killed);
+        assert_eq!(world.conditions("/shop"), "Scheduled*1");
+        world.calls.clear();
+        world.status(&tasks[1], state);
+        assert_eq!(world.kills(), if killed { vec![tasks[1].clone()] } else { vec![] }, "{state:?}");
+    };
+    for state in [TaskState::Staging, TaskState::Starting, TaskState::Running] {
+        check(state, true);
+    }
+    for state in [TaskState::Unreachable, TaskState::Unknown, TaskState::Gone, TaskState::Failed, TaskState::Killed, TaskState::Finished] {
+        check(state, false);
+    }
+}
+
 #[test]
 fn a_pod_whose_node_is_out_of_reach_is_replaced_and_killed_when_it_comes_back() {
     let mut world = World::new();

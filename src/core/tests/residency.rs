@@ -277,6 +277,35 @@ fn who_cannot_go_home_is_in_nobodys_way() {
     }
 }
 
+/// What waits gets a volume of its own as soon as there may be one more, also when it began to wait before the app was scaled.
+#[test]
+fn what_was_scaled_since_it_began_to_wait_waits_for_the_present_size() {
+    for nodes in [["a", "b", "c"], ["c", "a", "b"]] {
+        let mut world = World::new();
+        world.create(resident(1)).unwrap();
+        world.update("/db", json!({"instances": 3}), true).unwrap();
+        let launched: usize = nodes.into_iter().map(|node| world.offer(node, 1, 9000).len()).sum();
+        assert_eq!((launched, world.conditions("/db").as_str()), (3, "Provisioned*3"));
+    }
+}
+
+/// Two volumes that were given up at the same moment are equally good: one on a node with room is taken.
+#[test]
+fn of_volumes_that_were_left_together_any_will_do() {
+    for free in ["a", "b"] {
+        let mut world = World::new();
+        world.create(resident(2)).unwrap();
+        let launches: Vec<Launch> = ["a", "b"].into_iter().flat_map(|node| world.offer(node, 1, 9000)).collect();
+        run(&mut world, &launches);
+        world.update("/db", json!({"instances": 0}), false).unwrap();
+        assert_eq!(world.kills_work().len(), 2);
+        world.update("/db", json!({"instances": 1}), false).unwrap();
+        let back = world.offer(free, 9, 9000);
+        let expected = &launches[usize::from(free == "b")];
+        assert_eq!(mounted(&back), mounted(std::slice::from_ref(expected)), "{free}");
+    }
+}
+
 // === Pods ===
 
 fn resident_pod(instances: u32) -> Value {

@@ -301,6 +301,7 @@ pub(in crate::model) fn blank(id: &PathId, defaults: &Defaults) -> App {
         labels: IndexMap::new(),
         container: None,
         network: Network::Host,
+        bridge_labels: Default::default(),
         port_definitions: Vec::new(),
         require_ports: false,
         backoff: Backoff { initial_ms: 1000, factor: 1.15, max_ms: 300_000 },

@@ -42,7 +42,7 @@ pub fn definition(app: &App) -> Map<String, Value> {
     fields.set("maxLaunchDelaySeconds", seconds(app.backoff.max_ms));
     fields.set("mem", scalar(app.mem));
     fields.set("gpus", app.gpus);
-    fields.set("networks", networks(&app.network));
+    fields.set("networks", networks(app));
     if app.network == Network::Host {
         fields.set("portDefinitions", app.port_definitions.iter().map(port_definition).collect::<Vec<_>>());
     }
@@ -199,7 +199,7 @@ pub(in crate::model) fn operator(operator: Operator) -> &'static str {
     }
 }
 
-pub(in crate::model) fn networks(network: &Network) -> Vec<Value> {
+pub(in crate::model) fn networks(app: &App) -> Vec<Value> {
     let named = |network: &NamedNetwork| {
         let mut fields = Fields::default();
         fields.set("name", network.name.clone());
@@ -207,9 +207,14 @@ pub(in crate::model) fn networks(network: &Network) -> Vec<Value> {
         fields.set_texts_unless_empty("labels", &network.labels);
         Value::Object(fields.0)
     };
-    match network {
+    match &app.network {
         Network::Host => vec![json!({"mode": "host"})],
-        Network::Bridge => vec![json!({"mode": "container/bridge"})],
+        Network::Bridge => {
+            let mut fields = Fields::default();
+            fields.set("mode", "container/bridge");
+            fields.set_texts_unless_empty("labels", &app.bridge_labels);
+            vec![Value::Object(fields.0)]
+        }
         Network::Container(networks) => networks.iter().map(named).collect(),
     }
 }

@@ -106,7 +106,7 @@ impl PodInput {
         let violations = Violations::default();
         self.unsupported.iter().for_each(|one| violations.add(&one.path, &one.text));
         let mut app = blank(id, defaults);
-        app.network = canonical_network(&self.networks, defaults, &violations);
+        (app.network, app.bridge_labels) = canonical_network(&self.networks, defaults, &violations);
         app.env = self.environment.clone();
         app.labels = self.labels.clone();
         app.secrets = self.secrets.clone();

@@ -23,7 +23,7 @@ pub fn definition(app: &App) -> Map<String, Value> {
     let containers = (0..pod.containers.len()).map(|place| container(app, pod, place));
     fields.set("containers", containers.collect::<Vec<_>>());
     fields.set_some("volumes", output::some_list(&pod.volumes, |one| volume(app, one)));
-    fields.set_some("networks", (!pod.networks_left_out).then(|| output::networks(&app.network)));
+    fields.set_some("networks", (!pod.networks_left_out).then(|| output::networks(app)));
     fields.set("scaling", json!({ "kind": "fixed", "instances": app.instances }));
     fields.set_some("secrets", (!app.secrets.is_empty()).then(|| output::secrets(&app.secrets)));
     fields.set("scheduling", scheduling(app));

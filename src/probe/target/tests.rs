@@ -13,7 +13,8 @@ use crate::{
     store::samples::health_check,
 };
 
-/// `address:port` of the first check of an app on this network with these ports, one instance of which runs; or why there is none.
+/// `address:port` of the first check of an app on this network with these ports, one instance of which runs; `address/own:port` in the network of the
+/// task; or why there is none.
 fn check(network: &str, ports: &[&str], placed: &[u16], change: impl Fn(&mut HealthCheck), protocol: CheckProtocol, expected: &str) {
     let mut world = World::default();
     world.agent("S1", &["192.0.2.1", "2001:db8::1"]);
@@ -28,8 +29,14 @@ fn check(network: &str, ports: &[&str], placed: &[u16], change: impl Fn(&mut Hea
     world.apply(Change::Put(Record::Definition(app.into())));
     let id: InstanceId = world.run("/web", 1, "S1", &["10.9.0.7", "fd00::7"], placed);
     let target = Target::of(&world.tables, &world.tables.instances[&id], Which::Health(0));
-    let place =
-        |place: &Place| format!("{}:{}", place.address.map_or_else(|| place.name.clone(), |address| address.to_string()), place.port);
+    let place = |place: &Place| {
+        let within = place.within.as_ref().map(|within| {
+            assert_eq!((within.task.to_string(), within.agent.as_str()), (world.tables.instances[&id].task().to_string(), "S1"));
+            format!("/{}", within.own)
+        });
+        let address = place.address.map_or_else(|| place.name.clone(), |address| address.to_string());
+        format!("{address}{}:{}", within.unwrap_or_default(), place.port)
+    };
     let found = match target.map(|target| target.action) {
         Ok(Action::Http(http)) => format!("{}{}{}", if http.tls { "https " } else { "" }, place(&http.place), http.path),
         Ok(Action::Tcp(tcp)) => place(&tcp),
@@ -52,9 +59,9 @@ fn a_check_goes_where_its_network_and_port_say() {
     check("host", &["80/tcp"], &[31_000], |it| it.ipv6 = true, MesosHttps, "https ::1:31000/");
     check("host", &[], &[], plain, MesosTcp, "it has no port number 0");
     check("bridge", &["80/tcp", "81/tcp@host"], &[31_000], |it| it.port_index = Some(1), Http, "192.0.2.1:31000/");
-    check("bridge", &["80/tcp@host"], &[31_000], plain, MesosHttp, "10.9.0.7:80/");
-    check("bridge", &["80/tcp@host"], &[31_000], |it| it.ipv6 = true, MesosTcp, "fd00::7:80");
-    check("bridge", &["0/tcp@host"], &[31_000], plain, MesosTcp, "10.9.0.7:31000");
+    check("bridge", &["80/tcp@host"], &[31_000], plain, MesosHttp, "127.0.0.1/10.9.0.7:80/");
+    check("bridge", &["80/tcp@host"], &[31_000], |it| it.ipv6 = true, MesosTcp, "::1/fd00::7:80");
+    check("bridge", &["0/tcp@host"], &[31_000], plain, MesosTcp, "127.0.0.1/10.9.0.7:31000");
     check("overlay", &["80/tcp"], &[], plain, Tcp, "10.9.0.7:80");
     check("overlay", &["80/tcp@host"], &[31_000], plain, Tcp, "192.0.2.1:31000");
     check("overlay", &["80/tcp"], &[], |it| (it.port, it.port_index) = (Some(99), None), Tcp, "10.9.0.7:99");

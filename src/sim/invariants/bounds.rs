@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{server::Stepped, world::World};
+use super::super::{server::Stepped, trace::short_instance, world::World};
 use crate::{
     core::{Frame, Input},
     model::{
-        app::App,
+        app::{App, KillSelection, Operator},
         deployment::ActionKind,
         id::PathId,
         instance::{Condition, Goal, Instance},
@@ -28,10 +28,49 @@ impl World<'_> {
         apps.into_iter().map(|app| (app.clone(), self.serving(&app))).collect()
     }
 
-    /// It runs, and is healthy if its version has a check.
+    /// It runs, is healthy if its version has a check, and has said that it is ready if its version asks.
     fn serves(&self, instance: &Instance) -> bool {
-        let has_check = self.disk.definition(instance.app(), instance.version).is_some_and(|app| !app.health_checks.is_empty());
-        instance.condition == Condition::Running && (!has_check || instance.healthy == Some(true))
+        let asks = |what: fn(&App) -> bool| self.disk.definition(instance.app(), instance.version).is_some_and(what);
+        let well = instance.healthy == Some(true) || !asks(|app| !app.health_checks.is_empty());
+        let ready = instance.ready || !asks(|app| !app.readiness_checks.is_empty());
+        instance.condition == Condition::Running && well && ready
+    }
+
+    /// Running instances that the frame ends, unless they are named by whoever asked for it, as they are then.
+    pub(super) fn ended_by(&self, one: &Stepped) -> Vec<Instance> {
+        if matches!(&one.cause, Input::Api(_, _, request) if matches!(**request, Request::KillTasks { .. })) {
+            return Vec::new();
+        }
+        let ended = one.frame.changes.iter().filter_map(|change| {
+            let Change::Put(Record::Instance(new)) = change else { return None };
+            let old = self.disk.instance(&new.id)?;
+            (old.goal == Goal::Running && new.goal != Goal::Running && new.condition == Condition::Running).then(|| (**new).clone())
+        });
+        ended.collect()
+    }
+
+    /// Whatever else decides (its version, whether it serves, evenness), among equals it is the age.
+    pub(super) fn check_selection(&mut self, ended: &[Instance]) {
+        for gone in ended {
+            let Some(app) = self.disk.current(gone.app()) else { continue };
+            if app.constraints.iter().any(|constraint| constraint.operator == Operator::GroupBy) {
+                continue;
+            }
+            let selection = app.kill_selection;
+            let kind = |instance: &Instance| (instance.version, instance.goal, instance.condition, instance.healthy, instance.ready);
+            let like = (gone.version, Goal::Running, Condition::Running, gone.healthy, gone.ready);
+            let equals: Vec<&Instance> = self.disk.instances_of(gone.app()).filter(|other| kind(other) == like).collect();
+            let goes_before = |other: &&&Instance| match selection {
+                KillSelection::YoungestFirst => other.started_at > gone.started_at,
+                KillSelection::OldestFirst => other.started_at < gone.started_at,
+            };
+            let better = equals.iter().find(goes_before).map(|better| better.id.clone());
+            self.stats.oldest_first += u64::from(selection == KillSelection::OldestFirst && !equals.is_empty());
+            if let Some(better) = better {
+                let (gone, better) = (short_instance(&gone.id), short_instance(&better));
+                self.violate("kill-selection", || format!("{selection:?}: {gone} goes, {better} stays"));
+            }
+        }
     }
 
     /// Wanted instances that serve.

@@ -25,6 +25,9 @@ use crate::{
 /// Marathon's `--task_launch_timeout`: what does not come up in this time may be killed.
 const OVERDUE_MS: u64 = 300_000;
 
+/// Kills of one task within a minute that are still no loop.
+const MAX_KILLS_A_MINUTE: u32 = 60;
+
 impl World<'_> {
     /// What the server knows from here on.
     pub(super) fn learn(&mut self, cause: &Input) {
@@ -113,6 +116,7 @@ impl World<'_> {
     /// 1.11 kills an instance as soon as any of its tasks is overdue, and kills it as a whole; and no instance that serves is lost by it, because one
     /// serves only when all of its containers run. The container that did not come up is so in the records, and its launch is that old in truth.
     pub(super) fn check_kill(&mut self, id: &TaskId) {
+        self.count_kill(id);
         let Some(instance) = self.disk.instance(&id.instance).filter(|instance| instance.incarnation == id.incarnation) else { return };
         let goal = instance.goal;
         let containers = self.disk.tasks_of(instance);
@@ -133,6 +137,20 @@ impl World<'_> {
             && self.rules.ends.get(&launch_of(id)).is_some_and(|ends| ends.values().any(|state| *state != TaskState::Finished));
         if wanted && !taken_along && !self.rules.asked_to_kill.contains(id) {
             self.violate("killed-wanted", || format!("{} runs, and nobody asked for its end", short(id)));
+        }
+    }
+}
+
+impl World<'_> {
+    /// A kill is repeated after some seconds, in each session, and for each status of a stranger: never as fast as it is answered.
+    fn count_kill(&mut self, id: &TaskId) {
+        let (since, count) = self.rules.kills.entry(id.clone()).or_insert((self.now, 0));
+        if self.now - *since > 60_000 {
+            (*since, *count) = (self.now, 0);
+        }
+        *count += 1;
+        if *count > MAX_KILLS_A_MINUTE {
+            self.violate("hot-loop", || format!("{} is killed again and again", short(id)));
         }
     }
 }

@@ -59,8 +59,14 @@ impl World<'_> {
         let waits_for = |id: &PathId| app.dependencies.iter().any(|one| id == one || id.is_below(one) && self.disk.app(one).is_none());
         let late = deployment.affected_apps().filter(|id| waits_for(id)).filter_map(|id| self.disk.current(id)).find_map(|other| {
             let key = (other.id.clone(), other.version_info.last_config_change_at);
-            let up = self.rules.came_up.get(&key).map_or(0, BTreeSet::len);
-            (up < other.instances as usize).then(|| format!("{} of {} of {} have run", up, other.instances, other.id))
+            // Whoever is replaced here is asked whether it is ready; whoever stays may have come up when nobody asked.
+            let change = deployment.changes.iter().find(|change| change.app == other.id);
+            let before = change.and_then(|change| self.disk.definition(&other.id, change.from?));
+            let stays = before.is_some_and(|before| before.version_info.last_config_change_at == key.1);
+            let asks = !other.readiness_checks.is_empty() && !stays;
+            let up = if asks { &self.rules.ready } else { &self.rules.came_up };
+            let up = up.get(&key).map_or(0, BTreeSet::len);
+            (up < other.instances as usize).then(|| format!("{} of {} of {} have come up", up, other.instances, other.id))
         });
         if let Some(late) = late {
             let id = short(&launch.task);

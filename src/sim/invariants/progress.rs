@@ -190,17 +190,26 @@ impl World<'_> {
     /// Where the next instance of an app has to go because a volume waits for it there; `None`: anywhere.
     fn volumes_waited_for(&self, app: &App) -> Option<BTreeSet<AgentId>> {
         let volumes: Vec<_> = self.disk.bricks().filter(|brick| brick.app == app.id && brick.reservation.is_some()).collect();
-        if !app.is_resident() || volumes.len() < app.instances as usize {
+        // What was scaled since it began to wait waits for the present size.
+        let wanted = self.disk.current(&app.id).map_or(app.instances, |present| present.instances) as usize;
+        if !app.is_resident() || volumes.len() < wanted {
             return None;
         }
         let holder = |brick: &Brick| brick.reservation.as_ref().and_then(|reservation| self.disk.instance(&reservation.instance));
         let (own, mut left): (Vec<_>, Vec<_>) = volumes.iter().partition(|brick| holder(brick).is_some());
-        // Whoever has none yet takes over what was left last, and nothing else.
-        let present = self.disk.instances_of(&app.id).count().max(app.instances as usize);
-        left.sort_by_key(|brick: &&Brick| {
-            Reverse((brick.lease.is_some(), brick.reservation.as_ref().and_then(|reservation| reservation.released_at)))
-        });
-        left.truncate(present.saturating_sub(own.len()));
+        // Whoever has none yet takes over what was left last, and nothing else; of what was left at one moment any.
+        let present = self.disk.instances_of(&app.id).count().max(wanted);
+        let age =
+            |brick: &&Brick| Reverse((brick.lease.is_some(), brick.reservation.as_ref().and_then(|reservation| reservation.released_at)));
+        left.sort_by_key(age);
+        match present.saturating_sub(own.len()).checked_sub(1) {
+            None => left.clear(),
+            Some(last) => {
+                if let Some(last) = left.get(last).map(age) {
+                    left.retain(|brick| age(brick) <= last);
+                }
+            }
+        }
         let free = own.into_iter().chain(left).filter(|brick| brick.lease.is_none());
         Some(free.filter_map(|brick| brick.home.clone()).collect())
     }

@@ -273,8 +273,19 @@ fn as_of_version_6(record: Record) -> Record {
     }
 }
 
+/// A sample as it is read from the eighth version, in which networks in bridge mode had no labels.
+fn as_of_version_8(record: Record) -> Record {
+    let without = |app: &App| Arc::new(App { bridge_labels: Default::default(), ..app.clone() });
+    match record {
+        Record::Definition(app) => Record::Definition(without(&app)),
+        Record::Archived(app) => Record::Archived(without(&app)),
+        other => other,
+    }
+}
+
 /// A sample as it is read from the seventh version, which knew neither generic checks nor the last of the fields.
 fn as_of_version_7(record: Record) -> Record {
+    let record = as_of_version_8(record);
     let without = |app: &App| {
         let mut app =
             App { check: None, resource_limits: None, tty: None, executor_resources: None, secrets: Default::default(), ..app.clone() };
@@ -370,7 +381,15 @@ fn fixtures_of_version_7_stay_readable() {
 #[test]
 fn fixtures_of_version_8_stay_readable() {
     let changed = |record: &Record| matches!(record, Record::Definition(_) | Record::Archived(_));
-    check_fixtures("v8", samples().into_iter().filter(|(_, record)| changed(record)).collect());
+    let samples = samples().into_iter().filter(|(_, record)| changed(record));
+    check_fixtures("v8", samples.map(|(name, record)| (name, as_of_version_8(record))).collect());
+}
+
+/// The version in which labels of networks in bridge mode came.
+#[test]
+fn fixtures_of_version_9_stay_readable() {
+    let changed = |record: &Record| matches!(record, Record::Definition(_) | Record::Archived(_));
+    check_fixtures("v9", samples().into_iter().filter(|(_, record)| changed(record)).collect());
 }
 
 /// One file per sample: the key and the envelope in hexadecimal, and for people the text. Written once, when a version is released; run with

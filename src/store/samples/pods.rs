@@ -94,6 +94,7 @@ pub(super) fn full() -> App {
             linux_info: None,
         }),
         network: Network::Bridge,
+        bridge_labels: IndexMap::from([("zone".to_owned(), "inner".to_owned())]),
         health_checks: vec![HealthCheck { argv: vec!["true".into()], ..health_check(CheckProtocol::Command) }],
         pod: Some(Box::new(Pod {
             containers: vec![web, side],

@@ -18,15 +18,36 @@ pub(super) struct Ledger {
     disk: Scalar,
     gpus: u32,
     ports: BTreeSet<u16>,
+    /// In use, when it was last looked, by somebody who is no task.
+    others: BTreeSet<u16>,
+    /// Given back since that look began: what it says of them may be of before.
+    returned: BTreeSet<u16>,
 }
 
 impl Ledger {
     pub(super) fn new(total: Resources) -> Self {
         let none = Scalar::ZERO;
-        Self { total, held: BTreeMap::new(), cpus: none, mem: none, disk: none, gpus: 0, ports: BTreeSet::new() }
+        let (ports, others, returned) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { total, held: BTreeMap::new(), cpus: none, mem: none, disk: none, gpus: 0, ports, others, returned }
     }
 
-    /// What nobody holds.
+    /// It is looked from now on which ports are in use.
+    pub(super) fn look_begins(&mut self) {
+        self.returned.clear();
+    }
+
+    /// What the look has found: a task's own ports are among it while it runs, and for a moment afterwards.
+    pub(super) fn found_in_use(&mut self, ports: BTreeSet<u16>) {
+        self.others = ports;
+        self.others.retain(|port| !self.ports.contains(port) && !self.returned.contains(port));
+    }
+
+    /// True when a port is left out because somebody who is no task uses it.
+    pub(super) fn others_use_ports(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// What nobody holds or uses.
     pub(super) fn free(&self) -> Resources {
         Resources {
             cpus: self.total.cpus.minus(self.cpus),
@@ -71,12 +92,14 @@ impl Ledger {
         for port in &holding.ports {
             self.ports.remove(port);
         }
+        self.returned.extend(holding.ports);
     }
 
     fn gaps(&self, range: PortRange) -> Vec<PortRange> {
         let mut gaps = Vec::new();
         let mut begin = u32::from(range.begin);
-        for &port in self.ports.range(range.begin..=range.end) {
+        let taken = self.ports.union(&self.others).skip_while(|port| **port < range.begin).take_while(|port| **port <= range.end);
+        for &port in taken {
             push_range(&mut gaps, begin, u32::from(port));
             begin = u32::from(port) + 1;
         }
@@ -116,6 +139,7 @@ mod tests {
                 in_pod: false,
                 overhead: Resources::default(),
                 mem_limit: None,
+                kill_grace_ms: None,
             };
             ledger.take(&task(number), &holding);
             gpus
@@ -140,5 +164,55 @@ mod tests {
         check(&[10, 12, 65535], "11-11 13-14 65534-65534");
         check(&[14, 65534, 65535], "10-13");
         check(&[9, 15, 1066], "10-14 65534-65535");
+    }
+
+    #[test]
+    fn a_port_is_not_free_while_somebody_else_uses_it_and_lost_to_nobody_who_does_not() {
+        let mut ledger = Ledger::new(Resources { ports: vec![PortRange::new(10, 14), PortRange::new(20, 21)], ..Resources::default() });
+        let holding = |ports: &[u16]| Holding {
+            resources: Resources::default(),
+            gpus: vec![],
+            ports: ports.to_vec(),
+            host_network: true,
+            bricks: false,
+            runner: Default::default(),
+            in_pod: false,
+            overhead: Resources::default(),
+            mem_limit: None,
+            kill_grace_ms: None,
+        };
+        let (a, b) = (crate::cluster::engine::samples::task("/a", 1), crate::cluster::engine::samples::task("/b", 1));
+        let look = |ledger: &mut Ledger, found: &[u16]| {
+            ledger.look_begins();
+            ledger.found_in_use(found.iter().copied().collect());
+        };
+        let check = |ledger: &Ledger, expected: &str| {
+            let free: Vec<String> = ledger.free().ports.iter().map(ToString::to_string).collect();
+            assert_eq!(free.join(" "), expected);
+        };
+        look(&mut ledger, &[9, 12, 21, 4000]);
+        check(&ledger, "10-11 13-14 20-20");
+        // What a task listens on is its own, and free with its end.
+        ledger.take(&a, &holding(&[10, 11]));
+        look(&mut ledger, &[10, 12]);
+        check(&ledger, "13-14 20-21");
+        ledger.give_back(&a);
+        check(&ledger, "10-11 13-14 20-21");
+        // Also when it was read while the task ended.
+        ledger.take(&b, &holding(&[13]));
+        ledger.look_begins();
+        ledger.give_back(&b);
+        ledger.found_in_use([12, 13].into());
+        check(&ledger, "10-11 13-14 20-21");
+        // Whoever still listens at the next look is somebody else.
+        look(&mut ledger, &[13]);
+        check(&ledger, "10-12 14-14 20-21");
+        // A task that was given a port in spite of that (by an older offer) gives it back to its user.
+        ledger.take(&b, &holding(&[13]));
+        ledger.give_back(&b);
+        check(&ledger, "10-12 14-14 20-21");
+        look(&mut ledger, &[]);
+        check(&ledger, "10-14 20-21");
+        assert!(!ledger.others_use_ports());
     }
 }

@@ -1,6 +1,6 @@
 //! One line a step, `input -> what comes out`, in the words of [`World::step`] and [`World::show`]. Tasks are single letters of half a CPU each, on a node
-//! of two; `w` has a network of its own, `x` a brick, `p` is a process; `y` and `z` are the containers of a pod in bridge mode, `h` is its holder; `!`
-//! marks a status that is repeated until it is acknowledged.
+//! of two; `w` has a network of its own, `x` a brick, `p` is a process; `y` and `z` are the containers of a pod in bridge mode, `h` is its holder;
+//! `g` has half a minute to end, by its definition; `!` marks a status that is repeated until it is acknowledged.
 
 use super::*;
 use crate::{
@@ -18,6 +18,10 @@ struct World {
     uuids: u128,
     offers: Vec<OfferId>,
     statuses: BTreeMap<TaskId, Vec<Uuid>>,
+    /// What others listen on. `None`: looks are not answered by themselves.
+    in_use: Option<BTreeSet<u16>>,
+    /// Offers are shown with their ports.
+    shows_ports: bool,
 }
 
 fn task(letter: &str) -> TaskId {
@@ -56,8 +60,11 @@ fn seen(text: &str) -> Seen {
     }
 }
 
+/// `a:running`; `a:running:100/3000`: it was asked to end 100 ms ago, with 3 s for it.
 fn found(text: &str) -> Found {
     let (name, state) = text.split_once(':').unwrap();
+    let (state, asked) = state.split_once(':').map_or((state, None), |(state, asked)| (state, asked.split_once('/')));
+    let asked = asked.map(|(ago, grace)| Asked { ago_ms: ago.parse().unwrap(), grace_ms: grace.parse().unwrap() });
     let launch = samples::launch(&format!("/{name}"), 1);
     let runner = if name == "p" { Runner::Process } else { Runner::Docker };
     let holding = Holding {
@@ -70,8 +77,9 @@ fn found(text: &str) -> Found {
         in_pod: matches!(name, "y" | "z"),
         overhead: Resources::default(),
         mem_limit: None,
+        kill_grace_ms: (name == "g").then_some(30_000),
     };
-    Found { task: task(name), holding, state: seen(state) }
+    Found { task: task(name), holding, state: seen(state), asked }
 }
 
 impl World {
@@ -93,9 +101,11 @@ impl World {
             framework_id: "F".into(),
             master: "docker@node1".into(),
             kill_grace_ms: 10_000,
+            task_killing: false,
             may_have_containers: true,
         };
-        Self { agent: Agent::new(node), now: 0, uuids: 0, offers: Vec::new(), statuses: BTreeMap::new() }
+        let (offers, statuses) = (Vec::new(), BTreeMap::new());
+        Self { agent: Agent::new(node), now: 0, uuids: 0, offers, statuses, in_use: Some(BTreeSet::new()), shows_ports: false }
     }
 
     fn with<T>(&mut self, step: impl FnOnce(&mut Agent, &mut Ctx) -> T) -> T {
@@ -121,6 +131,9 @@ impl World {
             if matches!(*name, "y" | "z") {
                 launch.task = task(name);
                 launch.pod = Some(Arc::new(PodLaunch { app: Arc::new(pod()), ports: Vec::new(), container_ports: Vec::new() }));
+            }
+            if *name == "g" {
+                Arc::make_mut(&mut launch.app).kill_grace_ms = Some(30_000);
             }
             if *name == "p" {
                 Arc::make_mut(&mut launch.app).container = None;
@@ -174,11 +187,13 @@ impl World {
             ["inspected", name, "gone"] => self.report(Report::Inspected { task: task(name), seen: None }),
             ["inspected", name, state] => self.report(Report::Inspected { task: task(name), seen: Some(seen(state)) }),
             ["signalled", name, signal, outcome] => {
-                let signal = if *signal == "stop" { Signal::Stop } else { Signal::Kill };
+                let signal = if *signal == "stop" { Signal::Stop { grace_ms: 0 } } else { Signal::Kill };
                 self.report(Report::Signalled { task: task(name), signal, delivered: *outcome == "ok" })
             }
             ["removed", name] => self.report(Report::Removed { task: task(name), gone: true }),
             ["not-removed", name] => self.report(Report::Removed { task: task(name), gone: false }),
+            ["in-use", ports @ ..] => self.report(Report::PortsInUse(Some(ports.iter().map(|port| port.parse().unwrap()).collect()))),
+            ["cannot-look"] => self.report(Report::PortsInUse(None)),
             ["at", ms] => {
                 self.now = ms.parse().unwrap();
                 Vec::new()
@@ -187,13 +202,28 @@ impl World {
         }
     }
 
+    /// A step and all that follows from it.
+    fn run(&mut self, line: &str) -> String {
+        let mut actions = self.step(&line.split_whitespace().collect::<Vec<_>>());
+        actions.extend(self.with(|agent, ctx| agent.advance(ctx)));
+        actions.extend(self.with(|agent, ctx| agent.offer(ctx)));
+        if let Some(in_use) = self.in_use.clone().filter(|_| actions.last() == Some(&Action::LookAtPorts)) {
+            actions.pop();
+            actions.extend(self.report(Report::PortsInUse(Some(in_use))));
+            actions.extend(self.with(|agent, ctx| agent.offer(ctx)));
+        }
+        actions.into_iter().map(|action| self.show(action)).collect::<Vec<_>>().join(", ")
+    }
+
     fn show(&mut self, action: Action) -> String {
         match action {
             Action::Tell(ClusterEvent::Connected { .. }) => "connected".to_owned(),
             Action::Tell(ClusterEvent::Disconnected { .. }) => "disconnected".to_owned(),
             Action::Tell(ClusterEvent::Offers(offers)) => {
                 self.offers.push(offers[0].id.clone());
-                format!("offer {}", offers[0].resources.cpus)
+                let ports: Vec<String> = offers[0].resources.ports.iter().map(ToString::to_string).collect();
+                let ports = if self.shows_ports { format!(" of {}", ports.join(" ")) } else { String::new() };
+                format!("offer {}{ports}", offers[0].resources.cpus)
             }
             Action::Tell(ClusterEvent::Rescinded(_)) => "rescind".to_owned(),
             Action::Tell(ClusterEvent::Status(status)) => {
@@ -214,26 +244,26 @@ impl World {
             Action::Tell(other) => format!("{other:?}"),
             Action::Launch(launch) => format!("launch {}", letter(&launch.task)),
             Action::Cancel(task) => format!("cancel {}", letter(&task)),
-            Action::Signal(task, signal) => format!("{} {}", if signal == Signal::Stop { "stop" } else { "force" }, letter(&task)),
+            Action::Signal(task, Signal::Stop { .. }) => format!("stop {}", letter(&task)),
+            Action::Signal(task, Signal::Kill) => format!("force {}", letter(&task)),
             Action::Inspect(task) => format!("look {}", letter(&task)),
             Action::Remove { task, .. } => format!("remove {}", letter(&task)),
             Action::Follow(task) => format!("follow {}", letter(&task)),
             Action::Release { .. } => "unmount".to_owned(),
             Action::Destroy { .. } => "destroy".to_owned(),
+            Action::LookAtPorts => "ports?".to_owned(),
         }
     }
 }
 
 fn check(script: &str) {
-    let mut world = World::new();
+    check_in(World::new(), script);
+}
+
+fn check_in(mut world: World, script: &str) {
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (input, expected) = line.split_once("->").unwrap();
-        let words: Vec<&str> = input.split_whitespace().collect();
-        let mut actions = world.step(&words);
-        actions.extend(world.with(|agent, ctx| agent.advance(ctx)));
-        actions.extend(world.with(|agent, ctx| agent.offer(ctx)));
-        let shown: Vec<String> = actions.into_iter().map(|action| world.show(action)).collect();
-        assert_eq!(shown.join(", "), expected.trim(), "at: {line}");
+        assert_eq!(world.run(input), expected.trim(), "at: {line}");
     }
 }
 
@@ -303,6 +333,60 @@ fn what_is_refused_is_withheld_until_its_time_or_until_there_is_more() {
         suppress            ->
         at 70000            ->
         revive              -> offer 2
+    ",
+    );
+}
+
+#[test]
+fn what_others_listen_on_is_not_offered() {
+    let world = || World { in_use: None, shows_ports: true, ..World::new() };
+    // It is looked before an offer is made, and not again for one that follows soon.
+    check_in(
+        world(),
+        "
+        list b:running      -> connected, follow b, ports?
+        accept-unknown a    -> DROPPED a
+        in-use 31000 31004  -> offer 1.5 of 31001-31003 31005-31009
+        accept a            -> launch a, offer 1 of 31001-31003 31005-31009
+        at 1000             ->
+        refused a           -> FAILED! a
+        ack a               -> ports?
+        in-use 31000        -> rescind, offer 1.5 of 31001-31009
+    ",
+    );
+    // What was refused is offered as soon as others have left a port, and not for one that they take.
+    check_in(
+        world(),
+        "
+        list                -> connected, ports?
+        in-use 31000 31001  -> offer 2 of 31002-31009
+        decline 120000      ->
+        at 9999             ->
+        at 10000            -> ports?
+        in-use 31000 31001 31002 ->
+        at 20000            -> ports?
+        in-use              -> offer 2 of 31000-31009
+        decline 120000      ->
+        at 60000            ->
+        suppress            ->
+        revive              -> ports?
+        in-use 31005        -> offer 2 of 31000-31004 31006-31009
+        at 70000            -> ports?
+        in-use              -> rescind, offer 2 of 31000-31009
+        at 90000            ->
+    ",
+    );
+    // A look that does not end, or cannot be had, keeps nothing back for long.
+    check_in(
+        world(),
+        "
+        list                -> connected, ports?
+        at 1999             ->
+        at 2000             -> offer 2 of 31000-31009
+        in-use 31009        -> rescind, offer 2 of 31000-31008
+        at 4000             ->
+        accept a            -> launch a, ports?
+        cannot-look         -> offer 1.5 of 31000-31008
     ",
     );
 }
@@ -380,6 +464,55 @@ fn the_grace_begins_when_the_signal_was_delivered() {
         at 33000            -> force a
     ",
     );
+}
+
+#[test]
+fn a_grace_goes_on_over_a_restart() {
+    check(
+        "
+        list a:running:100/3000 b:running:3000/3000 -> connected, follow a, follow b, force b, offer 1
+        kill a 3000         ->
+        at 2899             ->
+        at 2900             -> force a
+        inspected a 143     -> KILLED! a
+        inspected b 137     -> KILLED! b
+    ",
+    );
+    // Whoever asks again may ask for less, and nobody gets more than what there was.
+    check(
+        "
+        list a:running:0/60000 b:3:0/60000 -> connected, follow a, follow b, FAILED! b, offer 1
+        list a:running:0/60000 b:3:0/60000 ->
+        kill a 1000         ->
+        at 1000             -> force a
+    ",
+    );
+    check(
+        "
+        list p:running:5000/60000 -> connected, follow p, offer 1.5
+        at 54999            ->
+        at 55000            -> force p
+    ",
+    );
+}
+
+#[test]
+fn how_long_a_task_may_take_is_told_with_the_signal() {
+    let check = |kill: &[&str], grace_ms: u64| {
+        let stop = [Action::Signal(task(kill[1]), Signal::Stop { grace_ms })];
+        let mut adopted = World::new();
+        adopted.step(&["list", "a:running", "g:running"]);
+        assert_eq!(adopted.step(kill), stop, "{kill:?}");
+        let mut launched = World::new();
+        for line in ["list", "accept a g", "started a running", "started g running"] {
+            launched.run(line);
+        }
+        assert_eq!(launched.step(kill), stop, "{kill:?}");
+    };
+    // What the kill says, else the definition, else the node.
+    check(&["kill", "g", "3000"], 3_000);
+    check(&["kill", "g"], 30_000);
+    check(&["kill", "a"], 10_000);
 }
 
 #[test]
@@ -581,7 +714,20 @@ fn a_kernel_that_kills_for_memory_is_named() {
     let actions = world.step(&["inspected", "a", "137"]);
     let Some(Action::Tell(ClusterEvent::Status(status))) = actions.first() else { panic!("{actions:?}") };
     assert!(status.message.contains("out of memory, the limit is 64 MiB"), "{}", status.message);
+    assert_eq!(status.reason, Reason::MemoryLimit);
     assert_eq!(status.addresses, ["10.0.0.5".parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
+fn that_a_task_is_being_ended_is_told_when_it_is_to_be() {
+    for (told, expected) in [(false, "stop a"), (true, "KILLING! a, stop a")] {
+        let mut world = World::new();
+        world.agent.node.task_killing = told;
+        world.step(&["list", "a:running"]);
+        let actions = world.step(&["kill", "a"]);
+        let shown: Vec<String> = actions.into_iter().map(|action| world.show(action)).collect();
+        assert_eq!(shown.join(", "), expected);
+    }
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub struct Order {
     /// The memory that it may have; `None`: what it takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mem_limit: Option<ResourceLimit>,
+    /// Milliseconds between SIGTERM and SIGKILL, by its definition; `None`: the node's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_grace_ms: Option<u64>,
     /// Its host ports.
     pub ports: Vec<u16>,
     /// Program and arguments; never empty.
@@ -291,6 +294,7 @@ pub(in crate::cluster::engine) fn sample() -> Order {
         resources: Resources::default(),
         overhead: Resources::default(),
         mem_limit: None,
+        kill_grace_ms: Some(30_000),
         terminal: false,
         ports: vec![31000],
         command: vec!["true".into()],

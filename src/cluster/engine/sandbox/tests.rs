@@ -176,3 +176,23 @@ fn a_directory_that_is_swapped_for_a_link_while_it_is_handed_over_gives_nothing_
     });
     assert_eq!(std::fs::metadata(victim.join("name")).unwrap().uid(), 0);
 }
+
+#[test]
+fn when_a_task_was_asked_to_end_is_remembered() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let seen = |now_ms: u64| asked(work_dir.path(), &task(), now_ms).map(|asked| (asked.ago_ms, asked.grace_ms));
+    assert_eq!(seen(0), None);
+    mark_killed(work_dir.path(), &task()).unwrap();
+    assert!(is_marked_killed(work_dir.path(), &task()));
+    assert_eq!(seen(5_000), None, "nobody knows whether it was asked already");
+    note_asked(work_dir.path(), &task(), 30_000, 5_000).unwrap();
+    assert_eq!(seen(6_000), Some((1_000, 30_000)));
+    assert_eq!(seen(100_000), Some((95_000, 30_000)));
+    assert_eq!(seen(4_000), Some((0, 30_000)), "the clock has begun anew");
+    // The mark is made again before each signal.
+    mark_killed(work_dir.path(), &task()).unwrap();
+    assert_eq!(seen(6_000), Some((1_000, 30_000)));
+    std::fs::write(path(work_dir.path(), &task()).join(".killed"), "{\"at_ms\":").unwrap();
+    assert_eq!(seen(6_000), None);
+    assert!(is_marked_killed(work_dir.path(), &task()));
+}

@@ -108,7 +108,8 @@ fn labels_say_what_a_container_holds() {
     let mut launch = samples::launch("/shop/web", 3);
     launch.ports = vec![1066];
     let limits = ResourceLimits { cpus: None, mem: Some(ResourceLimit::Unlimited) };
-    std::sync::Arc::make_mut(&mut launch.app).resource_limits = Some(limits);
+    let app = std::sync::Arc::make_mut(&mut launch.app);
+    (app.resource_limits, app.kill_grace_ms) = (Some(limits), Some(30_000));
     let body = container(&launch, &samples::settings("/w".into()), Given::default()).unwrap();
     let seen = Seen::Running { addresses: Vec::new() };
     let found = found(body.labels.as_ref().unwrap(), seen.clone()).unwrap();
@@ -122,8 +123,9 @@ fn labels_say_what_a_container_holds() {
         in_pod: false,
         overhead: Resources::default(),
         mem_limit: Some(ResourceLimit::Unlimited),
+        kill_grace_ms: Some(30_000),
     };
-    assert_eq!(found, Found { task: launch.task, holding, state: seen.clone() });
+    assert_eq!(found, Found { task: launch.task, holding, state: seen.clone(), asked: None });
     assert_eq!(super::found(&HashMap::new(), seen), None);
 }
 

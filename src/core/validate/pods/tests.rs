@@ -32,6 +32,7 @@ fn violations(enabled: bool, change: &dyn Fn(&mut Value)) -> String {
         host_volumes: &HostVolumeRule::default(),
         secrets: enabled,
         secrets_of: None,
+        command_networks: true,
     };
     validate::app(&app, ctx).iter().map(|one| format!("{}: {}", one.path, one.text)).collect::<Vec<_>>().join("\n")
 }

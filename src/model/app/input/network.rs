@@ -88,8 +88,8 @@ fn read_discovery_port(port: &Reader<'_>) -> Option<PortMapping> {
 /// Sets network, container, port definitions and what depends on them. `current`: the app before an update.
 pub(super) fn connect(input: &AppInput, app: &mut App, current: Option<&App>, defaults: &Defaults, violations: &Violations) {
     refuse_contradictions(input, current.is_none(), violations);
-    let written = written_network(input, defaults, violations);
-    let network = written.clone().unwrap_or_else(|| current.map_or(Network::Host, |current| current.network.clone()));
+    let kept = || current.map_or((Network::Host, IndexMap::new()), |current| (current.network.clone(), current.bridge_labels.clone()));
+    let (network, bridge_labels) = written_network(input, defaults, violations).unwrap_or_else(kept);
     let definitions = written_definitions(input);
     let (container, mappings) = written_container(input, current, &network, violations);
     app.container = container;
@@ -115,6 +115,7 @@ pub(super) fn connect(input: &AppInput, app: &mut App, current: Option<&App>, de
         app.require_ports = false;
     }
     app.network = network;
+    app.bridge_labels = bridge_labels;
 }
 
 /// `whole`: the input is no update. In an update the legacy ways to write ports have become the present one before anyone compares them.
@@ -173,8 +174,8 @@ fn refuse_legacy_container(container: &ContainerInput, address: Option<&IpAddres
     }
 }
 
-/// The network that the input itself names, in whatever form.
-fn written_network(input: &AppInput, defaults: &Defaults, violations: &Violations) -> Option<Network> {
+/// The network that the input itself names, in whatever form, and its labels in bridge mode.
+fn written_network(input: &AppInput, defaults: &Defaults, violations: &Violations) -> Option<(Network, IndexMap<String, String>)> {
     let legacy = input.container.as_ref().and_then(|container| container.legacy.network);
     if let Some(networks) = &input.networks
         && !(networks.is_empty() && (legacy.is_some() || input.ip_address.is_some()))
@@ -205,8 +206,12 @@ fn written_network(input: &AppInput, defaults: &Defaults, violations: &Violation
     Some(canonical_network(&[network], defaults, violations))
 }
 
-/// The one network that a list of networks means; none is the host's.
-pub(in crate::model) fn canonical_network(networks: &[NetworkInput], defaults: &Defaults, violations: &Violations) -> Network {
+/// The one network that a list of networks means, and its labels in bridge mode; none is the host's.
+pub(in crate::model) fn canonical_network(
+    networks: &[NetworkInput],
+    defaults: &Defaults,
+    violations: &Violations,
+) -> (Network, IndexMap<String, String>) {
     let of_mode = |mode: NetworkMode| networks.iter().filter(move |network| network.mode == mode);
     if of_mode(NetworkMode::Host).any(|network| network.name.is_some() || !network.labels.is_empty()) {
         violations.add("/networks", "Host networks may not have names or labels");
@@ -214,19 +219,17 @@ pub(in crate::model) fn canonical_network(networks: &[NetworkInput], defaults: &
     if of_mode(NetworkMode::Bridge).any(|network| network.name.is_some()) {
         violations.add("/networks", "Bridge networks may not have names");
     }
-    if of_mode(NetworkMode::Bridge).any(|network| !network.labels.is_empty()) {
-        violations.add("/networks", "labels of bridge networks are not supported yet");
-    }
     let named = named_networks(of_mode(NetworkMode::Container), defaults, violations);
     let (hosts, bridges) = (of_mode(NetworkMode::Host).count(), of_mode(NetworkMode::Bridge).count());
     if hosts + bridges > 1 || hosts + bridges == 1 && networks.len() > 1 {
         let text = "May specify a single host network, single bridge network, or else 1-to-n container networks";
         violations.add("/networks", text);
     }
-    match networks.first().map(|network| network.mode) {
-        None | Some(NetworkMode::Host) => Network::Host,
-        Some(NetworkMode::Bridge) => Network::Bridge,
-        Some(NetworkMode::Container) => Network::Container(named),
+    let no_labels = IndexMap::new();
+    match networks.first() {
+        None | Some(NetworkInput { mode: NetworkMode::Host, .. }) => (Network::Host, no_labels),
+        Some(NetworkInput { mode: NetworkMode::Bridge, labels, .. }) => (Network::Bridge, labels.clone()),
+        Some(NetworkInput { mode: NetworkMode::Container, .. }) => (Network::Container(named), no_labels),
     }
 }
 

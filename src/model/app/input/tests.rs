@@ -399,10 +399,6 @@ fn what_nothing_carries_out_yet_is_refused_unless_empty() {
     );
     check(json!({"executorResources": {"cpus": 0.1}}), "fine");
     check(json!({"ipAddress": {"groups": ["a"]}}), "fine");
-    check(
-        json!({"networks": [{"mode": "container/bridge", "labels": {"a": "b"}}]}),
-        "/networks: labels of bridge networks are not supported yet",
-    );
     let volume = |volume: Value| json!({"container": {"docker": {"image": "i"}, "volumes": [volume]}});
     check(
         volume(json!({"containerPath": "a", "mode": "RW", "persistent": {"size": 1, "type": "mount"}})),

@@ -561,3 +561,32 @@ fn wall_clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_closed_to_host_volumes_is_closed_where_its_links_lead_too() {
+        let place = tempfile::tempdir().unwrap();
+        let (real, link) = (place.path().join("real"), place.path().join("link"));
+        for name in ["work", "secrets", "denied", "open"] {
+            std::fs::create_dir_all(real.join(name)).unwrap();
+        }
+        std::fs::write(real.join("docker"), "").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let host = format!("unix://{}", link.join("docker").display());
+        let mut settings = Settings::new(host, link.join("work"), ClusterId::new("c"), AgentId::new("a"), "node1".to_owned(), Vec::new());
+        settings.secrets_dir = Some(link.join("secrets"));
+        settings.host_volume_deny = vec![link.join("denied")];
+        settings.host_volume_allow = vec![place.path().to_owned()];
+        let rule = host_volume_rule(&settings);
+        for closed in ["work", "work/sandboxes", "secrets/ann", "denied/x", "docker"] {
+            for way in [&real, &link] {
+                assert!(rule.check(&way.join(closed).to_string_lossy()).is_err(), "{closed} by {}", way.display());
+            }
+        }
+        assert!(rule.check(&real.join("open").to_string_lossy()).is_ok());
+        assert!(rule.check(&real.to_string_lossy()).is_err(), "it contains what is closed");
+    }
+}

@@ -89,7 +89,7 @@ pub struct Mounted {
     /// True: not to be written.
     #[serde(default)]
     pub read_only: bool,
-    /// Of a host volume, whose `source` has no links in it: device and inode of what was found and allowed there. `None`: it is a brick.
+    /// Of a host volume, or a pod's own, whose `source` has no links in it: device and inode of what was found and allowed there. `None`: it is a brick.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<(u64, u64)>,
 }

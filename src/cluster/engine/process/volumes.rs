@@ -1,5 +1,5 @@
-//! What a task that is a process sees besides the node's own directories: bricks, persistent volumes and host volumes. Bind mounts in a mount namespace of
-//! its own, which ends with its last process.
+//! What a task that is a process sees besides the node's own directories: bricks, persistent volumes, host volumes and what the containers of its pod
+//! share. Bind mounts in a mount namespace of its own, which ends with its last process.
 //!
 //! Nothing runs in such a namespace with more rights than the task has, once it is furnished: whose task it is may have put anything anywhere in it. So
 //! the task's first process makes it, while that is still this program, and becomes the task there. Its supervisor stays outside, and keeps the namespace

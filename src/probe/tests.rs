@@ -120,10 +120,10 @@ impl NodeAccess for Shell {
     }
 
     async fn socket(&self, agent: Option<&AgentId>, task: &TaskId, ipv6: bool) -> Result<OwnedFd, NodeError> {
-        assert_eq!((agent.map(AgentId::as_str), task.instance.app().as_str(), ipv6), (Some("S1"), "/web", false));
+        assert_eq!((agent.map(AgentId::as_str), task.instance.app().as_str()), (Some("S1"), "/web"));
         self.networks.clone()?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap())
+        let (family, flags) = (if ipv6 { AddressFamily::INET6 } else { AddressFamily::INET }, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+        Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None).unwrap())
     }
 
     async fn exec(&self, _: Option<&AgentId>, _: &TaskId, request: ExecRequest) -> Result<Exec, NodeError> {

@@ -84,7 +84,7 @@ pub(super) struct Rules {
     /// The app entries that were committed.
     entries: BTreeMap<PathId, Timestamp>,
     claims: BTreeMap<(PathId, Position), u16>,
-    launched: BTreeSet<TaskId>,
+    launched: BTreeMap<TaskId, u64>,
     /// For each task that was killed: when that was counted anew, and how often since.
     kills: BTreeMap<TaskId, (u64, u32)>,
     /// Tasks that a client asked to kill.

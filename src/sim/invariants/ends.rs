@@ -25,6 +25,9 @@ use crate::{
 /// Marathon's `--task_launch_timeout`: what does not come up in this time may be killed.
 const OVERDUE_MS: u64 = 300_000;
 
+/// A launch leaves so long after it was decided at most: its own commit, and the one before.
+const COMMITS_MS: u64 = 10;
+
 /// Kills of one task within a minute that are still no loop.
 const MAX_KILLS_A_MINUTE: u32 = 60;
 
@@ -123,7 +126,8 @@ impl World<'_> {
         let Some(condition) = containers.iter().find(|(task, _)| task == id).map(|(_, condition)| *condition) else {
             return;
         };
-        let is_overdue = |id: &TaskId| self.tasks.get(id).is_some_and(|task| self.now - task.launched_at >= OVERDUE_MS);
+        let is_overdue =
+            |id: &TaskId| self.rules.launched.get(id).is_some_and(|launched_at| self.now + COMMITS_MS >= launched_at + OVERDUE_MS);
         let not_up = |condition| matches!(condition, Condition::Provisioned | Condition::Staging | Condition::Starting);
         if id.container.is_some() && containers.iter().any(|(task, condition)| not_up(*condition) && is_overdue(task)) {
             // It is repeated when the one that was late is on its way out already.

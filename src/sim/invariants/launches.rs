@@ -23,7 +23,7 @@ use crate::{
 impl World<'_> {
     pub(super) fn check_launch(&mut self, launch: &Launch) {
         let id = &launch.task;
-        if !self.rules.launched.insert(id.clone()) {
+        if self.rules.launched.insert(id.clone(), self.now).is_some() {
             return self.violate("launched-twice", || format!("{} was launched before", short(id)));
         }
         if let Err(reason) = self.has_record(launch) {

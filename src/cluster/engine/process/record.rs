@@ -346,12 +346,13 @@ mod tests {
 
     /// The forms that the records have had, the present one last. Supervisors outlive the server that started them, so whoever changes the form adds a file,
     /// and keeps the others readable.
-    const FORMS: [&str; 5] = [
+    const FORMS: [&str; 6] = [
         include_str!("fixtures/1.json"),
         include_str!("fixtures/2.json"),
         include_str!("fixtures/3.json"),
         include_str!("fixtures/4.json"),
         include_str!("fixtures/5.json"),
+        include_str!("fixtures/6.json"),
     ];
 
     #[derive(Debug, Serialize, Deserialize)]
@@ -363,9 +364,10 @@ mod tests {
 
     #[test]
     fn records_of_older_programs_stay_readable() {
-        let [first, pods, volumes, host_volumes, present] = FORMS.map(|text| serde_json::from_str::<Form>(text).unwrap());
+        let [first, pods, volumes, host_volumes, limited, present] = FORMS.map(|text| serde_json::from_str::<Form>(text).unwrap());
         let limits = |order: &Order| Limits { memory_reservation: None, memory: Some(64 << 20), ..order.limits.clone() };
-        let expected = present.order;
+        let expected = Order { kill_grace_ms: None, ..present.order };
+        assert_eq!(limited.order, expected);
         let expected = Order { mem_limit: None, terminal: false, limits: limits(&expected), ..expected };
         assert_eq!(host_volumes.order, expected);
         let brick = Mounted { source: "/w/bricks/rows".into(), target: "data".into(), read_only: false, host: None };
@@ -375,6 +377,7 @@ mod tests {
         assert_eq!(pods.order, expected);
         assert_eq!(first.order, Order { overhead: Resources::default(), ..expected });
 
+        assert_eq!(limited.started, present.started);
         let expected = Started { unlimited: None, ..present.started };
         assert_eq!(host_volumes.started, expected);
         let expected = Started { namespace: None, ..expected };

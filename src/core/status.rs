@@ -201,10 +201,16 @@ fn kill_task(turn: &mut Turn<'_, '_>, status: &TaskStatus) {
     turn.call(ClusterCall::Kill { task: status.task.clone(), agent: status.agent.clone(), grace_ms: None });
 }
 
-/// The same condition again: perhaps with news of health or addresses.
+/// The same condition again: perhaps with news of health or addresses, or of how far a pull is.
 fn refresh(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus, told: Condition, now: Condition) {
     if told != now {
         return;
+    }
+    // What is said once and needs no acknowledgement is how far an image is that takes its time. Nodes of Mesos never say that, and there a pull that
+    // takes longer than a launch may is begun again for ever.
+    if told == Condition::Staging && status.agent.is_some() && status.uuid.is_none() && status.reason == Reason::Other {
+        let again = turn.now().after_ms(turn.state.settings.task_launch_timeout_ms);
+        turn.state.timers.set(Timer::Overdue(instance.id.clone()), again);
     }
     let healthy = status.healthy.or(instance.healthy);
     let addresses = if status.addresses.is_empty() { &instance.addresses } else { &status.addresses };

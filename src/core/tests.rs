@@ -251,6 +251,41 @@ fn what_does_not_come_up_in_time_is_killed_whatever_it_says_meanwhile() {
 }
 
 #[test]
+fn a_pull_that_goes_on_is_not_overdue() {
+    let check = |agent: Option<&str>, reason: Reason, uuid: Option<u128>, goes_on: bool| {
+        let mut world = World::new();
+        world.create(json!({"id": "/web", "cmd": "x"})).unwrap();
+        let task = world.offer("a", 1, 1000)[0].task.clone();
+        world.status(&task, TaskState::Staging);
+        let how_far = TaskStatus {
+            task,
+            agent: agent.map(AgentId::new),
+            state: TaskState::Staging,
+            reason,
+            message: "pulling".into(),
+            timestamp: Timestamp(0),
+            uuid: uuid.map(uuid::Uuid::from_u128),
+            healthy: None,
+            addresses: Vec::new(),
+        };
+        let kills = |world: &World| world.calls.iter().any(|call| matches!(call, ClusterCall::Kill { .. }));
+        for _ in 0..5 {
+            world.wait(200_000);
+            world.cluster(ClusterEvent::Status(how_far.clone()));
+        }
+        assert_eq!(kills(&world), !goes_on, "{how_far:?}");
+        world.wait(299_999);
+        assert_eq!(kills(&world), !goes_on, "{how_far:?}");
+        world.wait(1);
+        assert!(kills(&world), "{how_far:?}");
+    };
+    check(Some("a"), Reason::Other, None, true);
+    check(Some("a"), Reason::Reconciliation, None, false);
+    check(Some("a"), Reason::Other, Some(8), false);
+    check(None, Reason::Other, None, false);
+}
+
+#[test]
 fn an_app_is_created_launched_and_destroyed() {
     let mut world = World::new();
     world.create(web(2)).unwrap();

@@ -121,6 +121,21 @@ fn push_range(gaps: &mut Vec<PortRange>, begin: u32, end: u32) {
 mod tests {
     use super::*;
 
+    fn nothing() -> Holding {
+        Holding {
+            resources: Resources::default(),
+            gpus: Vec::new(),
+            ports: Vec::new(),
+            host_network: true,
+            bricks: false,
+            runner: Default::default(),
+            in_pod: false,
+            overhead: Resources::default(),
+            mem_limit: None,
+            kill_grace_ms: None,
+        }
+    }
+
     #[test]
     fn no_two_tasks_have_the_same_gpu() {
         let task = |number: u32| crate::cluster::engine::samples::task("/a", number);
@@ -129,18 +144,7 @@ mod tests {
             let gpus = ledger.free_gpus(count);
             let resources = Resources { gpus: count, ..Resources::default() };
             assert!(ledger.fits(&resources, &[]));
-            let holding = Holding {
-                resources,
-                gpus: gpus.clone(),
-                ports: vec![],
-                host_network: true,
-                bricks: false,
-                runner: Default::default(),
-                in_pod: false,
-                overhead: Resources::default(),
-                mem_limit: None,
-                kill_grace_ms: None,
-            };
+            let holding = Holding { resources, gpus: gpus.clone(), ..nothing() };
             ledger.take(&task(number), &holding);
             gpus
         };
@@ -169,18 +173,7 @@ mod tests {
     #[test]
     fn a_port_is_not_free_while_somebody_else_uses_it_and_lost_to_nobody_who_does_not() {
         let mut ledger = Ledger::new(Resources { ports: vec![PortRange::new(10, 14), PortRange::new(20, 21)], ..Resources::default() });
-        let holding = |ports: &[u16]| Holding {
-            resources: Resources::default(),
-            gpus: vec![],
-            ports: ports.to_vec(),
-            host_network: true,
-            bricks: false,
-            runner: Default::default(),
-            in_pod: false,
-            overhead: Resources::default(),
-            mem_limit: None,
-            kill_grace_ms: None,
-        };
+        let holding = |ports: &[u16]| Holding { ports: ports.to_vec(), ..nothing() };
         let (a, b) = (crate::cluster::engine::samples::task("/a", 1), crate::cluster::engine::samples::task("/b", 1));
         let look = |ledger: &mut Ledger, found: &[u16]| {
             ledger.look_begins();

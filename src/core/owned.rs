@@ -40,9 +40,7 @@ pub const CONFIRM_INTERVAL_MS: u64 = 10_000;
 pub(super) enum Timer {
     /// A launch without any status.
     Confirm(InstanceId),
-    /// A launch that was not confirmed in time.
-    Unconfirmed(InstanceId),
-    /// A launch that did not come up in time.
+    /// A launch that was not confirmed, or did not come up, in time.
     Overdue(InstanceId),
     /// An instance that is out of reach.
     Unreachable(InstanceId),
@@ -282,23 +280,30 @@ impl State {
         if state(before) == state(after) {
             return;
         }
-        let goes_on = before.zip(after).is_some_and(|(before, after)| {
-            before.incarnation == after.incarnation && comes_up(before.condition) && comes_up(after.condition)
-        });
         let overdue = Timer::Overdue(id.clone());
+        let same = before.zip(after).filter(|(before, after)| before.incarnation == after.incarnation);
+        let due = same.and_then(|(before, _)| Some((before.condition, self.timers.at(&overdue)?)));
         if let Some(before) = before {
-            // The time to come up is counted from the launch on, whatever is heard of it meanwhile (Marathon 1.11: `stagedAt`); by the clock that does
-            // not jump, so that a restart of ours begins it anew.
-            let over = timers_of(id, before.condition).into_iter().flatten().filter(|timer| !goes_on || *timer != overdue);
-            over.for_each(|timer| self.timers.clear(&timer));
+            timers_of(id, before.condition).into_iter().flatten().for_each(|timer| self.timers.clear(&timer));
         }
-        if !goes_on && after.is_some_and(|instance| comes_up(instance.condition)) {
-            self.timers.set(overdue, self.now.after_ms(self.settings.task_launch_timeout_ms));
-        }
+        let Settings { task_launch_timeout_ms: most, task_launch_confirm_timeout_ms: unconfirmed, .. } = self.settings;
         match after.map(|instance| instance.condition) {
             Some(Condition::Provisioned) => {
                 self.timers.set(Timer::Confirm(id.clone()), self.now.after_ms(CONFIRM_INTERVAL_MS));
-                self.timers.set(Timer::Unconfirmed(id.clone()), self.now.after_ms(self.settings.task_launch_confirm_timeout_ms));
+                self.timers.set(overdue, self.now.after_ms(unconfirmed));
+            }
+            // Counted from the launch on, whatever is heard of it meanwhile (Marathon 1.11: `stagedAt`); by the clock that does not jump, so that a
+            // restart of ours begins it anew.
+            Some(Condition::Staging | Condition::Starting) => {
+                let at = match due {
+                    Some((Condition::Provisioned, at)) => {
+                        let waited = unconfirmed.saturating_sub(at.ms_since(self.now));
+                        self.now.after_ms(most.saturating_sub(waited))
+                    }
+                    Some((_, at)) => at,
+                    None => self.now.after_ms(most),
+                };
+                self.timers.set(overdue, at);
             }
             Some(Condition::Unreachable | Condition::Unknown) => {
                 let strategy = after.and_then(|instance| self.unreachable_strategy(instance));
@@ -506,19 +511,13 @@ pub(super) fn holds(instance: Option<&Instance>, incarnation: u32) -> bool {
     instance.is_some_and(|instance| instance.incarnation == incarnation && instance.condition.is_live())
 }
 
-/// True for what was launched and has not run yet.
-fn comes_up(condition: Condition) -> bool {
-    matches!(condition, Condition::Provisioned | Condition::Staging | Condition::Starting)
-}
-
 /// The timers that an instance in this condition may have; see [`State::set_instance_timers`].
-fn timers_of(id: &InstanceId, condition: Condition) -> [Option<Timer>; 3] {
-    let overdue = || Some(Timer::Overdue(id.clone()));
+fn timers_of(id: &InstanceId, condition: Condition) -> [Option<Timer>; 2] {
     match condition {
-        Condition::Provisioned => [Some(Timer::Confirm(id.clone())), Some(Timer::Unconfirmed(id.clone())), overdue()],
-        Condition::Staging | Condition::Starting => [overdue(), None, None],
-        Condition::Unreachable | Condition::Unknown | Condition::UnreachableInactive => [Some(Timer::Unreachable(id.clone())), None, None],
-        _ => [None, None, None],
+        Condition::Provisioned => [Some(Timer::Confirm(id.clone())), Some(Timer::Overdue(id.clone()))],
+        Condition::Staging | Condition::Starting => [Some(Timer::Overdue(id.clone())), None],
+        Condition::Unreachable | Condition::Unknown | Condition::UnreachableInactive => [Some(Timer::Unreachable(id.clone())), None],
+        _ => [None, None],
     }
 }
 

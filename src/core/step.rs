@@ -23,9 +23,6 @@ const MAX_DUE: usize = 1024;
 /// Rounds of the deployment pass in one step; what is then still dirty waits for the next one.
 const MAX_ROUNDS: usize = 16;
 
-/// What was due before it was confirmed is looked at again after this long, milliseconds. (Marathon looks at all every 5 s.)
-const OVERDUE_INTERVAL_MS: u64 = 5_000;
-
 /// A release or deletion of a brick that nobody has confirmed is asked for again after this long, milliseconds.
 pub const BRICK_RETRY_MS: u64 = 5_000;
 
@@ -83,7 +80,6 @@ fn due(turn: &mut Turn<'_, '_>) {
         let Some(timer) = turn.state.timers.pop_due(now) else { break };
         match timer {
             Timer::Confirm(id) => unconfirmed.extend(confirm(turn, &id)),
-            Timer::Unconfirmed(id) => unconfirmed_too_long(turn, &id),
             Timer::Overdue(id) => overdue(turn, &id),
             Timer::Unreachable(id) => status::unreachable_too_long(turn, &id),
             Timer::Backoff(app) => {
@@ -119,28 +115,11 @@ fn confirm(turn: &mut Turn<'_, '_>, id: &InstanceId) -> Vec<TaskRef> {
 /// A task that has not come up in time is killed, and launched again when that is confirmed.
 fn overdue(turn: &mut Turn<'_, '_>, id: &InstanceId) {
     let Some(instance) = turn.state.tables.instances.get(id).cloned() else { return };
-    match instance.condition {
-        // Another time is for what was not confirmed yet; when it is, this one is over already.
-        Condition::Provisioned => {
-            let again = turn.now().after_ms(OVERDUE_INTERVAL_MS);
-            turn.state.timers.set(Timer::Overdue(id.clone()), again);
-        }
-        Condition::Staging | Condition::Starting => kill_overdue(turn, &instance),
-        _ => {}
+    if matches!(instance.condition, Condition::Provisioned | Condition::Staging | Condition::Starting) {
+        let since = turn.wall();
+        turn.put(Record::Instance(Instance { condition: Condition::Killing, since, ..(*instance).clone() }.into()));
+        turn.state.overdue.insert(id.clone());
     }
-}
-
-fn unconfirmed_too_long(turn: &mut Turn<'_, '_>, id: &InstanceId) {
-    let Some(instance) = turn.state.tables.instances.get(id).cloned() else { return };
-    if instance.condition == Condition::Provisioned {
-        kill_overdue(turn, &instance);
-    }
-}
-
-fn kill_overdue(turn: &mut Turn<'_, '_>, instance: &Instance) {
-    let since = turn.wall();
-    turn.put(Record::Instance(Instance { condition: Condition::Killing, since, ..instance.clone() }.into()));
-    turn.state.overdue.insert(instance.id.clone());
 }
 
 /// Asks the node to unmount; repeated until it says that it has.

@@ -247,7 +247,8 @@ fn what_does_not_come_up_in_time_is_killed_whatever_it_says_meanwhile() {
     check(300_000, &[(10_000, Staging), (100_000, Staging), (299_000, Starting)], Some(300_000));
     check(300_000, &[(10_000, Staging), (200_000, Starting), (250_000, Starting)], Some(300_000));
     check(300_000, &[(10_000, Staging), (299_000, Running)], None);
-    check(600_000, &[(402_000, Staging)], Some(405_000));
+    check(600_000, &[(402_000, Staging)], Some(402_000));
+    check(600_000, &[(100_000, Staging)], Some(300_000));
 }
 
 #[test]

@@ -40,6 +40,11 @@ impl<K: Ord + Clone> Timers<K> {
         }
     }
 
+    /// When `key` is due.
+    pub fn at(&self, key: &K) -> Option<Instant> {
+        self.by_key.get(key).copied()
+    }
+
     /// True when `key` has a deadline.
     pub fn contains(&self, key: &K) -> bool {
         self.by_key.contains_key(key)

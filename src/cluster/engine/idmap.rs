@@ -13,7 +13,7 @@
 //!
 //! The kernel honours no capability on a file of which it cannot tell the ids: what is left is what its mode gives to everybody. It is stricter than for a
 //! process of the account in one thing: such a file, or directory, cannot be written whatever its mode says (`HAS_UNMAPPED_ID` of `fs/namei.c`). So a
-//! directory of another's that everybody may write is refused for writing instead of being shown as one that cannot be written.
+//! directory of another's that everybody may write is read-only for containers as a whole, and it is said why.
 //!
 //! Two capabilities are honoured all the same, and containers that may write to such a volume lack them ([`super::spec`]): `CAP_MKNOD`, for a device node
 //! that is made here can be opened on the node; and `CAP_CHOWN`, by which root of the file system's own namespace gives an owner to what has none here
@@ -112,8 +112,6 @@ impl Range {
 /// As whom a container is seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ids {
-    /// The user, for messages.
-    name: String,
     uids: Vec<Extent>,
     gids: Vec<Extent>,
     /// The groups that the container's processes are in besides their own.
@@ -144,24 +142,13 @@ impl Ids {
         let of_account =
             gids.iter().filter(|extent| extent.count == 1 && account.groups.contains(&extent.disk)).map(|extent| extent.inside);
         let groups = of_account.filter(|inside| (1..COMMON).contains(inside)).collect();
-        Self { name: account.name.clone(), uids: extents([(account.uid, uid), (COMMON, COMMON)].into_iter(), uids), gids, groups }
+        Self { uids: extents([(account.uid, uid), (COMMON, COMMON)].into_iter(), uids), gids, groups }
     }
 
-    /// That what belongs to these can be written, as far as its mode allows it.
-    ///
-    /// # Errors
-    /// A sentence for the user.
-    fn check_writable(&self, uid: u32, gid: u32) -> Result<(), String> {
+    /// True when what belongs to these can be written, as far as its mode allows it.
+    fn may_write(&self, uid: u32, gid: u32) -> bool {
         let has = |extents: &[Extent], id: u32| extents.iter().any(|extent| id >= extent.disk && id - extent.disk < extent.count);
-        if has(&self.uids, uid) && has(&self.gids, gid) {
-            return Ok(());
-        }
-        Err(format!(
-            "user '{}' may write it, but no container of that user may: it belongs to user {uid} and group {gid} of the node, and not to that \
-             account. Map a directory that does, or ask for it read-only (\"mode\": \"RO\"); an administrator can give it to everybody's \
-             containers (chown {COMMON}:{COMMON}), grant hostVolumes, or write the volume into the app",
-            self.name
-        ))
+        has(&self.uids, uid) && has(&self.gids, gid)
     }
 }
 
@@ -207,7 +194,7 @@ impl Drop for Shown {
 }
 
 /// Puts what the containers of `whom` get in the place of what was pinned for `task`. `program` is this one; `user` is whom the container's processes begin
-/// as. `None`: whom nobody asks, and root, gets the plain directories. Blocks.
+/// as. `None`: whom nobody asks, and root, gets the plain directories. With the ids come notes for people. Blocks.
 ///
 /// # Errors
 /// A sentence for the user: it cannot be shown so.
@@ -218,7 +205,7 @@ pub fn show(
     task: &TaskId,
     work_dir: &Path,
     program: &Path,
-) -> Result<Option<Ids>, String> {
+) -> Result<Option<(Ids, Vec<String>)>, String> {
     let Whom::Account(account) = whom else { return Ok(None) };
     if account.uid == 0 || pinned.is_empty() {
         return Ok(None);
@@ -228,18 +215,26 @@ pub fn show(
         .map_err(|error| format!("host volumes cannot be shown to a container as files of user '{}': {error}", account.name))?;
     let directory = root(work_dir);
     make_root(&directory).map_err(|error| format!("{} cannot be used: {error}", directory.display()))?;
+    let mut notes = Vec::new();
     for (number, pinned) in pinned.iter_mut().enumerate() {
         let place = directory.join(format!("{}.{number}", file_name(task)));
-        let shown = show_one(pinned, &ids, &namespace, place);
+        let shown = show_one(pinned, &ids, &namespace, place, &mut notes);
         pinned.shown = Some(shown.map_err(|error| format!("host volume '{}': {error}", pinned.path.display()))?);
     }
-    Ok(Some(ids))
+    Ok(Some((ids, notes)))
 }
 
-fn show_one(pinned: &mut Pinned, ids: &Ids, namespace: &OwnedFd, place: PathBuf) -> Result<Shown, String> {
+fn show_one(pinned: &mut Pinned, ids: &Ids, namespace: &OwnedFd, place: PathBuf, notes: &mut Vec<String>) -> Result<Shown, String> {
     let stat = rustix::fs::fstat(&pinned.open).map_err(|error| io::Error::from(error).to_string())?;
-    if !pinned.bind.read_only {
-        ids.check_writable(stat.st_uid, stat.st_gid)?;
+    if !pinned.bind.read_only && !ids.may_write(stat.st_uid, stat.st_gid) {
+        pinned.bind.read_only = true;
+        notes.push(format!(
+            "host volume '{}' is read-only for this container: it belongs to user {} and group {} of the node, and not to the owner's account (an \
+             administrator can give it to everybody's containers: chown {COMMON}:{COMMON})",
+            pinned.path.display(),
+            stat.st_uid,
+            stat.st_gid
+        ));
     }
     let is_directory = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
     let tree = kernel::mapped_tree(&pinned.open, namespace, pinned.bind.read_only).map_err(|error| explain(&error, &pinned.open))?;

@@ -235,9 +235,15 @@ impl Attempt<'_> {
         let (task, work_dir, program) = (self.task.clone(), settings.work_dir.clone(), settings.shim.clone());
         let show = move || {
             let whom = Whom::of(account.as_ref());
-            idmap::show(&mut pinned, &whom, user.as_deref(), &task, &work_dir, &program).map(|ids| (pinned, ids))
+            idmap::show(&mut pinned, &whom, user.as_deref(), &task, &work_dir, &program).map(|shown| (pinned, shown))
         };
-        tokio::task::spawn_blocking(show).await.map_err(|error| End::failed(error.to_string()))?.map_err(End::failed)
+        let shown = tokio::task::spawn_blocking(show).await.map_err(|error| End::failed(error.to_string()))?;
+        let (pinned, shown) = shown.map_err(End::failed)?;
+        let Some((ids, notes)) = shown else { return Ok((pinned, None)) };
+        for message in notes {
+            self.context.report_if_room(Report::Progress { task: self.task.clone(), message });
+        }
+        Ok((pinned, Some(ids)))
     }
 
     async fn secrets(&self) -> Result<secrets::Secrets, End> {

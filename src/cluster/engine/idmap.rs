@@ -230,7 +230,7 @@ fn show_one(pinned: &mut Pinned, ids: &Ids, namespace: &OwnedFd, place: PathBuf,
         pinned.bind.read_only = true;
         notes.push(format!(
             "host volume '{}' is read-only for this container: it belongs to user {} and group {} of the node, and not to the owner's account (an \
-             administrator can give it to everybody's containers: chown {COMMON}:{COMMON})",
+             administrator can give it to everybody's containers, which then start without the right to change owners: chown {COMMON}:{COMMON})",
             pinned.path.display(),
             stat.st_uid,
             stat.st_gid

@@ -4,9 +4,12 @@ use std::{fmt, str::FromStr};
 
 use super::{rng::Rng, server::Stepped, world::World};
 use crate::model::{
+    app::Operator,
     brick::BrickMount,
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState},
     health::Outcome,
+    instance::{Goal, Instance},
+    record::{Change, Record, RecordKey},
     resources::{PortRange, Scalar},
 };
 
@@ -40,11 +43,13 @@ pub enum Sabotage {
     ForgottenVolume,
     /// What some nodes have free is not seen, so that what could go there waits for ever.
     ForgottenRoom,
+    /// Of two equal instances the wrong one is ended.
+    WrongVictim,
 }
 
 impl Sabotage {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::DoubleLaunch,
         Self::LostWrite,
         Self::TwoHolders,
@@ -57,6 +62,7 @@ impl Sabotage {
         Self::SharedVolume,
         Self::ForgottenVolume,
         Self::ForgottenRoom,
+        Self::WrongVictim,
     ];
 
     /// The name on the command line.
@@ -74,6 +80,7 @@ impl Sabotage {
             Self::SharedVolume => "shared-volume",
             Self::ForgottenVolume => "forgotten-volume",
             Self::ForgottenRoom => "forgotten-room",
+            Self::WrongVictim => "wrong-victim",
         }
     }
 
@@ -92,6 +99,7 @@ impl Sabotage {
             Self::SharedVolume => &["no-record"],
             Self::ForgottenVolume => &["data-forgotten"],
             Self::ForgottenRoom => &["progress"],
+            Self::WrongVictim => &["kill-selection"],
         }
     }
 }
@@ -209,6 +217,33 @@ impl World<'_> {
             }
             event => Some(event),
         }
+    }
+
+    /// What becomes of a frame before it is written; `None`: nothing.
+    pub(super) fn sabotage_frame(&mut self, one: &Stepped) -> Option<Stepped> {
+        let (at, spoilt) = match self.saboteur.what? {
+            Sabotage::WrongVictim => self.another_victim(one)?,
+            _ => return None,
+        };
+        let mut one = one.clone();
+        one.frame.changes[at] = Change::Put(spoilt);
+        Some(one)
+    }
+
+    /// In place of an instance that goes, one like it.
+    fn another_victim(&self, one: &Stepped) -> Option<(usize, Record)> {
+        let is_changed = |other: &Instance| one.frame.changes.iter().any(|change| change.key() == RecordKey::Instance(other.id.clone()));
+        let kind = |instance: &Instance| (instance.version, instance.goal, instance.condition, instance.healthy, instance.ready);
+        self.ended_by(one).into_iter().find_map(|gone| {
+            let like = (gone.version, Goal::Running, gone.condition, gone.healthy, gone.ready);
+            let mut others = self.disk.instances_of(gone.app()).filter(|other| !is_changed(other));
+            let other = others.find(|other| kind(other) == like && other.started_at != gone.started_at)?;
+            let app = self.disk.current(gone.app())?;
+            // Evenness goes before age.
+            let is_spread = app.constraints.iter().any(|constraint| constraint.operator == Operator::GroupBy);
+            let at = one.frame.changes.iter().position(|change| change.key() == RecordKey::Instance(gone.id.clone()))?;
+            (!is_spread).then(|| (at, Record::Instance(Instance { goal: gone.goal, ..other.clone() }.into())))
+        })
     }
 
     /// What becomes of what a check found: what is told instead, if anything.

@@ -218,7 +218,8 @@ impl World<'_> {
         self.stats.commits += 1;
         self.disk.begin();
         for one in stepped {
-            self.check_frame(one);
+            let spoilt = self.sabotage_frame(one);
+            self.check_frame(spoilt.as_ref().unwrap_or(one));
         }
     }
 

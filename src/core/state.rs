@@ -58,6 +58,8 @@ pub struct Tables {
     pub holdings: AllHoldings,
     /// Derived: the persistent volumes that belong to an instance, or did when it was there; without those that are given up.
     pub reserved: OrdMap<InstanceId, OrdSet<BrickName>>,
+    /// Derived: MiB of these volumes, by app; only what is not 0.
+    pub reserved_size: OrdMap<PathId, u128>,
 }
 
 /// Counts of one app's instances. Derived from the instances by [`Tables::apply`].
@@ -265,13 +267,19 @@ impl Tables {
     fn reserve(&mut self, before: Option<&Brick>, after: Option<&Brick>) {
         let whose = |brick: Option<&Brick>| {
             let brick = brick.filter(|brick| !brick.condemned)?;
-            Some((brick.reservation.as_ref()?.instance.clone(), brick.name.clone()))
+            Some((brick.reservation.as_ref()?.instance.clone(), brick.name.clone(), brick.size))
         };
         let (before, after) = (whose(before), whose(after));
         if before == after {
             return;
         }
-        if let Some((instance, name)) = before
+        for (instance, size) in before.iter().map(|(instance, _, size)| (instance, -i128::from(*size))) {
+            self.resize_reserved(instance.app(), size);
+        }
+        for (instance, size) in after.iter().map(|(instance, _, size)| (instance, i128::from(*size))) {
+            self.resize_reserved(instance.app(), size);
+        }
+        if let Some((instance, name, _)) = before
             && let Some(names) = self.reserved.get_mut(&instance)
         {
             names.remove(&name);
@@ -279,8 +287,17 @@ impl Tables {
                 self.reserved.remove(&instance);
             }
         }
-        if let Some((instance, name)) = after {
+        if let Some((instance, name, _)) = after {
             self.reserved.entry(instance).or_default().insert(name);
+        }
+    }
+
+    fn resize_reserved(&mut self, app: &PathId, by: i128) {
+        let size = self.reserved_size.get(app).copied().unwrap_or_default().saturating_add_signed(by);
+        if size > 0 {
+            self.reserved_size.insert(app.clone(), size);
+        } else {
+            self.reserved_size.remove(app);
         }
     }
 

@@ -82,6 +82,8 @@ pub struct Counts {
     pub healthy: u32,
     /// Running and unhealthy, whatever their goal.
     pub unhealthy: u32,
+    /// Being killed after they had started, whatever their goal.
+    pub killed_running: u32,
 }
 
 /// What a running instance has to be in order to serve.
@@ -107,6 +109,12 @@ impl Tally {
     /// Marathon's `tasksStaged`.
     pub fn staged(&self) -> u32 {
         self.in_condition(Condition::Provisioned) + self.in_condition(Condition::Staging)
+    }
+
+    /// Of the instances that are being killed, those that had not started and those that had.
+    pub fn killing(&self) -> (u32, u32) {
+        let started = self.by_version.iter().map(|(_, counts)| counts.killed_running).sum();
+        (self.in_condition(Condition::Killing) - started, started)
     }
 
     /// Marathon's `tasksHealthy`.
@@ -184,7 +192,7 @@ impl Tally {
     /// The counts that an instance is part of.
     fn cells<'a>(counts: &'a mut Counts, instance: &Instance) -> impl Iterator<Item = &'a mut u32> {
         let wanted = instance.goal == Goal::Running;
-        let Counts { wanted: of_wanted, leaving, serving, healthy, unhealthy } = counts;
+        let Counts { wanted: of_wanted, leaving, serving, healthy, unhealthy, killed_running } = counts;
         let half = if wanted { of_wanted } else { leaving };
         let runs = instance.condition == Condition::Running;
         let place = usize::from(instance.healthy == Some(true)) | usize::from(instance.ready) << 1;
@@ -193,8 +201,13 @@ impl Tally {
             Some(false) => Some(unhealthy),
             None => None,
         };
-        let cells =
-            [Some(&mut half[instance.condition as usize]), (runs && wanted).then_some(&mut serving[place]), health.filter(|_| runs)];
+        let had_started = instance.condition == Condition::Killing && instance.started_at.is_some();
+        let cells = [
+            Some(&mut half[instance.condition as usize]),
+            (runs && wanted).then_some(&mut serving[place]),
+            health.filter(|_| runs),
+            had_started.then_some(killed_running),
+        ];
         cells.into_iter().flatten()
     }
 }

@@ -653,6 +653,30 @@ fn every_change_is_in_the_frame() {
     assert!(frame.changes.iter().all(|change| matches!(change, Change::Put(_))));
 }
 
+#[test]
+fn what_is_killed_is_counted_by_whether_it_had_started() {
+    let killing = |world: &World| world.tables().tallies.get(&path("/web")).map(|tally| tally.killing());
+    let check = |told: &[TaskState], expected: (u32, u32)| {
+        let mut world = World::new();
+        world.create(web(told.len() as u32)).unwrap();
+        let launches = world.offer("a", 10, 10_000);
+        for (launch, state) in launches.iter().zip(told) {
+            world.status(&launch.task, *state);
+        }
+        assert_eq!(killing(&world), Some((0, 0)), "{told:?}");
+        launches.iter().for_each(|launch| _ = world.status(&launch.task, TaskState::Killing));
+        assert_eq!(killing(&world), Some(expected), "{told:?}");
+        world.restart();
+        assert_eq!(killing(&world), Some(expected), "{told:?}, after a restart");
+        launches.iter().for_each(|launch| _ = world.status(&launch.task, TaskState::Killed));
+        assert_eq!(killing(&world), Some((0, 0)), "{told:?}");
+    };
+    use TaskState::*;
+    check(&[Running, Staging], (1, 1));
+    check(&[Running, Running, Running], (0, 3));
+    check(&[Staging, Starting, Running], (2, 1));
+}
+
 // === Who may what ===
 
 /// What is wrong with a request, each limit a line.

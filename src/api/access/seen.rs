@@ -406,10 +406,10 @@ impl Seen {
     pub fn staged_and_running(&self, id: &PathId) -> (u32, u32) {
         let Some(tally) = self.tally(id) else { return (0, 0) };
         let (mut staged, mut running) = (tally.staged(), tally.running());
-        if !self.shows_killing && tally.in_condition(Condition::Killing) > 0 {
-            for instance in self.instances_of(id).filter(|instance| instance.condition == Condition::Killing) {
-                *(if instance.started_at.is_some() { &mut running } else { &mut staged }) += 1;
-            }
+        if !self.shows_killing {
+            let (killed_staged, killed_running) = tally.killing();
+            staged += killed_staged;
+            running += killed_running;
         }
         (staged, running)
     }

@@ -452,8 +452,12 @@ async fn a_port_that_somebody_else_listens_on_is_not_given_to_a_task() {
     // Who has been given it all the same, by an older offer, is told.
     let late = rig.launch(process("/late", "exit 0").port(port)).await;
     let message = rig.status(&late, TaskState::Failed).await.message;
-    assert_eq!(message, format!("port {port} is in use on this node, by somebody who was not given it: stop that, or choose another port"));
+    let in_use = |port: u16, holder: &str| format!("port {port} is in use on this node, by {holder}: stop that, or choose another port");
+    assert_eq!(message, in_use(port, &rig::own_name()));
     assert_eq!(rig.history(&late), [TaskState::Failed]);
+    // Whose it is, is told to administrators alone; and it is all the same where the number comes from.
+    let late = rig.launch(process("/late", "exit 0").env("PORT", "@PORT").allotted(port).ordinary()).await;
+    assert_eq!(rig.status(&late, TaskState::Failed).await.message, in_use(port, "another process"));
     drop(other);
     // Without anything happening that the engine would know of.
     while rig.offered_ports().await.is_empty() {

@@ -78,6 +78,8 @@ pub struct State {
     pub(super) timers: Timers<Timer>,
     /// The bricks that an instance has a lease of.
     pub(super) holders: BTreeMap<InstanceId, BTreeSet<BrickName>>,
+    /// What is killed and whose node has said so: that is told once. A restart of ours forgets it.
+    pub(super) killing_told: BTreeSet<InstanceId>,
     pub(super) claims: BTreeMap<(PathId, Position), u16>,
     /// The bricks of each app, also of one that is gone.
     pub(super) bricks_of: BTreeMap<PathId, BTreeSet<BrickName>>,
@@ -130,6 +132,7 @@ impl State {
             holders: BTreeMap::new(),
             claims: BTreeMap::new(),
             bricks_of: BTreeMap::new(),
+            killing_told: BTreeSet::new(),
             labels: BTreeMap::new(),
             external_volumes: BTreeMap::new(),
             service_ports: BTreeMap::new(),
@@ -180,6 +183,7 @@ impl State {
         }
     }
 
+            kills_in_flight: self.kills.in_flight(),
     /// When a tick next has something to do; `None`: only other inputs can change anything.
     pub fn next_deadline(&self) -> Option<Instant> {
         if !self.dirty.is_empty() || !self.dirty_deployments.is_empty() || !self.offers.is_empty() {
@@ -268,6 +272,7 @@ impl State {
         self.set_readings(id, before, after.map(|instance| &**instance));
 
         for brick in self.holders.get(id).into_iter().flatten() {
+            self.killing_told.remove(id);
             let lease = self.tables.bricks.get(brick).and_then(|brick| brick.lease.as_ref());
             if lease.is_some_and(|lease| !holds(after.map(|instance| &**instance), lease.task.incarnation)) {
                 self.timers.set(Timer::Release(brick.clone()), self.now);

@@ -565,6 +565,8 @@ pub struct View {
     pub connected_since: Option<Timestamp>,
     /// When each node last offered something or told of a task, since this process began.
     pub heard_of: OrdMap<AgentId, Timestamp>,
+    /// Instances to which a kill was sent and whose end is not known.
+    pub kills_in_flight: usize,
     /// How often kills were sent of all instances that are to end and have not.
     pub kill_attempts: u64,
     /// Instances that are killed because they did not come up in time. Those of before a restart are not known.

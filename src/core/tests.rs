@@ -682,6 +682,49 @@ fn a_quota_bounds_the_sum_of_what_a_user_has() {
     assert_eq!(refused(world.update_by("ann", "/one", json!({"instances": 1}))), "accepted");
     assert_eq!(refused(world.update_by("ann", "/two", json!({"instances": 2}))), "accepted");
     assert_eq!(refused(world.create_by("bob", app("/bob", 50))), "accepted");
+#[test]
+fn that_a_task_is_being_killed_is_told_once() {
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let task = world.offer("a", 4, 1000).remove(0).task;
+    world.status(&task, TaskState::Running);
+    world.calls.clear();
+    // What is told of it: by its uuid, or as an answer.
+    let mut check = |uuid: Option<u128>, reason: Reason, expected: &[&str]| {
+        world.events.clear();
+        world.cluster(ClusterEvent::Status(TaskStatus {
+            task: task.clone(),
+            agent: Some(AgentId::new("a")),
+            state: TaskState::Killing,
+            reason,
+            message: String::new(),
+            timestamp: Timestamp(0),
+            uuid: uuid.map(uuid::Uuid::from_u128),
+            healthy: None,
+            addresses: Vec::new(),
+        }));
+        assert_eq!(world.events, expected, "{uuid:?} {reason:?}");
+        let acknowledged = world.calls.drain(..).filter(|call| matches!(call, ClusterCall::Acknowledge { .. })).count();
+        assert_eq!(acknowledged, usize::from(uuid.is_some()));
+    };
+    check(Some(1), Reason::Other, &["status_update_event", "instance_changed_event"]);
+    check(Some(1), Reason::Other, &[]);
+    check(Some(2), Reason::Other, &[]);
+    check(None, Reason::Reconciliation, &[]);
+    // We ask ourselves, and its node says so after that.
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let task = world.offer("a", 4, 1000).remove(0).task;
+    world.status(&task, TaskState::Running);
+    let selection = KillSelector::Tasks(vec![task.clone()]);
+    world.request(Request::KillTasks { selection, scale: false, force: false, wipe: false }).unwrap();
+    for expected in [&["status_update_event", "instance_changed_event"][..], &[]] {
+        world.events.clear();
+        world.status(&task, TaskState::Killing);
+        assert_eq!(world.events, expected);
+    }
+}
+
     assert_eq!(refused(world.update("/two", json!({"instances": 20}), true)), "accepted");
     // Above the limit one can still go down, and change what takes nothing.
     assert_eq!(refused(world.update_by("ann", "/two", json!({"instances": 10}))), "accepted");

@@ -533,7 +533,7 @@ impl Driver {
         records.extend(tables.groups.values().cloned().map(Record::Group));
         records.extend(tables.root_versions.values().cloned().map(Record::RootVersion));
         records.extend(tables.users.values().cloned().map(Record::User));
-        let mut state = State::recover(Settings::default(), records, Instant(0));
+        let mut state = State::recover(Settings::default(), records, Instant(0), Timestamp(0));
         let mut bits = self.revision;
         let mut random = || {
             bits += 1;

@@ -28,6 +28,8 @@ mod residency;
 mod settings;
 mod unreachable;
 
+const WALL_BEGIN_MS: i64 = 1_600_000_000_000;
+
 /// The core with a cluster of nodes that do as they are told.
 struct World {
     state: State,
@@ -41,7 +43,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            state: State::recover(Settings::default(), Vec::new(), Instant(0)),
+            state: State::recover(Settings::default(), Vec::new(), Instant(0), Timestamp(0)),
             now: 0,
             random: 1,
             offers: 0,
@@ -59,7 +61,7 @@ impl World {
             *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             *random ^ (*random >> 33)
         };
-        let wall = Timestamp(1_600_000_000_000 + self.now as i64);
+        let wall = Timestamp(WALL_BEGIN_MS + self.now as i64);
         let frame = step(&mut self.state, input, &mut Ctx { now: Instant(self.now), wall, random: &mut bits });
         self.calls.extend(frame.calls.iter().cloned());
         self.events.extend(frame.events.iter().map(|event| event.kind().to_owned()));
@@ -173,6 +175,13 @@ impl World {
 
     /// The server is killed and started again: only what is durable is left.
     fn restart(&mut self) {
+        let wall = Timestamp(WALL_BEGIN_MS + self.now as i64);
+        self.state = State::recover(Settings::default(), self.records(), Instant(self.now), wall);
+        self.calls.clear();
+    }
+
+    /// All that is durable.
+    fn records(&self) -> Vec<Record> {
         let t = self.tables();
         let mut records: Vec<Record> = Vec::new();
         records.push(Record::Meta(t.meta.clone()));
@@ -187,8 +196,7 @@ impl World {
         records.extend(t.groups.values().cloned().map(Record::Group));
         records.extend(t.root_versions.values().cloned().map(Record::RootVersion));
         records.extend(t.archive.values().cloned().map(Record::Archived));
-        self.state = State::recover(Settings::default(), records, Instant(self.now));
-        self.calls.clear();
+        records
     }
 }
 
@@ -249,6 +257,41 @@ fn what_does_not_come_up_in_time_is_killed_whatever_it_says_meanwhile() {
     check(300_000, &[(10_000, Staging), (299_000, Running)], None);
     check(600_000, &[(402_000, Staging)], Some(402_000));
     check(600_000, &[(100_000, Staging)], Some(300_000));
+}
+
+#[test]
+fn a_launch_has_the_rest_of_its_time_after_a_restart() {
+    // How far it is, how long it had before the restart, how the wall clock was set meanwhile, and how long it has then; milliseconds.
+    let check = |said: Option<TaskState>, before: u64, jump: i64, rest: u64| {
+        let mut world = World::new();
+        world.create(json!({"id": "/web", "cmd": "x"})).unwrap();
+        let task = world.offer("a", 1, 1000)[0].task.clone();
+        world.state.settings.task_launch_confirm_timeout_ms = 100_000;
+        said.into_iter().for_each(|state| _ = world.status(&task, state));
+        world.now += before;
+        let records = world.records();
+        let settings = Settings { task_launch_confirm_timeout_ms: 100_000, ..Settings::default() };
+        // A process's own clock begins anywhere.
+        let (now, wall) = (world.now + 77, Timestamp(WALL_BEGIN_MS + world.now as i64 + jump));
+        world.state = State::recover(settings, records, Instant(now), wall);
+        world.now = now;
+        world.calls.clear();
+        world.wait(rest - 1);
+        assert_eq!(world.kills(), [], "{said:?} {before} {jump}");
+        world.wait(1);
+        assert_eq!(world.kills(), [task], "{said:?} {before} {jump}");
+    };
+    use TaskState::{Staging, Starting};
+    check(None, 0, 0, 100_000);
+    check(None, 40_000, 0, 60_000);
+    check(Some(Staging), 40_000, 0, 260_000);
+    check(Some(Starting), 269_000, 0, 31_000);
+    // It may have come up meanwhile: that is heard of first.
+    check(None, 99_000, 0, 30_000);
+    check(Some(Staging), 290_000, 0, 30_000);
+    check(Some(Staging), 3_000_000, 0, 30_000);
+    check(Some(Staging), 10_000, 86_400_000, 30_000);
+    check(Some(Staging), 10_000, -86_400_000, 300_000);
 }
 
 #[test]
@@ -640,49 +683,6 @@ fn a_launch_that_stays_unconfirmed_is_killed() {
 }
 
 #[test]
-fn every_change_is_in_the_frame() {
-    let mut world = World::new();
-    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
-    let input = AppInput::read(&web(3)).unwrap();
-    let frame = world.step(Input::Api(1, origin, Box::new(Request::CreateApp { input, force: false })));
-    let mut tables = Tables::default();
-    frame.changes.iter().for_each(|change| tables.apply(change));
-    assert_eq!(tables.apps, world.tables().apps);
-    assert_eq!(tables.instances, world.tables().instances);
-    assert_eq!(tables.deployments, world.tables().deployments);
-    assert!(frame.changes.iter().all(|change| matches!(change, Change::Put(_))));
-}
-
-// === Who may what ===
-
-/// What is wrong with a request, each limit a line.
-fn refused(outcome: Result<Reply, RequestError>) -> String {
-    match outcome {
-        Ok(_) => "accepted".into(),
-        Err(RequestError::Invalid(found)) => found.iter().map(|one| format!("{}: {}", one.path, one.text)).collect::<Vec<_>>().join("\n"),
-        Err(other) => other.to_string(),
-    }
-}
-
-#[test]
-fn a_quota_bounds_the_sum_of_what_a_user_has() {
-    let mut world = World::new();
-    let limits = Quota { cpus: Some(Scalar::whole(2)), mem: Some(Scalar::whole(100)), instances: Some(3), ..Quota::default() };
-    world.quota("ann", limits);
-    let app = |id: &str, instances: u32| json!({"id": id, "cmd": "x", "cpus": 0.5, "mem": 20, "instances": instances});
-    assert_eq!(refused(world.create_by("ann", app("/one", 2))), "accepted");
-    insta::assert_snapshot!(refused(world.create_by("ann", json!({"id": "/two", "cmd": "x", "cpus": 1.5, "mem": 80, "instances": 2}))), @r"
-    /cpus: the quota of user 'ann' is 2 CPUs in all: 1 are in use, and with this it would be 4
-    /mem: the quota of user 'ann' is 100 MiB of memory in all: 40 are in use, and with this it would be 200
-    /instances: the quota of user 'ann' is 3 instances in all: 2 are in use, and with this it would be 4
-    ");
-    assert_eq!(refused(world.create_by("ann", app("/two", 1))), "accepted");
-    assert!(refused(world.update_by("ann", "/two", json!({"instances": 2}))).starts_with("/instances: "));
-    // Room is made by going down, and by destroying; another user has a quota of one's own, and an administrator is not bound.
-    assert_eq!(refused(world.update_by("ann", "/one", json!({"instances": 1}))), "accepted");
-    assert_eq!(refused(world.update_by("ann", "/two", json!({"instances": 2}))), "accepted");
-    assert_eq!(refused(world.create_by("bob", app("/bob", 50))), "accepted");
-#[test]
 fn that_a_task_is_being_killed_is_told_once() {
     let mut world = World::new();
     world.create(web(1)).unwrap();
@@ -725,6 +725,49 @@ fn that_a_task_is_being_killed_is_told_once() {
     }
 }
 
+#[test]
+fn every_change_is_in_the_frame() {
+    let mut world = World::new();
+    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
+    let input = AppInput::read(&web(3)).unwrap();
+    let frame = world.step(Input::Api(1, origin, Box::new(Request::CreateApp { input, force: false })));
+    let mut tables = Tables::default();
+    frame.changes.iter().for_each(|change| tables.apply(change));
+    assert_eq!(tables.apps, world.tables().apps);
+    assert_eq!(tables.instances, world.tables().instances);
+    assert_eq!(tables.deployments, world.tables().deployments);
+    assert!(frame.changes.iter().all(|change| matches!(change, Change::Put(_))));
+}
+
+// === Who may what ===
+
+/// What is wrong with a request, each limit a line.
+fn refused(outcome: Result<Reply, RequestError>) -> String {
+    match outcome {
+        Ok(_) => "accepted".into(),
+        Err(RequestError::Invalid(found)) => found.iter().map(|one| format!("{}: {}", one.path, one.text)).collect::<Vec<_>>().join("\n"),
+        Err(other) => other.to_string(),
+    }
+}
+
+#[test]
+fn a_quota_bounds_the_sum_of_what_a_user_has() {
+    let mut world = World::new();
+    let limits = Quota { cpus: Some(Scalar::whole(2)), mem: Some(Scalar::whole(100)), instances: Some(3), ..Quota::default() };
+    world.quota("ann", limits);
+    let app = |id: &str, instances: u32| json!({"id": id, "cmd": "x", "cpus": 0.5, "mem": 20, "instances": instances});
+    assert_eq!(refused(world.create_by("ann", app("/one", 2))), "accepted");
+    insta::assert_snapshot!(refused(world.create_by("ann", json!({"id": "/two", "cmd": "x", "cpus": 1.5, "mem": 80, "instances": 2}))), @r"
+    /cpus: the quota of user 'ann' is 2 CPUs in all: 1 are in use, and with this it would be 4
+    /mem: the quota of user 'ann' is 100 MiB of memory in all: 40 are in use, and with this it would be 200
+    /instances: the quota of user 'ann' is 3 instances in all: 2 are in use, and with this it would be 4
+    ");
+    assert_eq!(refused(world.create_by("ann", app("/two", 1))), "accepted");
+    assert!(refused(world.update_by("ann", "/two", json!({"instances": 2}))).starts_with("/instances: "));
+    // Room is made by going down, and by destroying; another user has a quota of one's own, and an administrator is not bound.
+    assert_eq!(refused(world.update_by("ann", "/one", json!({"instances": 1}))), "accepted");
+    assert_eq!(refused(world.update_by("ann", "/two", json!({"instances": 2}))), "accepted");
+    assert_eq!(refused(world.create_by("bob", app("/bob", 50))), "accepted");
     assert_eq!(refused(world.update("/two", json!({"instances": 20}), true)), "accepted");
     // Above the limit one can still go down, and change what takes nothing.
     assert_eq!(refused(world.update_by("ann", "/two", json!({"instances": 10}))), "accepted");

@@ -75,7 +75,7 @@ impl World<'_> {
         let mut rng = Rng::new(self.rng_server.bits());
         // A process' monotonic clock begins anywhere.
         let started = self.now.saturating_sub(rng.below(3));
-        let state = State::recover(Settings::default(), records, Instant(self.now - started));
+        let state = State::recover(Settings::default(), records, Instant(self.now - started), self.wall());
         self.rules.booted_at = self.now;
         self.check_recovered(&state);
         self.server = Some(Server {

@@ -433,6 +433,14 @@ async fn a_task_is_asked_once_to_end_and_its_time_goes_on_while_the_server_is_aw
     let later = rig.launch(process("/later", "exit 0")).await;
     rig.status(&later, TaskState::Finished).await;
     rig.crash().await;
+    // Nor by whoever does not know that it was.
+    rig.forget_that_it_was_asked(&task);
+    rig.begin(&nowhere).await;
+    rig.kill(&task, Some(600_000)).await;
+    rig.asked(&task).await;
+    let later = rig.launch(process("/later", "exit 0")).await;
+    rig.status(&later, TaskState::Finished).await;
+    rig.crash().await;
     rig.let_the_grace_pass(&task);
     rig.begin(&nowhere).await;
     assert_eq!(rig.status(&task, TaskState::Killed).await.message, "Command terminated with signal Killed");

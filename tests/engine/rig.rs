@@ -666,6 +666,11 @@ impl Rig {
         self.until(async || std::fs::metadata(&path).is_ok_and(|file| file.len() > 0)).await;
     }
 
+    /// While no engine runs: as if it had died between the signal and its note.
+    pub fn forget_that_it_was_asked(&self, task: &TaskId) {
+        std::fs::write(self.file(task, ".killed"), "").unwrap();
+    }
+
     /// While no engine runs: as if all the time that a task was given had passed.
     pub fn let_the_grace_pass(&self, task: &TaskId) {
         let path = self.file(task, ".killed");

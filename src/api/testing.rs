@@ -423,6 +423,10 @@ impl Server {
 pub struct Service(BoxedFilter<(super::Response,)>);
 
 impl Service {
+    pub fn of(api: Api) -> Self {
+        Self(routes(api))
+    }
+
     pub async fn ask(&self, line: &str) -> Answer {
         let (method, uri) = line.split_once(' ').unwrap();
         let request = HttpRequest::builder().method(method).uri(uri).header("host", "localhost").body(String::new()).unwrap();

@@ -4,7 +4,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`workload`], [`faults`] | what is asked, and what goes wrong: data, drawn from the seed |
+//! | [`workload`], [`owners`], [`faults`] | what is asked, by whom, and what goes wrong: data, drawn from the seed |
 //! | [`world`] | the heap, the links, one run |
 //! | `master`, `agent` | a cluster as Mesos 1.11 is one: offers, statuses repeated until acknowledged, partitions, bricks |
 //! | [`placement`] | what nodes are like, and a second opinion on where instances may go |
@@ -23,6 +23,7 @@ pub mod disk;
 pub mod faults;
 pub mod invariants;
 pub mod master;
+pub mod owners;
 pub mod placement;
 mod probe;
 pub mod rng;
@@ -80,10 +81,12 @@ pub fn plan(seed: u64, options: Options) -> Plan {
     workload::place(&mut Rng::part(seed, 6), &mut ops, scale);
     workload::pods(&mut Rng::part(seed, 8), &mut ops, scale);
     workload::habits(&mut Rng::part(seed, 9), &mut ops, scale);
+    owners::draw(&mut Rng::part(seed, 10), &mut ops, scale);
+    let new_groups_enforce = Rng::part(seed, 11).chance(200);
     let noise = faults::Noise::draw(&mut rng);
     let count = *rng.pick(&[0, 2, 5, 10, 20, 30]) * size / 2;
     let faults = faults::draw(&mut rng, count, agents, chaos_ms);
-    Plan { seed, agents, noise, ops, faults, chaos_ms, sabotage: options.sabotage }
+    Plan { seed, agents, noise, ops, faults, chaos_ms, new_groups_enforce, sabotage: options.sabotage }
 }
 
 /// Plays one seed.
@@ -106,7 +109,10 @@ pub fn explain_failure(seed: u64, options: Options, violation: &invariants::Viol
     let mut text =
         format!("again: {again} -v\n\nmade smaller in {runs} runs: {} nodes, heals after {} ms\n", smallest.agents, smallest.chaos_ms);
     let noise = format!("{:?}\n", smallest.noise);
-    let ops = smallest.ops.iter().map(|op| format!("op    {:>8} ms {:?} force={} mark={}\n", op.at, op.ask, op.force, op.mark));
+    let ops = smallest.ops.iter().map(|op| {
+        let by = op.by.unwrap_or("an administrator");
+        format!("op    {:>8} ms {:?} force={} mark={} by {by}\n", op.at, op.ask, op.force, op.mark)
+    });
     let faults = smallest.faults.iter().map(|fault| format!("fault {:>8} ms {:?}\n", fault.at, fault.kind));
     text.extend(std::iter::once(noise).chain(ops).chain(faults));
     text.push_str("\ntrace:\n");

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-use super::state::Tables;
+use super::{launch::residency, state::Tables};
 use crate::model::{
     app::App,
-    brick::Brick,
+    brick::{Brick, brick_name, normal_container_path},
     id::{BrickName, Owner, PathId},
     port::PortClaim,
     record::{Change, Record, RecordKey},
@@ -21,7 +21,7 @@ pub struct Usage {
     pub cpus: u128,
     /// Thousandths of a MiB, of all wanted instances.
     pub mem: u128,
-    /// MiB of bricks, the kept ones too.
+    /// MiB of bricks, the kept ones too, and of those that apps are still to get.
     pub brick: u128,
     /// Claimed ports, the kept ones too.
     pub ports: u64,
@@ -30,10 +30,15 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What a definition takes: as many instances as it wants, each with what it needs.
-    pub fn of_app(app: &App) -> Self {
+    /// What a definition takes besides what there is of it already: as many instances as it wants, each with what it needs. A volume is made when its
+    /// instance is launched, and a brick that was given up when the app is launched the next time: both are promised with the definition.
+    pub fn of_app(tables: &Tables, app: &App) -> Self {
         let times = |amount: u64| u128::from(amount) * u128::from(app.instances);
-        Self { cpus: times(app.cpus.0), mem: times(app.mem.0), instances: app.instances.into(), ..Self::default() }
+        let is_missing =
+            |path: &str| normal_container_path(path).is_ok_and(|path| !tables.bricks.contains_key(&brick_name(&app.id, &path)));
+        let missing = app.bricks().filter(|volume| is_missing(&volume.container_path)).map(|volume| u128::from(volume.size)).sum::<u128>();
+        let brick = missing + residency::missing_size(tables, app);
+        Self { cpus: times(app.cpus.0), mem: times(app.mem.0), instances: app.instances.into(), brick, ..Self::default() }
     }
 
     /// The sum.
@@ -87,10 +92,7 @@ enum Item {
 }
 
 /// The items that a change may concern, before it and after it.
-pub(super) struct Concerned {
-    key: RecordKey,
-    before: Option<(Owner, Item)>,
-}
+pub(super) struct Concerned(Vec<(RecordKey, Option<(Owner, Item)>)>);
 
 impl Concerned {
     /// To be called before `change` is applied to `tables`. `None`: the change is about nothing that anyone has.
@@ -109,28 +111,39 @@ impl Concerned {
         {
             return None;
         }
-        let before = item(tables, &key);
-        Some(Self { key, before })
+        // What an app is still to get depends on what there is.
+        let app = match change {
+            Change::Put(Record::Brick(brick)) => Some(brick.app.clone()),
+            Change::Delete(RecordKey::Brick(name)) => tables.bricks.get(name).map(|brick| brick.app.clone()),
+            _ => None,
+        };
+        let keys = std::iter::once(key).chain(app.map(RecordKey::App));
+        Some(Self(keys.map(|key| (key.clone(), item(tables, &key))).collect()))
     }
 
     /// To be called when the change is in `tables`.
     pub(super) fn after(self, tables: &mut Tables) {
-        let after = item(tables, &self.key);
-        if self.before == after {
-            return;
-        }
-        if let Some((owner, item)) = self.before {
-            let mut slot = tables.holdings.remove(&owner).unwrap_or_default();
-            remove(Arc::make_mut(&mut slot), &item);
-            if *slot != Holdings::default() {
-                tables.holdings.insert(owner, slot);
+        for (key, before) in self.0 {
+            let after = item(tables, &key);
+            if before != after {
+                replace(tables, before, after);
             }
         }
-        if let Some((owner, item)) = after {
-            let mut slot = tables.holdings.remove(&owner).unwrap_or_default();
-            add(Arc::make_mut(&mut slot), item);
+    }
+}
+
+fn replace(tables: &mut Tables, before: Option<(Owner, Item)>, after: Option<(Owner, Item)>) {
+    if let Some((owner, item)) = before {
+        let mut slot = tables.holdings.remove(&owner).unwrap_or_default();
+        remove(Arc::make_mut(&mut slot), &item);
+        if *slot != Holdings::default() {
             tables.holdings.insert(owner, slot);
         }
+    }
+    if let Some((owner, item)) = after {
+        let mut slot = tables.holdings.remove(&owner).unwrap_or_default();
+        add(Arc::make_mut(&mut slot), item);
+        tables.holdings.insert(owner, slot);
     }
 }
 
@@ -138,7 +151,7 @@ fn item(tables: &Tables, key: &RecordKey) -> Option<(Owner, Item)> {
     match key {
         RecordKey::App(id) | RecordKey::Definition(id, _) => {
             let owner = tables.owner_of(id)?.clone();
-            let usage = tables.app(id).map_or_else(Usage::default, |app| Usage::of_app(app));
+            let usage = tables.app(id).map_or_else(Usage::default, |app| Usage::of_app(tables, app));
             Some((owner, Item::App(id.clone(), usage)))
         }
         RecordKey::Port(port) => tables.ports.get(port).map(|claim: &Arc<PortClaim>| (claim.owner.clone(), Item::Port(*port))),
@@ -189,20 +202,33 @@ fn remove(holdings: &mut Holdings, item: &Item) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
-    use crate::model::{
-        app::input::{AppInput, Defaults},
-        brick::{Brick, brick_name},
-        port::Position,
-        record::AppEntry,
-        time::Timestamp,
+    use crate::{
+        core::validate::MIN_BRICK_SIZE,
+        model::{
+            app::input::{AppInput, Defaults},
+            brick::{Brick, Reservation, brick_name, volume_name},
+            id::InstanceId,
+            port::Position,
+            record::AppEntry,
+            time::Timestamp,
+        },
     };
 
     const OWNERS: [&str; 3] = ["ann", "bob", "carl"];
 
     fn definition(id: &PathId, owner: &str, version: i64, instances: u32) -> App {
-        let input = AppInput::read(&serde_json::json!({ "cmd": "x", "cpus": 0.25, "mem": 10, "instances": instances })).unwrap();
+        let volumes = serde_json::json!([
+            {"containerPath": "/d", "mode": "RW", "brick": {"size": 20}},
+            {"containerPath": "v", "mode": "RW", "persistent": {"size": 5}},
+        ]);
+        let mut input = serde_json::json!({ "cmd": "x", "cpus": 0.25, "mem": 10, "instances": instances });
+        if version > 0 {
+            input["container"] = serde_json::json!({ "type": "MESOS", "volumes": volumes });
+        }
+        let input = AppInput::read(&input).unwrap();
         let app = input.create(id, &Defaults::default()).unwrap();
         App { owner: Some(Owner::new(owner)), version: Timestamp(version), ..app }
     }
@@ -212,7 +238,10 @@ mod tests {
         let parts = (path, prop::sample::select(&OWNERS[..]), 0..3_i64, 0..4_u32, 0..8_u8);
         parts.prop_map(|(id, owner, version, size, kind)| {
             let (at, whose) = (Timestamp(version), Owner::new(owner));
-            let name = brick_name(&id, "/d");
+            // Some are volumes of instances.
+            let uuid = Uuid::from_u128(size.into());
+            let reservation = (size > 1).then(|| Reservation { instance: InstanceId::new(id.clone(), uuid), uuid, released_at: None });
+            let name = if reservation.is_some() { volume_name(&id, "v", uuid) } else { brick_name(&id, "/d") };
             match kind {
                 0 => Change::Put(Record::Definition(definition(&id, owner, version, size).into())),
                 1 => Change::Put(Record::App(AppEntry { id, version: at, owner: whose }.into())),
@@ -232,8 +261,8 @@ mod tests {
                     epoch: 0,
                     lease: None,
                     last_mounted: None,
-                    condemned: false,
-                    reservation: None,
+                    condemned: version == 2,
+                    reservation,
                 }))),
                 4 => Change::Delete(RecordKey::Definition(id, at)),
                 5 => Change::Delete(RecordKey::App(id)),
@@ -241,6 +270,15 @@ mod tests {
                 _ => Change::Delete(RecordKey::Brick(name)),
             }
         })
+    }
+
+    /// What an app is still to get.
+    fn promised(tables: &Tables, app: &App) -> u128 {
+        let own = || tables.bricks.values().filter(|brick| brick.app == app.id);
+        let present = own().filter(|brick| brick.reservation.is_some() && !brick.condemned).map(|brick| u128::from(brick.size)).sum();
+        let volumes = app.persistent_volumes().map(|_| u128::from(MIN_BRICK_SIZE)).sum::<u128>() * u128::from(app.instances);
+        let bricks: u128 = app.bricks().filter(|_| own().all(|brick| brick.reservation.is_some())).map(|_| 20).sum();
+        volumes.saturating_sub(present) + bricks
     }
 
     /// From nothing but the tables.
@@ -252,9 +290,11 @@ mod tests {
             own.apps = ids.filter(|id| tables.owner_of(id) == Some(&owner)).cloned().collect();
             own.ports = tables.ports.values().filter(|claim| claim.owner == owner).map(|claim| claim.port).collect();
             own.bricks = tables.bricks.values().filter(|brick| brick.owner == owner).map(|brick| brick.name.clone()).collect();
-            own.usage = own.apps.iter().filter_map(|id| tables.app(id)).fold(Usage::default(), |sum, app| sum.plus(Usage::of_app(app)));
+            let (nothing, apps) = (Tables::default(), || own.apps.iter().filter_map(|id| tables.app(id)));
+            own.usage = apps().fold(Usage::default(), |sum, app| sum.plus(Usage::of_app(&nothing, app)));
             own.usage.ports = own.ports.len() as u64;
-            own.usage.brick = own.bricks.iter().map(|name| u128::from(tables.bricks[name].size)).sum();
+            own.usage.brick = apps().map(|app| promised(tables, app)).sum();
+            own.usage.brick += own.bricks.iter().map(|name| u128::from(tables.bricks[name].size)).sum::<u128>();
             if own != Holdings::default() {
                 found.insert(owner, own.into());
             }

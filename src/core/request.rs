@@ -16,7 +16,6 @@ use super::{
     },
     group,
     holdings::Usage,
-    launch::residency,
     owned::has_ports,
     ownership::{self, Source},
     pod, quota,
@@ -535,19 +534,17 @@ fn check_quota(turn: &Turn<'_, '_>, origin: &Origin, prepared: &[Prepared]) -> R
     let tables = &turn.state.tables;
     let (mut before, mut after) = (Usage::default(), Usage::default());
     for one in prepared {
-        let current = tables.app(&one.planned.change.app).map_or_else(Usage::default, |app| Usage::of_app(app));
+        let current = tables.app(&one.planned.change.app).map_or_else(Usage::default, |app| Usage::of_app(tables, app));
         before = before.plus(current);
         after = after.plus(match (&one.definition, one.planned.kind) {
-            (Some(definition), _) => Usage::of_app(definition),
+            (Some(definition), _) => Usage::of_app(tables, definition),
             (None, Some(ActionKind::Stop)) => Usage::default(),
             (None, _) => current,
         });
         after.ports += one.claims.len() as u64;
-        for brick in &one.bricks {
-            let present = tables.bricks.get(&brick.name).map_or(0, |present| present.size);
-            after.brick += u128::from(brick.size.saturating_sub(present));
-        }
-        after.brick += one.definition.as_ref().map_or(0, |definition| residency::missing_size(tables, definition));
+        // Those that are not there count with their definition.
+        let grown = one.bricks.iter().filter_map(|brick| Some(brick.size.saturating_sub(tables.bricks.get(&brick.name)?.size)));
+        after.brick += grown.map(u128::from).sum::<u128>();
     }
     quota::check(tables, &origin.user, before, after)
 }

@@ -58,6 +58,8 @@ pub struct Tables {
     pub holdings: AllHoldings,
     /// Derived: the persistent volumes that belong to an instance, or did when it was there; without those that are given up.
     pub reserved: OrdMap<InstanceId, OrdSet<BrickName>>,
+    /// Derived: MiB of these volumes, by app; only what is not 0.
+    pub reserved_size: OrdMap<PathId, u128>,
 }
 
 /// Counts of one app's instances. Derived from the instances by [`Tables::apply`].
@@ -80,6 +82,8 @@ pub struct Counts {
     pub healthy: u32,
     /// Running and unhealthy, whatever their goal.
     pub unhealthy: u32,
+    /// Being killed, whatever their goal, where that is not seen otherwise ([`Instance::is_seen_to_end`]): those that had not started, and those that had.
+    pub killed: [u32; 2],
 }
 
 /// What a running instance has to be in order to serve.
@@ -105,6 +109,11 @@ impl Tally {
     /// Marathon's `tasksStaged`.
     pub fn staged(&self) -> u32 {
         self.in_condition(Condition::Provisioned) + self.in_condition(Condition::Staging)
+    }
+
+    /// Of the instances that are being killed, where that is not seen otherwise, those that had not started and those that had.
+    pub fn killed(&self) -> (u32, u32) {
+        self.by_version.iter().fold((0, 0), |(staged, running), (_, counts)| (staged + counts.killed[0], running + counts.killed[1]))
     }
 
     /// Marathon's `tasksHealthy`.
@@ -182,7 +191,7 @@ impl Tally {
     /// The counts that an instance is part of.
     fn cells<'a>(counts: &'a mut Counts, instance: &Instance) -> impl Iterator<Item = &'a mut u32> {
         let wanted = instance.goal == Goal::Running;
-        let Counts { wanted: of_wanted, leaving, serving, healthy, unhealthy } = counts;
+        let Counts { wanted: of_wanted, leaving, serving, healthy, unhealthy, killed } = counts;
         let half = if wanted { of_wanted } else { leaving };
         let runs = instance.condition == Condition::Running;
         let place = usize::from(instance.healthy == Some(true)) | usize::from(instance.ready) << 1;
@@ -191,8 +200,13 @@ impl Tally {
             Some(false) => Some(unhealthy),
             None => None,
         };
-        let cells =
-            [Some(&mut half[instance.condition as usize]), (runs && wanted).then_some(&mut serving[place]), health.filter(|_| runs)];
+        let is_killed = instance.condition == Condition::Killing && !instance.is_seen_to_end();
+        let cells = [
+            Some(&mut half[instance.condition as usize]),
+            (runs && wanted).then_some(&mut serving[place]),
+            health.filter(|_| runs),
+            is_killed.then_some(&mut killed[usize::from(instance.started_at.is_some())]),
+        ];
         cells.into_iter().flatten()
     }
 }
@@ -265,13 +279,19 @@ impl Tables {
     fn reserve(&mut self, before: Option<&Brick>, after: Option<&Brick>) {
         let whose = |brick: Option<&Brick>| {
             let brick = brick.filter(|brick| !brick.condemned)?;
-            Some((brick.reservation.as_ref()?.instance.clone(), brick.name.clone()))
+            Some((brick.reservation.as_ref()?.instance.clone(), brick.name.clone(), brick.size))
         };
         let (before, after) = (whose(before), whose(after));
         if before == after {
             return;
         }
-        if let Some((instance, name)) = before
+        for (instance, size) in before.iter().map(|(instance, _, size)| (instance, -i128::from(*size))) {
+            self.resize_reserved(instance.app(), size);
+        }
+        for (instance, size) in after.iter().map(|(instance, _, size)| (instance, i128::from(*size))) {
+            self.resize_reserved(instance.app(), size);
+        }
+        if let Some((instance, name, _)) = before
             && let Some(names) = self.reserved.get_mut(&instance)
         {
             names.remove(&name);
@@ -279,8 +299,17 @@ impl Tables {
                 self.reserved.remove(&instance);
             }
         }
-        if let Some((instance, name)) = after {
+        if let Some((instance, name, _)) = after {
             self.reserved.entry(instance).or_default().insert(name);
+        }
+    }
+
+    fn resize_reserved(&mut self, app: &PathId, by: i128) {
+        let size = self.reserved_size.get(app).copied().unwrap_or_default().saturating_add_signed(by);
+        if size > 0 {
+            self.reserved_size.insert(app.clone(), size);
+        } else {
+            self.reserved_size.remove(app);
         }
     }
 
@@ -565,6 +594,8 @@ pub struct View {
     pub connected_since: Option<Timestamp>,
     /// When each node last offered something or told of a task, since this process began.
     pub heard_of: OrdMap<AgentId, Timestamp>,
+    /// Instances to which a kill was sent and whose end is not known.
+    pub kills_in_flight: usize,
     /// How often kills were sent of all instances that are to end and have not.
     pub kill_attempts: u64,
     /// Instances that are killed because they did not come up in time. Those of before a restart are not known.

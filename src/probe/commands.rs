@@ -4,7 +4,7 @@
 //! that has none under way may have one.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -26,6 +26,8 @@ pub struct Commands {
     schedule: Schedule,
     /// Due, but without room, by app; each in the order of its time. Never empty lists.
     waiting: BTreeMap<PathId, VecDeque<Due>>,
+    /// The first of each of these lists.
+    fronts: BTreeSet<(Due, PathId)>,
     running: Arc<Mutex<Running>>,
 }
 
@@ -86,7 +88,7 @@ impl Commands {
             let Some(app) = app_of(due.slot) else { continue };
             match self.room(&app).filter(|_| !self.waiting.contains_key(&app)) {
                 Some(room) => return Some((due, room)),
-                None => self.waiting.entry(app).or_default().push_back(due),
+                None => self.wait(app, due),
             }
         }
         None
@@ -99,18 +101,27 @@ impl Commands {
             if !running.freed {
                 return None;
             }
-            let fronts = self.waiting.iter().filter_map(|(app, waiting)| Some((waiting.front()?, app)));
-            let found = fronts.filter(|(_, app)| running.has_room(app)).min().map(|(_, app)| app.clone());
+            let found = first_with_room(self.fronts.iter(), &running).map(|(_, app)| app.clone());
             // Nobody else has room until another one ends.
             running.freed = found.is_some();
             found?
         };
         let waiting = self.waiting.get_mut(&app)?;
         let due = waiting.pop_front()?;
-        if waiting.is_empty() {
-            self.waiting.remove(&app);
+        self.fronts.remove(&(due, app.clone()));
+        match waiting.front() {
+            Some(next) => _ = self.fronts.insert((*next, app.clone())),
+            None => _ = self.waiting.remove(&app),
         }
         Some((due, self.room(&app)?))
+    }
+
+    fn wait(&mut self, app: PathId, due: Due) {
+        let waiting = self.waiting.entry(app.clone()).or_default();
+        if waiting.is_empty() {
+            self.fronts.insert((due, app));
+        }
+        waiting.push_back(due);
     }
 
     fn room(&self, app: &PathId) -> Option<Room> {
@@ -122,6 +133,15 @@ impl Commands {
         *running.of_app.entry(app.clone()).or_default() += 1;
         Some(Room { app: app.clone(), running: self.running.clone() })
     }
+}
+
+/// The first that has room, of those that wait in the order of their time. Without room are only apps that have commands under way, or all: so no
+/// more are looked at than there can be of these, and one.
+fn first_with_room<'a>(mut fronts: impl Iterator<Item = &'a (Due, PathId)>, running: &Running) -> Option<&'a (Due, PathId)> {
+    if running.all >= MAX_ALL_COMMANDS {
+        return None;
+    }
+    fronts.find(|(_, app)| running.has_room(app))
 }
 
 #[cfg(test)]
@@ -167,6 +187,32 @@ mod tests {
         // Who has waited longest is next, and no app twice while the common room is taken.
         firsts.drain(..2);
         assert_eq!(slots(&taken(&mut commands, 10_000)), [501, 601]);
+    }
+
+    #[test]
+    fn who_is_next_is_found_among_few_however_many_wait() {
+        let check = |apps_under_way: u64, given_back: usize, expected: (Option<u64>, usize)| {
+            let mut commands = Commands::default();
+            // Each has one under way and more that wait; behind them others wait.
+            (0..apps_under_way).for_each(|app| commands.add(Due { at_ms: 0, slot: app * 100 }));
+            let mut under_way = taken(&mut commands, 0);
+            (0..apps_under_way).for_each(|app| commands.add(Due { at_ms: 1, slot: app * 100 + 1 }));
+            (60..99).for_each(|app| commands.add(Due { at_ms: 2, slot: app * 100 }));
+            under_way.extend(taken(&mut commands, 10));
+            under_way.drain(..given_back);
+            let firsts: Vec<(Due, PathId)> = commands.waiting.iter().map(|(app, waiting)| (waiting[0], app.clone())).collect();
+            assert_eq!(commands.fronts, firsts.into_iter().collect());
+            let mut looked_at = 0;
+            let running = commands.running.lock().unwrap();
+            let found = first_with_room(commands.fronts.iter().inspect(|_| looked_at += 1), &running).map(|(due, _)| due.slot);
+            assert_eq!((found, looked_at), expected, "{apps_under_way} apps, {given_back} given back");
+        };
+        check(48, 0, (None, 0));
+        check(48, 1, (Some(1), 1));
+        // The first 47 have one under way each, and nobody but the last ones and those of /app60 and so on has none.
+        check(47, 1, (Some(1), 1));
+        check(20, 28, (Some(1), 1));
+        check(20, 0, (None, 0));
     }
 
     #[test]

@@ -8,11 +8,13 @@ use crate::model::{
     app::App,
     brick::Brick,
     deployment::Deployment,
-    id::{BrickName, InstanceId, PathId, TaskId},
+    group::Group,
+    id::{BrickName, InstanceId, Owner, PathId, TaskId},
     instance::{Condition, Goal, Instance},
     port::PortClaim,
     record::{AppEntry, Change, Record, RecordKey},
     time::Timestamp,
+    user::User,
 };
 
 /// Commits that can be taken back by a disk that lies.
@@ -163,6 +165,22 @@ impl Disk {
     /// The present version of an app that exists.
     pub fn current(&self, id: &PathId) -> Option<&App> {
         self.definition(id, self.app(id)?.version)
+    }
+
+    /// One user.
+    pub fn user(&self, name: &Owner) -> Option<&User> {
+        match self.records.get(&RecordKey::User(name.clone()))? {
+            Record::User(user) => Some(user),
+            _ => None,
+        }
+    }
+
+    /// One group that has a record.
+    pub fn group(&self, id: &PathId) -> Option<&Group> {
+        match self.records.get(&RecordKey::Group(id.clone()))? {
+            Record::Group(group) => Some(group),
+            _ => None,
+        }
     }
 
     /// The apps that exist.

@@ -20,6 +20,10 @@
 //! | `back-off` | nothing is launched while its app has to wait | `launches` |
 //! | `above-maximum`, `below-minimum` | a replacement stays within its bounds by our doing | `bounds` |
 //! | `kill-selection` | of equals the youngest goes first, or the oldest | `bounds` |
+//! | `quota` | nobody comes above a limit but by what an administrator does | `owners` |
+//! | `foreign-write` | an ordinary user changes and ends only what is the user's own | `owners` |
+//! | `group-role` | what is written into a group that prescribes a role has it | `owners` |
+//! | `wrong-sum` | what is counted beside the tables is what one would count anew | `durability` |
 //! | `started-early` | within a deployment, an app is started only when what it depends on has come up | `launches` |
 //! | `wrong-past` | the versions of the root that are kept say what there was | `durability` |
 //! | `constraint`, `wrong-role`, `wasted-gpus` | placement rules hold, resources are used by whom they are reserved for, GPUs are kept for what needs them | [`super::placement`] |
@@ -33,6 +37,7 @@ mod durability;
 mod ends;
 mod launches;
 mod offers;
+mod owners;
 mod ports;
 mod progress;
 
@@ -45,12 +50,12 @@ pub(super) use ports::bound_ports;
 
 use super::{server::Stepped, trace::short_instance, world::World};
 use crate::{
-    core::{Input, RequestId},
+    core::{Input, RequestId, holdings::Usage},
     model::{
         app::App,
         cluster::{ClusterCall, Launch, TaskState},
         health::Outcome,
-        id::{DeploymentId, InstanceId, PathId, TaskId},
+        id::{DeploymentId, InstanceId, Owner, PathId, TaskId},
         instance::{Condition, Instance},
         port::Position,
         record::{Change, Record, RecordKey},
@@ -108,6 +113,8 @@ pub(super) struct Rules {
     health: BTreeMap<TaskId, Health>,
     /// What checks really found, where something else is told.
     honest: BTreeMap<(TaskId, Timestamp), Outcome>,
+    /// What every owner has and was promised.
+    owned: BTreeMap<Owner, Usage>,
     /// When the present process began: a grace period begins anew.
     pub booted_at: u64,
     /// Apps whose last deployment was cancelled half-way: what is outdated stays, as in Marathon.
@@ -183,19 +190,24 @@ impl World<'_> {
         self.learn_health(one);
         let before = self.running_of(&one.frame);
         let ended = self.ended_by(one);
+        let roles = self.roles_before(&one.frame);
         for change in &one.frame.changes {
             let old = self.disk.put(change);
             self.check_change(one, change, old);
         }
         self.check_minimum(one, &before);
         self.check_selection(&ended);
+        self.check_killed(one);
+        self.check_quota(one);
+        self.check_group_role(one, &roles);
+        self.count_over_quota(one);
         self.count(one);
         self.check_back_off(one);
         self.note_root(&one.frame);
         for (id, reply) in &one.frame.replies {
             let wanted = self.rules.asked.get(id).copied().unwrap_or_default();
-            if let Input::Api(_, _, request) = &one.cause {
-                self.check_written(request, reply, wanted, &one.frame);
+            if let Input::Api(_, origin, request) = &one.cause {
+                self.check_written(origin, request, reply, wanted, &one.frame);
             }
         }
     }
@@ -219,11 +231,16 @@ impl World<'_> {
 
     fn check_change(&mut self, one: &Stepped, change: &Change, old: Option<Record>) {
         match (change, old) {
-            (Change::Put(Record::App(entry)), _) => {
+            (Change::Put(Record::App(entry)), old) => {
+                let before = if let Some(Record::App(old)) = &old { &old.owner } else { &entry.owner };
+                self.check_own(one, &[before, &entry.owner], &|| entry.id.to_string());
                 self.rules.entries.insert(entry.id.clone(), entry.version);
                 self.check_cause(one, &entry.id);
             }
-            (Change::Delete(RecordKey::App(app)), _) => {
+            (Change::Delete(RecordKey::App(app)), old) => {
+                if let Some(Record::App(old)) = &old {
+                    self.check_own(one, &[&old.owner], &|| app.to_string());
+                }
                 self.rules.entries.remove(app);
                 self.rules.delays.retain(|(of, _), _| of != app);
                 self.check_cause(one, app);
@@ -239,8 +256,12 @@ impl World<'_> {
             (Change::Delete(RecordKey::Deployment(_)), Some(Record::Deployment(old))) if matches!(one.cause, Input::Api(..)) => {
                 self.rules.half_way.extend(old.affected_apps().cloned());
             }
-            (Change::Put(Record::Port(claim)), old) => self.check_claim(claim, old),
+            (Change::Put(Record::Port(claim)), old) => {
+                self.check_own(one, &[&claim.owner], &|| format!("port {}", claim.port));
+                self.check_claim(claim, old);
+            }
             (Change::Delete(RecordKey::Port(port)), Some(Record::Port(old))) => {
+                self.check_own(one, &[&old.owner], &|| format!("port {port}"));
                 self.rules.claims.remove(&(old.app.clone(), old.position));
                 let asked = matches!(&one.cause, Input::Api(_, _, request) if **request == Request::ReleasePort { port: *port });
                 if !asked {
@@ -250,6 +271,9 @@ impl World<'_> {
             (Change::Put(Record::Brick(new)), Some(Record::Brick(old))) => {
                 let by_kill = matches!(&one.cause, Input::Api(_, _, request) if matches!(**request, Request::KillTasks { .. }));
                 self.stats.wiped += u64::from(by_kill && new.condemned && !old.condemned);
+                if new.condemned && !old.condemned {
+                    self.check_own(one, &[&old.owner], &|| format!("brick {}", old.name));
+                }
                 self.check_brick(&old, Some(new));
             }
             (Change::Delete(RecordKey::Brick(_)), Some(Record::Brick(old))) => self.check_brick(&old, None),
@@ -291,6 +315,11 @@ impl World<'_> {
             _ => {}
         }
     }
+}
+
+/// What a call launches.
+fn launches_of(call: &ClusterCall) -> &[Launch] {
+    if let ClusterCall::Accept { launches, .. } = call { launches } else { &[] }
 }
 
 /// Which launch of which instance a task is of.

@@ -2,12 +2,20 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{rng::Rng, server::Stepped, world::World};
-use crate::model::{
-    brick::BrickMount,
-    cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState},
-    health::Outcome,
-    resources::{PortRange, Scalar},
+use super::{rng::Rng, server::Stepped, workload::GROUP_ROLE, world::World};
+use crate::{
+    core::Input,
+    model::{
+        app::{App, Operator},
+        brick::BrickMount,
+        cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState},
+        health::Outcome,
+        id::PathId,
+        instance::{Goal, Instance},
+        record::{Change, Record, RecordKey},
+        request::{KillSelector, Origin, Request},
+        resources::{PortRange, Scalar},
+    },
 };
 
 /// Each must be found within this many seeds.
@@ -40,11 +48,19 @@ pub enum Sabotage {
     ForgottenVolume,
     /// What some nodes have free is not seen, so that what could go there waits for ever.
     ForgottenRoom,
+    /// Of two equal instances the wrong one is ended.
+    WrongVictim,
+    /// What a user makes of the own apps is looked at as if an administrator had asked.
+    BoundlessUser,
+    /// What a user does to another's apps is done as if an administrator had asked.
+    Impostor,
+    /// What is written into a group that prescribes a role loses it.
+    ForgottenRole,
 }
 
 impl Sabotage {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::DoubleLaunch,
         Self::LostWrite,
         Self::TwoHolders,
@@ -57,6 +73,10 @@ impl Sabotage {
         Self::SharedVolume,
         Self::ForgottenVolume,
         Self::ForgottenRoom,
+        Self::WrongVictim,
+        Self::BoundlessUser,
+        Self::Impostor,
+        Self::ForgottenRole,
     ];
 
     /// The name on the command line.
@@ -74,6 +94,10 @@ impl Sabotage {
             Self::SharedVolume => "shared-volume",
             Self::ForgottenVolume => "forgotten-volume",
             Self::ForgottenRoom => "forgotten-room",
+            Self::WrongVictim => "wrong-victim",
+            Self::BoundlessUser => "boundless-user",
+            Self::Impostor => "impostor",
+            Self::ForgottenRole => "forgotten-role",
         }
     }
 
@@ -92,6 +116,10 @@ impl Sabotage {
             Self::SharedVolume => &["no-record"],
             Self::ForgottenVolume => &["data-forgotten"],
             Self::ForgottenRoom => &["progress"],
+            Self::WrongVictim => &["kill-selection"],
+            Self::BoundlessUser => &["quota"],
+            Self::Impostor => &["foreign-write"],
+            Self::ForgottenRole => &["group-role"],
         }
     }
 }
@@ -211,6 +239,63 @@ impl World<'_> {
         }
     }
 
+    /// What becomes of a request on its way in.
+    pub(super) fn sabotage_input(&mut self, input: Input) -> Input {
+        let Input::Api(id, origin, request) = input else { return input };
+        let owner = |app: &PathId| self.disk.app(app).map(|entry| &entry.owner);
+        let mut named = apps_of(&request).into_iter().map(owner);
+        let strikes = match self.saboteur.what {
+            Some(Sabotage::BoundlessUser) => {
+                let grows = matches!(&*request, Request::UpdateApps { .. } | Request::UpdatePod { .. });
+                grows && named.all(|owner| owner == Some(&origin.user))
+            }
+            Some(Sabotage::Impostor) => named.any(|owner| owner.is_some_and(|owner| *owner != origin.user)),
+            _ => false,
+        };
+        let admin = origin.admin || strikes;
+        Input::Api(id, Origin { admin, ..origin }, request)
+    }
+
+    /// What becomes of a frame before it is written; `None`: nothing.
+    pub(super) fn sabotage_frame(&mut self, one: &Stepped) -> Option<Stepped> {
+        let (at, spoilt) = match self.saboteur.what? {
+            Sabotage::WrongVictim => self.another_victim(one)?,
+            Sabotage::ForgottenRole => self.without_role(one)?,
+            _ => return None,
+        };
+        let mut one = one.clone();
+        one.frame.changes[at] = Change::Put(spoilt);
+        Some(one)
+    }
+
+    /// In place of an instance that goes, one like it.
+    fn another_victim(&self, one: &Stepped) -> Option<(usize, Record)> {
+        let is_changed = |other: &Instance| one.frame.changes.iter().any(|change| change.key() == RecordKey::Instance(other.id.clone()));
+        let kind = |instance: &Instance| (instance.version, instance.goal, instance.condition, instance.healthy, instance.ready);
+        self.ended_by(one).into_iter().find_map(|gone| {
+            let like = (gone.version, Goal::Running, gone.condition, gone.healthy, gone.ready);
+            let mut others = self.disk.instances_of(gone.app()).filter(|other| !is_changed(other));
+            let other = others.find(|other| kind(other) == like && other.started_at != gone.started_at)?;
+            let app = self.disk.current(gone.app())?;
+            // Evenness goes before age.
+            let is_spread = app.constraints.iter().any(|constraint| constraint.operator == Operator::GroupBy);
+            let at = one.frame.changes.iter().position(|change| change.key() == RecordKey::Instance(gone.id.clone()))?;
+            (!is_spread).then(|| (at, Record::Instance(Instance { goal: gone.goal, ..other.clone() }.into())))
+        })
+    }
+
+    /// A new definition with the role of its group, without it.
+    fn without_role(&self, one: &Stepped) -> Option<(usize, Record)> {
+        let top = PathId::root().child(GROUP_ROLE);
+        self.disk.group(&top).filter(|group| group.enforce_role)?;
+        one.frame.changes.iter().enumerate().find_map(|(at, change)| {
+            let Change::Put(Record::Definition(app)) = change else { return None };
+            let keeps = self.disk.current(&app.id).is_some_and(|current| current.role != GROUP_ROLE);
+            let spoils = app.id.is_below(&top) && app.role == GROUP_ROLE && !keeps;
+            spoils.then(|| (at, Record::Definition(App { role: "*".to_owned(), ..(**app).clone() }.into())))
+        })
+    }
+
     /// What becomes of what a check found: what is told instead, if anything.
     pub(super) fn sabotage_check(&self, honest: &Outcome) -> Option<Outcome> {
         match honest {
@@ -261,5 +346,18 @@ impl World<'_> {
                 self.send_call(call.clone());
             }
         }
+    }
+}
+
+/// The apps that a request names.
+fn apps_of(request: &Request) -> Vec<&PathId> {
+    match request {
+        Request::UpdateApps { updates, .. } => updates.iter().map(|(app, _)| app).collect(),
+        Request::UpdatePod { pod: app, .. }
+        | Request::DeletePod { pod: app, .. }
+        | Request::DeleteApp { app, .. }
+        | Request::RestartApp { app, .. }
+        | Request::KillTasks { selection: KillSelector::App { app, .. } | KillSelector::Task { app, .. }, .. } => vec![app],
+        _ => Vec::new(),
     }
 }

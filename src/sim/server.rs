@@ -25,8 +25,9 @@ use crate::{
         id::{Owner, PathId},
         instance::Instance,
         pod::{input::PodInput, output},
-        request::{KillSelector, Origin, Reply, Request},
+        request::{KillSelector, Origin, Possession, Reply, Request},
         time::Instant,
+        user::UserChange,
     },
     runtime::batch::{self, Pipeline},
 };
@@ -75,7 +76,8 @@ impl World<'_> {
         let mut rng = Rng::new(self.rng_server.bits());
         // A process' monotonic clock begins anywhere.
         let started = self.now.saturating_sub(rng.below(3));
-        let state = State::recover(Settings::default(), records, Instant(self.now - started));
+        let settings = Settings { new_group_enforce_role: self.plan.new_groups_enforce, ..Settings::default() };
+        let state = State::recover(settings, records, Instant(self.now - started), self.wall());
         self.rules.booted_at = self.now;
         self.check_recovered(&state);
         self.server = Some(Server {
@@ -151,9 +153,10 @@ impl World<'_> {
         let Some(server) = self.server.as_mut().filter(|server| server.boot == boot) else { return };
         server.batch_waits = false;
         let inputs: Vec<Input> = server.inbox.drain(..server.inbox.len().min(server.pipeline.room())).collect();
+        let inputs: Vec<(Input, Input)> = inputs.into_iter().map(|input| (input.clone(), self.sabotage_input(input))).collect();
+        let Some(server) = &mut self.server else { return };
         let mut stepped = Vec::with_capacity(inputs.len());
-        for input in inputs {
-            let cause = input.clone();
+        for (cause, input) in inputs {
             let mut random = || server.rng.bits();
             let mut ctx = Ctx { now: Instant(now - server.started), wall, random: &mut random };
             let frame = batch::run(&mut server.state, [input], &mut ctx);
@@ -218,7 +221,8 @@ impl World<'_> {
         self.stats.commits += 1;
         self.disk.begin();
         for one in stepped {
-            self.check_frame(one);
+            let spoilt = self.sabotage_frame(one);
+            self.check_frame(spoilt.as_ref().unwrap_or(one));
         }
     }
 
@@ -267,17 +271,18 @@ impl World<'_> {
             Ask::Scale { instances, .. } => Wanted { mark: None, instances: Some(instances) },
             _ => Wanted { mark: Some(op.mark), instances: None },
         };
-        self.submit(request, wanted);
+        self.submit(request, wanted, op.by);
     }
 
-    /// Sends a request; the invariants remember what was asked.
-    pub(super) fn submit(&mut self, request: Request, wanted: Wanted) {
+    /// Sends a request of a user, or of an administrator; the invariants remember what was asked.
+    pub(super) fn submit(&mut self, request: Request, wanted: Wanted, by: Option<&str>) {
         if self.server.is_none() {
             return;
         }
         let id: RequestId = self.fresh();
         self.rules.asked(id, wanted);
-        let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: "10.9.9.9".into(), uri: "/v2/apps".into() };
+        let user = by.map_or_else(Owner::default_owner, Owner::new);
+        let origin = Origin { user, admin: by.is_none(), client_ip: "10.9.9.9".into(), uri: "/v2/apps".into() };
         self.input(Input::Api(id, origin, Box::new(request)));
     }
 
@@ -392,6 +397,14 @@ impl World<'_> {
                 let (brick, epoch) = nth_of(&off, *nth)?.clone();
                 Request::FenceBrick { brick, epoch }
             }
+            Ask::Limit { user, quota } => {
+                Request::PutUser { name: Owner::new(*user), change: UserChange { quota: Some(quota.clone()), ..UserChange::default() } }
+            }
+            Ask::HandOver { app, to } => Request::HandOver { what: Possession::App(path(*app)), owner: Owner::new(*to) },
+            Ask::EnforceRole { enforce } => {
+                let group = GROUP.parse().expect("the workload's ids are valid");
+                Request::EnforceRole { group, enforce: *enforce }
+            }
         };
         Some(request)
     }
@@ -414,7 +427,7 @@ impl World<'_> {
         let (id, is_pod) = (largest.id.clone(), largest.pod.is_some());
         self.note(|| format!("make room: destroy {id}"));
         let request = if is_pod { Request::DeletePod { pod: id, force: true } } else { Request::DeleteApp { app: id, force: true } };
-        self.submit(request, Wanted::default());
+        self.submit(request, Wanted::default(), None);
         self.after(1_000, What::MakeRoom);
     }
 

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{placement::racks, rng::Rng};
+use crate::model::user::Quota;
 
 /// One request, and when it is sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Op {
     pub force: bool,
     /// Written into what is asked for, so that it can be told from what others wrote.
     pub mark: u32,
+    /// Who asks; `None`: an administrator.
+    pub by: Option<&'static str>,
 }
 
 /// What a client asks for. `nth` chooses among what exists when the request is sent.
@@ -88,6 +91,20 @@ pub enum Ask {
     /// Only sent when the holder's node is off, as an administrator would.
     Fence {
         nth: u64,
+    },
+    /// New limits of a user.
+    Limit {
+        user: &'static str,
+        quota: Quota,
+    },
+    /// An app gets another owner.
+    HandOver {
+        app: u16,
+        to: &'static str,
+    },
+    /// Whether [`GROUP`] prescribes the role of its apps; `None`: what is so without being said.
+    EnforceRole {
+        enforce: Option<bool>,
     },
 }
 
@@ -521,7 +538,8 @@ pub fn habits(rng: &mut Rng, ops: &mut Vec<Op>, scale: Scale) {
             Ask::KillApp { scale, wipe, .. } => *wipe |= !*scale && rng.chance(400),
             Ask::Cancel { nth } => {
                 op.force = false;
-                again.push(Op { at: op.at + rng.within(10, 5_000), ask: Ask::Cancel { nth: *nth }, force: rng.chance(300), mark: op.mark });
+                let at = op.at + rng.within(10, 5_000);
+                again.push(Op { at, ask: Ask::Cancel { nth: *nth }, force: rng.chance(300), mark: op.mark, by: None });
             }
             _ => {}
         }
@@ -530,7 +548,7 @@ pub fn habits(rng: &mut Rng, ops: &mut Vec<Op>, scale: Scale) {
     ops.sort_by_key(|op| op.at);
 }
 
-fn specs_of(ask: &mut Ask) -> Vec<&mut AppSpec> {
+pub(super) fn specs_of(ask: &mut Ask) -> Vec<&mut AppSpec> {
     match ask {
         Ask::Create(spec) | Ask::Replace(spec) => vec![spec],
         Ask::Both(one, other) => vec![one, other],
@@ -587,7 +605,7 @@ pub fn draw(rng: &mut Rng, scale: Scale) -> Vec<Op> {
             let app = if early { mark as u16 } else { rng.below(u64::from(scale.apps)) as u16 };
             let kind = if rng.chance(950) { kinds[usize::from(app)] } else { draw_kind(rng, scale.agents) };
             let ask = if early { Ask::Create(draw_app(rng, app, kind, scale)) } else { draw_ask(rng, app, kind, &kinds, scale) };
-            Op { at, ask, force: rng.chance(600), mark: mark as u32 }
+            Op { at, ask, force: rng.chance(600), mark: mark as u32, by: None }
         })
         .collect();
     ops.sort_by_key(|op| op.at);

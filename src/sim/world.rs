@@ -52,6 +52,8 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// When the world heals, milliseconds.
     pub chaos_ms: u64,
+    /// `--new_group_enforce_role=top`
+    pub new_groups_enforce: bool,
     /// A fault put in deliberately, to see whether it is found.
     pub sabotage: Option<Sabotage>,
 }
@@ -79,6 +81,10 @@ pub struct Stats {
     pub rollbacks: (u64, u64),
     /// Requests that killed tasks of several apps.
     pub killed_across: u64,
+    /// Requests refused because of a user's limits.
+    pub over_quota: u64,
+    /// Definitions written in a group that prescribes their role.
+    pub enforced: u64,
     /// Requests carried out.
     pub accepted: u64,
     /// Requests refused.
@@ -105,6 +111,8 @@ impl Stats {
             oldest_first: self.oldest_first + other.oldest_first,
             rollbacks: (self.rollbacks.0 + other.rollbacks.0, self.rollbacks.1 + other.rollbacks.1),
             killed_across: self.killed_across + other.killed_across,
+            over_quota: self.over_quota + other.over_quota,
+            enforced: self.enforced + other.enforced,
             accepted: self.accepted + other.accepted,
             refused: self.refused + other.refused,
             boots: self.boots + other.boots,

@@ -79,8 +79,7 @@ pub(super) fn taken_over(
         name: volume_name(&app.id, &volume.container_path, uuid),
         app: app.id.clone(),
         container_path: volume.container_path.clone(),
-        // Marathon takes any size; a file system needs some room.
-        size: volume.size.max(crate::core::validate::MIN_BRICK_SIZE),
+        size: size_of(volume),
         pool: PoolName::new(DEFAULT_POOL),
         file_system: FileSystem::default(),
         owner: owner.clone(),
@@ -107,9 +106,13 @@ pub(in crate::core) fn wipe_app(turn: &mut Turn<'_, '_>, app: &PathId) {
     left.iter().for_each(|instance| wipe(turn, instance));
 }
 
+/// MiB of a volume. Marathon takes any size; a file system needs some room.
+fn size_of(volume: &PersistentVolume) -> u64 {
+    volume.size.max(crate::core::validate::MIN_BRICK_SIZE)
+}
+
 /// MiB of the volumes that an app still has to get for all its instances.
 pub(in crate::core) fn missing_size(tables: &Tables, app: &App) -> u128 {
-    let wanted: u128 = app.persistent_volumes().map(|volume| u128::from(volume.size)).sum::<u128>() * u128::from(app.instances);
-    let present = tables.reservations_of(&app.id).flat_map(|id| tables.volumes_of(id)).map(|brick| u128::from(brick.size)).sum();
-    wanted.saturating_sub(present)
+    let wanted: u128 = app.persistent_volumes().map(|volume| u128::from(size_of(volume))).sum::<u128>() * u128::from(app.instances);
+    wanted.saturating_sub(tables.reserved_size.get(&app.id).copied().unwrap_or_default())
 }

@@ -224,6 +224,57 @@ fn volumes_count_in_their_owners_quota() {
     world.update_by("ann", "/db", json!({"env": {"A": "b"}})).unwrap();
 }
 
+/// What was promised counts before it is there, and what takes the place of what was given up is promised.
+#[test]
+fn volumes_that_are_still_to_come_count_in_their_owners_quota() {
+    let app = |id: &str, size: u64, brick: bool| {
+        let mut volume = json!({"containerPath": if brick { "/d" } else { "d" }, "mode": "RW"});
+        volume[if brick { "brick" } else { "persistent" }] = json!({"size": size});
+        json!({"id": id, "cmd": "x", "cpus": 0.1, "mem": 32, "backoffSeconds": 0, "container": {"type": "MESOS", "volumes": [volume]}})
+    };
+    let used = |world: &World| world.tables().holdings.get(&Owner::new("ann")).map_or(0, |own| own.usage.brick);
+    let check = |first: Value, between: fn(&mut World), second: Value, expected: (bool, u128)| {
+        let mut world = World::new();
+        world.quota("ann", Quota { brick: Some(250), ..Quota::default() });
+        world.create_by("ann", first.clone()).unwrap();
+        between(&mut world);
+        let accepted = world.create_by("ann", second.clone()).is_ok();
+        assert_eq!((accepted, used(&world)), expected, "{first}, {second}");
+        // Nothing of that changes when all of it runs, or after a restart.
+        world.run_on("a");
+        world.run_on("b");
+        assert_eq!(used(&world), expected.1, "{first}, {second}: once they run");
+        world.restart();
+        assert_eq!(used(&world), expected.1, "{first}, {second}: after a restart");
+    };
+    let release = |world: &mut World| {
+        let names: Vec<_> = world.volumes().iter().map(|brick| brick.name.clone()).collect();
+        for brick in names {
+            world.request_by("ann", Request::ReleaseBrick { brick, force: true }).unwrap();
+        }
+        world.nodes_obey();
+    };
+    // One waits while the other comes.
+    check(app("/one", 200, false), |_| {}, app("/two", 100, false), (false, 200));
+    check(app("/one", 200, false), |_| {}, app("/two", 100, true), (false, 200));
+    check(app("/one", 200, false), |_| {}, app("/two", 50, false), (true, 250));
+    // No volume is smaller than a file system.
+    check(app("/one", 240, false), |_| {}, app("/two", 5, false), (false, 240));
+    check(app("/one", 5, false), |_| {}, app("/two", 230, false), (true, 246));
+    // A brick of an app that exists comes again.
+    check(app("/one", 200, true), release, app("/two", 100, true), (false, 200));
+    check(app("/one", 200, true), release, app("/two", 50, false), (true, 250));
+    // So does a volume.
+    let wipe: fn(&mut World) = |world| {
+        let task = world.run_on("a").remove(0).task;
+        let selection = KillSelector::Task { app: path("/one"), task: task.to_string() };
+        world.request_by("ann", Request::KillTasks { selection, scale: false, force: false, wipe: true }).unwrap();
+        world.end(&task, TaskState::Killed);
+        world.nodes_obey();
+    };
+    check(app("/one", 200, false), wipe, app("/two", 100, false), (false, 200));
+}
+
 /// GPUs are kept for what asks for them, but not from what has its data beside them.
 #[test]
 fn a_volume_beside_gpus_is_gone_back_to() {

@@ -10,7 +10,7 @@ use crate::{
         group::input::GroupInput,
         id::PathId,
         record::{AppEntry, Change, Record, RecordKey},
-        request::{KillSelector, Reply, Request, RequestError},
+        request::{KillSelector, Origin, Possession, Reply, Request, RequestError},
     },
 };
 
@@ -26,7 +26,14 @@ impl World<'_> {
     }
 
     /// An answer and the records say the same.
-    pub(super) fn check_written(&mut self, request: &Request, reply: &Result<Reply, RequestError>, wanted: Wanted, frame: &Frame) {
+    pub(super) fn check_written(
+        &mut self,
+        origin: &Origin,
+        request: &Request,
+        reply: &Result<Reply, RequestError>,
+        wanted: Wanted,
+        frame: &Frame,
+    ) {
         if reply.is_err() {
             let written = frame.changes.iter().find(|change| {
                 matches!(change.key(), RecordKey::App(_) | RecordKey::Port(_) | RecordKey::Group(_) | RecordKey::RootVersion(_))
@@ -50,30 +57,31 @@ impl World<'_> {
             Request::CreatePod { input, .. } => input.path().is_ok_and(|id| is_written(&id)),
             Request::UpdatePod { pod, .. } => is_written(pod),
             Request::UpdateApps { updates, .. } => updates.iter().all(|(app, _)| is_written(app)),
-            Request::UpdateGroup { base, input, .. } => self.is_group_written(base, input, &is_written),
+            Request::UpdateGroup { base, input, .. } => self.is_group_written(origin, base, input, &is_written),
             Request::DeleteGroup { group, .. } => self.disk.apps().all(|entry| !entry.id.is_below(group)),
             Request::DeleteApp { app, .. } | Request::DeletePod { pod: app, .. } => self.disk.app(app).is_none(),
             Request::RestartApp { app, .. } => self.disk.app(app).is_some(),
             Request::ReleasePort { port } => self.disk.port(*port).is_none(),
-            _ => true,
+            other => self.is_owned_as(other),
         };
         if !done {
             self.violate("wrong-write", || format!("answered {reply:?}, but the records differ from {request:?}"));
         }
     }
 
-    /// All that is named is there as written, and nothing else where something is named.
-    fn is_group_written(&self, id: &PathId, input: &GroupInput, is_written: &dyn Fn(&PathId) -> bool) -> bool {
+    /// All that is named is there as written, and nothing else of the caller's where something is named.
+    fn is_group_written(&self, origin: &Origin, id: &PathId, input: &GroupInput, is_written: &dyn Fn(&PathId) -> bool) -> bool {
         let within = |text: Option<&str>| PathId::resolve(text.unwrap_or_default(), id).ok();
         let apps = input.apps.as_ref().is_none_or(|apps| {
             let named: Vec<PathId> = apps.iter().filter_map(|app| within(app.id())).collect();
             let is_pod = |entry: &AppEntry| self.disk.current(&entry.id).is_some_and(|app| app.pod.is_some());
-            let is_named = |entry: &AppEntry| entry.id.parent() != *id || named.contains(&entry.id) || is_pod(entry);
+            let is_others = |entry: &AppEntry| !origin.may_touch(Some(&entry.owner));
+            let is_named = |entry: &AppEntry| entry.id.parent() != *id || named.contains(&entry.id) || is_pod(entry) || is_others(entry);
             named.iter().all(is_written) && self.disk.apps().all(is_named)
         });
         let groups = input.groups.iter().flatten();
         let mut groups = groups.filter_map(|group| Some((within(group.id.as_deref())?, group)));
-        apps && groups.all(|(child, group)| self.is_group_written(&child, group, is_written))
+        apps && groups.all(|(child, group)| self.is_group_written(origin, &child, group, is_written))
     }
 
     /// An answer leaves.
@@ -108,6 +116,7 @@ fn touches(request: &Request, app: &PathId) -> bool {
         }
         Request::UpdateGroup { base: group, .. } | Request::DeleteGroup { group, .. } => app.is_below(group),
         Request::CancelDeployment { force, .. } => !force,
+        Request::HandOver { what: Possession::App(named), .. } => named == app,
         _ => false,
     }
 }

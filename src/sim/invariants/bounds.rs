@@ -37,7 +37,7 @@ impl World<'_> {
     }
 
     /// Running instances that the frame ends, unless they are named by whoever asked for it, as they are then.
-    pub(super) fn ended_by(&self, one: &Stepped) -> Vec<Instance> {
+    pub(in crate::sim) fn ended_by(&self, one: &Stepped) -> Vec<Instance> {
         if matches!(&one.cause, Input::Api(_, _, request) if matches!(**request, Request::KillTasks { .. })) {
             return Vec::new();
         }

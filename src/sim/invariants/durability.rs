@@ -9,7 +9,10 @@ use super::super::{
 };
 use super::whole_of;
 use crate::{
-    core::{Frame, State, group, state::Tables},
+    core::{
+        Frame, State, group,
+        state::{Tables, Tally},
+    },
     model::{
         cluster::{Launch, TaskState},
         id::{PathId, TaskId},
@@ -60,6 +63,30 @@ impl World<'_> {
         let differs = held.iter().find(|record| self.disk.get(&record.key()) != Some(record)).map(|record| format!("{record:?}"));
         if differs.is_some() || held.len() != self.disk.len() {
             self.violate("lost-write", || format!("memory and disk differ: {differs:?}, {} records", held.len()));
+        }
+        // What is counted change by change, counted once more from what there is.
+        let mut anew = Tables::default();
+        held.into_iter().for_each(|record| anew.apply(&Change::Put(record)));
+        let sorted = |tables: &Tables| -> BTreeMap<PathId, Tally> {
+            let mut tallies: BTreeMap<PathId, Tally> = tables.tallies.iter().map(|(app, tally)| (app.clone(), (**tally).clone())).collect();
+            tallies.values_mut().for_each(|tally| tally.by_version.sort_by_key(|(version, _)| *version));
+            tallies
+        };
+        for (app, tally) in &tables.tallies {
+            let killed =
+                self.disk.instances_of(app).filter(|instance| instance.condition == Condition::Killing && !instance.is_seen_to_end());
+            let (running, staged): (Vec<_>, Vec<_>) = killed.partition(|instance| instance.started_at.is_some());
+            let expected = (staged.len() as u32, running.len() as u32);
+            if tally.killed() != expected {
+                return self
+                    .violate("wrong-sum", || format!("of {app} {:?} are said to be killed, there are {expected:?}", tally.killed()));
+            }
+        }
+        if sorted(&anew) != sorted(tables) {
+            self.violate("wrong-sum", || format!("counted are {:?}, there are {:?}", tables.tallies, anew.tallies));
+        }
+        if anew.holdings != tables.holdings || anew.reserved != tables.reserved || anew.reserved_size != tables.reserved_size {
+            self.violate("wrong-sum", || format!("counted are {:?}, there are {:?}", tables.holdings, anew.holdings));
         }
     }
 

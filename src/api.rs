@@ -60,7 +60,7 @@ mod selector;
 pub mod server;
 pub mod surround;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod trail;
 mod v2;
 pub mod view;

@@ -97,6 +97,32 @@ async fn an_app_lives_through_the_real_core() {
     assert_eq!(server.get("/v2/ports").await, json!({ "ports": [] }));
 }
 
+#[test]
+fn what_is_logged_is_as_loud_as_the_flag_says() {
+    // A server that warns of a setting without effect, recovers its state, and then cannot listen: every level has something to say.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let check = |level: Option<&str>, expected: &[&str]| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut server = std::process::Command::new(env!("CARGO_BIN_EXE_xtao"));
+        server.args(["serve", "--http_address", "127.0.0.1", "--http_port", "0", "--dns_address", "127.0.0.1", "--dns_http_port", "0"]);
+        server.args(["--mesos_authentication", "--docker_host", "unix:///nowhere", "--dns_port", &port.to_string(), "--work_dir"]);
+        server.arg(directory.path()).args(level.map(|level| format!("--logging_level={level}"))).env_remove("RUST_LOG");
+        let done = server.output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(!done.status.success(), "{said}");
+        let found: Vec<&str> =
+            ["ERROR", "WARN", "INFO", "DEBUG"].into_iter().filter(|level| said.contains(&format!(" {level} "))).collect();
+        assert_eq!(found, expected, "{level:?}: {said}");
+    };
+    check(Some("off"), &[]);
+    check(Some("error"), &["ERROR"]);
+    check(Some("warn"), &["ERROR", "WARN"]);
+    check(None, &["ERROR", "WARN", "INFO"]);
+    check(Some("info"), &["ERROR", "WARN", "INFO"]);
+    check(Some("debug"), &["ERROR", "WARN", "INFO", "DEBUG"]);
+}
+
 #[tokio::test]
 async fn wrong_definitions_are_refused_as_by_marathon() {
     let server = Server::start().await;

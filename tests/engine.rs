@@ -11,7 +11,7 @@ use std::{io::Read, time::Duration};
 
 use docker::{Daemon, Options};
 use registry::Registry;
-use rig::{Rig, bridge, command, parameter, process, volume, with_brick, with_external, with_volume};
+use rig::{Rig, bridge, command, own_name, parameter, pod, process, volume, with_brick, with_external, with_volume};
 use xtao::{
     cluster::engine::sandbox,
     model::{
@@ -143,11 +143,12 @@ async fn failures_say_what_to_do() {
     let mut rig = Rig::start(&daemon).await;
     let node = daemon.address().to_owned();
     let taken = std::net::TcpListener::bind(format!("{node}:31009")).unwrap();
+    let in_use = format!("port 31009 is in use on this node, by {}", own_name());
     let mut cases = vec![
         (command("/bad", "x").image("127.0.0.1:1/none/such"), TaskState::Failed, "could not pull image 127.0.0.1:1/none/such"),
         (command("/bad", "x").image("a/../b"), TaskState::Failed, "'a/../b' is not the name of an image"),
         (command("/bad", "x").args(&["/no/such/command"]), TaskState::Failed, "the image has no such command"),
-        (bridge("/bad", "sleep 1000", 80, 31009), TaskState::Failed, "something else on this node uses the port"),
+        (bridge("/bad", "sleep 1000", 80, 31009), TaskState::Failed, &in_use),
         (volume(command("/bad", "x"), "/etc", "/x"), TaskState::Failed, "'/etc' must not be mapped as a whole"),
         (parameter(command("/bad", "x"), "pid", "host"), TaskState::Error, "docker parameter 'pid=host' gives power over the node"),
         (parameter(command("/bad", "x"), "sysctl", "net.x"), TaskState::Error, "NAME=value is wanted"),
@@ -160,8 +161,19 @@ async fn failures_say_what_to_do() {
         let status = rig.status(&task, state).await;
         assert!(status.message.contains(words), "{words}: {}", status.message);
     }
+    // What a pod publishes, Docker alone finds out; who it is, it does not say.
+    for task in rig.launch_all(pod("/bad", "sleep 1000", 31009)).await {
+        assert!(rig.status(&task, TaskState::Failed).await.message.contains(&in_use));
+    }
     drop(taken);
-    assert_eq!(daemon.containers(), Vec::<String>::new());
+    let free = rig.launch_all(pod("/good", "sleep 1000", 31009)).await;
+    for task in &free {
+        rig.status(task, TaskState::Running).await;
+    }
+    for task in &free {
+        rig.kill(task, Some(0)).await;
+    }
+    rig.until(async || daemon.containers().is_empty()).await;
 
     // A name that someone else uses.
     let clash = command("/clash", "sleep 1000");

@@ -433,6 +433,14 @@ async fn a_task_is_asked_once_to_end_and_its_time_goes_on_while_the_server_is_aw
     let later = rig.launch(process("/later", "exit 0")).await;
     rig.status(&later, TaskState::Finished).await;
     rig.crash().await;
+    // Nor by whoever does not know that it was.
+    rig.forget_that_it_was_asked(&task);
+    rig.begin(&nowhere).await;
+    rig.kill(&task, Some(600_000)).await;
+    rig.asked(&task).await;
+    let later = rig.launch(process("/later", "exit 0")).await;
+    rig.status(&later, TaskState::Finished).await;
+    rig.crash().await;
     rig.let_the_grace_pass(&task);
     rig.begin(&nowhere).await;
     assert_eq!(rig.status(&task, TaskState::Killed).await.message, "Command terminated with signal Killed");
@@ -452,8 +460,12 @@ async fn a_port_that_somebody_else_listens_on_is_not_given_to_a_task() {
     // Who has been given it all the same, by an older offer, is told.
     let late = rig.launch(process("/late", "exit 0").port(port)).await;
     let message = rig.status(&late, TaskState::Failed).await.message;
-    assert_eq!(message, format!("port {port} is in use on this node, by somebody who was not given it: stop that, or choose another port"));
+    let in_use = |port: u16, holder: &str| format!("port {port} is in use on this node, by {holder}: stop that, or choose another port");
+    assert_eq!(message, in_use(port, &rig::own_name()));
     assert_eq!(rig.history(&late), [TaskState::Failed]);
+    // Whose it is, is told to administrators alone; and it is all the same where the number comes from.
+    let late = rig.launch(process("/late", "exit 0").env("PORT", "@PORT").allotted(port).ordinary()).await;
+    assert_eq!(rig.status(&late, TaskState::Failed).await.message, in_use(port, "another process"));
     drop(other);
     // Without anything happening that the engine would know of.
     while rig.offered_ports().await.is_empty() {

@@ -41,12 +41,12 @@ impl Access {
         Seen::new(self.handle.view_full(), origin, self.shows_killing)
     }
 
-    /// Asks for a change and waits until it is durable and visible.
+    /// Asks for a change, at once; what is returned waits until it is durable and visible.
     ///
     /// # Errors
     /// See [`SubmitError`].
-    pub async fn submit(&self, origin: Origin, request: Request) -> Result<Reply, SubmitError> {
-        self.handle.submit(origin, request).await
+    pub fn submit(&self, origin: Origin, request: Request) -> impl Future<Output = Result<Reply, SubmitError>> + Send + use<> {
+        self.handle.submit(origin, request)
     }
 
     /// Begins an answer that goes on for long. `named`: someone who said who that is, and not everybody. `until`: when what was presented ends.

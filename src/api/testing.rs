@@ -423,6 +423,10 @@ impl Server {
 pub struct Service(BoxedFilter<(super::Response,)>);
 
 impl Service {
+    pub fn of(api: Api) -> Self {
+        Self(routes(api))
+    }
+
     pub async fn ask(&self, line: &str) -> Answer {
         let (method, uri) = line.split_once(' ').unwrap();
         let request = HttpRequest::builder().method(method).uri(uri).header("host", "localhost").body(String::new()).unwrap();
@@ -533,7 +537,7 @@ impl Driver {
         records.extend(tables.groups.values().cloned().map(Record::Group));
         records.extend(tables.root_versions.values().cloned().map(Record::RootVersion));
         records.extend(tables.users.values().cloned().map(Record::User));
-        let mut state = State::recover(Settings::default(), records, Instant(0));
+        let mut state = State::recover(Settings::default(), records, Instant(0), Timestamp(0));
         let mut bits = self.revision;
         let mut random = || {
             bits += 1;

@@ -198,10 +198,11 @@ fn seen(api: &Api, call: &Call) -> Seen {
     api.access.seen(&origin(call))
 }
 
-/// Asks the core.
-async fn submit(api: &Api, call: &Call, request: Request) -> Result<Reply, ApiError> {
+/// Asks the core, at once; what is returned waits for its answer.
+fn submit(api: &Api, call: &Call, request: Request) -> impl Future<Output = Result<Reply, ApiError>> + Send + use<> {
     call.trail.note(&request);
-    Ok(api.access.submit(origin(call), request).await?)
+    let answer = api.access.submit(origin(call), request);
+    async move { Ok(answer.await?) }
 }
 
 /// The `owner` of a body that says nothing else: something is to be handed over.

@@ -50,6 +50,11 @@ impl Kills {
         self.attempts_of_all
     }
 
+    /// How many instances a kill was sent to whose end is not known.
+    pub fn in_flight(&self) -> usize {
+        self.sent.len()
+    }
+
     /// The connection was lost: what was sent may be lost too.
     pub fn send_all_again(&mut self, now: Instant) {
         let mut again = Vec::new();
@@ -90,7 +95,7 @@ impl Kills {
 mod tests {
     use super::*;
 
-    /// One line a step: `owe 1`, `settle 1`, `advance 0 -> 1 2` (the kills sent at that millisecond, two in flight at most), `attempts 3`.
+    /// One line a step: `owe 1`, `settle 1`, `advance 0 -> 1 2` (the kills sent at that millisecond, two in flight at most), `attempts 3`, `in-flight 2`.
     fn check(script: &str) {
         let id = |text: &str| InstanceId::new("/a".parse().unwrap(), uuid::Uuid::from_u128(text.trim().parse().unwrap()));
         let mut kills = Kills::default();
@@ -105,6 +110,7 @@ mod tests {
                     let sent: Vec<String> = sent.iter().map(|id| id.uuid().as_u128().to_string()).collect();
                     assert_eq!(sent.join(" "), expected.trim(), "at: {line}");
                 }
+                "in-flight" => assert_eq!(kills.in_flight().to_string(), rest.trim()),
                 "attempts" => assert_eq!(kills.attempts().to_string(), rest.trim()),
                 other => panic!("no such step: {other}"),
             }
@@ -140,9 +146,12 @@ mod tests {
             owe 1
             advance 0 -> 3 2
             attempts 2
+            in-flight 2
             advance 1 ->
             settle 2
+            in-flight 1
             advance 2 -> 1
+            in-flight 2
             advance 30000 -> 3
             attempts 3
         ",

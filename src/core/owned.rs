@@ -35,6 +35,9 @@ use crate::model::{
 /// A launch that nobody has confirmed is asked about after this long, again and again, milliseconds.
 pub const CONFIRM_INTERVAL_MS: u64 = 10_000;
 
+/// So long after a restart of ours no launch is overdue, milliseconds (Marathon 1.11: `overdueTaskActorInitialDelay`).
+const OVERDUE_AFTER_RESTART_MS: u64 = 30_000;
+
 /// What may be due.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
@@ -75,6 +78,8 @@ pub struct State {
     pub(super) kills: Kills,
     /// What is killed because it did not come up in time.
     pub(super) overdue: BTreeSet<InstanceId>,
+    /// What is killed and whose node has said so: that is told once. A restart of ours forgets it.
+    pub(super) killing_told: BTreeSet<InstanceId>,
     pub(super) timers: Timers<Timer>,
     /// The bricks that an instance has a lease of.
     pub(super) holders: BTreeMap<InstanceId, BTreeSet<BrickName>>,
@@ -109,8 +114,9 @@ pub struct State {
 }
 
 impl State {
-    /// From what is durable; with no records, an empty one. What is volatile (queue, kills owed, deadlines) is derived here, relative to `now`.
-    pub fn recover(settings: Settings, records: Vec<Record>, now: Instant) -> Self {
+    /// From what is durable; with no records, an empty one. What is volatile (queue, kills owed, deadlines) is derived here, relative to `now`, which is
+    /// `wall` by the wall clock.
+    pub fn recover(settings: Settings, records: Vec<Record>, now: Instant, wall: Timestamp) -> Self {
         let cursors = [settings.host_mode_ports.begin, settings.bridge_mode_ports.begin];
         let mut tables = Tables::default();
         records.into_iter().for_each(|record| tables.apply(&Change::Put(record)));
@@ -126,6 +132,7 @@ impl State {
             dirty_deployments: BTreeSet::new(),
             kills: Kills::default(),
             overdue: BTreeSet::new(),
+            killing_told: BTreeSet::new(),
             timers: Timers::default(),
             holders: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -156,6 +163,7 @@ impl State {
         tables.definitions.keys().for_each(|(id, _)| *state.versions.entry(id.clone()).or_default() += 1);
         tables.apps.values().filter_map(|entry| tables.app(&entry.id)).for_each(|app| state.app_changed(&app.id, None, Some(app)));
         tables.instances.values().for_each(|instance| state.instance_changed(&instance.id, None, Some(instance)));
+        tables.instances.values().for_each(|instance| state.continue_launch(instance, wall));
         tables.deployments.values().for_each(|deployment| state.deployment_changed(None, Some(deployment)));
         tables.root_versions.values().for_each(|root| state.root_version_changed(None, Some(root)));
         tables.ports.values().for_each(|claim| state.port_changed(None, Some(claim)));
@@ -175,6 +183,7 @@ impl State {
             connected_to: self.connected_to.clone(),
             connected_since: self.connected_since,
             heard_of: self.heard_of.clone(),
+            kills_in_flight: self.kills.in_flight(),
             kill_attempts: self.kills.attempts(),
             overdue: self.overdue.len(),
         }
@@ -263,6 +272,7 @@ impl State {
         }
         if after.is_none_or(|instance| instance.condition != Condition::Killing) {
             self.overdue.remove(id);
+            self.killing_told.remove(id);
         }
         self.set_instance_timers(id, before, after.map(|instance| &**instance));
         self.set_readings(id, before, after.map(|instance| &**instance));
@@ -292,8 +302,7 @@ impl State {
                 self.timers.set(Timer::Confirm(id.clone()), self.now.after_ms(CONFIRM_INTERVAL_MS));
                 self.timers.set(overdue, self.now.after_ms(unconfirmed));
             }
-            // Counted from the launch on, whatever is heard of it meanwhile (Marathon 1.11: `stagedAt`); by the clock that does not jump, so that a
-            // restart of ours begins it anew.
+            // Counted from the launch on, whatever is heard of it meanwhile (Marathon 1.11: `stagedAt`); by the clock that does not jump.
             Some(Condition::Staging | Condition::Starting) => {
                 let at = match due {
                     Some((Condition::Provisioned, at)) => {
@@ -320,6 +329,19 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    /// At a restart of ours: what was launched before has the rest of its time to come up. The wall clock knows it, which may have been set meanwhile; and
+    /// what has come up while nobody listened is heard of first.
+    fn continue_launch(&mut self, instance: &Instance, wall: Timestamp) {
+        let limit = match instance.condition {
+            Condition::Provisioned => self.settings.task_launch_confirm_timeout_ms,
+            Condition::Staging | Condition::Starting => self.settings.task_launch_timeout_ms,
+            _ => return,
+        };
+        let waited = instance.staged_at.map_or(0, |at| wall.ms_since(at));
+        let rest = limit.saturating_sub(waited).max(limit.min(OVERDUE_AFTER_RESTART_MS));
+        self.timers.set(Timer::Overdue(instance.id.clone()), self.now.after_ms(rest));
     }
 
     /// What checks find is kept while there is a task; the grace period begins whenever it begins to run, and at a restart of ours.

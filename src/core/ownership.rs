@@ -126,6 +126,12 @@ pub(super) fn account(turn: &Turn<'_, '_>, app: &App, owner: &Owner) -> Option<O
     (!app.vouched && !free).then(|| owner.clone())
 }
 
+/// True when the owner of an app may know what others do on the nodes. Who has no record is an ordinary user, but for whom everybody is as long as
+/// nobody is asked who they are.
+pub(super) fn is_admin(turn: &Turn<'_, '_>, owner: &Owner) -> bool {
+    turn.state.tables.users.get(owner).map_or(*owner == Owner::default_owner(), |user| user.admin)
+}
+
 fn has_same_host_volumes(one: &App, other: &App) -> bool {
     let of_pod = |app: &App| {
         let pod = app.pod.as_ref()?;

@@ -17,8 +17,8 @@ pub(super) fn events(before: &Tables, change: &Change, wall: Timestamp, events: 
     match change {
         Change::Put(Record::Instance(instance)) => {
             let old = before.instances.get(&instance.id);
-            // That a task is being ended is its node's to say, not ours: of what we ask for nothing is told before. Those of pods are told of at once.
-            let is_asked = instance.condition == Condition::Killing && instance.containers.is_empty();
+            // That a task is being ended is its node's to say, not ours: of what we ask for nothing is told before.
+            let is_asked = instance.condition == Condition::Killing && !instance.is_seen_to_end();
             if !is_asked && old.is_none_or(|old| (old.condition, old.goal) != (instance.condition, instance.goal)) {
                 tell(instance.app(), Fact::InstanceChanged(instance.clone()));
             }

@@ -82,8 +82,8 @@ pub struct Counts {
     pub healthy: u32,
     /// Running and unhealthy, whatever their goal.
     pub unhealthy: u32,
-    /// Being killed after they had started, whatever their goal.
-    pub killed_running: u32,
+    /// Being killed, whatever their goal, where that is not seen otherwise ([`Instance::is_seen_to_end`]): those that had not started, and those that had.
+    pub killed: [u32; 2],
 }
 
 /// What a running instance has to be in order to serve.
@@ -111,10 +111,9 @@ impl Tally {
         self.in_condition(Condition::Provisioned) + self.in_condition(Condition::Staging)
     }
 
-    /// Of the instances that are being killed, those that had not started and those that had.
-    pub fn killing(&self) -> (u32, u32) {
-        let started = self.by_version.iter().map(|(_, counts)| counts.killed_running).sum();
-        (self.in_condition(Condition::Killing) - started, started)
+    /// Of the instances that are being killed, where that is not seen otherwise, those that had not started and those that had.
+    pub fn killed(&self) -> (u32, u32) {
+        self.by_version.iter().fold((0, 0), |(staged, running), (_, counts)| (staged + counts.killed[0], running + counts.killed[1]))
     }
 
     /// Marathon's `tasksHealthy`.
@@ -192,7 +191,7 @@ impl Tally {
     /// The counts that an instance is part of.
     fn cells<'a>(counts: &'a mut Counts, instance: &Instance) -> impl Iterator<Item = &'a mut u32> {
         let wanted = instance.goal == Goal::Running;
-        let Counts { wanted: of_wanted, leaving, serving, healthy, unhealthy, killed_running } = counts;
+        let Counts { wanted: of_wanted, leaving, serving, healthy, unhealthy, killed } = counts;
         let half = if wanted { of_wanted } else { leaving };
         let runs = instance.condition == Condition::Running;
         let place = usize::from(instance.healthy == Some(true)) | usize::from(instance.ready) << 1;
@@ -201,12 +200,12 @@ impl Tally {
             Some(false) => Some(unhealthy),
             None => None,
         };
-        let had_started = instance.condition == Condition::Killing && instance.started_at.is_some();
+        let is_killed = instance.condition == Condition::Killing && !instance.is_seen_to_end();
         let cells = [
             Some(&mut half[instance.condition as usize]),
             (runs && wanted).then_some(&mut serving[place]),
             health.filter(|_| runs),
-            had_started.then_some(killed_running),
+            is_killed.then_some(&mut killed[usize::from(instance.started_at.is_some())]),
         ];
         cells.into_iter().flatten()
     }
@@ -595,6 +594,8 @@ pub struct View {
     pub connected_since: Option<Timestamp>,
     /// When each node last offered something or told of a task, since this process began.
     pub heard_of: OrdMap<AgentId, Timestamp>,
+    /// Instances to which a kill was sent and whose end is not known.
+    pub kills_in_flight: usize,
     /// How often kills were sent of all instances that are to end and have not.
     pub kill_attempts: u64,
     /// Instances that are killed because they did not come up in time. Those of before a restart are not known.

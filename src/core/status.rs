@@ -121,7 +121,12 @@ fn task_status(turn: &mut Turn<'_, '_>, status: TaskStatus) {
     }
     match transition(instance.condition, told) {
         Outcome::Kill => kill_task(turn, &status),
-        Outcome::Keep if told == Condition::Killing && instance.condition == told => being_killed(turn, &instance, &status),
+        Outcome::Keep if told == Condition::Killing && instance.condition == told => {
+            // What comes again, or is the answer to a question, is no news.
+            if status.reason != Reason::Reconciliation && !turn.state.killing_told.contains(&instance.id) {
+                being_killed(turn, &instance, &status);
+            }
+        }
         Outcome::Keep => refresh(turn, &instance, &status, told, instance.condition),
         Outcome::Become(next) => {
             if next == Condition::Killing {
@@ -136,6 +141,7 @@ fn task_status(turn: &mut Turn<'_, '_>, status: TaskStatus) {
 
 /// A node says that it is ending a task: nodes do only when they are to (Marathon: `--enable_features task_killing`).
 fn being_killed(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus) {
+    turn.state.killing_told.insert(instance.id.clone());
     turn.event(Some(instance.app()), Fact::StatusUpdate { status: status.clone().into(), instance: instance.clone() });
     if let Some(now) = turn.state.tables.instances.get(&instance.id).cloned() {
         turn.event(Some(now.app()), Fact::InstanceChanged(now.clone()));
@@ -170,7 +176,12 @@ fn container_status(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, name: &st
                 remember_failure(turn, instance, status);
             }
             let addresses = if status.addresses.is_empty() { instance.addresses.clone() } else { status.addresses.clone() };
-            turn.put(Record::Instance(Instance { addresses, ..with(containers) }.into()));
+            let now = Arc::new(Instance { addresses, ..with(containers) });
+            turn.put(Record::Instance(now.clone()));
+            // We had asked for it, and now the first of its nodes' words says so.
+            if now.condition == Condition::Killing && now.is_seen_to_end() && !instance.is_seen_to_end() {
+                turn.event(Some(now.app()), Fact::InstanceChanged(now.clone()));
+            }
         }
         News::Become(next, containers) => {
             turn.event(Some(instance.app()), pod::status_update(&app, instance, place, status));

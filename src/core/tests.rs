@@ -28,6 +28,8 @@ mod residency;
 mod settings;
 mod unreachable;
 
+const WALL_BEGIN_MS: i64 = 1_600_000_000_000;
+
 /// The core with a cluster of nodes that do as they are told.
 struct World {
     state: State,
@@ -41,7 +43,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            state: State::recover(Settings::default(), Vec::new(), Instant(0)),
+            state: State::recover(Settings::default(), Vec::new(), Instant(0), Timestamp(0)),
             now: 0,
             random: 1,
             offers: 0,
@@ -59,7 +61,7 @@ impl World {
             *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             *random ^ (*random >> 33)
         };
-        let wall = Timestamp(1_600_000_000_000 + self.now as i64);
+        let wall = Timestamp(WALL_BEGIN_MS + self.now as i64);
         let frame = step(&mut self.state, input, &mut Ctx { now: Instant(self.now), wall, random: &mut bits });
         self.calls.extend(frame.calls.iter().cloned());
         self.events.extend(frame.events.iter().map(|event| event.kind().to_owned()));
@@ -173,6 +175,13 @@ impl World {
 
     /// The server is killed and started again: only what is durable is left.
     fn restart(&mut self) {
+        let wall = Timestamp(WALL_BEGIN_MS + self.now as i64);
+        self.state = State::recover(Settings::default(), self.records(), Instant(self.now), wall);
+        self.calls.clear();
+    }
+
+    /// All that is durable.
+    fn records(&self) -> Vec<Record> {
         let t = self.tables();
         let mut records: Vec<Record> = Vec::new();
         records.push(Record::Meta(t.meta.clone()));
@@ -187,8 +196,7 @@ impl World {
         records.extend(t.groups.values().cloned().map(Record::Group));
         records.extend(t.root_versions.values().cloned().map(Record::RootVersion));
         records.extend(t.archive.values().cloned().map(Record::Archived));
-        self.state = State::recover(Settings::default(), records, Instant(self.now));
-        self.calls.clear();
+        records
     }
 }
 
@@ -249,6 +257,41 @@ fn what_does_not_come_up_in_time_is_killed_whatever_it_says_meanwhile() {
     check(300_000, &[(10_000, Staging), (299_000, Running)], None);
     check(600_000, &[(402_000, Staging)], Some(402_000));
     check(600_000, &[(100_000, Staging)], Some(300_000));
+}
+
+#[test]
+fn a_launch_has_the_rest_of_its_time_after_a_restart() {
+    // How far it is, how long it had before the restart, how the wall clock was set meanwhile, and how long it has then; milliseconds.
+    let check = |said: Option<TaskState>, before: u64, jump: i64, rest: u64| {
+        let mut world = World::new();
+        world.create(json!({"id": "/web", "cmd": "x"})).unwrap();
+        let task = world.offer("a", 1, 1000)[0].task.clone();
+        world.state.settings.task_launch_confirm_timeout_ms = 100_000;
+        said.into_iter().for_each(|state| _ = world.status(&task, state));
+        world.now += before;
+        let records = world.records();
+        let settings = Settings { task_launch_confirm_timeout_ms: 100_000, ..Settings::default() };
+        // A process's own clock begins anywhere.
+        let (now, wall) = (world.now + 77, Timestamp(WALL_BEGIN_MS + world.now as i64 + jump));
+        world.state = State::recover(settings, records, Instant(now), wall);
+        world.now = now;
+        world.calls.clear();
+        world.wait(rest - 1);
+        assert_eq!(world.kills(), [], "{said:?} {before} {jump}");
+        world.wait(1);
+        assert_eq!(world.kills(), [task], "{said:?} {before} {jump}");
+    };
+    use TaskState::{Staging, Starting};
+    check(None, 0, 0, 100_000);
+    check(None, 40_000, 0, 60_000);
+    check(Some(Staging), 40_000, 0, 260_000);
+    check(Some(Starting), 269_000, 0, 31_000);
+    // It may have come up meanwhile: that is heard of first.
+    check(None, 99_000, 0, 30_000);
+    check(Some(Staging), 290_000, 0, 30_000);
+    check(Some(Staging), 3_000_000, 0, 30_000);
+    check(Some(Staging), 10_000, 86_400_000, 30_000);
+    check(Some(Staging), 10_000, -86_400_000, 300_000);
 }
 
 #[test]
@@ -640,6 +683,49 @@ fn a_launch_that_stays_unconfirmed_is_killed() {
 }
 
 #[test]
+fn that_a_task_is_being_killed_is_told_once() {
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let task = world.offer("a", 4, 1000).remove(0).task;
+    world.status(&task, TaskState::Running);
+    world.calls.clear();
+    // What is told of it: by its uuid, or as an answer.
+    let mut check = |uuid: Option<u128>, reason: Reason, expected: &[&str]| {
+        world.events.clear();
+        world.cluster(ClusterEvent::Status(TaskStatus {
+            task: task.clone(),
+            agent: Some(AgentId::new("a")),
+            state: TaskState::Killing,
+            reason,
+            message: String::new(),
+            timestamp: Timestamp(0),
+            uuid: uuid.map(uuid::Uuid::from_u128),
+            healthy: None,
+            addresses: Vec::new(),
+        }));
+        assert_eq!(world.events, expected, "{uuid:?} {reason:?}");
+        let acknowledged = world.calls.drain(..).filter(|call| matches!(call, ClusterCall::Acknowledge { .. })).count();
+        assert_eq!(acknowledged, usize::from(uuid.is_some()));
+    };
+    check(Some(1), Reason::Other, &["status_update_event", "instance_changed_event"]);
+    check(Some(1), Reason::Other, &[]);
+    check(Some(2), Reason::Other, &[]);
+    check(None, Reason::Reconciliation, &[]);
+    // We ask ourselves, and its node says so after that.
+    let mut world = World::new();
+    world.create(web(1)).unwrap();
+    let task = world.offer("a", 4, 1000).remove(0).task;
+    world.status(&task, TaskState::Running);
+    let selection = KillSelector::Tasks(vec![task.clone()]);
+    world.request(Request::KillTasks { selection, scale: false, force: false, wipe: false }).unwrap();
+    for expected in [&["status_update_event", "instance_changed_event"][..], &[]] {
+        world.events.clear();
+        world.status(&task, TaskState::Killing);
+        assert_eq!(world.events, expected);
+    }
+}
+
+#[test]
 fn every_change_is_in_the_frame() {
     let mut world = World::new();
     let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
@@ -655,7 +741,7 @@ fn every_change_is_in_the_frame() {
 
 #[test]
 fn what_is_killed_is_counted_by_whether_it_had_started() {
-    let killing = |world: &World| world.tables().tallies.get(&path("/web")).map(|tally| tally.killing());
+    let killing = |world: &World| world.tables().tallies.get(&path("/web")).map(|tally| tally.killed());
     let check = |told: &[TaskState], expected: (u32, u32)| {
         let mut world = World::new();
         world.create(web(told.len() as u32)).unwrap();

@@ -167,6 +167,8 @@ pub struct Launch {
     pub app: Arc<App>,
     /// Whose app it is.
     pub owner: Owner,
+    /// The owner is an administrator, who may be told what others do on the node.
+    pub owner_is_admin: bool,
     /// The user whose account on the node must be allowed what the host volumes ask for, and for whom its external volumes must have been made; `None`:
     /// nobody is asked.
     pub account: Option<Owner>,

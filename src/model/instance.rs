@@ -161,6 +161,13 @@ pub struct ContainerState {
 }
 
 impl Instance {
+    /// True for one of a pod of which a node has said that a container is being ended, or has ended and takes the others along: it is not we alone who
+    /// want its end.
+    pub fn is_seen_to_end(&self) -> bool {
+        let is_end = |condition: Condition| condition == Condition::Killing || condition.is_terminal() && condition != Condition::Finished;
+        self.containers.iter().any(|container| is_end(container.condition))
+    }
+
     /// The app.
     pub fn app(&self) -> &PathId {
         self.id.app()

@@ -156,10 +156,8 @@ impl Attempts {
         let outside = TcpStream::connect(SocketAddr::new(own, address.port()));
         let Some(nodes) = &self.nodes else { return outside.await };
         match nodes.socket(Some(&within.agent), &within.task, address.is_ipv6()).await {
-            Ok(socket) => match TcpSocket::from_std_stream(socket.into()).connect(address).await {
-                Ok(stream) => Ok(stream),
-                Err(_) => outside.await,
-            },
+            // As with Mesos: what listens on the container's own address alone is not well.
+            Ok(socket) => TcpSocket::from_std_stream(socket.into()).connect(address).await,
             // Whoever is not reached from outside either may well be there.
             Err(error @ NodeError::Unavailable(_)) => outside.await.map_err(|_| io::Error::other(error)),
             Err(_) => outside.await,

@@ -100,13 +100,38 @@ async fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
+/// While it is held: a panic of the prober's own thread, where no test would hear of it, is passed on.
+struct Overheard(watch::Sender<bool>);
+
+impl Drop for Overheard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.send_replace(true);
+        }
+    }
+}
+
 /// Commands are not run, but answered by what they say.
 struct Shell {
+    /// One of these functions has panicked.
+    broken: watch::Sender<bool>,
     asked: Mutex<Vec<Vec<String>>>,
     /// How many.
     count: watch::Sender<usize>,
     /// The networks of tasks can be entered; they are this one. Otherwise why not.
     networks: Result<(), NodeError>,
+}
+
+impl Shell {
+    /// What comes of `work`, which waits for what the prober does with this.
+    async fn unless_broken<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut broken = self.broken.subscribe();
+        tokio::select! {
+            biased;
+            _ = broken.wait_for(|broken| *broken) => panic!("a stub panicked; see above"),
+            done = work => done,
+        }
+    }
 }
 
 #[async_trait]
@@ -120,6 +145,7 @@ impl NodeAccess for Shell {
     }
 
     async fn socket(&self, agent: Option<&AgentId>, task: &TaskId, ipv6: bool) -> Result<OwnedFd, NodeError> {
+        let _overheard = Overheard(self.broken.clone());
         assert_eq!((agent.map(AgentId::as_str), task.instance.app().as_str()), (Some("S1"), "/web"));
         self.networks.clone()?;
         let (family, flags) = (if ipv6 { AddressFamily::INET6 } else { AddressFamily::INET }, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
@@ -127,7 +153,9 @@ impl NodeAccess for Shell {
     }
 
     async fn exec(&self, _: Option<&AgentId>, _: &TaskId, request: ExecRequest) -> Result<Exec, NodeError> {
+        let _overheard = Overheard(self.broken.clone());
         let command = request.command.last().cloned().unwrap_or_default();
+        assert_ne!(command, "break");
         self.asked.lock().unwrap().push(request.command);
         self.count.send_modify(|count| *count += 1);
         if command == "busy" {
@@ -197,7 +225,8 @@ impl Probed {
         let (handle, _) = Handle::new(view);
         let (sender, results) = mpsc::channel(64);
         let (stop, stopping) = watch::channel(false);
-        let shell = Arc::new(Shell { asked: Mutex::default(), count: watch::Sender::default(), networks });
+        let shell =
+            Arc::new(Shell { broken: watch::Sender::default(), asked: Mutex::default(), count: watch::Sender::default(), networks });
         let settings = Settings { max_concurrent, nodes: Some(shell.clone()) };
         start(settings, handle.clone(), sender, stopping).unwrap();
         Self { handle, results, shell, revision: 0, _stop: stop }
@@ -210,11 +239,19 @@ impl Probed {
 
     async fn next(&mut self) -> CheckReport {
         loop {
-            let Some(ClusterEvent::Checked(reports)) = self.results.recv().await else { panic!("it ended") };
+            let came = self.shell.unless_broken(self.results.recv()).await;
+            let Some(ClusterEvent::Checked(reports)) = came else { panic!("it ended") };
             if let Some(report) = reports.into_iter().next() {
                 return report;
             }
         }
+    }
+
+    /// Until so many commands were asked for.
+    async fn until_asked(&self, times: usize) {
+        let mut count = self.shell.count.subscribe();
+        let asked = count.wait_for(|count| *count == times);
+        self.shell.unless_broken(async { _ = asked.await.unwrap() }).await;
     }
 }
 
@@ -275,7 +312,7 @@ async fn where_a_page_leads_is_followed_for_mesos() {
 }
 
 #[tokio::test]
-async fn a_check_of_mesos_is_made_in_the_tasks_network_or_else_from_outside() {
+async fn a_check_of_mesos_is_made_in_the_tasks_network_and_from_outside_where_nobody_gets_in() {
     // Not accepted, and connected all the same.
     let listen = |address: &str| std::net::TcpListener::bind((address, 0)).unwrap();
     let (inside, own) = (listen("127.0.0.1"), listen("127.0.0.2"));
@@ -287,7 +324,7 @@ async fn a_check_of_mesos_is_made_in_the_tasks_network_or_else_from_outside() {
         (port(&inside), Ok(()), Outcome::Passed),
         (port(&inside), never(), refused()),
         (port(&inside), silent(), Outcome::Uncertain("this machine could not ask: no answer".into())),
-        (port(&own), Ok(()), Outcome::Passed),
+        (port(&own), Ok(()), refused()),
         (port(&own), never(), Outcome::Passed),
         (port(&own), silent(), Outcome::Passed),
         (closed_port().await, Ok(()), refused()),
@@ -453,13 +490,20 @@ async fn a_generic_check_that_finds_what_is_known_is_no_news() {
     let (world, id) = generic_world(0, CheckKind::Exec { command: Command::Shell("exit 3".into()) });
     let mut probed = Probed::with(known_of(&world, &id, Some(CheckResult::Exec(3))));
     // Runs go on, and nothing is told of them.
-    probed.shell.count.subscribe().wait_for(|count| *count == 3).await.unwrap();
+    probed.until_asked(3).await;
     assert!(probed.results.try_recv().is_err());
     // Until it is news again.
     probed.revision += 1;
     let published = Published { revision: probed.revision, events: Vec::new(), changed: Vec::new() };
     probed.handle.publish(known_of(&world, &id, None), published);
     assert_eq!(probed.next().await.finding, Finding::Check { place: 0, result: Some(CheckResult::Exec(3)) });
+}
+
+#[tokio::test]
+#[should_panic(expected = "a stub panicked")]
+async fn a_stub_that_panics_fails_its_test() {
+    let (world, _) = generic_world(0, CheckKind::Exec { command: Command::Shell("break".into()) });
+    Probed::start(&world).next().await;
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ impl Driver {
         let began = clock.now();
         let records = store.load().await?;
         let count = records.len();
-        let state = State::recover(settings, records, clock.now());
+        let state = State::recover(settings, records, clock.now(), clock.wall());
         info!(records = count, ms = clock.now().ms_since(began), epoch, "State recovered.");
         let (handle, submissions) = Handle::new(state.view());
         let driver = Self {

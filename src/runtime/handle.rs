@@ -135,17 +135,20 @@ impl Handle {
         &self.metrics
     }
 
-    /// Asks for a change and waits until it is durable and visible.
+    /// Asks for a change, at once; what is returned waits until it is durable and visible, and is small, because the request is not in it.
     ///
     /// # Errors
     /// See [`SubmitError`].
-    pub async fn submit(&self, origin: Origin, request: Request) -> Result<Reply, SubmitError> {
+    pub fn submit(&self, origin: Origin, request: Request) -> impl Future<Output = Result<Reply, SubmitError>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        self.submissions.try_send(Submission { origin, request: Box::new(request), reply }).map_err(|error| match error {
+        let sent = self.submissions.try_send(Submission { origin, request: Box::new(request), reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
             mpsc::error::TrySendError::Closed(_) => SubmitError::Stopped,
-        })?;
-        Ok(answer.await.map_err(|_| SubmitError::Stopped)??)
+        });
+        async move {
+            sent?;
+            Ok(answer.await.map_err(|_| SubmitError::Stopped)??)
+        }
     }
 
     /// Everything that is committed from now on. A receiver that lags by [`MAX_OUTSTANDING_COMMITS`] gets `Lagged`.

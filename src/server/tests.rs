@@ -1,5 +1,6 @@
 //! What is decided where the rooms are put together: who could log in, and what the name server's own port tells.
 
+use serde_json::json;
 use warp::Reply as _;
 
 use super::*;
@@ -68,6 +69,27 @@ fn flags_that_the_core_heeds_arrive_there() {
     check("--accepted_resource_roles_default_behavior unreserved", |it| {
         it.accepted_resource_roles = core::AcceptedResourceRoles::Unreserved;
     });
+}
+
+#[tokio::test]
+async fn flags_that_describe_the_server_are_in_its_info() {
+    let shown = async |args: &str| -> serde_json::Value {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(&format!("--work_dir {} {args}", directory.path().display()));
+        let (handle, _submissions) = handle(false);
+        let names = warp::path!("v1").map(warp::reply::reply).map(warp::Reply::into_response).boxed();
+        let identity = identity(&config, &Audit::default()).unwrap();
+        let api = super::api(&config, &core_settings(&config), handle, identity, names);
+        crate::api::testing::Service::of(api).ask("GET /v2/info").await.json()
+    };
+    let plain = shown("").await;
+    let check = async |args: &str, at: &str, before: serde_json::Value, after: serde_json::Value| {
+        assert_eq!(plain.pointer(at), Some(&before), "{at}");
+        assert_eq!(shown(args).await.pointer(at), Some(&after), "{args}");
+    };
+    check("--webui_url https://console.example", "/marathon_config/webui_url", json!(null), json!("https://console.example")).await;
+    check("--framework_name prod", "/marathon_config/framework_name", json!("marathon"), json!("prod")).await;
+    check("--hostname node7", "/marathon_config/hostname", json!("node1"), json!("node7")).await;
 }
 
 #[test]

@@ -106,7 +106,7 @@ pub async fn run(size: Size, work_dir: &Path) -> Result<Report, StoreError> {
     let records = store.load().await?;
     report.load = began.elapsed();
     let began = Instant::now();
-    let state = State::recover(Settings::default(), records, Moment(0));
+    let state = State::recover(Settings::default(), records, Moment(0), Timestamp(0));
     report.recover = began.elapsed();
     report.instances.1 = running(&state);
     Ok(report)
@@ -135,7 +135,7 @@ impl Bench {
         let records = store.load().await?;
         // Every app has its deployment until its instances run.
         let settings = Settings { max_running_deployments: size.apps + 1, ..Settings::default() };
-        let state = State::recover(settings, records, Moment(0));
+        let state = State::recover(settings, records, Moment(0), Timestamp(0));
         Ok(Self { state, store, epoch, began: Instant::now(), rng: Rng::new(1) })
     }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{mpsc, watch},
@@ -28,11 +29,13 @@ use xtao::{
         app::{
             App, Backoff, Container, ContainerKind, Docker, EnvValue, ExternalVolume, FileSystem, KillSelection, Mode, Network,
             PersistentVolume, PortDefinition, PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
+            input::Defaults,
         },
         brick::{BrickMount, DEFAULT_POOL},
         cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, TaskState, TaskStatus},
         frame::{Channel, Frame},
         id::{AgentId, BrickName, ClusterId, InstanceId, Owner, PoolName, TaskId},
+        pod::input::PodInput,
         resources::{PortRange, Resources, Scalar},
         time::Timestamp,
     },
@@ -62,6 +65,7 @@ pub fn command(app: &str, cmd: &str) -> Wanted {
         host: "node1".into(),
         app: Arc::new(definition(app, cmd)),
         owner: Owner::default_owner(),
+        owner_is_admin: true,
         account: None,
         resources,
         reserved: None,
@@ -75,6 +79,26 @@ pub fn command(app: &str, cmd: &str) -> Wanted {
         pod: None,
     };
     Wanted { launch }
+}
+
+/// A pod of two containers with a network of its own, in which the first is published at `host_port`: its containers.
+pub fn pod(id: &str, cmd: &str, host_port: u16) -> Vec<Wanted> {
+    let container = |name: &str, endpoints: Value| {
+        let (exec, image) = (json!({"command": {"shell": cmd}}), json!({"kind": "DOCKER", "id": IMAGE}));
+        json!({"name": name, "exec": exec, "image": image, "resources": {"cpus": 0.1, "mem": 32}, "endpoints": endpoints})
+    };
+    let endpoints = json!([{"name": "http", "containerPort": 80, "hostPort": host_port, "protocol": ["tcp"]}]);
+    let containers = [container("web", endpoints), container("side", json!([]))];
+    let written = json!({"id": id, "networks": [{"mode": "container/bridge"}], "containers": containers});
+    let app = PodInput::read(&written).unwrap().complete(&id.parse().unwrap(), &Defaults::default()).unwrap();
+    let launch = Launch { app: app.into(), ports: vec![host_port], container_ports: vec![80], ..command(id, cmd).launch };
+    launch.containers().into_iter().map(|launch| Wanted { launch }).collect()
+}
+
+/// This process, as a port's holder is named.
+pub fn own_name() -> String {
+    let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+    format!("{} (process {})", name.trim(), std::process::id())
 }
 
 /// The same without an image, written by an administrator.
@@ -204,6 +228,18 @@ impl Wanted {
         let definition = PortDefinition { port: PortNumber::Dynamic, protocol: Protocol::Tcp, name: None, labels: Default::default() };
         self.app().port_definitions.push(definition);
         self.launch.ports.push(port);
+        self
+    }
+
+    /// With a number behind `@PORT`.
+    pub fn allotted(mut self, port: u16) -> Self {
+        self.launch.allotted.push((0, port));
+        self
+    }
+
+    /// Owned by somebody who is no administrator.
+    pub fn ordinary(mut self) -> Self {
+        self.launch.owner_is_admin = false;
         self
     }
 
@@ -628,6 +664,11 @@ impl Rig {
     pub async fn asked(&mut self, task: &TaskId) {
         let path = self.file(task, ".killed");
         self.until(async || std::fs::metadata(&path).is_ok_and(|file| file.len() > 0)).await;
+    }
+
+    /// While no engine runs: as if it had died between the signal and its note.
+    pub fn forget_that_it_was_asked(&self, task: &TaskId) {
+        std::fs::write(self.file(task, ".killed"), "").unwrap();
     }
 
     /// While no engine runs: as if all the time that a task was given had passed.

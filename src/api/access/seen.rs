@@ -391,11 +391,11 @@ impl Seen {
         self.view.heard_of.get(agent).copied()
     }
 
-    /// The condition in which an app's instance is shown: one that is being killed is shown in the one before, unless that is to be seen
+    /// The condition in which an instance is shown: one that is being killed is shown in the one before, unless that is to be seen
     /// (Marathon: `--enable_features task_killing`).
     pub fn condition(&self, instance: &Instance) -> Condition {
         match instance.condition {
-            Condition::Killing if self.shows_killing => Condition::Killing,
+            Condition::Killing if self.shows_killing || instance.is_seen_to_end() => Condition::Killing,
             Condition::Killing if instance.started_at.is_some() => Condition::Running,
             Condition::Killing => Condition::Staging,
             other => other,
@@ -407,11 +407,16 @@ impl Seen {
         let Some(tally) = self.tally(id) else { return (0, 0) };
         let (mut staged, mut running) = (tally.staged(), tally.running());
         if !self.shows_killing {
-            let (killed_staged, killed_running) = tally.killing();
+            let (killed_staged, killed_running) = tally.killed();
             staged += killed_staged;
             running += killed_running;
         }
         (staged, running)
+    }
+
+    /// Instances to which a kill was sent and whose end is not known.
+    pub fn kills_in_flight(&self) -> usize {
+        self.view.kills_in_flight
     }
 
     /// How often kills were sent of all instances that are to end and have not.

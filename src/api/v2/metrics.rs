@@ -8,7 +8,6 @@ use crate::{
     metrics,
     model::{
         id::PathId,
-        instance::Condition,
         request::{Origin, RequestError},
     },
 };
@@ -37,7 +36,7 @@ pub fn route(api: &Api, call: &Call, rest: &[&str]) -> ApiResult {
 }
 
 fn gauges(seen: &Seen) -> Vec<(&'static str, f64)> {
-    let (mut apps, mut pods, mut running, mut staged, mut killing) = (0, 0, 0, 0, 0);
+    let (mut apps, mut pods, mut running, mut staged) = (0, 0, 0, 0);
     let mut groups = std::collections::BTreeSet::from([PathId::root()]);
     for app in seen.apps().chain(seen.pods()) {
         *(if app.pod.is_some() { &mut pods } else { &mut apps }) += 1;
@@ -45,10 +44,8 @@ fn gauges(seen: &Seen) -> Vec<(&'static str, f64)> {
         while groups.insert(group.clone()) {
             group = group.parent();
         }
-        let Some(tally) = seen.tally(&app.id) else { continue };
         let (app_staged, app_running) = seen.staged_and_running(&app.id);
         (staged, running) = (staged + app_staged, running + app_running);
-        killing += tally.leaving(Condition::is_live) + tally.in_condition(Condition::Killing);
     }
     let deployments = seen.deployments().count() as u32;
     let mut gauges = [
@@ -58,10 +55,10 @@ fn gauges(seen: &Seen) -> Vec<(&'static str, f64)> {
         ("deployments.active.gauge", deployments),
         ("instances.running.gauge", running),
         ("instances.staged.gauge", staged),
-        ("instances.inflight-kills.gauge", killing),
     ]
     .map(|(name, count)| (name, f64::from(count)))
     .to_vec();
+    gauges.push(("instances.inflight-kills.gauge", seen.kills_in_flight() as f64));
     gauges.push(("instances.inflight-kill-attempts.gauge", seen.kill_attempts() as f64));
     gauges.push(("instances.launch-overdue.gauge", seen.overdue() as f64));
     gauges
@@ -79,7 +76,7 @@ mod tests {
     #[tokio::test]
     async fn gauges_are_of_the_present_snapshot() {
         let mut world = World::default();
-        (world.view.kill_attempts, world.view.overdue) = (5, 3);
+        (world.view.kills_in_flight, world.view.kill_attempts, world.view.overdue) = (4, 5, 3);
         world.app(app("/shop/web")).app(app("/shop/db")).instance("/shop/web", 1, Condition::Running, &[31_001]);
         world.instance("/shop/db", 2, Condition::Staging, &[]);
         let server = Server::new(world);
@@ -89,6 +86,7 @@ mod tests {
             ("groups.active", 2.0),
             ("instances.running", 1.0),
             ("instances.staged", 1.0),
+            ("instances.inflight-kills", 4.0),
             ("instances.inflight-kill-attempts", 5.0),
             ("instances.launch-overdue", 3.0),
         ] {

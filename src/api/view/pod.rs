@@ -78,7 +78,7 @@ fn instance_status(seen: &Seen, instance: &Instance) -> Option<One> {
     let pod = app.pod.as_ref()?;
     let containers: Vec<Container<'_>> =
         instance.containers.iter().enumerate().filter_map(|(place, _)| Container::of(seen, app, pod, instance, place)).collect();
-    let (state, message) = state_of(instance, &containers);
+    let (state, message) = state_of(seen.condition(instance), &containers);
     let mut amounts = EXECUTOR;
     for held in containers.iter().filter(|container| container.holds()) {
         let more = held.amounts();
@@ -109,8 +109,8 @@ fn instance_status(seen: &Seen, instance: &Instance) -> Option<One> {
     Some(One { state, since: instance.since, updated, shown: Value::Object(fields) })
 }
 
-fn state_of(instance: &Instance, containers: &[Container<'_>]) -> (&'static str, Option<&'static str>) {
-    match instance.condition {
+fn state_of(condition: Condition, containers: &[Container<'_>]) -> (&'static str, Option<&'static str>) {
+    match condition {
         Condition::Scheduled | Condition::Provisioned => ("PENDING", None),
         Condition::Staging | Condition::Starting => ("STAGING", None),
         Condition::Unreachable | Condition::UnreachableInactive => ("DEGRADED", Some("pod instance has become unreachable")),
@@ -241,7 +241,7 @@ impl<'a> Container<'a> {
 
 /// An instance as the kill of one answers it.
 pub fn instance(seen: &Seen, instance: &Instance) -> Value {
-    let mut state = object(json!({ "condition": instance.condition.as_str(), "since": instance.since }));
+    let mut state = object(json!({ "condition": seen.condition(instance).as_str(), "since": instance.since }));
     let mut set = |name: &str, value: Option<Value>| value.into_iter().for_each(|value| _ = state.insert(name.into(), value));
     set("activeSince", instance.started_at.map(|at| json!(at)));
     set("healthy", instance.healthy.map(Value::from));

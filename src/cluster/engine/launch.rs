@@ -29,7 +29,7 @@ use super::{
 use crate::{
     brick::BrickError,
     model::{
-        app::{Mode, Network, Volume},
+        app::{Mode, Volume},
         brick::BrickMount,
         cluster::{Launch, TaskState},
         id::TaskId,
@@ -188,9 +188,10 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Docker looks itself after what it is to publish.
+    /// What a pod publishes in a network of its own is there already when the second of its containers begins: Docker looks after that itself.
     async fn ports_are_free(&self) -> Result<(), End> {
-        if self.launch.app.network != Network::Host || !self.context.settings.docker_host.starts_with("unix://") {
+        let is_published = self.launch.pod.as_ref().is_some_and(|shared| crate::model::pod::has_own_network(&shared.app));
+        if is_published || !self.context.settings.docker_host.starts_with("unix://") {
             return Ok(());
         }
         ports_are_free(self.context, self.launch).await
@@ -326,14 +327,15 @@ pub(super) async fn read_secrets(context: &Context, launch: &Launch) -> Result<s
     read.map_err(|error| End::failed(format!("the server made an error: {error}")))?.map_err(End::failed)
 }
 
-/// That nobody is in the way of a task with the node's network.
+/// That nobody is in the way of a task on the ports that it was given.
 pub(super) async fn ports_are_free(context: &Context, launch: &Launch) -> Result<(), End> {
-    if launch.ports.is_empty() {
-        return Ok(());
-    }
     let (wanted, addresses) = (launch.clone(), context.settings.node_addresses.clone());
     let conflict = tokio::task::spawn_blocking(move || ports::conflict(&wanted, &addresses)).await.ok().flatten();
-    conflict.map_or(Ok(()), |words| Err(End::failed(words)))
+    let Some(conflict) = conflict else { return Ok(()) };
+    if let Some(holder) = &conflict.holder {
+        tracing::info!(task = %launch.task, %holder, "Somebody who is no task uses a port that a task was given.");
+    }
+    Err(End::failed(conflict.words(launch.owner_is_admin)))
 }
 
 /// Resolves the host volumes of a launch and applies the rule, as the account that is asked.

@@ -23,6 +23,7 @@ pub(super) fn launch(app: &str, incarnation: u32) -> Launch {
         host: "node1".into(),
         app: Arc::new(definition(app.parse().unwrap())),
         owner: Owner::default_owner(),
+        owner_is_admin: true,
         account: None,
         resources,
         reserved: None,

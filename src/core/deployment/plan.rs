@@ -152,15 +152,29 @@ impl<'a> Graph<'a> {
         let edges = match &node {
             Node::App(id) => self.app(id).map_or_else(Vec::new, |app| {
                 let waits_for = |id: &PathId| if self.app(id).is_some() { Node::App(id.clone()) } else { Node::All(id.clone()) };
-                app.dependencies.iter().map(waits_for).chain([Node::Inside(id.parent())]).collect()
+                app.dependencies.iter().map(waits_for).chain(self.waiting_from(id.parent())).collect()
             }),
             Node::Inside(id) => {
-                let around = (!id.is_root()).then(|| Node::Inside(id.parent()));
+                let around = if id.is_root() { None } else { self.waiting_from(id.parent()) };
                 self.group(id).iter().flat_map(|group| &group.dependencies).cloned().map(Node::All).chain(around).collect()
             }
             Node::All(id) => self.apps_below(id).into_iter().map(Node::App).collect(),
         };
         Open { node, edges, longest: 0 }
+    }
+
+    /// The innermost group from `id` on outwards that waits for something.
+    fn waiting_from(&self, mut id: PathId) -> Option<Node> {
+        if self.groups.is_empty() && self.tables.groups.is_empty() {
+            return None;
+        }
+        while self.group(&id).is_none_or(|group| group.dependencies.is_empty()) {
+            if id.is_root() {
+                return None;
+            }
+            id = id.parent();
+        }
+        Some(Node::Inside(id))
     }
 
     fn group(&self, id: &PathId) -> Option<&'a Group> {

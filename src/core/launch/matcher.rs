@@ -252,6 +252,7 @@ fn try_launch(
         host: offer.host.clone(),
         account: ownership::account(turn, &app, &owner),
         app,
+        owner_is_admin: ownership::is_admin(turn, &owner),
         owner,
         resources,
         reserved,

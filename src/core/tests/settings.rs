@@ -10,7 +10,7 @@ fn world(change: impl FnOnce(&mut Settings)) -> World {
     let mut settings = Settings::default();
     change(&mut settings);
     let mut world = World::new();
-    world.state = State::recover(settings, Vec::new(), Instant(0));
+    world.state = State::recover(settings, Vec::new(), Instant(0), Timestamp(0));
     world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into(), region: None });
     world.calls.clear();
     world

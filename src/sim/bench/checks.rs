@@ -70,7 +70,7 @@ pub async fn run(count: usize, seconds: u64) -> Result<Report, StoreError> {
     let began = Instant::now();
     let ports = serve(count.div_ceil(PER_AGENT), seen.clone(), began).map_err(io)?;
     let records = records(count, &ports)?;
-    let mut state = State::recover(Settings::default(), records, Moment(0));
+    let mut state = State::recover(Settings::default(), records, Moment(0), Timestamp(0));
     let (handle, _submissions) = Handle::new(state.view());
     let (sender, mut results) = mpsc::channel(4096);
     let (stop, stopping) = watch::channel(false);

@@ -73,12 +73,13 @@ impl World<'_> {
             tallies
         };
         for (app, tally) in &tables.tallies {
-            let killed = self.disk.instances_of(app).filter(|instance| instance.condition == Condition::Killing);
+            let killed =
+                self.disk.instances_of(app).filter(|instance| instance.condition == Condition::Killing && !instance.is_seen_to_end());
             let (running, staged): (Vec<_>, Vec<_>) = killed.partition(|instance| instance.started_at.is_some());
             let expected = (staged.len() as u32, running.len() as u32);
-            if tally.killing() != expected {
+            if tally.killed() != expected {
                 return self
-                    .violate("wrong-sum", || format!("of {app} {:?} are said to be killed, there are {expected:?}", tally.killing()));
+                    .violate("wrong-sum", || format!("of {app} {:?} are said to be killed, there are {expected:?}", tally.killed()));
             }
         }
         if sorted(&anew) != sorted(tables) {

@@ -44,6 +44,8 @@ impl Attempt<'_> {
                 return Err(End::Cancelled);
             }
             if last.contains("allocated") || last.contains("in use") || last.contains("cannot assign") {
+                // Who that is, Docker does not say.
+                super::ports_are_free(self.context, launch).await?;
                 break;
             }
             tokio::time::sleep(PAUSE).await;

@@ -6,7 +6,7 @@
 //!
 //! | signal | what it does |
 //! | --- | --- |
-//! | SIGTERM (also HUP, INT, QUIT) | SIGTERM to every process of the task, also in groups and sessions of their own |
+//! | SIGTERM (also HUP, INT, QUIT) | SIGTERM to every process of the task, also in groups and sessions of their own; once, however often it comes |
 //! | SIGUSR1 | SIGKILL to every process of the task |
 //!
 //! Between fork and exec no code of ours may run (that would take `unsafe`), so the task's first process is this program once more
@@ -241,10 +241,11 @@ fn own_identity() -> Result<Identity, String> {
     i32::try_from(std::process::id()).map_err(|error| error.to_string()).and_then(|pid| Identity::of(pid).map_err(gone))
 }
 
-/// Waits for the first process, and does what signals ask for.
+/// Waits for the first process, and does what signals ask for. Whoever asks again has not seen that it did before: the task is told once.
 fn wait(pid: i32, groups: &Groups) -> Result<Ended, String> {
     let first = Pid::from_raw(pid).ok_or("a process without a number")?;
     let signals = signals();
+    let mut told = false;
     loop {
         if let Some(ended) = ended(first)? {
             return Ok(ended);
@@ -253,7 +254,11 @@ fn wait(pid: i32, groups: &Groups) -> Result<Ended, String> {
         match signals.wait() {
             Ok(Caught::SIGCHLD) => {}
             Ok(Caught::SIGUSR1) => kill_all(groups),
-            Ok(_) => terminate(first),
+            Ok(_) if told => {}
+            Ok(_) => {
+                told = true;
+                terminate(first);
+            }
             Err(error) => return Err(format!("signals cannot be waited for: {error}")),
         }
     }

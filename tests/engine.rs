@@ -2,6 +2,8 @@
 
 #[path = "support/docker.rs"]
 mod docker;
+#[path = "engine/host_volumes.rs"]
+mod host_volumes;
 #[path = "engine/registry.rs"]
 mod registry;
 #[path = "engine/rig.rs"]

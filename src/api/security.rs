@@ -2,8 +2,8 @@
 //! flaw and the CVEs that made it known. Two ordinary users (`ann`, who has things, and `bob`, who wants them) and an administrator (`root`).
 //!
 //! Others of the same table are tested where they are stopped: symbolic links and swaps of host paths, and the account's rights, in
-//! `cluster::engine::volumes`; Docker's parameters in `cluster::engine::parameters`; limits of connections and headers in `api::server`; constant-time
-//! comparison, guessing and tokens in `auth`.
+//! `cluster::engine::volumes`; what a container does in a user's host volumes in `tests/engine/host_volumes.rs`; Docker's parameters in
+//! `cluster::engine::parameters`; limits of connections and headers in `api::server`; constant-time comparison, guessing and tokens in `auth`.
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};

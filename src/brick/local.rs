@@ -590,8 +590,11 @@ fn make_target(target: &Path) -> Result<(), BrickError> {
     Ok(())
 }
 
-/// The other flags stay: to ext4, leaving one out means to change it.
-fn set_immutable(directory: &File, is_immutable: bool) -> Result<(), Errno> {
+/// Makes what is open immutable, or no longer so. The other flags stay: to ext4, leaving one out means to change it.
+///
+/// # Errors
+/// The file system has no such flags, or the kernel says no.
+pub(crate) fn set_immutable(directory: &File, is_immutable: bool) -> Result<(), Errno> {
     let mut flags = rustix::fs::ioctl_getflags(directory)?;
     if flags.contains(IFlags::IMMUTABLE) == is_immutable {
         return Ok(());

@@ -7,7 +7,10 @@ use std::{
     collections::HashMap,
     ffi::OsString,
     fmt, fs, io,
-    os::unix::ffi::OsStringExt,
+    os::{
+        fd::{AsRawFd, BorrowedFd},
+        unix::ffi::OsStringExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -37,6 +40,16 @@ pub struct Mount {
 /// `/proc` cannot be read.
 pub fn table() -> io::Result<Vec<Mount>> {
     Ok(parse(&fs::read("/proc/self/mountinfo")?))
+}
+
+/// The mount in which something open lies.
+///
+/// # Errors
+/// `/proc` cannot be read, or shows it no more.
+pub fn of(open: BorrowedFd<'_>) -> io::Result<Mount> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", open.as_raw_fd()))?;
+    let number = text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok());
+    table()?.into_iter().find(|mount| Some(mount.id) == number).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Reads a mount table; lines that are not understood are left out.

@@ -15,6 +15,7 @@
 //! | container names | derived from the task id: a repeated creation meets the first one |
 //! | an ended container | stays until its terminal status is acknowledged |
 //! | a call without an answer | its outcome is looked up before it is repeated |
+//! | host volumes of ordinary users | [`idmap`]: their containers are the owner's account there, not root |
 //! | secrets | [`secrets`]: read at a launch, given to the task, gone with it |
 //! | registries of others | [`logins`]: what was fetched, or a `pullConfig` |
 //! | networks of containers | [`networks`]: a check's socket is made there |
@@ -57,6 +58,7 @@ pub mod docker;
 pub mod facts;
 mod fetch;
 mod holder;
+mod idmap;
 mod images;
 mod jobs;
 mod launch;
@@ -305,6 +307,9 @@ fn prepare(settings: &Settings) -> Result<Node, EngineError> {
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
         let made = std::fs::create_dir_all(&path).and_then(|()| std::fs::set_permissions(&path, permissions));
         made.map_err(|source| EngineError::Directory { path, source })?;
+    }
+    if let Err(error) = idmap::tidy(&settings.work_dir) {
+        tracing::warn!(%error, "Mounts of host volumes that an earlier run has left could not be removed.");
     }
     let total = facts::resources(&settings.resources, &settings.work_dir).map_err(EngineError::Settings)?;
     let cgroup = cgroup::Cgroups::detect("/sys/fs/cgroup").version();

@@ -41,6 +41,14 @@ pub struct Account {
 }
 
 impl Account {
+    /// See [`NO_ACCOUNT`].
+    pub(super) const NONE: u32 = NO_ACCOUNT;
+
+    /// True for whoever has no account on this node.
+    pub(super) fn is_nobody(&self) -> bool {
+        self.uid == NO_ACCOUNT
+    }
+
     /// The account of this name; `None`: there is none. May block while the system's databases are asked.
     pub fn of(name: &str) -> Option<Self> {
         let found = User::from_name(name).ok().flatten()?;

@@ -19,6 +19,7 @@ use super::{
     agent::{Report, Seen},
     docker::{Client, DockerError},
     fetch,
+    idmap::{self, Ids},
     images::Wanted,
     jobs::{self, Context},
     logins::Logins,
@@ -120,7 +121,8 @@ struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     async fn run(mut self) -> Result<Seen, End> {
         // What is wrong with the definition itself is said before anything is fetched, and what is fetched may be needed to pull the image.
-        spec::container(self.launch, &self.context.settings, Given::default()).map_err(|words| End::Refused(TaskState::Error, words))?;
+        let draft = spec::container(self.launch, &self.context.settings, Given::default());
+        let draft = draft.map_err(|words| End::Refused(TaskState::Error, words))?;
         self.vetted().await?;
         let secrets = self.secrets().await?;
         let (sandbox, fetched) = self.sandbox().await?;
@@ -129,7 +131,7 @@ impl<'a> Attempt<'a> {
             None => fetched,
         };
         let image_id = self.image(&logins).await?;
-        let pinned = pin_host_volumes(self.context, self.launch).await?;
+        let (pinned, ids) = self.host_volumes(draft.user).await?;
         let mut binds: Vec<Bind> = pinned.iter().map(|pinned| pinned.bind.clone()).collect();
         binds.extend(sandbox);
         binds.extend(self.secret_files(secrets.files).await?);
@@ -152,6 +154,8 @@ impl<'a> Attempt<'a> {
             addresses: &addresses,
             secrets: &secrets.variables,
             in_sandbox,
+            groups: ids.as_ref().map_or(&[], |ids| &*ids.groups),
+            writes_as_user: ids.is_some() && pinned.iter().any(|pinned| !pinned.bind.read_only),
         };
         let body = spec::container(self.launch, &context.settings, given).map_err(End::failed)?;
         let outcome = match self.create(&spec::container_name(self.task), &body).await {
@@ -216,6 +220,33 @@ impl<'a> Attempt<'a> {
 // === What it needs ===
 
 impl Attempt<'_> {
+    /// The host volumes, and as whom the container, whose processes begin as `user`, is seen there; `None`: as itself.
+    async fn host_volumes(&self, user: Option<String>) -> Result<(Vec<Pinned>, Option<Ids>), End> {
+        let mut pinned = pin_host_volumes(self.context, self.launch).await?;
+        let account = self.launch.account.clone();
+        if pinned.is_empty() || account.is_none() {
+            return Ok((pinned, None));
+        }
+        let settings = &self.context.settings;
+        if !settings.docker_host.starts_with("unix://") {
+            return Err(End::failed(
+                "Docker is on another machine, where nothing is known of a user's account: only administrators map its directories",
+            ));
+        }
+        let (task, work_dir, program) = (self.task.clone(), settings.work_dir.clone(), settings.shim.clone());
+        let show = move || {
+            let whom = Whom::of(account.as_ref());
+            idmap::show(&mut pinned, &whom, user.as_deref(), &task, &work_dir, &program).map(|shown| (pinned, shown))
+        };
+        let shown = tokio::task::spawn_blocking(show).await.map_err(|error| End::failed(error.to_string()))?;
+        let (pinned, shown) = shown.map_err(End::failed)?;
+        let Some((ids, notes)) = shown else { return Ok((pinned, None)) };
+        for message in notes {
+            self.context.report_if_room(Report::Progress { task: self.task.clone(), message });
+        }
+        Ok((pinned, Some(ids)))
+    }
+
     async fn secrets(&self) -> Result<secrets::Secrets, End> {
         read_secrets(self.context, self.launch).await
     }
@@ -382,7 +413,7 @@ pub(super) async fn mount(context: &Context, task: &TaskId, cancel: &watch::Rece
 }
 
 fn expect_host_volume(pinned: &Pinned) -> Expected {
-    let what = format!("the host volume {}", pinned.bind.source.display());
+    let what = format!("the host volume {}", pinned.path.display());
     Expected { target: pinned.bind.target.clone(), identity: pinned.identity, what }
 }
 
@@ -418,10 +449,7 @@ impl Attempt<'_> {
     async fn start_and_check(&mut self, pinned: &[Pinned], expected: &[Expected]) -> Result<Seen, End> {
         for pinned in pinned {
             if volumes::identity(&pinned.bind.source).ok() != Some(pinned.identity) {
-                return Err(End::failed(format!(
-                    "the host volume {} was replaced while the container was made",
-                    pinned.bind.source.display()
-                )));
+                return Err(End::failed(format!("the host volume {} was replaced while the container was made", pinned.path.display())));
             }
         }
         let name = spec::container_name(self.task);

@@ -127,6 +127,10 @@ pub struct Given<'a> {
     pub secrets: &'a [(String, String)],
     /// It begins in its sandbox, if that is mounted.
     pub in_sandbox: bool,
+    /// The groups that its processes are in besides, for what host volumes are to show them.
+    pub groups: &'a [u32],
+    /// It may write to an ordinary user's host volumes.
+    pub writes_as_user: bool,
 }
 
 /// The container for `launch`.
@@ -181,6 +185,7 @@ pub fn container(launch: &Launch, settings: &Settings, given: Given<'_>) -> Resu
         ..ContainerCreateBody::default()
     };
     parameters::apply(&docker.parameters, settings.allow_privileged, &mut body)?;
+    confine(given, body.host_config.get_or_insert_default());
     let own = body.labels.get_or_insert_default();
     own.extend(labels(launch, &settings.cluster_id).into_iter().chain(pod_labels(launch, given.addresses)));
     if !launch.gpus.is_empty() {
@@ -193,6 +198,17 @@ pub fn container(launch: &Launch, settings: &Settings, given: Given<'_>) -> Resu
         own.insert(LABEL_KILL_GRACE.to_owned(), grace_ms.to_string());
     }
     Ok(body)
+}
+
+/// What is not enough that host volumes are shown with other ids ([`super::idmap`]): a device node there is one on the node, of the user's account; and who
+/// may change owners at all may do so also where the owner has no id here, and so take what is another's.
+fn confine(given: Given<'_>, host: &mut HostConfig) {
+    if !given.groups.is_empty() {
+        host.group_add.get_or_insert_default().extend(given.groups.iter().map(u32::to_string));
+    }
+    if given.writes_as_user && host.privileged != Some(true) {
+        host.cap_drop.get_or_insert_default().extend(["CHOWN", "MKNOD"].map(str::to_owned));
+    }
 }
 
 /// The container that holds the network of the pod that `launch` is a part of, from the image with `image_id`. It can do nothing.

@@ -3,12 +3,13 @@
 //! A path is resolved with `openat2(2)` (no `/proc` magic links), the rule is applied to what was written and to what it resolves to, and the file found
 //! is held open. All this is done as the owner's account where one is asked ([`super::account`]): the kernel says whether it may read and write there,
 //! and a directory that is missing is made as its own. Docker opens the path again by itself when the container starts, so a swap in between is
-//! possible: after the start the container's own view is compared with what is held open ([`seen_by`]), and one that sees something else is killed.
+//! possible: after the start the container's own view is compared with what is held open ([`seen_by`]), and one that sees something else is killed. Of an
+//! ordinary user's volumes it opens a mount of ours instead ([`super::idmap`]).
 
 use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -16,7 +17,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{account::Whom, spec::Bind};
+use super::{account::Whom, idmap::Shown, spec::Bind};
 use crate::model::host_volume::HostVolumeRule;
 
 /// Device and inode: what a path leads to.
@@ -27,9 +28,14 @@ pub type Identity = (u64, u64);
 pub struct Pinned {
     /// What Docker is asked to mount.
     pub bind: Bind,
+    /// Where it really is.
+    pub path: PathBuf,
     /// What it leads to.
     pub identity: Identity,
-    _open: OwnedFd,
+    /// Keeps it open.
+    pub(super) open: OwnedFd,
+    /// Keeps it mounted where Docker is told to look for it, if that is somewhere else.
+    pub(super) shown: Option<Shown>,
 }
 
 /// Resolves `host_path`; a directory that is missing is made, as Docker would.
@@ -56,7 +62,8 @@ pub fn pin(host_path: &str, target: &str, read_only: bool, rule: &HostVolumeRule
         FileType::Directory | FileType::RegularFile => {}
         _ => return Err(shown("is neither a directory nor a plain file".to_owned())),
     }
-    Ok(Pinned { bind: Bind { source: real, target: target.to_owned(), read_only }, identity: (stat.st_dev, stat.st_ino), _open: open })
+    let bind = Bind { source: real.clone(), target: target.to_owned(), read_only };
+    Ok(Pinned { bind, path: real, identity: (stat.st_dev, stat.st_ino), open, shown: None })
 }
 
 /// Opens what `host_path` leads to (without access: `O_PATH`) when the rule allows it and `whom` may read it. Nothing is made.

@@ -41,12 +41,15 @@ use super::{
     volumes,
 };
 use crate::cluster::engine::{
+    idmap,
     sandbox::{Output, Sandbox},
     spec::file_name,
 };
 
 /// The name of the command.
 pub const COMMAND: &str = "task-shim";
+/// What makes a user namespace for the server, for a moment.
+pub(in crate::cluster::engine) const IDS: &str = "--ids";
 /// How the task's first process is told from the supervisor.
 const ENTER: &str = "--enter";
 /// And who supervises a command that runs beside it.
@@ -71,6 +74,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 /// The whole program, after its name and [`COMMAND`].
 pub fn main(arguments: &[OsString]) -> ExitCode {
     match arguments {
+        [ids] if ids == IDS => idmap::main(),
         [directory] => supervise(&Records::at(directory.into())),
         [enter, directory, groups @ ..] if enter == ENTER => {
             let groups = Groups::known(groups.iter().map(PathBuf::from).collect());

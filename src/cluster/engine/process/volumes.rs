@@ -9,6 +9,9 @@
 //! stays as it is, for the task sees the node's own directories.
 //!
 //! Where a volume is seen, as in Mesos (`isolators/volume/host_path.cpp`): a relative path is one in the sandbox, and made; an absolute one has to be there.
+//! An ordinary user's task is that user's account, without more rights, from its first instruction on: what it may in a host volume is the kernel's to say,
+//! and there is no need for the other ids that containers get ([`crate::cluster::engine::idmap`]).
+//!
 //! Paths are opened once, what is open is compared with what was allowed, and mounted by its descriptor: a swap in between is seen.
 
 use std::{

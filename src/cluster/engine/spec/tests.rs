@@ -57,6 +57,22 @@ fn an_image_with_a_bridge_and_a_brick() {
 }
 
 #[test]
+fn whoever_writes_to_a_user_s_volumes_cannot_change_owners_or_make_devices() {
+    let mut launch = samples::launch("/a", 1);
+    let image = Arc::make_mut(&mut launch.app).container.as_mut().unwrap().docker.as_mut().unwrap();
+    image.parameters = vec![("cap-drop".into(), "KILL".into()), ("group-add".into(), "7".into())];
+    let strings = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let check = |groups: &[u32], writes_as_user: bool, caps: &[&str], added: &[&str]| {
+        let given = Given { groups, writes_as_user, ..Given::default() };
+        let host = container(&launch, &samples::settings("/w".into()), given).unwrap().host_config.unwrap();
+        assert_eq!((host.cap_drop.unwrap(), host.group_add.unwrap()), (strings(caps), strings(added)));
+    };
+    check(&[], false, &["NET_RAW", "KILL"], &["7"]);
+    check(&[27, 100], false, &["NET_RAW", "KILL"], &["7", "27", "100"]);
+    check(&[27], true, &["NET_RAW", "KILL", "CHOWN", "MKNOD"], &["7", "27"]);
+}
+
+#[test]
 fn gpus_are_given_by_number_and_found_again() {
     let mut launch = samples::launch("/train", 1);
     launch.resources.gpus = 2;

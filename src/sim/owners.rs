@@ -33,7 +33,8 @@ pub fn draw(rng: &mut Rng, ops: &mut Vec<Op>, scale: Scale) {
     }
     for _ in 0..rng.below(3) {
         let app = rng.below(u64::from(scale.apps)) as u16;
-        more.push((at(rng), Ask::HandOver { app, to: *rng.pick(&USERS) }));
+        let (at, to) = (at(rng), *rng.pick(&USERS));
+        more.push((at, Ask::HandOver { app, to }));
     }
     for _ in 0..rng.below(4) {
         more.push((at(rng), Ask::EnforceRole { enforce: *rng.pick(&[Some(true), Some(true), Some(false), None]) }));

@@ -402,6 +402,54 @@ fn whichever_version_fits_is_launched() {
     check("r3", None);
 }
 
+/// One instance of an app waits of each of these versions, whichever of them is the first by its id.
+fn waiting(random: u64, versions: &[Value]) -> World {
+    let mut world = World::new();
+    world.random = random;
+    let put = |world: &mut World, apps: &[(&str, &Value)]| {
+        let updates = apps.iter().map(|(id, app)| (path(id), AppInput::read(app).unwrap())).collect();
+        world.request(Request::UpdateApps { updates, partial: false, create: true, force: true }).unwrap();
+    };
+    for (at, version) in versions.iter().enumerate() {
+        let slow = |part: u32| small("/slow", 1, json!({"cmd": format!("{at} {part}"), "constraints": [["rack", "IS", "nowhere"]]}));
+        let mut web = small("/web", at as u32 + 1, version.clone());
+        web["dependencies"] = if at > 0 { json!(["/slow"]) } else { json!([]) };
+        put(&mut world, &[("/slow", &slow(0)), ("/web", &web)]);
+        // Without a deployment of its own it gets what is missing.
+        put(&mut world, &[("/slow", &slow(1))]);
+    }
+    assert_eq!(world.conditions("/web"), format!("Scheduled*{}", versions.len()));
+    world
+}
+
+#[test]
+fn the_reasons_shown_are_those_of_the_newest_version_that_waits() {
+    let check = |versions: [Value; 2], expected: Reject| {
+        for random in 1..=8 {
+            let mut world = waiting(random, &versions);
+            assert_eq!(offers(&mut world, &["a rack:r2"]), "");
+            assert_eq!(entry(&world, "/web").last_unused_offers[&AgentId::new("a")].reasons, [expected], "{random} {versions:?}");
+        }
+    };
+    let (elsewhere, large) = (json!({"constraints": [["rack", "IS", "r1"]]}), json!({"cpus": 5000}));
+    check([elsewhere.clone(), large.clone()], Reject::InsufficientCpus);
+    check([large, elsewhere], Reject::UnfulfilledConstraint);
+}
+
+/// More versions wait than are tried for one offer: each comes up some time.
+#[test]
+fn of_many_versions_that_wait_none_is_left_out() {
+    let versions: Vec<Value> = (0..12).map(|at| json!({"constraints": [["rack", "IS", format!("r{at}")]]})).collect();
+    for at in 0..versions.len() {
+        let mut world = waiting(1, &versions);
+        let found = (0..100).any(|_| {
+            world.wait(10_000);
+            offers(&mut world, &[&format!("a rack:r{at}")]) == "web@a"
+        });
+        assert!(found, "r{at}");
+    }
+}
+
 /// An upgrade that was given up half-way leaves two versions side by side; the older one has failed and comes back to the node of the newer one.
 #[test]
 fn a_claimed_number_is_in_use_where_a_version_that_uses_it_lives() {

@@ -82,6 +82,25 @@ fn a_failed_instance_comes_back_to_its_volume_and_to_nothing_else() {
     assert!(second.bricks[0].epoch > mount.epoch);
 }
 
+/// Whichever of the two is the first by its id.
+#[test]
+fn what_waits_for_its_node_is_not_in_the_way_of_what_has_no_volume_yet() {
+    for random in 1..=8 {
+        let mut world = World::new();
+        world.random = random;
+        world.create(resident(1)).unwrap();
+        let first = world.run_on("a").remove(0);
+        world.end(&first.task, TaskState::Failed);
+        world.wait(60_000);
+        world.update("/db", json!({"instances": 2}), false).unwrap();
+        assert_eq!(world.conditions("/db"), "Scheduled*2");
+        let elsewhere = world.run_on("b");
+        assert_eq!(elsewhere.len(), 1, "{random}");
+        assert_ne!(elsewhere[0].task.instance, first.task.instance, "{random}");
+        assert_eq!(mounted(&world.run_on("a")), mounted(&[first]), "{random}");
+    }
+}
+
 #[test]
 fn what_is_scaled_down_leaves_its_volume_to_what_is_scaled_up() {
     let mut world = World::new();

@@ -117,6 +117,8 @@ pub(super) struct Rules {
     owned: BTreeMap<Owner, Usage>,
     /// When the present process began: a grace period begins anew.
     pub booted_at: u64,
+    /// And by the wall clock.
+    pub booted_wall: Timestamp,
     /// Apps whose last deployment was cancelled half-way: what is outdated stays, as in Marathon.
     half_way: BTreeSet<PathId>,
 }

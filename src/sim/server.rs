@@ -78,7 +78,7 @@ impl World<'_> {
         let started = self.now.saturating_sub(rng.below(3));
         let settings = Settings { new_group_enforce_role: self.plan.new_groups_enforce, ..Settings::default() };
         let state = State::recover(settings, records, Instant(self.now - started), self.wall());
-        self.rules.booted_at = self.now;
+        (self.rules.booted_at, self.rules.booted_wall) = (self.now, self.wall());
         self.check_recovered(&state);
         self.server = Some(Server {
             boot,

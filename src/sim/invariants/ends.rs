@@ -126,8 +126,15 @@ impl World<'_> {
         let Some(condition) = containers.iter().find(|(task, _)| task == id).map(|(_, condition)| *condition) else {
             return;
         };
-        let is_overdue =
-            |id: &TaskId| self.rules.launched.get(id).is_some_and(|launched_at| self.now + COMMITS_MS >= launched_at + OVERDUE_MS);
+        // After a restart what was launched before is as old as the wall clock says, which may have been set meanwhile.
+        let aged = instance.staged_at.map_or(0, |at| self.rules.booted_wall.ms_since(at)) + self.now.saturating_sub(self.rules.booted_at);
+        let is_overdue = |id: &TaskId| {
+            let is_old = |launched_at: &u64| {
+                let of_before = *launched_at < self.rules.booted_at;
+                self.now + COMMITS_MS >= launched_at + OVERDUE_MS || of_before && aged + COMMITS_MS >= OVERDUE_MS
+            };
+            self.rules.launched.get(id).is_some_and(is_old)
+        };
         let not_up = |condition| matches!(condition, Condition::Provisioned | Condition::Staging | Condition::Starting);
         if id.container.is_some() && containers.iter().any(|(task, condition)| not_up(*condition) && is_overdue(task)) {
             // It is repeated when the one that was late is on its way out already.

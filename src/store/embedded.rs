@@ -7,7 +7,8 @@
 //! head had come, so that a store that is gone, or that was replaced by an older one, is noticed too.
 //!
 //! After any error nothing more is written: what a failed sync left behind is not known, and only a new process reads it anew.
-//!
+
+mod ahead;
 mod journal;
 
 use std::{
@@ -27,9 +28,10 @@ use async_trait::async_trait;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use tracing::warn;
+use tracing::{debug, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
+use self::ahead::Ahead;
 use super::{
     Commit, Epoch, Store, StoreError,
     codec::{self, HEAD_KEY},
@@ -166,6 +168,8 @@ struct Owner {
     sums: HashMap<u64, u64, Hashed>,
     /// What was read when the store was opened, until it is asked for.
     loaded: Option<Vec<Record>>,
+    /// `None`: the file system does not let us.
+    ahead: Option<Ahead>,
 }
 
 impl Owner {
@@ -189,6 +193,7 @@ impl Owner {
             head: Head::default(),
             sums: HashMap::default(),
             loaded: None,
+            ahead: Some(Ahead::new(&directory)),
         };
         owner.loaded = Some(owner.read_all(mark.map_or(0, |mark| mark.commits))?);
         write_mark(work_dir, &owner.head)?;
@@ -200,7 +205,10 @@ impl Owner {
             // Nobody waits for the answer of a caller that was dropped.
             match job {
                 Job::Load(answer) => _ = answer.send(self.load()),
-                Job::Commit(epoch, batch, answer) => _ = answer.send(self.commit(epoch, &batch)),
+                Job::Commit(epoch, batch, answer) => {
+                    _ = answer.send(self.commit(epoch, &batch));
+                    self.fill_ahead();
+                }
                 Job::Elect(answer) => _ = answer.send(self.elect()),
             }
         }
@@ -208,6 +216,16 @@ impl Owner {
             && let Err(error) = write_mark(&self.work_dir, &self.head)
         {
             warn!(%error, "The store was closed, but how far it had come was not noted.");
+        }
+    }
+
+    /// While nobody waits.
+    fn fill_ahead(&mut self) {
+        if let Some(ahead) = &mut self.ahead
+            && let Err(error) = ahead.fill()
+        {
+            debug!(%error, "The journal is not filled ahead any more: commits take longer.");
+            self.ahead = None;
         }
     }
 

@@ -1,0 +1,170 @@
+//! Gives the active journal its blocks on disk before they are needed.
+//!
+//! fjall (3.1, `journal/writer.rs`) makes a journal as a file with a hole of 64 MiB. Each commit would fill a piece of it, and its sync would have to wait
+//! until the file system has noted the new blocks in its own journal: two writes and another thread instead of one write. So zeros are written into the
+//! hole some way ahead. Only where zeros are read are zeros written, by the thread that alone writes commits and while it writes none: what the file says
+//! never changes.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::SeekFrom;
+
+/// So much of the hole is filled at once: a few dozen large commits.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// The journal that fjall writes to, as far as is known.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    directory: PathBuf,
+    journal: Option<Journal>,
+}
+
+#[derive(Debug)]
+struct Journal {
+    number: u64,
+    file: File,
+    /// Before this there is no hole.
+    filled: u64,
+}
+
+impl Ahead {
+    /// For the store in `directory`. Nothing is looked at yet.
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), journal: None }
+    }
+
+    /// To be called between commits. An error is no harm: commits are slower then, or meet the same error themselves and say so.
+    pub(super) fn fill(&mut self) -> io::Result<()> {
+        self.find()?;
+        match &mut self.journal {
+            Some(journal) => journal.fill(),
+            None => Ok(()),
+        }
+    }
+
+    /// The newest journal; fjall counts them up.
+    fn find(&mut self) -> io::Result<()> {
+        let mut number = match &self.journal {
+            Some(journal) => journal.number + 1,
+            None => newest(&self.directory)?,
+        };
+        loop {
+            match OpenOptions::new().read(true).write(true).open(self.directory.join(format!("{number}.jnl"))) {
+                Ok(file) => self.journal = Some(Journal { number, file, filled: 0 }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            number += 1;
+        }
+    }
+}
+
+fn newest(directory: &Path) -> io::Result<u64> {
+    let mut newest = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "jnl") {
+            newest = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).unwrap_or(0).max(newest);
+        }
+    }
+    Ok(newest)
+}
+
+impl Journal {
+    fn fill(&mut self) -> io::Result<()> {
+        let end = self.file.metadata()?.len();
+        if self.filled >= end {
+            return Ok(());
+        }
+        let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(self.filled))?;
+        if hole == self.filled && hole > 0 {
+            // Commits have not come as far as what was filled before.
+            return Ok(());
+        }
+        let wanted = usize::try_from(end.saturating_sub(hole)).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+        let mut bytes = vec![0; wanted];
+        self.file.read_exact_at(&mut bytes, hole)?;
+        if bytes.iter().any(|byte| *byte != 0) {
+            return Err(io::Error::other("the file system says that there is a hole where there is none"));
+        }
+        self.file.write_all_at(&bytes, hole)?;
+        self.filled = hole + wanted as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENGTH: u64 = 4 << 20;
+
+    /// A journal as fjall makes it.
+    fn journal(directory: &Path, number: u64) -> File {
+        let file = File::create_new(directory.join(format!("{number}.jnl"))).unwrap();
+        file.set_len(LENGTH).unwrap();
+        file
+    }
+
+    /// Where its hole begins.
+    fn filled(file: &File) -> u64 {
+        rustix::fs::seek(file, SeekFrom::Hole(0)).unwrap()
+    }
+
+    #[test]
+    fn blocks_are_there_before_commits_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ahead = Ahead::new(directory.path());
+        ahead.fill().unwrap();
+        let file = journal(directory.path(), 0);
+        let chunk = CHUNK_BYTES as u64;
+        let mut check = |commits: &[(u64, usize)], expected: u64| {
+            for (at, length) in commits {
+                file.write_all_at(&vec![7; *length], *at).unwrap();
+            }
+            ahead.fill().unwrap();
+            assert_eq!(filled(&file), expected, "after {commits:?}");
+        };
+        check(&[], chunk);
+        check(&[(0, 100), (100, 5000)], chunk);
+        // The commit that goes beyond is followed by the next piece.
+        check(&[(5100, CHUNK_BYTES)], 2 * chunk + 8192);
+        check(&[(5100 + chunk, 2 * CHUNK_BYTES)], LENGTH);
+        check(&[(5100 + 3 * chunk, 100)], LENGTH);
+        let content = std::fs::read(directory.path().join("0.jnl")).unwrap();
+        let written = usize::try_from(5100 + 3 * chunk + 100).unwrap();
+        assert!(content[..written].iter().all(|byte| *byte == 7) && content[written..].iter().all(|byte| *byte == 0));
+        // fjall goes on in a longer file than it has made.
+        file.write_all_at(&[7; 100], LENGTH).unwrap();
+        ahead.fill().unwrap();
+        assert_eq!(file.metadata().unwrap().len(), LENGTH + 100);
+    }
+
+    #[test]
+    fn the_newest_journal_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ahead = Ahead::new(directory.path());
+        let (old, new) = (journal(directory.path(), 3), journal(directory.path(), 12));
+        ahead.fill().unwrap();
+        assert_eq!((filled(&old), filled(&new)), (0, CHUNK_BYTES as u64));
+        let (skipped, next) = (journal(directory.path(), 13), journal(directory.path(), 14));
+        ahead.fill().unwrap();
+        assert_eq!((filled(&skipped), filled(&next)), (0, CHUNK_BYTES as u64));
+    }
+
+    #[test]
+    fn a_journal_that_was_cut_off_at_its_end_has_no_hole() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::create_new(directory.path().join("5.jnl")).unwrap();
+        file.write_all_at(&[7; 3000], 0).unwrap();
+        let mut ahead = Ahead::new(directory.path());
+        ahead.fill().unwrap();
+        ahead.fill().unwrap();
+        assert_eq!(std::fs::read(directory.path().join("5.jnl")).unwrap(), [7; 3000]);
+    }
+}

@@ -1,10 +1,11 @@
 //! The audit log: who asked for which change, from where, and what came of it; and every login. JSON lines in a directory of the server's own, readable by
 //! its account alone, only ever appended to.
 //!
-//! One thread writes. Callers reserve their place before they change anything ([`Audit::reserve`]) and wait until their line is in the file before they
-//! answer, so that no change is acknowledged whose line could still be lost with the process. When lines cannot be written (a full disk) or too many wait,
-//! changes are refused until that is over; reading goes on. The file is forced to the disk about once a second, not for every line: a power failure may
-//! take the last second of it, a crash of the process nothing.
+//! Callers reserve their place before they change anything ([`Audit::reserve`]) and wait until their line is in the file before they answer, so that no
+//! change is acknowledged whose line could still be lost with the process. Mostly they put it there themselves, which takes a few microseconds; what may
+//! take longer (a new file, a disk that is full, the disk itself) is a thread's, and so are the lines that come meanwhile. When lines cannot be written or
+//! too many wait, changes are refused until that is over; reading goes on. The file is forced to the disk about once a second, not for every line: a power
+//! failure may take the last second of it, a crash of the process nothing.
 //!
 //! Never in it: bodies, queries, headers, passwords, tokens.
 
@@ -16,7 +17,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -106,6 +107,7 @@ pub enum What {
 
 /// A line, and who waits for it.
 struct Waiting {
+    /// Empty: only the disk is to be forced.
     line: Vec<u8>,
     written: Option<oneshot::Sender<()>>,
 }
@@ -119,6 +121,7 @@ pub struct Audit {
 #[derive(Clone)]
 struct Open {
     queue: mpsc::Sender<Waiting>,
+    log: Arc<Mutex<Log>>,
     /// Lines cannot be written at present.
     failing: Arc<AtomicBool>,
     directory: Arc<Path>,
@@ -140,12 +143,12 @@ impl Audit {
 
     fn open_with(directory: &Path, file_bytes: u64) -> io::Result<Self> {
         std::fs::DirBuilder::new().mode(0o700).recursive(true).create(directory)?;
-        let writer = Writer::open(directory, file_bytes)?;
+        let log = Arc::new(Mutex::new(Log::open(directory, file_bytes)?));
         let (queue, lines) = mpsc::channel(MAX_WAITING);
         let failing = Arc::new(AtomicBool::new(false));
-        let of_writer = failing.clone();
-        std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(lines, &of_writer))?;
-        Ok(Self { open: Some(Open { queue, failing, directory: directory.into() }) })
+        let writer = Writer { log: log.clone(), failing: failing.clone() };
+        std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(lines))?;
+        Ok(Self { open: Some(Open { queue, log, failing, directory: directory.into() }) })
     }
 
     /// Where the log is; `None`: nothing is kept.
@@ -162,8 +165,11 @@ impl Audit {
         if open.failing.load(Ordering::Acquire) {
             return Err(Unwritable);
         }
-        let permit = tokio::time::timeout(PATIENCE, open.queue.clone().reserve_owned()).await;
-        permit.ok().and_then(Result::ok).map(|permit| Place(Some(permit))).ok_or(Unwritable)
+        let permit = match open.queue.clone().try_reserve_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => tokio::time::timeout(PATIENCE, open.queue.clone().reserve_owned()).await.ok().and_then(Result::ok),
+        };
+        permit.map(|permit| Place(Some((permit, open.log.clone())))).ok_or(Unwritable)
     }
 
     /// Tells of what has been done already. When there is no room it is only logged elsewhere: a login changes nothing, and guessing must not be able to
@@ -178,14 +184,23 @@ impl Audit {
 }
 
 /// A reserved place in the log.
-pub struct Place(Option<mpsc::OwnedPermit<Waiting>>);
+pub struct Place(Option<(mpsc::OwnedPermit<Waiting>, Arc<Mutex<Log>>)>);
 
 impl Place {
     /// Fills it, without waiting.
     pub fn fill(self, entry: Entry) -> Written {
-        let Some(permit) = self.0 else { return Written(None) };
+        let Some((permit, log)) = self.0 else { return Written(None) };
+        let line = line(entry);
+        if let Ok(mut log) = log.try_lock()
+            && log.write_now(&line)
+        {
+            if log.wants_sync() {
+                permit.send(Waiting { line: Vec::new(), written: None });
+            }
+            return Written(None);
+        }
         let (written, told) = oneshot::channel();
-        permit.send(Waiting { line: line(entry), written: Some(written) });
+        permit.send(Waiting { line, written: Some(written) });
         Written(Some(told))
     }
 }
@@ -227,23 +242,25 @@ fn path_of(directory: &Path, number: usize) -> PathBuf {
     directory.join(if number == 0 { "audit.jsonl".to_owned() } else { format!("audit.{number}.jsonl") })
 }
 
-/// The thread's side.
-struct Writer {
+/// The file that is written to.
+struct Log {
     directory: PathBuf,
     file_bytes: u64,
-    file: File,
+    file: Arc<File>,
     length: u64,
+    /// The last line could not be written. Nobody but the writer may then write, lest lines be lost between its attempts.
+    failed: bool,
+    /// When it was forced to the disk, or that was asked for.
     synced_at: Instant,
 }
 
-impl Writer {
+impl Log {
     fn open(directory: &Path, file_bytes: u64) -> io::Result<Self> {
-        let path = path_of(directory, 0);
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        let mut writer =
-            Self { directory: directory.to_owned(), file_bytes, length: file.metadata()?.len(), file, synced_at: Instant::now() };
-        writer.end_last_line()?;
-        Ok(writer)
+        let file = open_file(directory)?;
+        let length = file.metadata()?.len();
+        let mut log = Self { directory: directory.to_owned(), file_bytes, file: file.into(), length, failed: false, synced_at: Instant::now() };
+        log.end_last_line()?;
+        Ok(log)
     }
 
     /// What a power failure cut off in the middle must not run into the next line.
@@ -255,69 +272,112 @@ impl Writer {
         let mut last = [0];
         File::open(path_of(&self.directory, 0))?.read_exact_at(&mut last, self.length - 1)?;
         if last != *b"\n" {
-            self.file.write_all(b"\n")?;
+            (&*self.file).write_all(b"\n")?;
             self.length += 1;
         }
         Ok(())
     }
 
-    fn run(mut self, mut lines: mpsc::Receiver<Waiting>, failing: &AtomicBool) {
-        let mut batch = Vec::new();
-        while lines.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
-            let text = batch.iter().map(|waiting| waiting.line.as_slice()).collect::<Vec<_>>().concat();
-            while let Err(error) = self.write(&text) {
-                if !failing.swap(true, Ordering::AcqRel) {
-                    error!(%error, directory = %self.directory.display(), "The audit log cannot be written: changes are refused until it can.");
-                }
-                if lines.is_closed() {
-                    return;
-                }
-                std::thread::sleep(RETRY);
-            }
-            if failing.swap(false, Ordering::AcqRel) {
-                info!("The audit log can be written again.");
-            }
-            // Who waited may be gone.
-            batch.drain(..).filter_map(|waiting| waiting.written).for_each(|written| _ = written.send(()));
-            if self.synced_at.elapsed() >= SYNC_EVERY {
-                self.sync();
-            }
+    /// Writes it, unless that is the writer's; says whether it has.
+    fn write_now(&mut self, line: &[u8]) -> bool {
+        !self.failed && self.length < self.file_bytes && self.write(line).is_ok()
+    }
+
+    /// True once when it is time to force the file to the disk.
+    fn wants_sync(&mut self) -> bool {
+        let wants = self.synced_at.elapsed() >= SYNC_EVERY;
+        if wants {
+            self.synced_at = Instant::now();
         }
-        self.sync();
+        wants
     }
 
     /// All of it, or, after an error, nothing of it.
     fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        self.failed = true;
         if self.length >= self.file_bytes {
             self.rotate()?;
         }
-        if let Err(error) = self.file.write_all(text) {
+        if let Err(error) = (&*self.file).write_all(text) {
             // Half a line must not stay; when even that fails, the next attempt comes here again.
             self.file.set_len(self.length)?;
             return Err(error);
         }
         self.length += text.len() as u64;
+        self.failed = false;
         Ok(())
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        self.sync();
+        sync(&self.file);
         for number in (0..FILES - 1).rev() {
             match std::fs::rename(path_of(&self.directory, number), path_of(&self.directory, number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        self.file = OpenOptions::new().create(true).append(true).mode(0o600).open(path_of(&self.directory, 0))?;
+        self.file = open_file(&self.directory)?.into();
         self.length = self.file.metadata()?.len();
         Ok(())
     }
+}
 
-    fn sync(&mut self) {
-        self.synced_at = Instant::now();
-        if let Err(error) = self.file.sync_data() {
-            error!(%error, "The audit log cannot be forced to the disk.");
+fn open_file(directory: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path_of(directory, 0))
+}
+
+fn sync(file: &File) {
+    if let Err(error) = file.sync_data() {
+        error!(%error, "The audit log cannot be forced to the disk.");
+    }
+}
+
+/// The thread's side.
+struct Writer {
+    log: Arc<Mutex<Log>>,
+    failing: Arc<AtomicBool>,
+}
+
+impl Writer {
+    fn run(self, mut lines: mpsc::Receiver<Waiting>) {
+        let mut batch = Vec::new();
+        while lines.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
+            let text = batch.iter().map(|waiting| waiting.line.as_slice()).collect::<Vec<_>>().concat();
+            while let Err((error, directory)) = self.write(&text) {
+                if !self.failing.swap(true, Ordering::AcqRel) {
+                    error!(%error, directory = %directory.display(), "The audit log cannot be written: changes are refused until it can.");
+                }
+                if lines.is_closed() {
+                    return;
+                }
+                std::thread::sleep(RETRY);
+            }
+            if self.failing.swap(false, Ordering::AcqRel) {
+                info!("The audit log can be written again.");
+            }
+            // Who waited may be gone.
+            let asked = batch.iter().any(|waiting| waiting.line.is_empty());
+            batch.drain(..).filter_map(|waiting| waiting.written).for_each(|written| _ = written.send(()));
+            if asked || self.log().wants_sync() {
+                self.sync();
+            }
         }
+        self.sync();
+    }
+
+    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, text: &[u8]) -> Result<(), (io::Error, PathBuf)> {
+        let mut log = self.log();
+        log.write(text).map_err(|error| (error, log.directory.clone()))
+    }
+
+    /// Without holding up those who write meanwhile.
+    fn sync(&self) {
+        let file = self.log().file.clone();
+        sync(&file);
     }
 }
 
@@ -391,6 +451,27 @@ mod tests {
         write(&audit, &change("after", "/")).await;
         let users: Vec<_> = read(directory.path(), &query()).unwrap().iter().map(|entry| entry["user"].clone()).collect();
         assert_eq!(users, ["before", "held", "after"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn lines_of_many_at_once_are_all_there_and_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        // So small that the file is changed again and again meanwhile.
+        let audit = Audit::open_with(directory.path(), 20_000).unwrap();
+        let mut callers = tokio::task::JoinSet::new();
+        for caller in 0..8 {
+            let audit = audit.clone();
+            callers.spawn(async move {
+                for number in 0..100 {
+                    write(&audit, &change(&format!("{caller}-{number}"), "/v2/apps/web")).await;
+                }
+            });
+        }
+        callers.join_all().await;
+        let users = read(directory.path(), &query()).unwrap().into_iter().map(|entry| entry["user"].as_str().unwrap().to_owned());
+        let found: std::collections::BTreeSet<String> = users.collect();
+        let expected = (0..8).flat_map(|caller| (0..100).map(move |number| format!("{caller}-{number}"))).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]

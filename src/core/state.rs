@@ -50,6 +50,8 @@ pub struct Tables {
     pub root_versions: OrdMap<Timestamp, Arc<RootVersion>>,
     /// Definitions of apps that are gone which a version of the root names.
     pub archive: OrdMap<(PathId, Timestamp), Arc<App>>,
+    /// Derived: the current definition of each app that exists. They are asked for more often than anything else.
+    current: OrdMap<PathId, Arc<App>>,
     /// Derived: how many users have a password, the locked ones too.
     pub passwords: usize,
     /// Derived: how many instances of each app are in which condition.
@@ -224,8 +226,19 @@ impl Tables {
     fn put_in(&mut self, change: &Change) {
         match change {
             Change::Put(Record::Meta(meta)) => self.meta = meta.clone(),
-            Change::Put(Record::App(app)) => _ = self.apps.insert(app.id.clone(), app.clone()),
-            Change::Put(Record::Definition(app)) => _ = self.definitions.insert((app.id.clone(), app.version), app.clone()),
+            Change::Put(Record::App(app)) => {
+                self.apps.insert(app.id.clone(), app.clone());
+                match self.definitions.get(&(app.id.clone(), app.version)).cloned() {
+                    Some(definition) => _ = self.current.insert(app.id.clone(), definition),
+                    None => _ = self.current.remove(&app.id),
+                }
+            }
+            Change::Put(Record::Definition(app)) => {
+                self.definitions.insert((app.id.clone(), app.version), app.clone());
+                if self.apps.get(&app.id).is_some_and(|entry| entry.version == app.version) {
+                    self.current.insert(app.id.clone(), app.clone());
+                }
+            }
             Change::Put(Record::Instance(instance)) => {
                 let before = self.instances.insert(instance.id.clone(), instance.clone());
                 self.count(instance.app(), before.as_deref(), Some(instance));
@@ -252,8 +265,16 @@ impl Tables {
     fn delete(&mut self, key: &RecordKey) {
         match key {
             RecordKey::Meta => self.meta = Arc::default(),
-            RecordKey::App(app) => _ = self.apps.remove(app),
-            RecordKey::Definition(app, version) => _ = self.definitions.remove(&(app.clone(), *version)),
+            RecordKey::App(app) => {
+                self.apps.remove(app);
+                self.current.remove(app);
+            }
+            RecordKey::Definition(app, version) => {
+                self.definitions.remove(&(app.clone(), *version));
+                if self.current.get(app).is_some_and(|current| current.version == *version) {
+                    self.current.remove(app);
+                }
+            }
             RecordKey::Instance(id) => {
                 let before = self.instances.remove(id);
                 self.count(id.app(), before.as_deref(), None);
@@ -349,8 +370,7 @@ impl Tables {
 
     /// The current definition of an app that exists.
     pub fn app(&self, id: &PathId) -> Option<&Arc<App>> {
-        let entry = self.apps.get(id)?;
-        self.definitions.get(&(id.clone(), entry.version))
+        self.current.get(id)
     }
 
     /// True for a pod that exists.

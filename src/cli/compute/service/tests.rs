@@ -180,17 +180,28 @@ async fn refusals_are_explained() {
         _ => answer(200, json!({"deploymentId": "d1"})),
     };
     check("service restart web", failed, "the change was taken back: cancelled", 1).await;
+    // Also who waits for no time at all learns what it waits for, and that it is done.
     let late = |asked: &Asked| match asked.line.as_str() {
         line if line.starts_with("GET /v2/events") => answer(503, json!({"message": "too many event streams are open"})),
+        "GET /v2/apps/web" => answer(200, json!({"app": {"id": "/web", "deployments": [{"id": "d1"}]}})),
+        "GET /v2/queue" => {
+            let summary = json!({"rejectSummaryLastOffers": [{"reason": "InsufficientMemory", "declined": 1}]});
+            answer(200, json!({"queue": [{"app": {"id": "/web", "mem": 999_999}, "processedOffersSummary": summary}]}))
+        }
         _ => answer(200, json!({"deploymentId": "d1"})),
     };
     check(
         "service restart web --timeout 0",
         late,
-        "service 'web' is not done within 0 s; it goes on, and 'mgmt service show web' tells how far it is",
+        "service 'web' is not done within 0 s (1 node: has not 999999 MB of memory left); it goes on, and 'mgmt service show web' tells how far it is",
         5,
     )
     .await;
+    let done = move |asked: &Asked| match asked.line.as_str() {
+        "GET /v2/apps/web" => answer(200, json!({"app": {"id": "/web", "deployments": []}})),
+        _ => late(asked),
+    };
+    ask(&Fake::start(done), "service restart web --timeout 0").await.unwrap();
     let tasks = |_: &Asked| answer(200, json!({"tasks": [{"id": "web.instance-1._app.1"}, {"id": "web.instance-2._app.1"}]}));
     check(
         "service exec web -- true",

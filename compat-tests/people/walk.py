@@ -266,7 +266,8 @@ class People:
 
     def the_other_sees_nothing(self):
         for path in ("/v2/apps", "/v2/tasks", "/v2/queue", "/v2/deployments", "/v2/groups", "/v2/ports", "/v2/bricks", "/v2/info", "/v2/images",
-                     "/v2/nodes", "/v2/apps?embed=apps.tasks&embed=apps.counts", "/v2/groups?embed=group.apps&embed=group.groups"):
+                     "/v2/nodes", "/v2/pods", "/v2/pods/::status", "/v2/groups/versions", "/v2/apps?embed=apps.tasks&embed=apps.counts",
+                     "/v2/groups?embed=group.apps&embed=group.groups"):
             status, _, answer = self.api(OTHER, "GET", path)
             text = json.dumps(answer)
             if status != 200 or "testdb" in text or "123456" in text or IMAGE in text:

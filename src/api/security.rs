@@ -839,6 +839,55 @@ async fn what_reaches_an_app_cannot_be_taken_over() {
     platform.fine("bob", &format!("DELETE /v2/bricks/{brick}"), &Value::Null).await;
 }
 
+/// CVE-2020-8554 again, by a load balancer: what leads to an app from outside is the first one's, whichever group or port of a node the second one has.
+#[tokio::test]
+async fn what_a_load_balancer_leads_by_cannot_be_taken_over() {
+    let platform = Platform::inhabited().await;
+    let mapped = |id: &str, service_port: u16| {
+        let mapping = json!({ "containerPort": 80, "hostPort": 0, "servicePort": service_port });
+        let mut app = with_container(json!({ "portMappings": [mapping] }));
+        (app["id"], app["networks"], app["instances"]) = (json!(id), json!([{ "mode": "container/bridge" }]), json!(0));
+        app
+    };
+    let defined = |id: &str, port: u64| json!({ "id": id, "cmd": "x", "instances": 0, "portDefinitions": [{ "port": port }] });
+    let labelled =
+        |id: &str, label: &str, text: &str| json!({ "id": id, "cmd": "x", "instances": 0, "ports": [], "labels": { label: text } });
+    platform.fine("ann", "POST /v2/apps", &mapped("/front", 10_100)).await;
+    platform.fine("ann", "POST /v2/apps", &labelled("/shop", "HAPROXY_0_VHOST", "shop.example,www.shop.example")).await;
+    let claimed = platform.port_of("/kept").await;
+    let refused = [
+        (mapped("/x", 10_100), "/container/portMappings(0)/servicePort"),
+        (defined("/x", 10_100), "/portDefinitions(0)/port"),
+        (defined("/x", claimed), "/portDefinitions(0)/port"),
+        (labelled("/x", "HAPROXY_0_VHOST", "shop.example"), "/labels(HAPROXY_0_VHOST)"),
+        (labelled("/x", "HAPROXY_13_VHOST", "a.example, WWW.Shop.Example"), "/labels(HAPROXY_13_VHOST)"),
+    ];
+    for (app, place) in &refused {
+        let answer = platform.ask("bob", "POST /v2/apps", app).await;
+        assert!(answer.status == 422 && answer.body.contains(place) && answer.body.contains("is another user's"), "{app}: {}", answer.body);
+        assert!(ANNS.iter().all(|word| !answer.body.contains(word)) && !answer.body.contains("/front"), "{}", answer.body);
+        let mut below = app.clone();
+        below["id"] = json!("x");
+        let answer = platform.ask("bob", "PUT /v2/groups", &json!({ "id": "/bobs", "apps": [below] })).await;
+        assert!(answer.status == 422 && answer.body.contains("is another user's"), "{app}: {}", answer.body);
+    }
+    // By a change, too; and what is there already may stay when something else is changed.
+    platform.fine("bob", "POST /v2/apps", &mapped("/mine", 10_101)).await;
+    let container = &mapped("/mine", 10_100)["container"];
+    assert_eq!(platform.ask("bob", "PUT /v2/apps/mine?force=true", &json!({ "container": container })).await.status, 422);
+    platform.fine("bob", "PUT /v2/apps/mine?force=true", &json!({ "mem": 33 })).await;
+    // Among the own ones, and for an administrator, they may be shared as in Marathon; from then on the others keep it.
+    platform.fine("ann", "POST /v2/apps", &mapped("/front2", 10_100)).await;
+    platform.fine("ann", "POST /v2/apps", &labelled("/shop2", "HAPROXY_0_VHOST", "shop.example")).await;
+    platform.fine("root", "PUT /v2/apps/mine?force=true", &json!({ "container": container })).await;
+    platform.fine("bob", "PUT /v2/apps/mine?force=true", &json!({ "container": container, "mem": 34 })).await;
+    // With the last app that has it, it is free.
+    for id in ["shop", "shop2"] {
+        platform.fine("ann", &format!("DELETE /v2/apps/{id}?force=true"), &Value::Null).await;
+    }
+    platform.fine("bob", "POST /v2/apps", &labelled("/x", "HAPROXY_0_VHOST", "shop.example")).await;
+}
+
 #[tokio::test]
 async fn an_app_that_is_handed_over_goes_with_all_that_it_has() {
     let platform = Platform::inhabited().await;

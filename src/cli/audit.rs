@@ -1,22 +1,29 @@
-//! `xtao audit`: who changed what, and who logged in, as a table. Through the administrators' socket of the server in `--work_dir`.
+//! `xtao audit`: who changed what, and who logged in, as a table. Through the administrators' socket of the server in `--work_dir`; of a stopped server,
+//! out of that directory.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    io,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use clap::Args;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     client::{Client, ClientError, Role, encode},
     program, table, terminal,
 };
-use crate::model::time::Timestamp;
+use crate::{
+    audit::{self, Query},
+    model::time::Timestamp,
+};
 
 /// Who changed what, and who logged in.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "For administrators: root, and the members of the group 'xtao'. The log itself is in the directory 'audit' of the server's directory, as \
-    JSON lines, 10 files of 16 MiB.\n\nExamples:\n  xtao audit --user zmfsea --since 2h\n  xtao audit --since 2026-05-28T20:26:40Z --limit 1000 -j"
+    after_help = "For administrators: root, and the members of the group 'xtao'; when the server is stopped, whoever may read its directory. The log itself \
+    is there in the directory 'audit', as JSON lines, 10 files of 16 MiB.\n\nExamples:\n  xtao audit --user zmfsea --since 2h\n  xtao audit --since 2026-05-28T20:26:40Z --limit 1000 -j"
 )]
 pub struct Arguments {
     /// Of this user only
@@ -43,30 +50,70 @@ enum Since {
     Ago(u32),
 }
 
+/// Why there is nothing to be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What the server says, or that there is none.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// No server answers, and the files cannot be read either.
+    #[error("no server answers, and its audit log in {directory} cannot be read without one: {reason}")]
+    Offline {
+        /// Where it is.
+        directory: String,
+        /// Why not.
+        reason: io::Error,
+    },
+}
+
 /// Runs the command.
 ///
 /// # Errors
-/// No server answers, or it says no.
-pub async fn run(arguments: Arguments) -> Result<(), ClientError> {
-    let server = Client::on_node(&arguments.place.work_dir, Role::Admin)?;
+/// The server says no; or none answers, and the log cannot be read where it is.
+pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
-    let answer = server.call(Method::GET, &path(&arguments, now), None).await.map_err(ClientError::to_administrators)?;
+    let answer = look_up(&arguments, Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))).await?;
     terminal::say(&if arguments.json { format!("{answer:#}") } else { screen(&answer) });
     Ok(())
 }
 
-fn path(arguments: &Arguments, now: Timestamp) -> String {
-    let mut path = format!("/v2/audit?limit={}", arguments.limit);
-    if let Some(user) = &arguments.user {
-        path += &format!("&user={}", encode(user));
+async fn look_up(arguments: &Arguments, now: Timestamp) -> Result<Value, Error> {
+    let work_dir = &arguments.place.work_dir;
+    match Client::on_node(work_dir, Role::Admin) {
+        Ok(server) => {
+            let answer = server.call(Method::GET, &path(arguments, now), None).await;
+            Ok(answer.map_err(ClientError::to_administrators)?)
+        }
+        Err(error @ ClientError::NoServer { .. }) => {
+            let directory = work_dir.join(audit::DIRECTORY);
+            // Where nobody has served there is nothing to be read: an empty log would be an untrue answer.
+            if std::fs::metadata(&directory).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                return Err(error.into());
+            }
+            let entries = std::fs::read_dir(&directory).and_then(|_| audit::read(&directory, &query(arguments, now)));
+            let offline = |reason| Error::Offline { directory: directory.display().to_string(), reason };
+            Ok(json!({ "entries": entries.map_err(offline)? }))
+        }
+        Err(error) => Err(error.into()),
     }
-    if let Some(since) = arguments.since {
-        let at = match since {
-            Since::At(at) => at,
-            Since::Ago(seconds) => Timestamp(now.0 - i64::from(seconds) * 1000),
-        };
-        path += &format!("&since={}", encode(&at.to_string()));
+}
+
+fn query(arguments: &Arguments, now: Timestamp) -> Query {
+    let since = arguments.since.map(|since| match since {
+        Since::At(at) => at,
+        Since::Ago(seconds) => Timestamp(now.0 - i64::from(seconds) * 1000),
+    });
+    Query { user: arguments.user.clone(), since, limit: arguments.limit as usize }
+}
+
+fn path(arguments: &Arguments, now: Timestamp) -> String {
+    let Query { user, since, limit } = query(arguments, now);
+    let mut path = format!("/v2/audit?limit={limit}");
+    if let Some(user) = user {
+        path += &format!("&user={}", encode(&user));
+    }
+    if let Some(since) = since {
+        path += &format!("&since={}", encode(&since.to_string()));
     }
     path
 }
@@ -144,6 +191,33 @@ mod tests {
             assert!(said.contains(&format!("'{bad}' is neither a time nor a duration")), "{said}");
         }
         assert!(asked("--limit 0").contains("0 is not in 1..=10000"), "{}", asked("--limit 0"));
+    }
+
+    #[tokio::test]
+    async fn a_stopped_servers_log_is_read_where_it_is() {
+        let work_dir = tempfile::tempdir().unwrap();
+        let look = async |line: &str| {
+            let line = format!("audit {line} --work_dir {}", work_dir.path().display());
+            let arguments = Cli::try_parse_from(line.split_whitespace()).unwrap().arguments;
+            look_up(&arguments, Timestamp(1_600_000_000_000)).await.map_err(|error| error.to_string())
+        };
+        let error = look("").await.unwrap_err();
+        assert!(error.contains("no server answers on") && error.contains("xtao.sock"), "{error}");
+        let audit = work_dir.path().join(audit::DIRECTORY);
+        std::fs::create_dir(&audit).unwrap();
+        assert_eq!(look("").await.unwrap(), json!({ "entries": [] }));
+        let login = |time: &str, user: &str| json!({ "time": time, "user": user, "kind": "login" });
+        let lines =
+            [login("2020-09-13T10:00:00.000Z", "ann"), login("2020-09-13T12:00:00.000Z", "bob"), login("2020-09-13T12:01:00.000Z", "ann")];
+        std::fs::write(audit.join("audit.jsonl"), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        assert_eq!(look("").await.unwrap(), json!({ "entries": lines }));
+        assert_eq!(look("--user ann --since 2h").await.unwrap(), json!({ "entries": [lines[2]] }));
+        assert_eq!(look("--limit 1").await.unwrap(), json!({ "entries": [lines[2]] }));
+        // What is there and is no log is said, and not taken for an empty one.
+        std::fs::remove_dir_all(&audit).unwrap();
+        std::fs::write(&audit, "").unwrap();
+        let error = look("").await.unwrap_err();
+        assert!(error.contains("its audit log in") && error.contains("cannot be read without one"), "{error}");
     }
 
     #[test]

@@ -215,7 +215,10 @@ fn start(cli: Cli, runtime: &tokio::runtime::Runtime) -> Result<(), Error> {
 /// Does what needs no server; hands back what does.
 fn without_server(command: Command, reach: &Reach, tokens: &Tokens) -> Result<Option<Mgmt>, Error> {
     match command {
-        Command::Mgmt(mgmt) => return Ok(Some(*mgmt)),
+        Command::Mgmt(mgmt) => match *mgmt {
+            Mgmt::Service(arguments) if service::without_server(&arguments)? => {}
+            mgmt => return Ok(Some(mgmt)),
+        },
         Command::Completion { shell } => terminal::say(&program::completions(self::command(), shell)),
         Command::Man { directory } => program::write_manual(self::command(), &directory).map_err(Error::Failed)?,
         Command::Logout => {

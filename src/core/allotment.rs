@@ -10,7 +10,7 @@ use super::{owned, turn::Turn};
 use crate::model::{
     app::{App, BrickVolume, EnvValue, Network, PortNumber},
     brick::{Brick, brick_name, normal_container_path},
-    id::Owner,
+    id::{Owner, PathId},
     port::{PortClaim, Position},
     request::{Origin, RequestError, Violation},
     resources::PortRange,
@@ -91,6 +91,7 @@ pub(super) fn allot(
     let bricks = app.bricks().map(|volume| brick(turn, app, volume, &owner, origin)).collect::<Result<Vec<_>, _>>()?;
     // Marathon knows none for pods.
     if app.pod.is_none() {
+        front_is_free(turn, app, current, &owner, origin)?;
         service_ports(turn, app, current, taken)?;
     }
     Ok(Allotted { claims, bricks: bricks.into_iter().flatten().collect() })
@@ -251,6 +252,35 @@ pub(super) fn new_brick(turn: &Turn<'_, '_>, app: &App, volume: &BrickVolume, co
         condemned: false,
         reservation: None,
     }
+}
+
+/// What load balancers lead to an app by is nobody else's: a second user who writes the same service port or the same virtual host would be given a part
+/// of the first one's requests. Between apps of one user, and for administrators, it is as in Marathon, where apps may share them; what an app has
+/// already, it keeps.
+fn front_is_free(turn: &Turn<'_, '_>, app: &App, current: Option<&App>, owner: &Owner, origin: &Origin) -> Result<(), RequestError> {
+    if origin.admin {
+        return Ok(());
+    }
+    let (state, tables) = (&turn.state, &turn.state.tables);
+    let is_anothers = |apps: Option<&BTreeSet<PathId>>| {
+        apps.into_iter().flatten().any(|other| tables.owner_of(other).is_some_and(|other| other != owner))
+    };
+    let kept_ports: BTreeSet<u16> = current.into_iter().flat_map(owned::service_ports).collect();
+    let is_taken = |port: u16| {
+        let is_claimed = tables.ports.get(&port).is_some_and(|claim| claim.owner != *owner);
+        port != 0 && !kept_ports.contains(&port) && (is_claimed || is_anothers(state.service_ports.get(&port)))
+    };
+    let written = |port: PortNumber| if let PortNumber::Fixed(port) = port { port } else { 0 };
+    let definitions = app.port_definitions.iter().enumerate().map(|(at, one)| (format!("/portDefinitions({at})/port"), written(one.port)));
+    let mappings = app.port_mappings().iter().enumerate();
+    let mappings = mappings.map(|(at, one)| (format!("/container/portMappings({at})/servicePort"), one.service_port));
+    let ports = definitions.chain(mappings).filter(|(_, port)| is_taken(*port));
+    let ports = ports.map(|(path, port)| Violation::new(path, format!("service port {port} is another user's; 0 stands for a free one")));
+    let kept_hosts: BTreeSet<String> = current.into_iter().flat_map(owned::virtual_hosts).map(|(_, host)| host).collect();
+    let hosts = owned::virtual_hosts(app).filter(|(_, host)| !kept_hosts.contains(host) && is_anothers(state.virtual_hosts.get(host)));
+    let hosts = hosts.map(|(label, host)| Violation::new(format!("/labels({label})"), format!("virtual host '{host}' is another user's")));
+    let violations: Vec<Violation> = ports.chain(hosts).collect();
+    if violations.is_empty() { Ok(()) } else { Err(RequestError::Invalid(violations)) }
 }
 
 /// Gives every port a service port that is unique in the cluster. As in Marathon those that the app had and does not name are used first, in their order,

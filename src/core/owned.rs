@@ -90,8 +90,10 @@ pub struct State {
     pub(super) labels: BTreeMap<String, BTreeSet<PathId>>,
     /// Which apps name an external volume.
     pub(super) external_volumes: BTreeMap<String, BTreeSet<PathId>>,
-    /// How many apps use a service port.
-    pub(super) service_ports: BTreeMap<u16, u32>,
+    /// Which apps use a service port.
+    pub(super) service_ports: BTreeMap<u16, BTreeSet<PathId>>,
+    /// Which apps are reached by the name of a virtual host.
+    pub(super) virtual_hosts: BTreeMap<String, BTreeSet<PathId>>,
     /// All service ports below, from the first of their range on, are in use.
     pub(super) lowest_service_port: u16,
     /// Where the search for a free number goes on: host mode, bridge mode.
@@ -140,6 +142,7 @@ impl State {
             labels: BTreeMap::new(),
             external_volumes: BTreeMap::new(),
             service_ports: BTreeMap::new(),
+            virtual_hosts: BTreeMap::new(),
             lowest_service_port: 0,
             cursors,
             queue: Queue::default(),
@@ -377,6 +380,7 @@ impl State {
     fn app_changed(&mut self, id: &PathId, before: Option<&App>, after: Option<&Arc<App>>) {
         self.dirty.insert(id.clone());
         self.external_volumes_changed(id, before, after.map(|app| &**app));
+        self.virtual_hosts_changed(id, before, after.map(|app| &**app));
         if let (Some(before), Some(after)) = (before, after)
             && has_ports(before) == has_ports(after)
             && service_ports(before).eq(service_ports(after))
@@ -384,18 +388,13 @@ impl State {
             return;
         }
         if let Some(app) = before {
-            service_ports(app).for_each(|port| decrease(&mut self.service_ports, port));
-            if has_ports(app)
-                && let Some(apps) = self.labels.get_mut(&id.dns_label())
-            {
-                apps.remove(id);
-                if apps.is_empty() {
-                    self.labels.remove(&id.dns_label());
-                }
+            service_ports(app).for_each(|port| leave(&mut self.service_ports, &port, id));
+            if has_ports(app) {
+                leave(&mut self.labels, &id.dns_label(), id);
             }
         }
         if let Some(app) = after {
-            service_ports(app).for_each(|port| *self.service_ports.entry(port).or_default() += 1);
+            service_ports(app).for_each(|port| _ = self.service_ports.entry(port).or_default().insert(id.clone()));
             if has_ports(app) {
                 self.labels.entry(id.dns_label()).or_default().insert(id.clone());
             }
@@ -407,15 +406,19 @@ impl State {
 
     fn external_volumes_changed(&mut self, id: &PathId, before: Option<&App>, after: Option<&App>) {
         for volume in before.iter().flat_map(|app| app.external_volumes()) {
-            if let Some(apps) = self.external_volumes.get_mut(&volume.name) {
-                apps.remove(id);
-                if apps.is_empty() {
-                    self.external_volumes.remove(&volume.name);
-                }
-            }
+            leave(&mut self.external_volumes, &volume.name, id);
         }
         for volume in after.iter().flat_map(|app| app.external_volumes()) {
             self.external_volumes.entry(volume.name.clone()).or_default().insert(id.clone());
+        }
+    }
+
+    fn virtual_hosts_changed(&mut self, id: &PathId, before: Option<&App>, after: Option<&App>) {
+        for (_, name) in before.iter().flat_map(|app| virtual_hosts(app)) {
+            leave(&mut self.virtual_hosts, &name, id);
+        }
+        for (_, name) in after.iter().flat_map(|app| virtual_hosts(app)) {
+            self.virtual_hosts.entry(name).or_default().insert(id.clone());
         }
     }
 
@@ -562,6 +565,29 @@ pub(super) fn service_ports(app: &App) -> impl Iterator<Item = u16> + '_ {
 /// True when the app exposes anything under its domain name.
 pub(super) fn has_ports(app: &App) -> bool {
     !app.port_definitions.is_empty() || !app.port_mappings().is_empty()
+}
+
+/// The names of virtual hosts that load balancers in the manner of marathon-lb read from the labels of an app, each with its label.
+pub(super) fn virtual_hosts(app: &App) -> impl Iterator<Item = (&str, String)> {
+    let is_for_hosts = |label: &str| {
+        let index = label.strip_prefix("HAPROXY_").and_then(|rest| rest.strip_suffix("_VHOST"));
+        index.is_some_and(|index| !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let labels = app.labels.iter().filter(move |(label, _)| is_for_hosts(label));
+    let names = |text: &str| text.split(',').map(|name| name.trim().to_ascii_lowercase()).collect::<Vec<_>>();
+    labels
+        .flat_map(move |(label, text)| names(text).into_iter().map(move |name| (label.as_str(), name)))
+        .filter(|(_, name)| !name.is_empty())
+}
+
+/// Takes an app out of those that have something in common.
+fn leave<K: Ord>(apps: &mut BTreeMap<K, BTreeSet<PathId>>, key: &K, id: &PathId) {
+    if let Some(left) = apps.get_mut(key) {
+        left.remove(id);
+        if left.is_empty() {
+            apps.remove(key);
+        }
+    }
 }
 
 fn decrease<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) {

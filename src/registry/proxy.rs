@@ -28,7 +28,7 @@ use warp::{
 use super::{
     access::{Who, scopes},
     platform::{OWN_NAME, Platform, PlatformError},
-    token::{LIFETIME_SECONDS, SERVICE},
+    token::{LIFETIME_SECONDS, SERVICE, Token},
 };
 use crate::model::image::{is_digest, is_repository, is_tag};
 
@@ -117,17 +117,21 @@ impl Proxy {
     }
 
     fn token(&self, query: &str, headers: &HeaderMap) -> Response {
-        let Some(who) = self.who(headers) else {
+        let Some(token) = self.granted(query, headers) else {
             return refusal(
                 StatusCode::UNAUTHORIZED,
                 "UNAUTHORIZED",
                 "nobody logs in here; images of users are pulled by the platform, or with imgcli pull",
             );
         };
-        let wanted: Vec<String> = query.split('&').filter_map(|pair| pair.strip_prefix("scope=")).map(decoded).collect();
-        let token = self.platform.authority().token(&who, &scopes(&wanted));
         let body = json!({ "token": token.text, "access_token": token.text, "expires_in": LIFETIME_SECONDS, "issued_at": token.issued_at });
         warp::reply::json(&body).into_response()
+    }
+
+    /// What is given to who comes with these headers; `None` for wrong credentials.
+    fn granted(&self, query: &str, headers: &HeaderMap) -> Option<Token> {
+        let wanted: Vec<String> = query.split('&').filter_map(|pair| pair.strip_prefix("scope=")).map(decoded).collect();
+        Some(self.platform.authority().token(&self.who(headers)?, &scopes(&wanted)))
     }
 
     /// The server itself, or nobody; `None` for wrong credentials.
@@ -225,6 +229,98 @@ fn decoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::{
+        platform::{Directory, Settings, Whereabouts},
+        token::Authority,
+    };
+
+    struct Down;
+
+    impl Directory for Down {
+        fn registry(&self) -> Whereabouts {
+            Whereabouts::Down
+        }
+
+        fn is_user(&self, _: &str) -> bool {
+            true
+        }
+
+        fn is_administrator(&self, name: &str) -> bool {
+            name == "root"
+        }
+    }
+
+    fn proxy(directory: &std::path::Path) -> Proxy {
+        _ = rustls::crypto::ring::default_provider().install_default();
+        let settings = Settings {
+            name: "registry.marathon.mesos:5000".into(),
+            realm: "http://127.0.0.1:8080/v2/registry/token".into(),
+            proxy: "127.0.0.1:5001".parse().unwrap(),
+            password: "made at the start".into(),
+        };
+        let platform = Arc::new(Platform::new(Authority::open(directory).unwrap(), Box::new(Down), settings));
+        Proxy { platform, http: reqwest::Client::builder().build().unwrap(), places: Arc::new(Semaphore::new(1)) }
+    }
+
+    #[tokio::test]
+    async fn images_of_users_are_for_the_server_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let proxy = proxy(directory.path());
+        let query =
+            "service=x&scope=repository%3Azmfsea%2Fdb%3Apull%2Cpush&scope=repository:library/anna:pull&scope=repository:zmfsea/db:delete";
+        let check = async |credentials: Option<String>, expected: Option<&str>| {
+            let headers: HeaderMap = credentials.iter().map(|value| (AUTHORIZATION, HeaderValue::from_str(value).unwrap())).collect();
+            let granted = proxy.granted(query, &headers).map(|token| {
+                let access = token.access.iter().map(|access| format!("{} {}", access.name, access.actions.join(",")));
+                access.collect::<Vec<_>>().join("; ")
+            });
+            assert_eq!(granted.as_deref(), expected, "{credentials:?}");
+            let status = if expected.is_some() { 200 } else { 401 };
+            assert_eq!(proxy.answer(&Method::GET, "/token", query, &headers).await.status(), status, "{credentials:?}");
+        };
+        let basic = |text: String| Some(format!("Basic {}", BASE64.encode(text.as_bytes())));
+        check(None, Some("library/anna pull")).await;
+        check(basic(format!("{OWN_NAME}:made at the start")), Some("zmfsea/db pull,push; library/anna pull; zmfsea/db delete")).await;
+        for wrong in ["", "made at the star", "made at the start ", "Made at the start"] {
+            check(basic(format!("{OWN_NAME}:{wrong}")), None).await;
+        }
+        // No user's name leads further here, an administrator's neither.
+        for user in ["zmfsea", "root", "", "library"] {
+            check(basic(format!("{user}:made at the start")), None).await;
+        }
+        for malformed in ["Basic", "Basic !", "basic x", "Bearer made at the start", "made at the start"] {
+            check(Some(malformed.to_owned()), None).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_without_a_token_and_nothing_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let proxy = proxy(directory.path());
+        let manifest = "/v2/zmfsea/db/manifests/latest";
+        for (method, path, token, status) in [
+            (Method::GET, manifest, None, 401),
+            (Method::HEAD, manifest, None, 401),
+            (Method::GET, "/v2/", None, 401),
+            (Method::GET, "/v2/", Some("Bearer x"), 200),
+            // What a token is worth is the registry's to say, which does not run here.
+            (Method::GET, manifest, Some("bearer x"), 503),
+            (Method::PUT, manifest, Some("Bearer x"), 405),
+            (Method::DELETE, manifest, Some("Bearer x"), 405),
+            (Method::POST, "/v2/zmfsea/db/blobs/uploads/", Some("Bearer x"), 405),
+            (Method::GET, "/v2/_catalog", Some("Bearer x"), 404),
+        ] {
+            let headers: HeaderMap = token.iter().map(|value| (AUTHORIZATION, HeaderValue::from_static(value))).collect();
+            let answer = proxy.answer(&method, path, "", &headers).await;
+            assert_eq!(answer.status(), status, "{method} {path} {token:?}");
+            let challenge = answer.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+            assert_eq!(
+                challenge.starts_with("Bearer realm=\"http://127.0.0.1:5001/token\""),
+                status == 401,
+                "{method} {path}: {challenge}"
+            );
+        }
+    }
 
     #[test]
     fn only_what_the_protocol_knows_is_passed_on() {

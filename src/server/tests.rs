@@ -22,10 +22,15 @@ fn config(args: &str) -> Config {
 }
 
 fn handle(with_password: bool) -> (Handle, tokio::sync::mpsc::Receiver<Submission>) {
+    handle_with(with_password.then(|| PasswordHash::new("$")))
+}
+
+/// With a user `zm`.
+fn handle_with(password: Option<PasswordHash>) -> (Handle, tokio::sync::mpsc::Receiver<Submission>) {
     let mut view = View::default();
     let user = User {
         name: Owner::new("zm"),
-        password: with_password.then(|| PasswordHash::new("$")),
+        password,
         admin: false,
         locked: false,
         monitor: false,
@@ -123,6 +128,37 @@ async fn the_name_servers_own_port_lists_nothing_once_there_are_passwords() {
             let request = warp::http::Request::get(path).body(String::new()).unwrap();
             let response = hyper::service::Service::call(&service, request).await.unwrap();
             assert_eq!(response.status(), expected, "{path}, with a password: {with_password}");
+        }
+    }
+}
+
+/// The API asks who it is, and has the lists of all names for administrators.
+#[tokio::test]
+async fn lists_of_all_names_are_the_administrators_on_the_api_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&format!("--work_dir {} --http_credentials boss:secret", directory.path().display()));
+    let (handle, _submissions) = handle_with(Some(crate::auth::password::hash("p@ssw0rd")));
+    let names = warp::path!("v1" / "version").or(warp::path!("v1" / "enumerate")).unify().or(warp::path!("v1" / "axfr")).unify();
+    let names = names.map(|| "names".into_response()).boxed();
+    let api = super::api(&config, &core_settings(&config), handle, identity(&config, &Audit::default()).unwrap(), names);
+    let service = hyper_util::service::TowerToHyperService::new(warp::service(crate::api::routes(api)));
+    for (path, nobody, user, boss) in [
+        ("/mesos_dns/v1/version", 401, 200, 200),
+        ("/mesos_dns/v1/enumerate", 401, 404, 200),
+        ("/mesos_dns/v1/axfr", 401, 404, 200),
+        ("/mesos_dns/v1/axfr/?x=1", 401, 404, 200),
+        ("/mesos_dns/v1/%65numerate", 401, 404, 404),
+        ("//mesos_dns/v1/enumerate", 401, 404, 404),
+        ("/marathon/mesos_dns/v1/enumerate", 401, 404, 404),
+    ] {
+        for (credentials, expected) in [("", nobody), ("zm:p@ssw0rd", user), ("boss:secret", boss)] {
+            let mut request = warp::http::Request::get(path).header("host", "localhost");
+            if !credentials.is_empty() {
+                let encoded = data_encoding::BASE64.encode(credentials.as_bytes());
+                request = request.header("authorization", format!("Basic {encoded}"));
+            }
+            let response = hyper::service::Service::call(&service, request.body(String::new()).unwrap()).await.unwrap();
+            assert_eq!(response.status(), expected, "{path} as '{credentials}'");
         }
     }
 }

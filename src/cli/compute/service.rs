@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Context, Error, exec, json as pretty, sse::Sse};
 use crate::{
     cli::{
-        client::{Bytestream, Client, encode},
+        client::{Bytestream, Client, ClientError, encode},
         table::printable,
         terminal::{self, say},
     },
@@ -27,6 +27,9 @@ mod watch;
 pub use spec::SpecError;
 use spec::{Spec, service_id};
 use watch::{Deployment, Events, Waiting};
+
+/// What the server says of an app with a deployment that is not over.
+const LOCKED: &str = "App is locked by one or more deployments.";
 
 /// Tasks whose output is followed at once.
 const MAX_FOLLOWED: usize = 64;
@@ -87,8 +90,10 @@ enum Command {
         #[arg(value_name = "SERVICE")]
         id: String,
         /// how many; 0 stops it and keeps its name, ports and bricks
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", allow_negative_numbers = true)]
         instances: String,
+        #[command(flatten)]
+        insist: Insist,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -98,6 +103,8 @@ enum Command {
         /// the service's id
         #[arg(value_name = "SERVICE")]
         id: String,
+        #[command(flatten)]
+        insist: Insist,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -123,10 +130,26 @@ enum Command {
     },
 }
 
+/// What becomes of an earlier change that is not done.
+#[derive(Clone, Copy, Debug, Args)]
+struct Insist {
+    /// give up an earlier change of the service that is still under way, such as one that waits for resources it will never get
+    #[arg(long)]
+    force: bool,
+}
+
+impl Insist {
+    fn path(self, path: String) -> String {
+        if self.force { path + "?force=true" } else { path }
+    }
+}
+
 #[derive(Clone, Debug, Args)]
 struct Update {
     #[command(flatten)]
     spec: Spec,
+    #[command(flatten)]
+    insist: Insist,
     #[command(flatten)]
     change: Change,
 }
@@ -178,7 +201,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context<'_>) -> Result<(
     }
     match command {
         None => create(&spec, &change, client).await,
-        Some(Command::Update(Update { spec, change })) => update(&spec, &change, client).await,
+        Some(Command::Update(Update { spec, insist, change })) => update(&spec, insist, &change, client).await,
         Some(Command::List) if manner.json => {
             let answer: Value = client.get("/v2/apps").await?;
             say(&pretty(&answer["apps"]));
@@ -189,15 +212,15 @@ pub(super) async fn run(arguments: Arguments, context: &Context<'_>) -> Result<(
             Ok(())
         }
         Some(Command::Show { id }) => show_one(&service_id("SERVICE", &id)?, context).await,
-        Some(Command::Scale { id, instances, waiting }) => {
+        Some(Command::Scale { id, instances, insist, waiting }) => {
             let (id, instances) = (service_id("SERVICE", &id)?, spec::count("N", &instances)?);
             let body = json!({ "instances": instances });
             let what = format!("service '{}' has {instances} instance{} now", name(&id), if instances == 1 { "" } else { "s" });
-            deploy(client, &id, &waiting, Method::PATCH, &app_path(&id), Some(&body), &what).await
+            deploy(client, &id, &waiting, Method::PATCH, &insist.path(app_path(&id)), Some(&body), &what).await
         }
-        Some(Command::Restart { id, waiting }) => {
+        Some(Command::Restart { id, insist, waiting }) => {
             let id = service_id("SERVICE", &id)?;
-            let path = format!("{}/restart", app_path(&id));
+            let path = insist.path(format!("{}/restart", app_path(&id)));
             deploy(client, &id, &waiting, Method::POST, &path, Some(&json!({})), &format!("service '{}' has been restarted", name(&id)))
                 .await
         }
@@ -227,12 +250,17 @@ pub(super) async fn ids(client: &Client) -> Result<Vec<String>, Error> {
     Ok(client.get::<show::Apps>("/v2/apps").await?.ids())
 }
 
+/// Does what needs no server: says what would be sent for a new service. False if that is not what is wanted.
+pub(super) fn without_server(arguments: &Arguments) -> Result<bool, Error> {
+    let wanted = arguments.command.is_none() && arguments.change.dry_run;
+    if wanted {
+        say(&pretty(&arguments.spec.app()?));
+    }
+    Ok(wanted)
+}
+
 async fn create(spec: &Spec, change: &Change, client: &Client) -> Result<(), Error> {
     let (id, app) = (spec.id()?, spec.app()?);
-    if change.dry_run {
-        say(&pretty(&app));
-        return Ok(());
-    }
     // Before the request, so that nothing is missed.
     let events = Events::open(client, &change.waiting).await;
     let answer = match client.call(Method::POST, "/v2/apps", Some(&app)).await {
@@ -275,7 +303,7 @@ async fn is_mine(client: &Client, id: &PathId) -> bool {
     client.get::<Value>(&app_path(id)).await.is_ok()
 }
 
-async fn update(spec: &Spec, change: &Change, client: &Client) -> Result<(), Error> {
+async fn update(spec: &Spec, insist: Insist, change: &Change, client: &Client) -> Result<(), Error> {
     let id = spec.id()?;
     let present: Value = client.get(&app_path(&id)).await?;
     let body = spec.update(&present["app"])?;
@@ -284,7 +312,7 @@ async fn update(spec: &Spec, change: &Change, client: &Client) -> Result<(), Err
         return Ok(());
     }
     let done = format!("service '{}' is updated", name(&id));
-    deploy(client, &id, &change.waiting, Method::PATCH, &app_path(&id), Some(&body), &done).await
+    deploy(client, &id, &change.waiting, Method::PATCH, &insist.path(app_path(&id)), Some(&body), &done).await
 }
 
 /// Sends a change and waits for its deployment. (A PATCH, unlike a PUT, never makes an app that is not there.)
@@ -298,7 +326,7 @@ async fn deploy(
     done: &str,
 ) -> Result<(), Error> {
     let events = Events::open(client, waiting).await;
-    let answer = client.call(method, path, body).await?;
+    let answer = client.call(method, path, body).await.map_err(|error| unless_locked(error, id))?;
     if let Some(deployment) = answer["deploymentId"].as_str() {
         Deployment { client, app: id, id: deployment }.watch(events, waiting).await?;
     }
@@ -308,6 +336,19 @@ async fn deploy(
         terminal::note(done);
     }
     Ok(())
+}
+
+/// The server speaks of its API to everybody; here there is an option.
+fn unless_locked(error: ClientError, id: &PathId) -> Error {
+    match &error {
+        ClientError::Refused { status: 409, message } if message.starts_with(LOCKED) => {
+            let name = name(id);
+            Error::Failed(format!(
+                "an earlier change to service '{name}' is still under way: 'mgmt service show {name}' tells how far it is, --force gives it up"
+            ))
+        }
+        _ => error.into(),
+    }
 }
 
 async fn show_one(id: &PathId, context: &Context<'_>) -> Result<(), Error> {
@@ -379,10 +420,7 @@ async fn follow_logs(logs: &Logs, client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-fn tagged(
-    tag: String,
-    bytes: Bytestream,
-) -> futures_util::stream::BoxStream<'static, (String, Result<bytes::Bytes, crate::cli::client::ClientError>)> {
+fn tagged(tag: String, bytes: Bytestream) -> futures_util::stream::BoxStream<'static, (String, Result<bytes::Bytes, ClientError>)> {
     bytes.map(move |part| (tag.clone(), part)).boxed()
 }
 

@@ -41,19 +41,19 @@ enum Command {
 #[command(next_display_order = 10)]
 struct Limits {
     /// CPUs in all, e.g. 8; none: no limit
-    #[arg(long, value_name = "LIMIT")]
+    #[arg(long, value_name = "LIMIT", allow_negative_numbers = true)]
     cpu: Option<String>,
     /// memory in all, in MB
-    #[arg(long, value_name = "LIMIT")]
+    #[arg(long, value_name = "LIMIT", allow_negative_numbers = true)]
     mem: Option<String>,
     /// storage in all, in MB
-    #[arg(long, value_name = "LIMIT")]
+    #[arg(long, value_name = "LIMIT", allow_negative_numbers = true)]
     brick: Option<String>,
     /// allotted ports
-    #[arg(long, value_name = "LIMIT")]
+    #[arg(long, value_name = "LIMIT", allow_negative_numbers = true)]
     ports: Option<String>,
     /// instances of all services
-    #[arg(long, value_name = "LIMIT")]
+    #[arg(long, value_name = "LIMIT", allow_negative_numbers = true)]
     instances: Option<String>,
 }
 

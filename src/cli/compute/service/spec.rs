@@ -26,10 +26,10 @@ pub struct Spec {
     #[arg(long)]
     pub image: Option<String>,
     /// CPU requirement, e.g. 0.5 [default: 1]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub cpu: Option<String>,
     /// memory requirement in MB, e.g. 512 [default: 128]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub mem: Option<String>,
     /// environment: KEY=value pairs separated by commas; '@PORT' as a value: the platform allots a port, sets the variable to it, and returns it.
     /// A value with commas stands in quotes: "LIST='a,b', N=1"
@@ -51,7 +51,7 @@ pub struct Spec {
     #[arg(long)]
     pub host: Option<String>,
     /// how many of them [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub instances: Option<String>,
     /// a shell command to run in the container, instead of the image's own
     #[arg(long, value_name = "COMMAND")]
@@ -205,6 +205,9 @@ impl Spec {
             let number = size.parse::<u64>().ok().filter(|size| *size > 0);
             let number = number.ok_or_else(|| error("brick", format!("'{size}' in '{entry}' is no size in MB ({how})")))?;
             absolute("brick", path, &entry, how)?;
+            if path.contains(':') {
+                return Err(error("brick", format!("'{entry}' has too many ':' ({how})")));
+            }
             if !seen.insert(path.trim_end_matches('/').to_owned()) {
                 return Err(error("brick", format!("'{path}' is given twice")));
             }

@@ -56,17 +56,21 @@ async fn each_command_asks_the_server_the_right_thing() {
         assert_eq!(asked, expected, "{line}");
     };
     check("service scale testdb 3", &["PATCH /v2/apps/testdb {\"instances\":3}"]).await;
+    check("service scale testdb 3 --force", &["PATCH /v2/apps/testdb?force=true {\"instances\":3}"]).await;
     check("service restart testdb", &["POST /v2/apps/testdb/restart {}"]).await;
+    check("service restart testdb --force", &["POST /v2/apps/testdb/restart?force=true {}"]).await;
     check("service destroy testdb", &["DELETE /v2/apps/testdb"]).await;
     check("service destroy shop/web --detach", &["DELETE /v2/apps/shop/web"]).await;
     check("service update --id testdb --mem 64", &["GET /v2/apps/testdb", "PATCH /v2/apps/testdb {\"mem\":64}"]).await;
+    let forced = ["GET /v2/apps/testdb", "PATCH /v2/apps/testdb?force=true {\"mem\":64}"];
+    check("service update --id testdb --mem 64 --force", &forced).await;
+    check("service update --id testdb --mem 64 --dry-run", &["GET /v2/apps/testdb"]).await;
     check(
         "service --id testdb --image i --cpu 0.5",
         &["POST /v2/apps {\"id\":\"/testdb\",\"instances\":1,\"cpus\":0.5,\"networks\":[{\"mode\":\"host\"}],\
           \"container\":{\"type\":\"DOCKER\",\"docker\":{\"image\":\"i\"},\"volumes\":[]}}"],
     )
     .await;
-    check("service --id testdb --image i --dry-run", &[]).await;
     let logs = "GET /v2/tasks/testdb.instance-7f00ab._app.2/logs?stream=";
     check("service logs testdb", &["GET /v2/apps/testdb/tasks", &format!("{logs}stdout&follow=false")]).await;
     check("service logs testdb -f --stderr --tail 5 --task testdb.instance-7f00ab._app.2", &[&format!("{logs}stderr&tail=5&follow=true")])
@@ -82,6 +86,21 @@ async fn each_command_asks_the_server_the_right_thing() {
     check("user quota zmfsea", &["GET /v2/auth/users/zmfsea/quota"]).await;
     let quota = "/v2/auth/users/zmfsea/quota";
     check("user quota zmfsea --cpu 8 --ports none", &[&format!("GET {quota}"), &format!("PUT {quota} {{\"cpus\":8}}")]).await;
+}
+
+#[test]
+fn what_would_be_sent_is_said_without_any_server() {
+    let check = |line: &str, expected: Result<bool, &str>| {
+        let words = std::iter::once("xtcli-compute".to_owned()).chain(words::split(&format!("mgmt {line}")).unwrap());
+        let Some(compute::Command::Mgmt(mgmt)) = compute::parse(words).unwrap().command else { panic!("no command of ours: {line}") };
+        let compute::Mgmt::Service(arguments) = *mgmt else { panic!("nothing about services: {line}") };
+        assert_eq!(without_server(&arguments).map_err(|error| error.to_string()), expected.map_err(str::to_owned), "{line}");
+    };
+    check("service --id testdb --image i --dry-run", Ok(true));
+    check("service --id testdb --dry-run", Err("--image: is missing: name the image to run, such as postgresql:latest"));
+    check("service --id testdb --image i", Ok(false));
+    // What there is has to be asked for.
+    check("service update --id testdb --mem 64 --dry-run", Ok(false));
 }
 
 #[tokio::test]
@@ -134,7 +153,16 @@ async fn refusals_are_explained() {
         4,
     )
     .await;
+    check("service scale web -1", |_| answer(500, ""), "N: '-1' is no number of instances: 0, 1, 2 ...", 2).await;
     check("service scale web two", |_| answer(500, ""), "N: 'two' is no number of instances: 0, 1, 2 ...", 2).await;
+    let locked = |_: &Asked| {
+        let message = "App is locked by one or more deployments. Override with the option '?force=true'. View details at ...";
+        answer(409, json!({ "message": message, "deployments": [{ "id": "d1" }] }))
+    };
+    let expected =
+        "an earlier change to service 'web' is still under way: 'mgmt service show web' tells how far it is, --force gives it up";
+    check("service scale web 2", locked, expected, 1).await;
+    check("service restart web", locked, expected, 1).await;
     let held = |_: &Asked| answer(200, json!({"app": "/web", "holder": {"task": "web.instance-1._app.1", "host": "node1"}}));
     let expected = "brick 'db' is mounted by web.instance-1._app.1 on node1: stop its service first, with 'mgmt service scale web 0'";
     check("brick restore db Cargo.toml", held, expected, 1).await;
@@ -152,17 +180,28 @@ async fn refusals_are_explained() {
         _ => answer(200, json!({"deploymentId": "d1"})),
     };
     check("service restart web", failed, "the change was taken back: cancelled", 1).await;
+    // Also who waits for no time at all learns what it waits for, and that it is done.
     let late = |asked: &Asked| match asked.line.as_str() {
         line if line.starts_with("GET /v2/events") => answer(503, json!({"message": "too many event streams are open"})),
+        "GET /v2/apps/web" => answer(200, json!({"app": {"id": "/web", "deployments": [{"id": "d1"}]}})),
+        "GET /v2/queue" => {
+            let summary = json!({"rejectSummaryLastOffers": [{"reason": "InsufficientMemory", "declined": 1}]});
+            answer(200, json!({"queue": [{"app": {"id": "/web", "mem": 999_999}, "processedOffersSummary": summary}]}))
+        }
         _ => answer(200, json!({"deploymentId": "d1"})),
     };
     check(
         "service restart web --timeout 0",
         late,
-        "service 'web' is not done within 0 s; it goes on, and 'mgmt service show web' tells how far it is",
+        "service 'web' is not done within 0 s (1 node: has not 999999 MB of memory left); it goes on, and 'mgmt service show web' tells how far it is",
         5,
     )
     .await;
+    let done = move |asked: &Asked| match asked.line.as_str() {
+        "GET /v2/apps/web" => answer(200, json!({"app": {"id": "/web", "deployments": []}})),
+        _ => late(asked),
+    };
+    ask(&Fake::start(done), "service restart web --timeout 0").await.unwrap();
     let tasks = |_: &Asked| answer(200, json!({"tasks": [{"id": "web.instance-1._app.1"}, {"id": "web.instance-2._app.1"}]}));
     check(
         "service exec web -- true",

@@ -110,11 +110,17 @@ impl Deployment<'_> {
                 _ = &mut interrupted => break Err(Error::Interrupted(format!(
                     "not waited for any longer; the change to service '{name}' goes on ('mgmt service show {name}' tells how far it is)"
                 ))),
-                () = &mut late => break Err(Error::Late(format!(
-                    "service '{name}' is not done within {} s{}; it goes on, and 'mgmt service show {name}' tells how far it is",
-                    limit.as_secs(),
-                    progress.last_reason()
-                ))),
+                () = &mut late => {
+                    // It may be done by now; and whoever waits for less than a look should learn the reason, too.
+                    if let Ok(Ok(Some(Step::Done))) = tokio::time::timeout(LOOK_EVERY, self.look(&mut progress)).await {
+                        break Ok(());
+                    }
+                    break Err(Error::Late(format!(
+                        "service '{name}' is not done within {} s{}; it goes on, and 'mgmt service show {name}' tells how far it is",
+                        limit.as_secs(),
+                        progress.last_reason()
+                    )));
+                }
                 told = events.next() => {
                     let mut done = None;
                     for (kind, body) in told {

@@ -788,6 +788,81 @@ async fn what_a_task_fetches_is_there_before_it_starts() {
     rig.stop().await;
 }
 
+/// The child of this process that fetches: its number, and what the kernel says of it.
+fn fetcher() -> Option<(rustix::process::Pid, String)> {
+    let children = std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+    let children = children.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let children: Vec<i32> =
+        children.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+    children.into_iter().find_map(|pid| {
+        let of = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+        let words = of("cmdline")?;
+        let status = of("status")?;
+        words.contains("task-shim\0--fetch").then_some((rustix::process::Pid::from_raw(pid)?, status))
+    })
+}
+
+/// Answers one question with the beginning of an answer, which stands still then.
+async fn begin_an_answer(slow: &tokio::net::TcpListener) -> tokio::net::TcpStream {
+    let (mut line, _) = slow.accept().await.unwrap();
+    assert!(tokio::io::AsyncReadExt::read(&mut line, &mut [0; 4096]).await.unwrap() > 0);
+    tokio::io::AsyncWriteExt::write_all(&mut line, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc").await.unwrap();
+    line
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fetches_is_a_process_without_rights() {
+    let nowhere = no_docker();
+    let mut rig = Rig::start(&nowhere).await;
+    let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}/file", slow.local_addr().unwrap());
+    let fetch = Fetch { uri: uri.clone(), extract: true, executable: false, cache: false, dest_path: None };
+    let mut task = process("/slow", "true");
+    task.app().fetch = vec![fetch.clone()];
+    let task = rig.launch(task).await;
+    let _line = begin_an_answer(&slow).await;
+    let (child, status) = fetcher().expect("there is a process that fetches");
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert_eq!((field("NoNewPrivs:").as_str(), field("Seccomp:").as_str(), field("Seccomp_filters:").as_str()), ("1", "2", "2"));
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+    // Nothing of the server's: standard input, output and errors, the sandbox, the line, and what waits for it.
+    let open = std::fs::read_dir(format!("/proc/{}/fd", child.as_raw_nonzero())).unwrap().count();
+    assert!(open < 12, "{open}");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.as_raw_nonzero())).unwrap();
+    assert!(limits.lines().any(|line| line.starts_with("Max data size") && line.contains("1073741824")), "{limits}");
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+    let message = rig.status(&task, TaskState::Failed).await.message;
+    assert_eq!(message, format!("could not fetch {uri}: the process that fetches has ended before it was done (signal: 9 (SIGKILL))"));
+    until_no_rest("a process that fetches", || fetcher().map(|(pid, _)| format!("{pid:?}"))).await;
+    rig.all_is_free().await;
+    rig.stop().await;
+
+    // It ends with who has started it, however that ends.
+    let directory = nowhere.path("alone");
+    std::fs::create_dir_all(&directory).unwrap();
+    let order = serde_json::json!({
+        "fetch": [fetch],
+        "directory": directory,
+        "rule": {"allow": [], "deny": [], "own": []},
+        "account": null,
+        "trusted": true,
+    });
+    let mut alone = std::process::Command::new(env!("CARGO_BIN_EXE_xtao"));
+    alone.args(["task-shim", "--fetch"]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut alone = alone.spawn().unwrap();
+    let mut input = alone.stdin.take().unwrap();
+    writeln!(input, "{order}").unwrap();
+    let _line = begin_an_answer(&slow).await;
+    drop(input);
+    assert_eq!(tokio::task::spawn_blocking(move || alone.wait()).await.unwrap().unwrap().code(), Some(1));
+    // Without an order it says so.
+    let mut empty = std::process::Command::new(env!("CARGO_BIN_EXE_xtao"));
+    let said = empty.args(["task-shim", "--fetch"]).stdin(std::process::Stdio::null()).output().unwrap();
+    assert!(String::from_utf8_lossy(&said.stdout).starts_with("{\"failed\":\"the order cannot be understood: "), "{said:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_persistent_volume_goes_from_one_task_to_the_next() {
     let nowhere = no_docker();

@@ -311,6 +311,7 @@ fn prepare(settings: &Settings) -> Result<Node, EngineError> {
     if let Err(error) = idmap::tidy(&settings.work_dir) {
         tracing::warn!(%error, "Mounts of host volumes that an earlier run has left could not be removed.");
     }
+    fetch::warn_unless_confined();
     let total = facts::resources(&settings.resources, &settings.work_dir).map_err(EngineError::Settings)?;
     let cgroup = cgroup::Cgroups::detect("/sys/fs/cgroup").version();
     tracing::info!(cpus = %total.cpus, mem = %total.mem, disk = %total.disk, ports = ?total.ports, %cgroup, "This node offers its resources.");

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Longest path that is accepted, in bytes: Linux' `PATH_MAX`.
 pub const MAX_HOST_PATH_BYTES: usize = 4095;
 
@@ -67,7 +69,7 @@ const CLOSED: [&str; 24] = [
 const KEY_DIRECTORIES: [&str; 6] = [".aws", ".docker", ".gnupg", ".kube", ".ssh", ".xtao"];
 
 /// The rule, with what the administrator and the server itself add to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostVolumeRule {
     /// Open with everything below, whatever the built-in rule says (`--host_volume_allow`). Absolute, normal paths.
     pub allow: Vec<String>,

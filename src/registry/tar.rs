@@ -155,11 +155,10 @@ impl<S: Source> Reader<S> {
     /// Writes the contents of the entry that was read last to `sink`, piece by piece; before each it asks `go_on`.
     ///
     /// # Errors
-    /// It cannot be read, or the sink does not take it, or `go_on` says why not.
-    pub fn copy(&mut self, entry: &Entry, sink: &mut impl io::Write, mut go_on: impl FnMut() -> io::Result<()>) -> Result<(), TarError> {
+    /// It cannot be read, or the sink does not take it.
+    pub fn copy(&mut self, entry: &Entry, sink: &mut impl io::Write) -> Result<(), TarError> {
         let mut left = entry.size;
         while left > 0 {
-            go_on()?;
             let piece = self.read(left.min(PIECE_BYTES))?;
             sink.write_all(&piece)?;
             left -= piece.len() as u64;

@@ -7,6 +7,7 @@
 //! | a name in an archive leads out of the sandbox, or to a link that does | [`tree`]: the kernel resolves names below the sandbox and follows no link |
 //! | somebody changes the sandbox meanwhile | it is the server's alone until all is there |
 //! | it never ends, or is a bomb | limits of size, of entries and of time |
+//! | what reads it has a mistake that somebody uses | it is done in a [child] that can do nothing else ([`confine`]) |
 //!
 //! Facts: Mesos' fetcher (what is executable is not unpacked; an archive stays where it was put, and what was in it goes to the sandbox's root).
 
@@ -15,10 +16,7 @@ use std::{
     io::{self, Write},
     os::fd::AsRawFd,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -33,9 +31,13 @@ use crate::model::{
 };
 
 mod address;
+mod child;
+mod confine;
 mod tree;
 mod unpack;
 
+use child::Order;
+pub(super) use child::main;
 pub(super) use tree::Tree;
 
 /// Bytes of everything that one task fetches, and of everything that is unpacked from it.
@@ -56,41 +58,37 @@ pub(super) async fn run(context: &Arc<Context>, launch: &Launch, directory: &Pat
     }
     let mut rule = context.rule.clone();
     rule.own.extend(context.docker_root.get().cloned());
-    let abandoned = Abandoned::default();
-    let fetcher = Fetcher {
-        tree: Tree::open(directory).map_err(|error| End::failed(format!("its sandbox cannot be opened: {error}")))?,
+    let order = Order {
+        fetch: launch.app.fetch.clone(),
+        directory: directory.to_owned(),
         rule,
         account: launch.account.clone(),
         trusted: launch.app.administered,
-        abandoned: abandoned.0.clone(),
+    };
+    let tell = |uri: String| {
+        context.report_if_room(Report::Progress { task: launch.task.clone(), message: format!("fetching {uri}") });
     };
     let work = async {
-        let mut left = MAX_BYTES;
-        for fetch in &launch.app.fetch {
-            let uri = artifact::shown(&fetch.uri);
-            context.report_if_room(Report::Progress { task: launch.task.clone(), message: format!("fetching {uri}") });
-            let used = fetcher.fetch(fetch, left).await.map_err(|why| End::failed(format!("could not fetch {uri}: {why}")))?;
-            left = left.saturating_sub(used);
-        }
-        Ok(())
+        let _turn = child::turn().await;
+        tokio::time::timeout(LIMIT, child::run(&context.settings.shim, &order, tell))
+            .await
+            .unwrap_or_else(|_| Err(format!("could not fetch everything within {} s", LIMIT.as_secs())))
+            .map_err(End::failed)
     };
     let mut cancel = cancel.clone();
     tokio::select! {
         biased;
         Ok(_) = cancel.wait_for(|cancelled| *cancelled) => Err(End::Cancelled),
-        done = tokio::time::timeout(LIMIT, work) => {
-            done.unwrap_or_else(|_| Err(End::failed(format!("could not fetch everything within {} s", LIMIT.as_secs()))))
-        }
+        done = work => done,
     }
 }
 
-/// Becomes true when whoever waits has gone away: then threads that write stop.
-#[derive(Default)]
-struct Abandoned(Arc<AtomicBool>);
-
-impl Drop for Abandoned {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+/// Says once that the kernel lacks what a child is confined with. Blocks, for a moment.
+pub(super) fn warn_unless_confined() {
+    if !confine::is_complete() {
+        tracing::warn!(
+            "This kernel has no Landlock that is good enough (Linux 5.19, enabled): what fetches for tasks is confined by seccomp alone, and sees all files."
+        );
     }
 }
 
@@ -100,73 +98,85 @@ struct Fetcher {
     account: Option<crate::model::id::Owner>,
     /// Administrators wrote the definition.
     trusted: bool,
-    abandoned: Arc<AtomicBool>,
+}
+
+/// Something that is fetched, with everything at hand that it takes.
+struct Prepared {
+    place: String,
+    mode: u32,
+    packing: Packing,
+    source: Source,
+}
+
+enum Source {
+    Web(reqwest::Client, reqwest::Url),
+    Node(File),
 }
 
 impl Fetcher {
-    /// Fetches one thing. Returns how many bytes it wrote.
-    async fn fetch(&self, fetch: &Fetch, left: u64) -> Result<u64, String> {
+    /// What needs files of the node, or rights: before they are given up. Blocks.
+    fn prepare(&self, fetch: &Fetch) -> Result<Prepared, String> {
         let (origin, place) = (artifact::origin(fetch)?, artifact::place(fetch)?);
         let packing = artifact::packing(fetch, &place);
-        let mode = if fetch.executable { 0o755 } else { 0o644 };
+        let source = match origin {
+            Origin::Web(url) => {
+                let url: reqwest::Url = url.parse().map_err(|error| format!("it is no URL: {error}"))?;
+                address::check_url(&url, self.trusted)?;
+                // It has read by now whom it trusts.
+                Source::Web(client(self.trusted)?, url)
+            }
+            Origin::Node(path) => Source::Node(open(&path, &self.rule, &Whom::of(self.account.as_ref()))?),
+        };
+        Ok(Prepared { place, mode: if fetch.executable { 0o755 } else { 0o644 }, packing, source })
+    }
+
+    /// Fetches one thing. Returns how many bytes it wrote.
+    async fn fetch(&self, prepared: Prepared, left: u64) -> Result<u64, String> {
+        let Prepared { place, mode, packing, source } = prepared;
         let file = self.tree.create(&place, mode).map_err(|error| format!("{place} cannot be made in the sandbox: {error}"))?;
-        let got = match origin {
-            Origin::Web(url) => self.download(&url, file, left).await?,
-            Origin::Node(path) => self.copy(path, file, left).await?,
+        let got = match source {
+            Source::Web(client, url) => download(&client, url, file, left).await?,
+            Source::Node(from) => copy(from, file, left)?,
         };
         if packing == Packing::None {
             return Ok(got);
         }
-        let (tree, abandoned) = (self.tree.clone(), self.abandoned.clone());
-        let budget = unpack::Budget { bytes: left.saturating_sub(got), abandoned };
-        let work = move || unpack::unpack(&tree, &place, packing, budget);
-        let unpacked = tokio::task::spawn_blocking(work).await.map_err(|error| format!("the server made an error: {error}"))?;
+        let unpacked = unpack::unpack(&self.tree, &place, packing, left.saturating_sub(got));
         Ok(got + unpacked.map_err(|why| format!("it cannot be unpacked: {why}"))?)
     }
+}
 
-    async fn download(&self, url: &str, file: File, left: u64) -> Result<u64, String> {
-        let client = client(self.trusted)?;
-        let url: reqwest::Url = url.parse().map_err(|error| format!("it is no URL: {error}"))?;
-        address::check_url(&url, self.trusted)?;
-        let answer = tokio::time::timeout(STALL_LIMIT, client.get(url).send()).await.map_err(|_| "no answer in time")?;
-        let mut answer = answer.map_err(|error| innermost(&error))?;
-        if !answer.status().is_success() {
-            return Err(format!("the server answers {}", answer.status()));
-        }
-        too_large(answer.content_length().unwrap_or(0), left)?;
-        let mut written = 0;
-        let mut file = tokio::fs::File::from_std(file);
-        loop {
-            let piece = tokio::time::timeout(STALL_LIMIT, answer.chunk()).await;
-            let piece = piece.map_err(|_| "the answer stood still")?.map_err(|error| format!("it broke off: {}", innermost(&error)))?;
-            let Some(piece) = piece else { break };
-            written += piece.len() as u64;
-            too_large(written, left)?;
-            tokio::io::AsyncWriteExt::write_all(&mut file, &piece).await.map_err(|error| in_sandbox(&error))?;
-        }
-        tokio::io::AsyncWriteExt::flush(&mut file).await.map_err(|error| in_sandbox(&error))?;
-        Ok(written)
+async fn download(client: &reqwest::Client, url: reqwest::Url, mut file: File, left: u64) -> Result<u64, String> {
+    let answer = tokio::time::timeout(STALL_LIMIT, client.get(url).send()).await.map_err(|_| "no answer in time")?;
+    let mut answer = answer.map_err(|error| innermost(&error))?;
+    if !answer.status().is_success() {
+        return Err(format!("the server answers {}", answer.status()));
     }
+    too_large(answer.content_length().unwrap_or(0), left)?;
+    let mut written = 0;
+    loop {
+        let piece = tokio::time::timeout(STALL_LIMIT, answer.chunk()).await;
+        let piece = piece.map_err(|_| "the answer stood still")?.map_err(|error| format!("it broke off: {}", innermost(&error)))?;
+        let Some(piece) = piece else { return Ok(written) };
+        written += piece.len() as u64;
+        too_large(written, left)?;
+        // Nobody else is waiting here.
+        file.write_all(&piece).map_err(|error| in_sandbox(&error))?;
+    }
+}
 
-    async fn copy(&self, path: String, mut file: File, left: u64) -> Result<u64, String> {
-        let (rule, account, abandoned) = (self.rule.clone(), self.account.clone(), self.abandoned.clone());
-        let work = move || {
-            let mut from = open(&path, &rule, &Whom::of(account.as_ref()))?;
-            too_large(from.metadata().map_or(0, |meta| meta.len()), left)?;
-            let mut piece = vec![0; PIECE_BYTES];
-            let mut written = 0;
-            while !abandoned.load(Ordering::Relaxed) {
-                let length = io::Read::read(&mut from, &mut piece).map_err(|error| format!("it cannot be read: {error}"))?;
-                if length == 0 {
-                    break;
-                }
-                written += length as u64;
-                too_large(written, left)?;
-                file.write_all(&piece[..length]).map_err(|error| in_sandbox(&error))?;
-            }
-            Ok(written)
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|error| format!("the server made an error: {error}"))?
+fn copy(mut from: File, mut file: File, left: u64) -> Result<u64, String> {
+    too_large(from.metadata().map_or(0, |meta| meta.len()), left)?;
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut written = 0;
+    loop {
+        let length = io::Read::read(&mut from, &mut piece).map_err(|error| format!("it cannot be read: {error}"))?;
+        if length == 0 {
+            return Ok(written);
+        }
+        written += length as u64;
+        too_large(written, left)?;
+        file.write_all(&piece[..length]).map_err(|error| in_sandbox(&error))?;
     }
 }
 
@@ -240,6 +250,12 @@ mod tests {
         format!("http://{address}/file")
     }
 
+    impl Fetcher {
+        async fn all(&self, fetch: &Fetch, left: u64) -> Result<u64, String> {
+            self.fetch(self.prepare(fetch)?, left).await
+        }
+    }
+
     #[tokio::test]
     async fn no_more_is_fetched_than_is_left() {
         let directory = tempfile::tempdir().unwrap();
@@ -248,7 +264,6 @@ mod tests {
             rule: HostVolumeRule { allow: vec!["/".into()], ..HostVolumeRule::default() },
             account: None,
             trusted: true,
-            abandoned: Arc::default(),
         };
         let node = tempfile::tempdir().unwrap();
         std::fs::write(node.path().join("file"), [0; 1001]).unwrap();
@@ -260,20 +275,20 @@ mod tests {
             node.path().join("file").to_string_lossy().into_owned(),
         ];
         for source in sources {
-            let error = fetcher.fetch(&fetch(source.clone()), 1000).await.unwrap_err();
+            let error = fetcher.all(&fetch(source.clone()), 1000).await.unwrap_err();
             assert_eq!(error, "it is too large: a task may fetch and unpack 16 GiB in all", "{source}");
             assert!(std::fs::metadata(directory.path().join("in/deep/er")).unwrap().len() <= 1000, "{source}");
         }
         let exactly = serve("", 1000);
-        assert_eq!(fetcher.fetch(&fetch(exactly), 1000).await, Ok(1000));
+        assert_eq!(fetcher.all(&fetch(exactly), 1000).await, Ok(1000));
         // What is unpacked counts together with the archive.
         let packed = node.path().join("text.gz");
         let mut packer = flate2::write::GzEncoder::new(File::create(&packed).unwrap(), flate2::Compression::fast());
         packer.write_all(&[0; 990]).unwrap();
         packer.finish().unwrap();
         let packed = Fetch { dest_path: None, ..fetch(packed.to_string_lossy().into_owned()) };
-        assert_eq!(fetcher.fetch(&packed, 1000).await, Err("it cannot be unpacked: what is in it is too large".to_owned()));
-        assert!(fetcher.fetch(&packed, 1100).await.is_ok_and(|bytes| bytes > 990));
+        assert_eq!(fetcher.all(&packed, 1000).await, Err("it cannot be unpacked: what is in it is too large".to_owned()));
+        assert!(fetcher.all(&packed, 1100).await.is_ok_and(|bytes| bytes > 990));
         assert_eq!(std::fs::read(directory.path().join("text")).unwrap(), [0; 990]);
     }
 }

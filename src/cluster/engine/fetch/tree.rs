@@ -1,6 +1,12 @@
 //! The sandbox as a tree in which things are made: names are resolved by the kernel below its root, and no link on the way is followed.
 
-use std::{fs::File, io, os::fd::OwnedFd, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+    sync::Arc,
+};
 
 use rustix::{
     fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags},
@@ -11,6 +17,12 @@ use rustix::{
 #[derive(Clone, Debug)]
 pub(in crate::cluster::engine) struct Tree {
     root: Arc<OwnedFd>,
+}
+
+impl AsFd for Tree {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
 }
 
 impl Tree {

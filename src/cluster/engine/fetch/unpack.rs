@@ -7,10 +7,6 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
 };
 
 use bzip2::bufread::MultiBzDecoder;
@@ -31,35 +27,25 @@ const MAX_TARGET_BYTES: u64 = 1024;
 const MAX_XZ_KIB: u32 = 128 << 10;
 const PIECE_BYTES: usize = 64 << 10;
 
-/// What may still be written, and whether anybody wants it.
+/// What may still be written.
 #[derive(Debug)]
-pub(super) struct Budget {
-    pub(super) bytes: u64,
-    pub(super) abandoned: Arc<AtomicBool>,
+struct Budget {
+    bytes: u64,
 }
 
 impl Budget {
     fn take(&mut self, bytes: u64) -> io::Result<()> {
-        self.check()?;
         self.bytes = self.bytes.checked_sub(bytes).ok_or_else(|| io::Error::other("what is in it is too large"))?;
         Ok(())
     }
-
-    fn check(&self) -> io::Result<()> {
-        check(&self.abandoned)
-    }
 }
 
-fn check(abandoned: &AtomicBool) -> io::Result<()> {
-    if abandoned.load(Ordering::Relaxed) { Err(io::Error::other("it is not wanted any more")) } else { Ok(()) }
-}
-
-/// Unpacks what lies at `place`. Returns how many bytes were written.
+/// Unpacks what lies at `place`, to no more than so many bytes. Returns how many bytes were written.
 ///
 /// # Errors
 /// A sentence for the user.
-pub(super) fn unpack(tree: &Tree, place: &str, packing: Packing, mut budget: Budget) -> Result<u64, String> {
-    let before = budget.bytes;
+pub(super) fn unpack(tree: &Tree, place: &str, packing: Packing, bytes: u64) -> Result<u64, String> {
+    let mut budget = Budget { bytes };
     let file = BufReader::new(tree.read(place).map_err(|error| error.to_string())?);
     match packing {
         Packing::None => {}
@@ -71,7 +57,7 @@ pub(super) fn unpack(tree: &Tree, place: &str, packing: Packing, mut budget: Bud
             copy(&mut MultiGzDecoder::new(file), &mut file_out, &mut budget).map_err(|error| error.to_string())?;
         }
     }
-    Ok(before - budget.bytes)
+    Ok(bytes - budget.bytes)
 }
 
 fn unpack_archive(tree: &Tree, place: &str, mut file: BufReader<File>, budget: &mut Budget) -> Result<(), String> {
@@ -105,16 +91,12 @@ fn copy(from: &mut impl Read, to: &mut impl Write, budget: &mut Budget) -> io::R
     }
 }
 
-/// What cannot be skipped but by reading, for as long as anybody wants it.
-struct Plain<R> {
-    from: R,
-    abandoned: Arc<AtomicBool>,
-}
+/// What cannot be skipped but by reading.
+struct Plain<R>(R);
 
 impl<R: Read> Read for Plain<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        check(&self.abandoned)?;
-        self.from.read(buffer).map_err(|error| match error.kind() {
+        self.0.read(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::OutOfMemory => io::Error::other(format!("it needs more than {} MiB of memory", MAX_XZ_KIB >> 10)),
             _ => error,
         })
@@ -129,16 +111,14 @@ impl<R: Read> Source for Plain<R> {
 }
 
 fn unpack_tar(tree: &Tree, from: impl Read, budget: &mut Budget) -> Result<(), String> {
-    let from = Plain { from, abandoned: budget.abandoned.clone() };
     // Headers and what fills up blocks are not written, but cost time.
-    let mut reader = tar::Reader::new(from, budget.bytes.saturating_mul(2).max(1 << 20));
+    let mut reader = tar::Reader::new(Plain(from), budget.bytes.saturating_mul(2).max(1 << 20));
     while let Some(entry) = reader.entry().map_err(|error| error.to_string())? {
         if entry.name.is_empty() {
             continue; // The folder itself.
         }
         let failed = |error: io::Error| format!("{}: {error}", entry.name.escape_debug());
         let path = sandbox_path(&entry.name)?;
-        budget.take(0).map_err(failed)?;
         match &entry.kind {
             Kind::Directory => tree.directory(&path, entry.mode).map_err(failed)?,
             Kind::Symbolic { target, .. } => tree.symlink(&path, target).map_err(failed)?,
@@ -146,7 +126,7 @@ fn unpack_tar(tree: &Tree, from: impl Read, budget: &mut Budget) -> Result<(), S
             Kind::File => {
                 budget.take(entry.size).map_err(failed)?;
                 let mut file = tree.create(&path, entry.mode).map_err(failed)?;
-                reader.copy(&entry, &mut file, || budget.check()).map_err(|error| format!("{}: {error}", entry.name.escape_debug()))?;
+                reader.copy(&entry, &mut file).map_err(|error| format!("{}: {error}", entry.name.escape_debug()))?;
             }
         }
     }

@@ -41,7 +41,7 @@ use super::{
     volumes,
 };
 use crate::cluster::engine::{
-    idmap,
+    fetch, idmap,
     sandbox::{Output, Sandbox},
     spec::file_name,
 };
@@ -50,6 +50,8 @@ use crate::cluster::engine::{
 pub const COMMAND: &str = "task-shim";
 /// What makes a user namespace for the server, for a moment.
 pub(in crate::cluster::engine) const IDS: &str = "--ids";
+/// What fetches for a task before that begins.
+pub(in crate::cluster::engine) const FETCH: &str = "--fetch";
 /// How the task's first process is told from the supervisor.
 const ENTER: &str = "--enter";
 /// And who supervises a command that runs beside it.
@@ -75,6 +77,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 pub fn main(arguments: &[OsString]) -> ExitCode {
     match arguments {
         [ids] if ids == IDS => idmap::main(),
+        [word] if word == FETCH => fetch::main(),
         [directory] => supervise(&Records::at(directory.into())),
         [enter, directory, groups @ ..] if enter == ENTER => {
             let groups = Groups::known(groups.iter().map(PathBuf::from).collect());
@@ -128,7 +131,7 @@ fn supervise(records: &Records) -> ExitCode {
 }
 
 /// What whoever started the server left open is neither ours nor the task's. Before anything of our own is open.
-pub(super) fn close_what_was_inherited() {
+pub(in crate::cluster::engine) fn close_what_was_inherited() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<i32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     for number in open.into_iter().filter(|number| *number > 2) {

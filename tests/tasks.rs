@@ -827,9 +827,11 @@ async fn what_fetches_is_a_process_without_rights() {
     for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
-    // Nothing of the server's: standard input, output and errors, the sandbox, the line, and what waits for it.
-    let open = std::fs::read_dir(format!("/proc/{}/fd", child.as_raw_nonzero())).unwrap().count();
-    assert!(open < 12, "{open}");
+    let files = nowhere.path("work").join(format!("sandboxes/{task}/files"));
+    let open = std::fs::read_dir(format!("/proc/{}/fd", child.as_raw_nonzero())).unwrap();
+    let open = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok()).filter(|path| path.is_absolute());
+    let (within, outside): (Vec<_>, Vec<_>) = open.partition(|path| path.starts_with(&files));
+    assert_eq!((within.len(), outside), (2, Vec::new()), "the sandbox, what is written there, and no file of the server's");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.as_raw_nonzero())).unwrap();
     assert!(limits.lines().any(|line| line.starts_with("Max data size") && line.contains("1073741824")), "{limits}");
     rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();

@@ -12,6 +12,7 @@
 //! Facts: Mesos' fetcher (what is executable is not unpacked; an archive stays where it was put, and what was in it goes to the sandbox's root).
 
 use std::{
+    cell::OnceCell,
     fs::File,
     io::{self, Write},
     os::fd::AsRawFd,
@@ -98,6 +99,8 @@ struct Fetcher {
     account: Option<crate::model::id::Owner>,
     /// Administrators wrote the definition.
     trusted: bool,
+    /// Made for the first one that comes by HTTP.
+    client: OnceCell<reqwest::Client>,
 }
 
 /// Something that is fetched, with everything at hand that it takes.
@@ -109,7 +112,7 @@ struct Prepared {
 }
 
 enum Source {
-    Web(reqwest::Client, reqwest::Url),
+    Web(reqwest::Url),
     Node(File),
 }
 
@@ -122,8 +125,11 @@ impl Fetcher {
             Origin::Web(url) => {
                 let url: reqwest::Url = url.parse().map_err(|error| format!("it is no URL: {error}"))?;
                 address::check_url(&url, self.trusted)?;
-                // It has read by now whom it trusts.
-                Source::Web(client(self.trusted)?, url)
+                if self.client.get().is_none() {
+                    // It has read by then whom it trusts.
+                    _ = self.client.set(client(self.trusted)?);
+                }
+                Source::Web(url)
             }
             Origin::Node(path) => Source::Node(open(&path, &self.rule, &Whom::of(self.account.as_ref()))?),
         };
@@ -135,7 +141,7 @@ impl Fetcher {
         let Prepared { place, mode, packing, source } = prepared;
         let file = self.tree.create(&place, mode).map_err(|error| format!("{place} cannot be made in the sandbox: {error}"))?;
         let got = match source {
-            Source::Web(client, url) => download(&client, url, file, left).await?,
+            Source::Web(url) => download(self.client.get().ok_or("there is no client")?, url, file, left).await?,
             Source::Node(from) => copy(from, file, left)?,
         };
         if packing == Packing::None {
@@ -216,6 +222,7 @@ fn client(trusted: bool) -> Result<reqwest::Client, String> {
         .redirect(redirects)
         .dns_resolver(address::Resolver { trusted })
         .connect_timeout(CONNECT_LIMIT)
+        .pool_max_idle_per_host(0)
         .user_agent(concat!("xtao/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| innermost(&error))
@@ -264,6 +271,7 @@ mod tests {
             rule: HostVolumeRule { allow: vec!["/".into()], ..HostVolumeRule::default() },
             account: None,
             trusted: true,
+            client: OnceCell::new(),
         };
         let node = tempfile::tempdir().unwrap();
         std::fs::write(node.path().join("file"), [0; 1001]).unwrap();

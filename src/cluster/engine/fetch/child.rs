@@ -5,6 +5,7 @@
 //! wanted, and whom to trust in TLS. Then it goes on the network, and reads the first byte that somebody else has written.
 
 use std::{
+    cell::OnceCell,
     io::{self, BufRead, Read, Write},
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
@@ -159,12 +160,17 @@ fn work(order: &Order) -> Result<(), String> {
         rule: order.rule.clone(),
         account: order.account.clone(),
         trusted: order.trusted,
+        client: OnceCell::new(),
     };
     let prepared: Vec<_> = order.fetch.iter().map(|fetch| fetcher.prepare(fetch)).collect();
     // Before there are other threads: each is confined on its own.
     confine::enter(&fetcher.tree)?;
     std::thread::Builder::new().name("wanted".into()).spawn(until_unwanted).map_err(|error| format!("cannot begin: {error}"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| format!("cannot begin: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| format!("cannot begin: {error}"))?;
     runtime.block_on(async {
         let mut left = MAX_BYTES;
         for (number, (fetch, prepared)) in order.fetch.iter().zip(prepared).enumerate() {

@@ -310,7 +310,8 @@ mod tests {
     #[test]
     fn other_programs_and_processes_are_out_of_reach() {
         let (_directory, tree) = place();
-        let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+        // It ends when nobody has its input any more.
+        let mut other = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&other);
         let raw = nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get());
         confined(&tree, || {

@@ -258,7 +258,8 @@ impl Log {
     fn open(directory: &Path, file_bytes: u64) -> io::Result<Self> {
         let file = open_file(directory)?;
         let length = file.metadata()?.len();
-        let mut log = Self { directory: directory.to_owned(), file_bytes, file: file.into(), length, failed: false, synced_at: Instant::now() };
+        let mut log =
+            Self { directory: directory.to_owned(), file_bytes, file: file.into(), length, failed: false, synced_at: Instant::now() };
         log.end_last_line()?;
         Ok(log)
     }

@@ -1,6 +1,7 @@
 //! An app's definition in its one canonical form: what is stored, planned and launched.
 //!
-//! The serde form here is the *stored* form. Marathon's JSON, with its defaults, legacy fields and omissions, is read by [`input`] and written by
+//! The serde form here is the *stored* form. What most apps have is left out of it, so that a change writes what makes an app its own; the defaults
+//! of the types below are therefore part of it and stay as they are, whatever Marathon's JSON may leave out one day. Marathon's JSON, with its defaults, legacy fields and omissions, is read by [`input`] and written by
 //! [`output`]; nothing else knows it.
 
 pub mod input;
@@ -53,9 +54,10 @@ pub struct App {
     /// MiB.
     pub mem: Scalar,
     /// MiB.
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub disk: Scalar,
     /// GPUs, whole ones.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub gpus: u32,
     /// How much more a task may take than it asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +72,7 @@ pub struct App {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_resource_roles: Option<Vec<String>>,
     /// The Mesos role.
+    #[serde(default = "usual_role", skip_serializing_if = "is_usual_role")]
     pub role: String,
     /// Free names and values.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
@@ -78,6 +81,7 @@ pub struct App {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
     /// How it is connected.
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub network: Network,
     /// Labels of the network in bridge mode, which are kept and shown; Docker's bridge does nothing with them.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
@@ -86,9 +90,10 @@ pub struct App {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub port_definitions: Vec<PortDefinition>,
     /// Host networking only: every declared port is also the host port.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_ports: bool,
     /// Waiting after failures.
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub backoff: Backoff,
     /// Milliseconds between SIGTERM and SIGKILL; `None`: the engine's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,10 +111,13 @@ pub struct App {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
     /// Which instances go first when there are too many.
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub kill_selection: KillSelection,
     /// How many may be missing or surplus while a new version replaces an old one.
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub upgrade_strategy: UpgradeStrategy,
     /// What happens to instances whose node is out of reach.
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub unreachable_strategy: UnreachableStrategy,
     /// When this definition was accepted; names it.
     pub version: Timestamp,
@@ -137,8 +145,16 @@ pub struct App {
     pub pod: Option<Box<Pod>>,
 }
 
-fn is_zero(number: &u32) -> bool {
-    *number == 0
+fn is_usual<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn usual_role() -> String {
+    "*".into()
+}
+
+fn is_usual_role(role: &str) -> bool {
+    role == "*"
 }
 
 /// Where a secret is. What it says is nowhere in a definition.
@@ -265,10 +281,11 @@ pub enum Operator {
 }
 
 /// How the app is connected to the network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
     /// Shares the node's network.
+    #[default]
     Host,
     /// Docker's bridge; ports are forwarded.
     Bridge,
@@ -466,10 +483,10 @@ pub struct Docker {
     /// As the user wrote it.
     pub image: String,
     /// Pull even when the image is there.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force_pull_image: bool,
     /// All capabilities of the node.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub privileged: bool,
     /// Raw `docker run` options, as (key, value).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -645,11 +662,19 @@ pub struct Backoff {
     pub max_ms: u64,
 }
 
+/// Marathon's.
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { initial_ms: 1000, factor: 1.15, max_ms: 300_000 }
+    }
+}
+
 /// Which instances are killed first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum KillSelection {
+    #[default]
     YoungestFirst,
     OldestFirst,
 }
@@ -662,6 +687,13 @@ pub struct UpgradeStrategy {
     pub minimum_health_capacity: f64,
     /// At most this part comes on top; 0 to 1.
     pub maximum_over_capacity: f64,
+}
+
+/// Marathon's.
+impl Default for UpgradeStrategy {
+    fn default() -> Self {
+        Self { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 }
+    }
 }
 
 /// What happens to an instance whose node is out of reach.
@@ -678,6 +710,13 @@ pub enum UnreachableStrategy {
         /// After this many seconds it is forgotten; not before it is inactive.
         expunge_after_seconds: u64,
     },
+}
+
+/// Marathon's: a replacement at once.
+impl Default for UnreachableStrategy {
+    fn default() -> Self {
+        Self::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 }
+    }
 }
 
 /// What a version changed, by the time of the change.

@@ -62,7 +62,7 @@ enum Kind {
 }
 
 /// The latest schema of each kind, by the kind's number.
-const SCHEMAS: [u8; 14] = [1, 1, 1, 8, 3, 4, 1, 2, 1, 1, 2, 1, 1, 6];
+const SCHEMAS: [u8; 14] = [1, 1, 1, 9, 3, 4, 1, 2, 1, 1, 2, 1, 1, 7];
 
 impl Kind {
     const ALL: [Self; 14] = [
@@ -305,6 +305,8 @@ fn upgrade(kind: Kind, schema: u8, value: Value) -> Result<Value, String> {
         (Kind::Definition, 6) | (Kind::Archived, 4) => Ok(value),
         // Labels of networks in bridge mode came.
         (Kind::Definition, 7) | (Kind::Archived, 5) => Ok(value),
+        // What most apps have is left out.
+        (Kind::Definition, 8) | (Kind::Archived, 6) => Ok(value),
         _ => Err(format!("there is no schema {schema} of {kind:?}")),
     }
 }

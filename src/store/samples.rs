@@ -146,6 +146,11 @@ pub(crate) fn health_check(protocol: CheckProtocol) -> HealthCheck {
     }
 }
 
+/// Everything as most apps have it.
+pub(crate) fn usual_app() -> App {
+    App { unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 }, ..bare_app() }
+}
+
 /// A command without a container.
 pub(crate) fn bare_app() -> App {
     App {

@@ -12,7 +12,7 @@ use crate::model::{
     instance::Instance,
     user::User,
 };
-use crate::store::samples::{any_path, any_record, bare, full};
+use crate::store::samples::{any_path, any_record, bare, full, usual_app};
 
 fn samples() -> Vec<(&'static str, Record)> {
     full().into_iter().chain(bare()).collect()
@@ -390,6 +390,15 @@ fn fixtures_of_version_8_stay_readable() {
 fn fixtures_of_version_9_stay_readable() {
     let changed = |record: &Record| matches!(record, Record::Definition(_) | Record::Archived(_));
     check_fixtures("v9", samples().into_iter().filter(|(_, record)| changed(record)).collect());
+}
+
+/// The version in which what most apps have is left out.
+#[test]
+fn fixtures_of_version_10_stay_readable() {
+    let changed = |record: &Record| matches!(record, Record::Definition(_) | Record::Archived(_));
+    let usual = ("definition-usual", Record::Definition(Arc::new(usual_app())));
+    round_trip(&usual.1);
+    check_fixtures("v10", samples().into_iter().filter(|(_, record)| changed(record)).chain([usual]).collect());
 }
 
 /// One file per sample: the key and the envelope in hexadecimal, and for people the text. Written once, when a version is released; run with

@@ -2,10 +2,10 @@
 //! its account alone, only ever appended to.
 //!
 //! Callers reserve their place before they change anything ([`Audit::reserve`]) and wait until their line is in the file before they answer, so that no
-//! change is acknowledged whose line could still be lost with the process. Mostly they put it there themselves, which takes a few microseconds; what may
-//! take longer (a new file, a disk that is full, the disk itself) is a thread's, and so are the lines that come meanwhile. When lines cannot be written or
-//! too many wait, changes are refused until that is over; reading goes on. The file is forced to the disk about once a second, not for every line: a power
-//! failure may take the last second of it, a crash of the process nothing.
+//! change is acknowledged whose line could still be lost with the process. The answers of one commit come together, so whoever of them is first writes the
+//! lines of all, which takes a few microseconds; what may take longer (a new file, a disk that is full, the disk itself) is a thread's, and so are the lines
+//! that come meanwhile. When lines cannot be written or too many wait, changes are refused until that is over; reading goes on. The file is forced to the
+//! disk about once a second, not for every line: a power failure may take the last second of it, a crash of the process nothing.
 //!
 //! Never in it: bodies, queries, headers, passwords, tokens.
 
@@ -17,8 +17,8 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -34,8 +34,11 @@ use crate::model::time::Timestamp;
 /// Lines that wait for the writer, at most.
 pub const MAX_WAITING: usize = 1024;
 
-/// Lines in one write.
+/// Errands that the writer does at once.
 const MAX_BATCH: usize = 256;
+
+/// How often who has to wait for a line lets others go first before the writer is asked for it.
+const TURNS: usize = 3;
 
 /// The log is continued in a new file when this one has so many bytes.
 pub const FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -105,11 +108,12 @@ pub enum What {
     },
 }
 
-/// A line, and who waits for it.
-struct Waiting {
-    /// Empty: only the disk is to be forced.
-    line: Vec<u8>,
-    written: Option<oneshot::Sender<()>>,
+/// What the writer is asked for.
+enum Errand {
+    /// To write what waits, and to tell who waits for it, if anybody does.
+    Write(Option<oneshot::Sender<()>>),
+    /// To force the file to the disk.
+    Sync,
 }
 
 /// The way to the writer. Cheap to clone. The default keeps nothing.
@@ -120,10 +124,8 @@ pub struct Audit {
 
 #[derive(Clone)]
 struct Open {
-    queue: mpsc::Sender<Waiting>,
-    log: Arc<Mutex<Log>>,
-    /// Lines cannot be written at present.
-    failing: Arc<AtomicBool>,
+    errands: mpsc::Sender<Errand>,
+    lines: Arc<Lines>,
     directory: Arc<Path>,
 }
 
@@ -143,12 +145,11 @@ impl Audit {
 
     fn open_with(directory: &Path, file_bytes: u64) -> io::Result<Self> {
         std::fs::DirBuilder::new().mode(0o700).recursive(true).create(directory)?;
-        let log = Arc::new(Mutex::new(Log::open(directory, file_bytes)?));
-        let (queue, lines) = mpsc::channel(MAX_WAITING);
-        let failing = Arc::new(AtomicBool::new(false));
-        let writer = Writer { log: log.clone(), failing: failing.clone() };
-        std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(lines))?;
-        Ok(Self { open: Some(Open { queue, log, failing, directory: directory.into() }) })
+        let lines = Arc::new(Lines::new(Log::open(directory, file_bytes)?));
+        let (errands, arriving) = mpsc::channel(MAX_WAITING);
+        let writer = Writer { lines: lines.clone() };
+        std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(arriving))?;
+        Ok(Self { open: Some(Open { errands, lines, directory: directory.into() }) })
     }
 
     /// Where the log is; `None`: nothing is kept.
@@ -162,60 +163,163 @@ impl Audit {
     /// There is none, or would not be in time.
     pub async fn reserve(&self) -> Result<Place, Unwritable> {
         let Some(open) = &self.open else { return Ok(Place(None)) };
-        if open.failing.load(Ordering::Acquire) {
+        if open.lines.failing.load(Ordering::Acquire) {
             return Err(Unwritable);
         }
-        let permit = match open.queue.clone().try_reserve_owned() {
+        let permit = match open.errands.clone().try_reserve_owned() {
             Ok(permit) => Some(permit),
-            Err(_) => tokio::time::timeout(PATIENCE, open.queue.clone().reserve_owned()).await.ok().and_then(Result::ok),
+            Err(_) => tokio::time::timeout(PATIENCE, open.errands.clone().reserve_owned()).await.ok().and_then(Result::ok),
         };
-        permit.map(|permit| Place(Some((permit, open.log.clone())))).ok_or(Unwritable)
+        permit.map(|permit| Place(Some((permit, open.lines.clone())))).ok_or(Unwritable)
     }
 
     /// Tells of what has been done already. When there is no room it is only logged elsewhere: a login changes nothing, and guessing must not be able to
     /// stop the server.
     pub fn tell(&self, entry: Entry) {
         let Some(open) = &self.open else { return };
-        match open.queue.try_reserve() {
-            Ok(place) => place.send(Waiting { line: line(entry), written: None }),
+        match open.errands.try_reserve() {
+            Ok(place) => {
+                open.lines.add(&line(entry));
+                place.send(Errand::Write(None));
+            }
             Err(_) => info!(user = %entry.user, from = %entry.from, "A login has no place in the audit log."),
         }
     }
 }
 
 /// A reserved place in the log.
-pub struct Place(Option<(mpsc::OwnedPermit<Waiting>, Arc<Mutex<Log>>)>);
+pub struct Place(Option<(mpsc::OwnedPermit<Errand>, Arc<Lines>)>);
 
 impl Place {
     /// Fills it, without waiting.
     pub fn fill(self, entry: Entry) -> Written {
-        let Some((permit, log)) = self.0 else { return Written(None) };
-        let line = line(entry);
-        if let Ok(mut log) = log.try_lock()
-            && log.write_now(&line)
-        {
-            if log.wants_sync() {
-                permit.send(Waiting { line: Vec::new(), written: None });
-            }
-            return Written(None);
-        }
-        let (written, told) = oneshot::channel();
-        permit.send(Waiting { line, written: Some(written) });
-        Written(Some(told))
+        Written(self.0.map(|(permit, lines)| Line { number: lines.add(&line(entry)), permit, lines }))
     }
 }
 
-/// Done when the line is in the file.
-pub struct Written(Option<oneshot::Receiver<()>>);
+/// A line on its way into the file, and the right to send the writer for it.
+struct Line {
+    number: u64,
+    permit: mpsc::OwnedPermit<Errand>,
+    lines: Arc<Lines>,
+}
+
+/// Done when the line is in the file. It gets there whether anybody waits or not.
+pub struct Written(Option<Line>);
 
 impl Written {
     /// Waits for it; while the disk is full, only for a while, because what was done is done: the line is kept and written later.
-    pub async fn done(self) {
-        if let Some(told) = self.0
-            && tokio::time::timeout(LONGEST_WAIT, told).await.is_err()
-        {
+    pub async fn done(mut self) {
+        for _ in 0..TURNS {
+            // Those whose changes were in the same commit go first, and leave their lines, too.
+            tokio::task::yield_now().await;
+            let Some(line) = &self.0 else { return };
+            match line.lines.write_now(line.number) {
+                Attempt::Written => return self.0 = None,
+                Attempt::WrittenAndDue => return self.send(Errand::Sync),
+                Attempt::Busy => {}
+                Attempt::Left => break,
+            }
+        }
+        let (written, told) = oneshot::channel();
+        self.send(Errand::Write(Some(written)));
+        if tokio::time::timeout(LONGEST_WAIT, told).await.is_err() {
             error!("A change is answered before its line in the audit log could be written; it is kept and written when it can be.");
         }
+    }
+
+    fn send(&mut self, errand: Errand) {
+        if let Some(line) = self.0.take() {
+            line.permit.send(errand);
+        }
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        if self.0.as_ref().is_some_and(|line| !line.lines.is_written(line.number)) {
+            self.send(Errand::Write(None));
+        }
+    }
+}
+
+/// What came of an attempt to write.
+enum Attempt {
+    /// The line is in the file.
+    Written,
+    /// So it is, and it is time to force the file to the disk.
+    WrittenAndDue,
+    /// Somebody else writes at the moment.
+    Busy,
+    /// This is the writer's.
+    Left,
+}
+
+/// What callers and the writer share. There are never more lines than [`MAX_WAITING`]: each has a place in the queue of errands.
+struct Lines {
+    /// Held for a copy alone.
+    waiting: Mutex<Waiting>,
+    log: Mutex<Log>,
+    /// All lines up to the one with this number are in the file.
+    written: AtomicU64,
+    /// Lines cannot be written at present.
+    failing: AtomicBool,
+}
+
+/// Lines that nobody has begun to write.
+#[derive(Default)]
+struct Waiting {
+    text: Vec<u8>,
+    /// The number of the last one.
+    last: u64,
+}
+
+impl Lines {
+    fn new(log: Log) -> Self {
+        Self { waiting: Mutex::default(), log: Mutex::new(log), written: AtomicU64::new(0), failing: AtomicBool::new(false) }
+    }
+
+    /// Lays a line down to be written; its number.
+    fn add(&self, line: &[u8]) -> u64 {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.text.extend_from_slice(line);
+        waiting.last += 1;
+        waiting.last
+    }
+
+    fn is_written(&self, number: u64) -> bool {
+        self.written.load(Ordering::Acquire) >= number
+    }
+
+    /// Writes what waits, unless that is the writer's.
+    fn write_now(&self, number: u64) -> Attempt {
+        if self.is_written(number) {
+            return Attempt::Written;
+        }
+        let mut log = match self.log.try_lock() {
+            Ok(log) => log,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Attempt::Busy,
+        };
+        if !log.is_open_to_all() || self.write(&mut log).is_err() {
+            return Attempt::Left;
+        }
+        if log.wants_sync() { Attempt::WrittenAndDue } else { Attempt::Written }
+    }
+
+    /// Writes what waits. After an error all of it still does, in its order.
+    fn write(&self, log: &mut Log) -> io::Result<()> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        log.unwritten.append(&mut waiting.text);
+        let last = waiting.last;
+        drop(waiting);
+        log.write()?;
+        self.written.store(last, Ordering::Release);
+        Ok(())
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -248,7 +352,9 @@ struct Log {
     file_bytes: u64,
     file: Arc<File>,
     length: u64,
-    /// The last line could not be written. Nobody but the writer may then write, lest lines be lost between its attempts.
+    /// What is to be written next.
+    unwritten: Vec<u8>,
+    /// It could not be written. Then only the writer tries again, who waits in between.
     failed: bool,
     /// When it was forced to the disk, or that was asked for.
     synced_at: Instant,
@@ -258,8 +364,8 @@ impl Log {
     fn open(directory: &Path, file_bytes: u64) -> io::Result<Self> {
         let file = open_file(directory)?;
         let length = file.metadata()?.len();
-        let mut log =
-            Self { directory: directory.to_owned(), file_bytes, file: file.into(), length, failed: false, synced_at: Instant::now() };
+        let (directory, file) = (directory.to_owned(), file.into());
+        let mut log = Self { directory, file_bytes, file, length, unwritten: Vec::new(), failed: false, synced_at: Instant::now() };
         log.end_last_line()?;
         Ok(log)
     }
@@ -279,9 +385,9 @@ impl Log {
         Ok(())
     }
 
-    /// Writes it, unless that is the writer's; says whether it has.
-    fn write_now(&mut self, line: &[u8]) -> bool {
-        !self.failed && self.length < self.file_bytes && self.write(line).is_ok()
+    /// True when writing takes a few microseconds, as far as can be told.
+    fn is_open_to_all(&self) -> bool {
+        !self.failed && self.length < self.file_bytes
     }
 
     /// True once when it is time to force the file to the disk.
@@ -293,18 +399,24 @@ impl Log {
         wants
     }
 
-    /// All of it, or, after an error, nothing of it.
-    fn write(&mut self, text: &[u8]) -> io::Result<()> {
-        self.failed = true;
+    /// Writes what is unwritten: all of it or, after an error, nothing of it.
+    fn write(&mut self) -> io::Result<()> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        if std::mem::replace(&mut self.failed, true) {
+            // What was cut off in the middle, and could not be taken back then.
+            self.file.set_len(self.length)?;
+        }
         if self.length >= self.file_bytes {
             self.rotate()?;
         }
-        if let Err(error) = (&*self.file).write_all(text) {
-            // Half a line must not stay; when even that fails, the next attempt comes here again.
+        if let Err(error) = (&*self.file).write_all(&self.unwritten) {
             self.file.set_len(self.length)?;
             return Err(error);
         }
-        self.length += text.len() as u64;
+        self.length += self.unwritten.len() as u64;
+        self.unwritten.clear();
         self.failed = false;
         Ok(())
     }
@@ -335,49 +447,47 @@ fn sync(file: &File) {
 
 /// The thread's side.
 struct Writer {
-    log: Arc<Mutex<Log>>,
-    failing: Arc<AtomicBool>,
+    lines: Arc<Lines>,
 }
 
 impl Writer {
-    fn run(self, mut lines: mpsc::Receiver<Waiting>) {
+    fn run(self, mut errands: mpsc::Receiver<Errand>) {
         let mut batch = Vec::new();
-        while lines.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
-            let text = batch.iter().map(|waiting| waiting.line.as_slice()).collect::<Vec<_>>().concat();
-            while let Err((error, directory)) = self.write(&text) {
-                if !self.failing.swap(true, Ordering::AcqRel) {
+        while errands.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
+            while let Err((error, directory)) = self.write() {
+                if !self.lines.failing.swap(true, Ordering::AcqRel) {
                     error!(%error, directory = %directory.display(), "The audit log cannot be written: changes are refused until it can.");
                 }
-                if lines.is_closed() {
+                if errands.is_closed() {
                     return;
                 }
                 std::thread::sleep(RETRY);
             }
-            if self.failing.swap(false, Ordering::AcqRel) {
+            if self.lines.failing.swap(false, Ordering::AcqRel) {
                 info!("The audit log can be written again.");
             }
-            // Who waited may be gone.
-            let asked = batch.iter().any(|waiting| waiting.line.is_empty());
-            batch.drain(..).filter_map(|waiting| waiting.written).for_each(|written| _ = written.send(()));
-            if asked || self.log().wants_sync() {
+            let asked = batch.iter().any(|errand| matches!(errand, Errand::Sync));
+            for errand in batch.drain(..) {
+                if let Errand::Write(Some(written)) = errand {
+                    // Who waited may be gone.
+                    _ = written.send(());
+                }
+            }
+            if asked || self.lines.log().wants_sync() {
                 self.sync();
             }
         }
         self.sync();
     }
 
-    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self, text: &[u8]) -> Result<(), (io::Error, PathBuf)> {
-        let mut log = self.log();
-        log.write(text).map_err(|error| (error, log.directory.clone()))
+    fn write(&self) -> Result<(), (io::Error, PathBuf)> {
+        let mut log = self.lines.log();
+        self.lines.write(&mut log).map_err(|error| (error, log.directory.clone()))
     }
 
     /// Without holding up those who write meanwhile.
     fn sync(&self) {
-        let file = self.log().file.clone();
+        let file = self.lines.log().file.clone();
         sync(&file);
     }
 }
@@ -442,16 +552,47 @@ mod tests {
         // Rotation fails as long as there are directories in its way.
         let obstacles = [8, 9].map(|number| path_of(directory.path(), number));
         obstacles.iter().for_each(|obstacle| std::fs::create_dir_all(obstacle.join("x")).unwrap());
-        let held = audit.reserve().await.unwrap().fill(change("held", "/"));
+        let held = tokio::spawn(audit.reserve().await.unwrap().fill(change("held", "/")).done());
         while audit.reserve().await.is_ok() {
             tokio::task::yield_now().await;
         }
         assert_eq!(audit.reserve().await.err(), Some(Unwritable));
         obstacles.iter().for_each(|obstacle| std::fs::remove_dir_all(obstacle).unwrap());
-        held.done().await;
+        held.await.unwrap();
         write(&audit, &change("after", "/")).await;
         let users: Vec<_> = read(directory.path(), &query()).unwrap().iter().map(|entry| entry["user"].clone()).collect();
         assert_eq!(users, ["before", "held", "after"]);
+    }
+
+    #[tokio::test]
+    async fn the_first_who_waits_writes_the_lines_of_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let audit = Audit::open(directory.path()).unwrap();
+        let mut written = Vec::new();
+        for user in ["ann", "bob", "cleo"] {
+            written.push(audit.reserve().await.unwrap().fill(change(user, "/")));
+        }
+        assert_eq!(read(directory.path(), &query()).unwrap().len(), 0);
+        written.remove(1).done().await;
+        let users: Vec<_> = read(directory.path(), &query()).unwrap().iter().map(|entry| entry["user"].clone()).collect();
+        assert_eq!(users, ["ann", "bob", "cleo"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_nobody_waits_for_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let audit = Audit::open(directory.path()).unwrap();
+        drop(audit.reserve().await.unwrap().fill(change("ann", "/")));
+        while read(directory.path(), &query()).unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // One whose waiting is given up.
+        let mut waits = Box::pin(audit.reserve().await.unwrap().fill(change("bob", "/")).done());
+        assert!(futures_util::poll!(waits.as_mut()).is_pending());
+        drop(waits);
+        while read(directory.path(), &query()).unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

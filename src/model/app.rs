@@ -1,8 +1,8 @@
 //! An app's definition in its one canonical form: what is stored, planned and launched.
 //!
 //! The serde form here is the *stored* form. What most apps have is left out of it, so that a change writes what makes an app its own; the defaults
-//! of the types below are therefore part of it and stay as they are, whatever Marathon's JSON may leave out one day. Marathon's JSON, with its defaults, legacy fields and omissions, is read by [`input`] and written by
-//! [`output`]; nothing else knows it.
+//! of the types below are therefore part of it and stay as they are, whatever Marathon's JSON may leave out one day. Marathon's JSON, with its defaults,
+//! legacy fields and omissions, is read by [`input`] and written by [`output`]; nothing else knows it.
 
 pub mod input;
 pub mod output;

@@ -10,6 +10,7 @@
 
 mod ahead;
 mod journal;
+mod reopened;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -185,6 +186,7 @@ impl Owner {
         }
         journal::check(&directory)?;
         let (database, records) = open_database(&directory)?;
+        make_room(&directory);
         let mut owner = Self {
             database,
             records,
@@ -458,6 +460,14 @@ fn create(work_dir: &Path) -> Result<(), StoreError> {
     };
     catch(&directory, AssertUnwindSafe(|| fill().map_err(|error| translate(&directory, error))))?;
     std::fs::rename(&unfinished, &directory).and_then(|()| files::sync_directory(work_dir)).map_err(failed)
+}
+
+/// In the journal that is gone on with. Without it commits take longer.
+fn make_room(directory: &Path) {
+    match ahead::newest(directory).and_then(|number| reopened::make_room(&directory.join(format!("{number}.jnl")))) {
+        Ok(made) => debug!(made, "The journal is open."),
+        Err(error) => debug!(%error, "The journal is appended to: commits take longer until there is a new one."),
+    }
 }
 
 fn open_database(directory: &Path) -> Result<(Database, Keyspace), StoreError> {

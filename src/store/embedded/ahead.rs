@@ -64,7 +64,8 @@ impl Ahead {
     }
 }
 
-fn newest(directory: &Path) -> io::Result<u64> {
+/// The number of the newest journal; 0 without any.
+pub(super) fn newest(directory: &Path) -> io::Result<u64> {
     let mut newest = 0;
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();

@@ -56,6 +56,22 @@ fn puts(records: &[Record]) -> Vec<Change> {
 }
 
 #[test]
+fn after_a_restart_too_commits_do_not_change_the_length_of_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let length = || std::fs::metadata(dir.path().join(STORE_DIRECTORY).join("0.jnl")).unwrap().len();
+    for number in 0..4 {
+        with(dir.path(), async |store| {
+            let epoch = store.elect().await.unwrap();
+            assert_eq!(length(), 64 << 20, "start {number}");
+            let record = Record::Instance(Arc::new(instance(number)));
+            store.commit(epoch, vec![Change::Put(record)]).await.unwrap();
+            assert_eq!(length(), 64 << 20, "start {number}");
+        });
+        assert_eq!(records(dir.path()).unwrap().len(), usize::try_from(number).unwrap() + 1);
+    }
+}
+
+#[test]
 fn what_was_committed_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     with(dir.path(), async |store| {

@@ -10,7 +10,7 @@ use xtao::{
     telemetry,
 };
 
-/// As in the server.
+/// As in the server, but for its settings.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -199,7 +199,7 @@ impl World {
     pub fn app(&mut self, app: AppBuilder) -> &mut Self {
         let owner = self.owner();
         let app = App { owner: Some(owner.clone()), ..app.0 };
-        self.put(Record::App(Arc::new(AppEntry { id: app.id.clone(), version: app.version, owner })));
+        self.put(Record::App(Arc::new(AppEntry { id: app.id.clone(), owner })));
         self.put(Record::Definition(Arc::new(app)))
     }
 
@@ -226,7 +226,7 @@ impl World {
     /// Instance number `number` of an app, in its current version, on `node1`.
     pub fn instance(&mut self, app: &str, number: u128, condition: Condition, ports: &[u16]) -> &mut Self {
         let app: PathId = app.parse().unwrap();
-        let version = self.view.tables.apps[&app].version;
+        let version = self.view.tables.app(&app).unwrap().version;
         let launched = condition != Condition::Scheduled;
         let placement = Placement { agent: "agent-S1".parse().unwrap(), host: "node1".into(), ports: ports.to_vec() };
         let started = matches!(condition, Condition::Running | Condition::Killing | Condition::Unreachable);

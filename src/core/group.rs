@@ -348,7 +348,7 @@ pub fn past(tables: &Tables, id: &PathId, version: Timestamp) -> Option<Past> {
     }
     let covers = |other: &PathId| other == id || other.is_below(id);
     let mut past = Past {
-        apps: tables.apps_below(id).filter_map(|app| Some((app.clone(), tables.apps.get(app)?.version))).collect(),
+        apps: tables.apps_below(id).filter_map(|app| Some((app.clone(), tables.app(app)?.version))).collect(),
         groups: tables.groups.get(id).into_iter().chain(tables.groups_below(id)).map(|group| (group.id.clone(), group.clone())).collect(),
     };
     let later = tables.root_versions.range(Timestamp(version.0.saturating_add(1))..).rev();
@@ -404,7 +404,7 @@ fn roll_back(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, version: Tim
         request::remove(turn, origin, app, draft)?;
     }
     for (app, version) in past.apps {
-        let same = turn.state.tables.apps.get(&app).is_some_and(|entry| entry.version == version);
+        let same = turn.state.tables.app(&app).is_some_and(|current| current.version == version);
         let definition = request::definition(turn, &app, version)?;
         if same || !origin.may_touch(definition.owner.as_ref()) {
             continue;

@@ -107,7 +107,7 @@ impl Concerned {
         };
         // What is not the present definition of an app that exists counts for nothing.
         if let RecordKey::Definition(id, version) = &key
-            && tables.apps.get(id).is_some_and(|entry| entry.version != *version)
+            && tables.app(id).is_some_and(|current| *version < current.version)
         {
             return None;
         }
@@ -244,7 +244,7 @@ mod tests {
             let name = if reservation.is_some() { volume_name(&id, "v", uuid) } else { brick_name(&id, "/d") };
             match kind {
                 0 => Change::Put(Record::Definition(definition(&id, owner, version, size).into())),
-                1 => Change::Put(Record::App(AppEntry { id, version: at, owner: whose }.into())),
+                1 => Change::Put(Record::App(AppEntry { id, owner: whose }.into())),
                 2 => Change::Put(Record::Port(
                     PortClaim { port: size as u16, app: id, position: Position::Env(0), owner: whose, created_at: at }.into(),
                 )),

@@ -251,7 +251,12 @@ impl State {
             RecordKey::Definition(id, version) => {
                 let key = (id, version);
                 let before = self.tables.definitions.contains_key(&key);
+                let current = self.tables.app(&key.0).cloned();
                 self.tables.apply(change);
+                let after = self.tables.app(&key.0).cloned();
+                if after.as_ref().map(Arc::as_ptr) != current.as_ref().map(Arc::as_ptr) {
+                    self.app_changed(&key.0, current.as_deref(), after.as_ref());
+                }
                 self.versions_changed(key.0, before, matches!(change, Change::Put(_)));
             }
             RecordKey::Meta | RecordKey::Agent(_) | RecordKey::Failure(_) | RecordKey::User(_) => {

@@ -182,7 +182,7 @@ fn hand_over_app(turn: &mut Turn<'_, '_>, id: &PathId, to: &Owner) -> Result<(),
     for definition in versions {
         turn.put(Record::Definition(App { owner: Some(to.clone()), ..(*definition).clone() }.into()));
     }
-    turn.put(Record::App(AppEntry { owner: to.clone(), ..(*entry).clone() }.into()));
+    turn.put(Record::App(AppEntry { id: id.clone(), owner: to.clone() }.into()));
     for port in ports_of(turn, id).collect::<Vec<_>>() {
         if let Some(claim) = turn.state.tables.ports.get(&port).filter(|claim| claim.owner == entry.owner).cloned() {
             turn.put(Record::Port(PortClaim { owner: to.clone(), ..(*claim).clone() }.into()));

@@ -192,6 +192,7 @@ pub(super) struct Prepared {
     definition: Option<Arc<App>>,
     claims: Vec<PortClaim>,
     bricks: Vec<Brick>,
+    /// Of an app that is new.
     entry: Option<AppEntry>,
     /// The client's definition, for `api_post_event`.
     posted: bool,
@@ -358,13 +359,13 @@ fn changed(app: App, current: Option<&Arc<App>>, kind: ActionKind, posted: bool)
     let from = current.map(|current| current.version);
     let change = AppChange { app: app.id.clone(), owner: app.owner.clone(), from, to: Some(app.version) };
     let owner = app.owner.clone().unwrap_or_else(Owner::default_owner);
-    let entry = AppEntry { id: app.id.clone(), version: app.version, owner };
+    let entry = current.is_none().then(|| AppEntry { id: app.id.clone(), owner });
     Prepared {
         planned: Planned { change, kind: Some(kind), pod: app.pod.is_some() },
         definition: Some(app.into()),
         claims: Vec::new(),
         bricks: Vec::new(),
-        entry: Some(entry),
+        entry,
         posted,
     }
 }
@@ -616,7 +617,7 @@ fn drop_old_versions(turn: &mut Turn<'_, '_>, id: &PathId) {
             || running.by_version.iter().any(|(at, _)| at == version)
             || lock.iter().flat_map(|lock| &lock.changes).any(|change| change.from == Some(*version) || change.to == Some(*version))
     };
-    let current = turn.state.tables.apps.get(id).map(|entry| entry.version);
+    let current = turn.state.tables.app(id).map(|app| app.version);
     let old = versions.into_iter().filter(|version| !is_named(version) && Some(*version) != current);
     old.collect::<Vec<_>>().into_iter().for_each(|version| turn.delete(RecordKey::Definition(id.clone(), version)));
 }

@@ -228,14 +228,14 @@ impl Tables {
             Change::Put(Record::Meta(meta)) => self.meta = meta.clone(),
             Change::Put(Record::App(app)) => {
                 self.apps.insert(app.id.clone(), app.clone());
-                match self.definitions.get(&(app.id.clone(), app.version)).cloned() {
-                    Some(definition) => _ = self.current.insert(app.id.clone(), definition),
-                    None => _ = self.current.remove(&app.id),
+                if !self.current.contains_key(&app.id) {
+                    self.find_current(&app.id);
                 }
             }
             Change::Put(Record::Definition(app)) => {
                 self.definitions.insert((app.id.clone(), app.version), app.clone());
-                if self.apps.get(&app.id).is_some_and(|entry| entry.version == app.version) {
+                let is_latest = self.current.get(&app.id).is_none_or(|current| current.version <= app.version);
+                if is_latest && self.apps.contains_key(&app.id) {
                     self.current.insert(app.id.clone(), app.clone());
                 }
             }
@@ -273,6 +273,7 @@ impl Tables {
                 self.definitions.remove(&(app.clone(), *version));
                 if self.current.get(app).is_some_and(|current| current.version == *version) {
                     self.current.remove(app);
+                    self.find_current(app);
                 }
             }
             RecordKey::Instance(id) => {
@@ -294,6 +295,14 @@ impl Tables {
             RecordKey::Group(id) => _ = self.groups.remove(id),
             RecordKey::RootVersion(version) => _ = self.root_versions.remove(version),
             RecordKey::Archived(app, version) => _ = self.archive.remove(&(app.clone(), *version)),
+        }
+    }
+
+    /// The latest definition of an app that exists is its present one.
+    fn find_current(&mut self, app: &PathId) {
+        let latest = self.versions_of(app).next_back().cloned();
+        if let Some(definition) = latest {
+            self.current.insert(app.clone(), definition);
         }
     }
 
@@ -419,7 +428,7 @@ impl Tables {
     /// The version of the root, and of every group. Before there were versions of the root: that of the last definition.
     pub fn root_version(&self) -> Timestamp {
         let latest = self.root_versions.get_max().map(|(version, _)| *version);
-        latest.unwrap_or_else(|| self.apps.values().map(|entry| entry.version).max().unwrap_or_default())
+        latest.unwrap_or_else(|| self.current.values().map(|app| app.version).max().unwrap_or_default())
     }
 
     /// One version of an app, also of one that is gone.

@@ -17,14 +17,13 @@ use super::{
     user::User,
 };
 
-/// An app that exists: its current version and whose it is. The definitions are records of their own ([`RecordKey::Definition`]).
+/// An app that exists, and whose it is. The definitions are records of their own ([`RecordKey::Definition`]); the latest one is the present one, so that
+/// a change of it is one record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AppEntry {
     /// The app.
     pub id: PathId,
-    /// The version that is wanted now.
-    pub version: Timestamp,
     /// Who may change it.
     pub owner: Owner,
 }

@@ -587,7 +587,7 @@ async fn readiness_is_asked_for_only_while_a_deployment_runs() {
         started_at: NOW,
     };
     // The app entry is what its present version is found by.
-    let entry = crate::model::record::AppEntry { id: "/web".parse().unwrap(), version: NOW, owner: crate::model::id::Owner::new("x") };
+    let entry = crate::model::record::AppEntry { id: "/web".parse().unwrap(), owner: crate::model::id::Owner::new("x") };
     world.apply(Change::Put(Record::App(entry.into())));
     world.apply(Change::Put(Record::Deployment(deployment.into())));
     probed.publish(&world, vec![RecordKey::Deployment(DeploymentId::new("d"))]);

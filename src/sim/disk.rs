@@ -164,7 +164,10 @@ impl Disk {
 
     /// The present version of an app that exists.
     pub fn current(&self, id: &PathId) -> Option<&App> {
-        self.definition(id, self.app(id)?.version)
+        let entry = self.app(id)?;
+        let range =
+            RecordKey::Definition(entry.id.clone(), Timestamp(i64::MIN))..=RecordKey::Definition(entry.id.clone(), Timestamp(i64::MAX));
+        self.records.range(range).next_back().and_then(|(_, record)| if let Record::Definition(app) = record { Some(&**app) } else { None })
     }
 
     /// One user.
@@ -187,6 +190,11 @@ impl Disk {
     pub fn apps(&self) -> impl Iterator<Item = &AppEntry> {
         let all = self.records.range(RecordKey::App(PathId::root())..);
         all.map_while(|(_, record)| if let Record::App(app) = record { Some(&**app) } else { None })
+    }
+
+    /// The present version of every app that exists.
+    pub fn versions(&self) -> BTreeMap<PathId, Timestamp> {
+        self.apps().filter_map(|entry| Some((entry.id.clone(), self.current(&entry.id)?.version))).collect()
     }
 
     /// Every instance.

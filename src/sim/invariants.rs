@@ -86,8 +86,8 @@ impl fmt::Display for Violation {
 pub(super) struct Rules {
     /// Requests on their way, with what the records must say when one is answered with "done".
     asked: BTreeMap<RequestId, Wanted>,
-    /// The app entries that were committed.
-    entries: BTreeMap<PathId, Timestamp>,
+    /// The present versions that were committed.
+    versions: BTreeMap<PathId, Timestamp>,
     claims: BTreeMap<(PathId, Position), u16>,
     launched: BTreeMap<TaskId, u64>,
     /// For each task that was killed: when that was counted anew, and how often since.
@@ -231,19 +231,32 @@ impl World<'_> {
         }
     }
 
+    fn note_version(&mut self, app: &PathId) {
+        if let Some(version) = self.disk.current(app).map(|app| app.version) {
+            self.rules.versions.insert(app.clone(), version);
+        }
+    }
+
     fn check_change(&mut self, one: &Stepped, change: &Change, old: Option<Record>) {
         match (change, old) {
             (Change::Put(Record::App(entry)), old) => {
                 let before = if let Some(Record::App(old)) = &old { &old.owner } else { &entry.owner };
                 self.check_own(one, &[before, &entry.owner], &|| entry.id.to_string());
-                self.rules.entries.insert(entry.id.clone(), entry.version);
+                self.note_version(&entry.id);
                 self.check_cause(one, &entry.id);
+            }
+            (Change::Put(Record::Definition(app)), _) => {
+                let owner = self.disk.app(&app.id).map(|entry| entry.owner.clone());
+                let owners: Vec<&Owner> = owner.iter().chain(&app.owner).collect();
+                self.check_own(one, &owners, &|| app.id.to_string());
+                self.note_version(&app.id);
+                self.check_cause(one, &app.id);
             }
             (Change::Delete(RecordKey::App(app)), old) => {
                 if let Some(Record::App(old)) = &old {
                     self.check_own(one, &[&old.owner], &|| app.to_string());
                 }
-                self.rules.entries.remove(app);
+                self.rules.versions.remove(app);
                 self.rules.delays.retain(|(of, _), _| of != app);
                 self.check_cause(one, app);
             }

@@ -62,7 +62,7 @@ enum Kind {
 }
 
 /// The latest schema of each kind, by the kind's number.
-const SCHEMAS: [u8; 14] = [1, 1, 1, 9, 3, 4, 1, 2, 1, 1, 2, 1, 1, 7];
+const SCHEMAS: [u8; 14] = [1, 1, 2, 10, 3, 4, 1, 2, 1, 1, 2, 1, 2, 7];
 
 impl Kind {
     const ALL: [Self; 14] = [
@@ -113,6 +113,24 @@ pub fn key_bytes(key: &RecordKey) -> Vec<u8> {
         RecordKey::RootVersion(version) => of(Kind::RootVersion, &[&sortable(version.0).to_be_bytes()]),
         RecordKey::Archived(app, version) => of(Kind::Archived, &[app.as_str().as_bytes(), &[0], &sortable(version.0).to_be_bytes()]),
     }
+}
+
+/// The version in the key of a version: its last bytes.
+pub(super) type Version = [u8; 8];
+
+/// What comes before the version in the key of a version, and the version. `None`: of a record that is always stored under its own key.
+pub(super) fn family(key: &[u8]) -> Option<(&[u8], Version)> {
+    let is_version = |kind: u8| kind == Kind::Definition as u8 || kind == Kind::RootVersion as u8;
+    let (family, version) = key.split_last_chunk()?;
+    is_version(*family.first()?).then_some((family, *version))
+}
+
+/// The key of another version in the same family.
+pub(super) fn with_version(mut key: Vec<u8>, version: Version) -> Vec<u8> {
+    if let Some(last) = key.last_chunk_mut() {
+        *last = version;
+    }
+    key
 }
 
 /// The record that `bytes` name; `None` when they name none.
@@ -182,7 +200,7 @@ pub fn describe_bytes(key: &[u8]) -> String {
     )
 }
 
-/// The envelope of `record`, to be stored under `key`: [`key_bytes`] of its key.
+/// The envelope of `record`, to be stored under `key`: [`key_bytes`] of its key, or of another version in its [`family`].
 ///
 /// # Errors
 /// A record longer than [`MAX_RECORD_BYTES`], or one with a number that JSON cannot carry.
@@ -226,7 +244,9 @@ pub fn decode(key: &[u8], envelope: &[u8]) -> Result<Record, StoreError> {
         Kind::RootVersion => Record::RootVersion(Arc::new(open(kind, key, envelope)?)),
         Kind::Archived => Record::Archived(Arc::new(open(kind, key, envelope)?)),
     };
-    if key_bytes(&record.key()) != key {
+    let own = key_bytes(&record.key());
+    let family_of = |key| family(key).map(|(family, _)| family);
+    if own != key && (family_of(&own).is_none() || family_of(&own) != family_of(key)) {
         return Err(corrupt(key, &format!("it holds the record {}", describe(&record.key()))));
     }
     Ok(record)
@@ -307,6 +327,10 @@ fn upgrade(kind: Kind, schema: u8, value: Value) -> Result<Value, String> {
         (Kind::Definition, 7) | (Kind::Archived, 5) => Ok(value),
         // What most apps have is left out.
         (Kind::Definition, 8) | (Kind::Archived, 6) => Ok(value),
+        // The latest definition of an app is its present one, without being named.
+        (Kind::App, 1) => Ok(without(value, "version")),
+        // A version may be stored in the place of another one.
+        (Kind::Definition, 9) | (Kind::RootVersion, 1) => Ok(value),
         _ => Err(format!("there is no schema {schema} of {kind:?}")),
     }
 }
@@ -315,6 +339,14 @@ fn upgrade(kind: Kind, schema: u8, value: Value) -> Result<Value, String> {
 fn with(mut value: Value, field: &str, content: Value) -> Value {
     if let Value::Object(fields) = &mut value {
         fields.insert(field.to_owned(), content);
+    }
+    value
+}
+
+/// An object with one field less.
+fn without(mut value: Value, field: &str) -> Value {
+    if let Value::Object(fields) = &mut value {
+        fields.remove(field);
     }
     value
 }

@@ -10,6 +10,7 @@
 
 mod ahead;
 mod journal;
+mod places;
 mod reopened;
 
 use std::{
@@ -32,7 +33,10 @@ use tokio::sync::oneshot;
 use tracing::{debug, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
-use self::ahead::Ahead;
+use self::{
+    ahead::Ahead,
+    places::{Left, Places},
+};
 use super::{
     Commit, Epoch, Store, StoreError,
     codec::{self, HEAD_KEY},
@@ -167,6 +171,8 @@ struct Owner {
     head: Head,
     /// Hash of the key and checksum of the envelope of every record.
     sums: HashMap<u64, u64, Hashed>,
+    /// The records that lie under another key than their own.
+    places: Places,
     /// What was read when the store was opened, until it is asked for.
     loaded: Option<Vec<Record>>,
     /// `None`: the file system does not let us.
@@ -194,6 +200,7 @@ impl Owner {
             failure: None,
             head: Head::default(),
             sums: HashMap::default(),
+            places: Places::default(),
             loaded: None,
             ahead: Some(Ahead::new(&directory)),
         };
@@ -266,20 +273,36 @@ impl Owner {
         // What is needed to read it back, its place in the file too, is synced; times are not, which would cost a second write.
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
         let mut sums = Vec::with_capacity(changes.len());
-        for Entry { name, key, value } in last_of_each(changes)? {
-            let (before, after) = (self.sums.get(&name).copied(), value.as_deref().map(codec::checksum_of));
-            if before.is_none() && after.is_none() {
-                // It came and went within the batch.
-                continue;
-            }
-            head.records = head.records + u64::from(after.is_some()) - u64::from(before.is_some());
-            head.sum = head.sum.wrapping_add(after.unwrap_or(0)).wrapping_sub(before.unwrap_or(0));
-            sums.push((name, after));
-            match value {
-                Some(value) => batch.insert(&self.records, key, value),
-                None => batch.remove(&self.records, key),
+        let mut left = Left::default();
+        let (going, coming): (Vec<Entry<'_>>, Vec<Entry<'_>>) = last_of_each(changes).into_iter().partition(|entry| entry.record.is_none());
+        for Entry { name, key, .. } in going {
+            // Or it came and went within the batch.
+            if let Some(before) = self.sums.get(&name) {
+                head.records -= 1;
+                head.sum = head.sum.wrapping_sub(*before);
+                sums.push((name, None));
+                self.places.leave(key, &mut left);
             }
         }
+        for Entry { name, key, record } in coming {
+            let Some(record) = record else { continue };
+            let key = match self.sums.get(&name) {
+                Some(before) => {
+                    head.sum = head.sum.wrapping_sub(*before);
+                    self.places.of(key)
+                }
+                None => {
+                    head.records += 1;
+                    self.places.take(key, &mut left)
+                }
+            };
+            let value = codec::encode(&key, record)?;
+            let sum = codec::checksum_of(&value);
+            head.sum = head.sum.wrapping_add(sum);
+            sums.push((name, Some(sum)));
+            batch.insert(&self.records, key, value);
+        }
+        left.untaken().for_each(|key| batch.remove(&self.records, key));
         head.commits += 1;
         batch.insert(&self.records, HEAD_KEY, codec::encode_head(&head)?);
         batch.commit().map_err(|error| translate(&self.directory(), error))?;
@@ -307,7 +330,7 @@ impl Owner {
     fn read_all(&mut self, commits: u64) -> Result<Vec<Record>, StoreError> {
         let directory = self.directory();
         let read = catch(&directory, AssertUnwindSafe(|| self.scan()))?;
-        let Scan { head, records, sums } = read;
+        let Scan { head, records, sums, places } = read;
         let head = head.ok_or_else(|| damaged(&directory, "its head record is missing"))?;
         let found =
             Head { records: records.len() as u64, sum: sums.iter().fold(0, |sum, (_, one)| sum.wrapping_add(*one)), ..head.clone() };
@@ -324,7 +347,11 @@ impl Owner {
             let reason = format!("it ends with commit {}, though commit {commits} was seen in it before", head.commits);
             return Err(damaged(&directory, &reason));
         }
-        (self.head, self.sums) = (head, sums.into_iter().collect());
+        (self.head, self.sums, self.places) = (head, sums.into_iter().collect(), Places::default());
+        if self.sums.len() != records.len() {
+            return Err(damaged(&directory, "it holds a record twice"));
+        }
+        places.iter().for_each(|(own, key)| self.places.found(own, key));
         Ok(records)
     }
 
@@ -367,6 +394,8 @@ struct Scan {
     records: Vec<Record>,
     /// Hash of the key, checksum of the envelope.
     sums: Vec<(u64, u64)>,
+    /// Keys of records, and where these lie instead.
+    places: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Scan {
@@ -374,6 +403,7 @@ impl Scan {
         self.head = self.head.take().or(other.head);
         self.records.extend(other.records);
         self.sums.extend(other.sums);
+        self.places.extend(other.places);
     }
 }
 
@@ -387,38 +417,44 @@ fn decode_all(arriving: &Mutex<Receiver<Vec<fjall::KvPair>>>) -> Result<Scan, St
             if *key == *HEAD_KEY {
                 scan.head = Some(codec::decode_head(&value)?);
             } else {
-                scan.records.push(codec::decode(&key, &value)?);
-                scan.sums.push((xxh3_64(&key), codec::checksum_of(&value)));
+                let record = codec::decode(&key, &value)?;
+                let own = codec::key_bytes(&record.key());
+                scan.sums.push((xxh3_64(&own), codec::checksum_of(&value)));
+                scan.records.push(record);
+                if own != *key {
+                    scan.places.push((own, key.to_vec()));
+                }
             }
         }
     }
 }
 
-/// One record of a batch in its stored form.
-struct Entry {
+/// One record of a batch.
+struct Entry<'a> {
     /// Hash of the key.
     name: u64,
+    /// The record's own.
     key: Vec<u8>,
     /// `None`: deleted.
-    value: Option<Vec<u8>>,
+    record: Option<&'a Record>,
 }
 
-/// The stored form of a batch: of several changes of one record the last one counts.
-fn last_of_each(changes: &[Change]) -> Result<Vec<Entry>, StoreError> {
+/// Of several changes of one record the last one counts.
+fn last_of_each(changes: &[Change]) -> Vec<Entry<'_>> {
     let mut seen = HashSet::with_capacity_and_hasher(changes.len(), Hashed::default());
     let mut entries = Vec::with_capacity(changes.len());
     for change in changes.iter().rev() {
         let key = codec::key_bytes(&change.key());
         let name = xxh3_64(&key);
         if seen.insert(name) {
-            let value = match change {
-                Change::Put(record) => Some(codec::encode(&key, record)?),
+            let record = match change {
+                Change::Put(record) => Some(record),
                 Change::Delete(_) => None,
             };
-            entries.push(Entry { name, key, value });
+            entries.push(Entry { name, key, record });
         }
     }
-    Ok(entries)
+    entries
 }
 
 /// For maps whose keys are hashes already.

@@ -42,7 +42,7 @@ pub(crate) fn full() -> Vec<(&'static str, Record)> {
             "meta",
             Record::Meta(Arc::new(Meta { framework_id: Some("6b0cd2e8-b243-11e8-8b80-024247c0a575-0000".into()), ..Meta::default() })),
         ),
-        ("app", Record::App(Arc::new(AppEntry { id: path("/prod/db/pg"), version: WHEN, owner: Owner::new("zmfsea") }))),
+        ("app", Record::App(Arc::new(AppEntry { id: path("/prod/db/pg"), owner: Owner::new("zmfsea") }))),
         ("definition", Record::Definition(Arc::new(full_app()))),
         ("definition-large", Record::Definition(Arc::new(large_app()))),
         ("instance", Record::Instance(Arc::new(instance(7)))),
@@ -441,11 +441,7 @@ fn bare_user() -> User {
 pub(crate) fn any_record() -> BoxedStrategy<Record> {
     prop_oneof![
         option::of(text()).prop_map(|framework_id| Record::Meta(Arc::new(Meta { framework_id, ..Meta::default() }))),
-        (any_path(), when(), text()).prop_map(|(id, version, owner)| Record::App(Arc::new(AppEntry {
-            id,
-            version,
-            owner: Owner::new(owner)
-        }))),
+        (any_path(), text()).prop_map(|(id, owner)| Record::App(Arc::new(AppEntry { id, owner: Owner::new(owner) }))),
         any_app().prop_map(|app| Record::Definition(Arc::new(app))),
         any_instance().prop_map(|instance| Record::Instance(Arc::new(instance))),
         any_deployment().prop_map(|deployment| Record::Deployment(Arc::new(deployment))),
@@ -467,12 +463,18 @@ pub(crate) fn any_change() -> BoxedStrategy<Change> {
         option::of(text()).prop_map(|framework_id| Record::Meta(Arc::new(Meta { framework_id, ..Meta::default() }))),
         (0..6_u128, 0..100_u32).prop_map(|(number, incarnation)| Record::Instance(Arc::new(Instance { incarnation, ..instance(number) }))),
         (0..4_u16, text()).prop_map(|(port, owner)| Record::Port(Arc::new(PortClaim { port, owner: Owner::new(owner), ..full_claim() }))),
-        (0..3_u8, text()).prop_map(|(n, owner)| {
-            Record::App(Arc::new(AppEntry { id: path(&format!("/app{n}")), version: WHEN, owner: Owner::new(owner) }))
-        }),
+        (0..3_u8, text())
+            .prop_map(|(n, owner)| { Record::App(Arc::new(AppEntry { id: path(&format!("/app{n}")), owner: Owner::new(owner) })) }),
         // Long values, so that write buffers fill and compression is used.
-        (0..3_u8, "[a-z]{5000,9000}")
-            .prop_map(|(n, cmd)| { Record::Definition(Arc::new(App { id: path(&format!("/app{n}")), cmd: Some(cmd), ..bare_app() })) }),
+        (0..3_u8, 0..4_i64, "[a-z]{5000,9000}").prop_map(|(n, version, cmd)| {
+            let (id, version) = (path(&format!("/app{n}")), Timestamp(version));
+            Record::Definition(Arc::new(App { id, version, cmd: Some(cmd), ..bare_app() }))
+        }),
+        (0..4_i64, any_path()).prop_map(|(version, group)| Record::RootVersion(Arc::new(RootVersion {
+            version: Timestamp(version),
+            group,
+            ..full_root_version()
+        }))),
     ];
     (record, prop::bool::weighted(0.3))
         .prop_map(|(record, delete)| if delete { Change::Delete(record.key()) } else { Change::Put(record) })

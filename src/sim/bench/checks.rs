@@ -199,8 +199,7 @@ fn records(count: usize, ports: &[u16]) -> Result<Vec<Record>, StoreError> {
             containers: Vec::new(),
         }
     });
-    let mut records =
-        vec![Record::App(AppEntry { id: id.clone(), version: when, owner: Owner::default_owner() }.into()), Record::Definition(app.into())];
+    let mut records = vec![Record::App(AppEntry { id: id.clone(), owner: Owner::default_owner() }.into()), Record::Definition(app.into())];
     records.extend(agents.map(|agent| Record::Agent(agent.into())));
     records.extend(instances.map(|instance| Record::Instance(instance.into())));
     Ok(records)

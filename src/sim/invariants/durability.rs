@@ -20,17 +20,16 @@ use crate::{
         pod::holder,
         port::Position,
         record::{Change, Record, RecordKey},
-        time::Timestamp,
     },
 };
 
 impl World<'_> {
     /// What a new process knows is what was committed.
     pub(in crate::sim) fn check_recovered(&mut self, state: &State) {
-        let entries: BTreeMap<PathId, Timestamp> = self.disk.apps().map(|entry| (entry.id.clone(), entry.version)).collect();
-        if entries != self.rules.entries {
-            let expected = format!("{:?}", self.rules.entries);
-            return self.violate("lost-write", || format!("acknowledged {expected}, found {entries:?}"));
+        let versions = self.disk.versions();
+        if versions != self.rules.versions {
+            let expected = format!("{:?}", self.rules.versions);
+            return self.violate("lost-write", || format!("acknowledged {expected}, found {versions:?}"));
         }
         let claims: BTreeMap<(PathId, Position), u16> =
             self.disk.ports().map(|claim| ((claim.app.clone(), claim.position), claim.port)).collect();
@@ -94,7 +93,7 @@ impl World<'_> {
     pub(super) fn note_root(&mut self, frame: &Frame) {
         for change in &frame.changes {
             if let Change::Put(Record::RootVersion(root)) = change {
-                let apps = self.disk.apps().map(|entry| (entry.id.clone(), entry.version)).collect();
+                let apps = self.disk.versions();
                 self.rules.roots.insert(root.version, apps);
             }
         }

@@ -114,7 +114,7 @@ impl World<'_> {
     /// The present roles of the apps that the frame changes.
     pub(super) fn roles_before(&self, frame: &Frame) -> BTreeMap<PathId, String> {
         let changed =
-            frame.changes.iter().filter_map(|change| if let Change::Put(Record::App(entry)) = change { Some(&entry.id) } else { None });
+            frame.changes.iter().filter_map(|change| if let Change::Put(Record::Definition(app)) = change { Some(&app.id) } else { None });
         changed.filter_map(|id| Some((id.clone(), self.disk.current(id)?.role.clone()))).collect()
     }
 
@@ -128,13 +128,14 @@ impl World<'_> {
     /// What is written into a group that prescribes a role has it, or has kept the one that it had (Marathon 1.11); and its tasks are told so.
     pub(super) fn check_group_role(&mut self, one: &Stepped, before: &BTreeMap<PathId, String>) {
         for change in &one.frame.changes {
-            let Change::Put(Record::App(entry)) = change else { continue };
-            let (Some(top), Some(app)) = (self.prescribed(&entry.id), self.disk.current(&entry.id)) else { continue };
+            let Change::Put(Record::Definition(app)) = change else { continue };
+            let id = app.id.clone();
+            let (Some(top), Some(app)) = (self.prescribed(&id), self.disk.current(&id)) else { continue };
             let role = app.role.clone();
-            let kept = before.get(&entry.id) == Some(&role);
+            let kept = before.get(&id) == Some(&role);
             self.stats.enforced += 1;
             if role != top && !kept {
-                self.violate("group-role", || format!("{} has the role {role}, not {top}", entry.id));
+                self.violate("group-role", || format!("{id} has the role {role}, not {top}"));
             }
         }
         for launch in one.frame.calls.iter().flat_map(super::launches_of) {

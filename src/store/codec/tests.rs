@@ -88,6 +88,34 @@ fn a_value_does_not_pass_under_another_key() {
     assert!(matches!(decode(&other, &sealed(&record).unwrap()), Err(StoreError::Corrupt { .. })));
 }
 
+/// Versions of one app lie in each other's places, and so do those of the root.
+#[test]
+fn a_version_passes_under_the_key_of_another_one_of_its_family_alone() {
+    let check = |record: Record, other: RecordKey, passes: bool| {
+        let key = key_bytes(&other);
+        let envelope = encode(&key, &record).unwrap();
+        match decode(&key, &envelope) {
+            Ok(decoded) => assert!(passes && decoded == record, "{other:?}"),
+            Err(error) => assert!(!passes && matches!(error, StoreError::Corrupt { .. }), "{other:?}: {error}"),
+        }
+        // Not where it was not sealed for.
+        let moved = decode(&key, &sealed(&record).unwrap());
+        assert!(matches!(moved, Err(StoreError::Corrupt { .. })), "{other:?}");
+    };
+    let version = Timestamp(7);
+    let sample = |wanted: &str| samples().into_iter().find(|(name, _)| *name == wanted).unwrap().1;
+    let app = || "/prod/db/pg".parse().unwrap();
+    check(sample("definition"), RecordKey::Definition(app(), version), true);
+    check(sample("definition"), RecordKey::Definition("/prod/db/pq".parse().unwrap(), version), false);
+    check(sample("definition"), RecordKey::Archived(app(), version), false);
+    check(sample("archived"), RecordKey::Archived(app(), version), false);
+    check(sample("archived"), RecordKey::Definition(app(), version), false);
+    check(sample("root-version"), RecordKey::RootVersion(version), true);
+    check(sample("root-version"), RecordKey::Definition(app(), version), false);
+    check(sample("port"), RecordKey::Port(7), false);
+    check(sample("app"), RecordKey::App("/prod/db/pq".parse().unwrap()), false);
+}
+
 #[test]
 fn records_are_named_in_words() {
     let names: Vec<String> = full().iter().map(|(_, record)| describe(&record.key())).collect();
@@ -399,6 +427,13 @@ fn fixtures_of_version_10_stay_readable() {
     let usual = ("definition-usual", Record::Definition(Arc::new(usual_app())));
     round_trip(&usual.1);
     check_fixtures("v10", samples().into_iter().filter(|(_, record)| changed(record)).chain([usual]).collect());
+}
+
+/// The version in which the present definition of an app is the latest one, and versions may lie in each other's places.
+#[test]
+fn fixtures_of_version_11_stay_readable() {
+    let changed = |record: &Record| matches!(record, Record::App(_) | Record::Definition(_) | Record::RootVersion(_));
+    check_fixtures("v11", samples().into_iter().filter(|(_, record)| changed(record)).collect());
 }
 
 /// One file per sample: the key and the envelope in hexadecimal, and for people the text. Written once, when a version is released; run with

@@ -16,6 +16,7 @@ use crate::{
         app::App,
         instance::Instance,
         record::{Meta, RecordKey},
+        time::Timestamp,
     },
     store::{
         memory::{Disk, MemoryStore},
@@ -109,6 +110,52 @@ fn each_election_ends_the_epochs_before_it() {
         assert!(matches!(store.commit(first, vec![]).await, Err(StoreError::Fenced)));
         assert_eq!(store.load().await.unwrap(), []);
     });
+}
+
+fn definition(version: i64) -> Record {
+    Record::Definition(Arc::new(App { version: Timestamp(version), ..bare_app() }))
+}
+
+#[test]
+fn a_version_that_comes_takes_the_place_of_one_that_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = |owner: &Owner| owner.records.iter().map(|entry| entry.key().unwrap().to_vec()).collect::<Vec<_>>();
+    let key = |version| codec::key_bytes(&definition(version).key());
+    let mut owner = Owner::open(dir.path()).unwrap();
+    let epoch = owner.elect().unwrap();
+    owner.commit(epoch, &[Change::Put(definition(1)), Change::Put(definition(2))]).unwrap();
+    for version in 3..7 {
+        owner.commit(epoch, &[Change::Put(definition(version)), Change::Delete(definition(version - 2).key())]).unwrap();
+        assert_eq!(keys(&owner), [HEAD_KEY.to_vec(), key(1), key(2)], "no third place, and none that was left");
+        drop(owner);
+        owner = Owner::open(dir.path()).unwrap();
+        assert_eq!(owner.load().map(sorted).unwrap(), [definition(version - 1), definition(version)]);
+    }
+    // Its own place is another's: it gets the one that this other has not taken.
+    owner.commit(epoch, &[Change::Put(definition(1)), Change::Put(definition(2))]).unwrap();
+    assert_eq!(keys(&owner).len(), 5);
+    owner.commit(epoch, &[Change::Delete(definition(5).key()), Change::Delete(definition(2).key())]).unwrap();
+    assert_eq!(keys(&owner).len(), 3);
+    drop(owner);
+    assert_eq!(Owner::open(dir.path()).unwrap().load().map(sorted).unwrap(), [definition(1), definition(6)]);
+}
+
+#[test]
+fn a_record_in_two_places_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut owner = Owner::open(dir.path()).unwrap();
+    let epoch = owner.elect().unwrap();
+    owner.commit(epoch, &[Change::Put(definition(1))]).unwrap();
+    let other = codec::key_bytes(&definition(2).key());
+    let envelope = codec::encode(&other, &definition(1)).unwrap();
+    let (head, sum) = (owner.head.clone(), codec::checksum_of(&envelope));
+    owner.records.insert(other, envelope).unwrap();
+    owner.write(Head { records: 2, sum: head.sum.wrapping_add(sum), ..head }, &[]).unwrap();
+    drop(owner);
+    match Owner::open(dir.path()) {
+        Err(StoreError::Damaged { reason, .. }) => assert_eq!(reason, "it holds a record twice"),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
 }
 
 proptest! {

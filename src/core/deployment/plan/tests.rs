@@ -9,7 +9,6 @@ use crate::{
         app::input::{AppInput, Defaults},
         id::Owner,
         record::{AppEntry, Change, Record},
-        time::Timestamp,
     },
 };
 
@@ -44,7 +43,7 @@ fn tables(lines: &[&str]) -> Tables {
             }
             None => {
                 let app = app(name, dependencies);
-                let entry = AppEntry { id: app.id.clone(), version: Timestamp::default(), owner: Owner::default_owner() };
+                let entry = AppEntry { id: app.id.clone(), owner: Owner::default_owner() };
                 tables.apply(&Change::Put(Record::App(entry.into())));
                 tables.apply(&Change::Put(Record::Definition(app.into())));
             }

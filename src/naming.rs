@@ -194,7 +194,7 @@ pub async fn start(settings: Settings, handle: Handle, shutdown: watch::Receiver
     }
     let addresses: Vec<SocketAddr> = sockets.iter().map(|(_, _, address)| *address).collect();
     // First listen to news, then look: nothing is missed in between.
-    let news = handle.follow();
+    let news = handle.follow_tasks();
     let plan = Arc::new(Plan::new(&settings, &addresses));
     let zone = Arc::new(ArcSwap::from_pointee(Zone::build(plan, &handle.view(), now())));
     let resolvers = settings.resolvers.clone().map_or_else(|| Resolvers::File(PathBuf::from("/etc/resolv.conf")), Resolvers::Fixed);

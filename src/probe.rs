@@ -193,7 +193,7 @@ impl Prober {
 
     async fn run(mut self, mut stopping: watch::Receiver<bool>) {
         // Before the first look, so that nothing falls between the two.
-        let mut published = self.handle.follow();
+        let mut published = self.handle.follow_tasks();
         self.look_at_all();
         let results = self.results.clone();
         let mut beat = Instant::now() + BEAT;

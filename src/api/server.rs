@@ -44,6 +44,9 @@ use crate::auth::accounts;
 /// After an error of `accept` that is not about one connection (no file descriptors left), the next attempt waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How many headers hyper takes if it is not told. With this number its lists need no memory of their own for each request.
+const HYPERS_HEADERS: usize = 100;
+
 /// What TLS is accepted with; another one when there is another certificate.
 pub type Acceptors = watch::Receiver<TlsAcceptor>;
 
@@ -196,12 +199,10 @@ async fn connection(
     limits: Limits,
 ) {
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_time)
-        .max_buf_size(limits.header_bytes)
-        .max_headers(limits.headers);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_time).max_buf_size(limits.header_bytes);
+    if limits.headers != HYPERS_HEADERS {
+        builder.http1().max_headers(limits.headers);
+    }
     let service = TowerToHyperService::new(warp::service(filter));
     let requests_closing = closing.clone();
     let patience = Patience::default();

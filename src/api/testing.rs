@@ -106,7 +106,7 @@ pub fn app(id: &str) -> AppBuilder {
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
         version: at(0),
-        version_info: VersionInfo { last_scaling_at: at(0), last_config_change_at: at(0) },
+        version_info: Some(VersionInfo { last_scaling_at: at(0), last_config_change_at: at(0) }),
         owner: Some(Owner::default_owner()),
         vouched: false,
         administered: false,
@@ -120,7 +120,7 @@ pub fn app(id: &str) -> AppBuilder {
 pub fn pod(json: &Value) -> AppBuilder {
     let input = PodInput::read(json).unwrap();
     let app = input.complete(&input.path().unwrap(), &Defaults::default()).unwrap();
-    let version_info = VersionInfo { last_scaling_at: at(0), last_config_change_at: at(0) };
+    let version_info = None;
     AppBuilder(App { version: at(0), version_info, owner: Some(Owner::default_owner()), ..app })
 }
 
@@ -137,7 +137,7 @@ impl AppBuilder {
 
     pub fn version(mut self, version: Timestamp) -> Self {
         self.0.version = version;
-        self.0.version_info = VersionInfo { last_scaling_at: version, last_config_change_at: version };
+        self.0.version_info = None;
         self
     }
 

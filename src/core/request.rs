@@ -24,7 +24,7 @@ use super::{
 };
 use crate::model::{
     app::{
-        App,
+        App, VersionInfo,
         input::{AppInput, Defaults},
     },
     brick::Brick,
@@ -281,7 +281,7 @@ fn restart(turn: &mut Turn<'_, '_>, origin: &Origin, id: &PathId, force: bool) -
     let mut draft = Draft::new(turn, id.parent());
     let mut app = (*current).clone();
     app.version = draft.version;
-    app.version_info.last_config_change_at = draft.version;
+    app.version_info = Some(VersionInfo { last_scaling_at: current.last_scaling_at(), last_config_change_at: draft.version });
     app.owner = Some(ownership::owner(turn, origin, id));
     let kind = if app.instances == 0 { ActionKind::Scale } else { ActionKind::Restart };
     draft.prepared.push(changed(app, Some(&current), kind, false));
@@ -387,8 +387,7 @@ fn unchanged(app: &App) -> Prepared {
 fn date(turn: &Turn<'_, '_>, app: &mut App, current: Option<&App>, version: Timestamp) -> Option<ActionKind> {
     let Some(current) = current else {
         app.version = version;
-        app.version_info.last_scaling_at = version;
-        app.version_info.last_config_change_at = version;
+        app.version_info = None;
         return Some(ActionKind::Start);
     };
     let scaled = app.instances != current.instances;
@@ -406,13 +405,12 @@ fn date(turn: &Turn<'_, '_>, app: &mut App, current: Option<&App>, version: Time
     }
     app.version = version;
     if reconfigured {
-        app.version_info.last_scaling_at = version;
-        app.version_info.last_config_change_at = version;
+        app.version_info = None;
         return Some(if app.instances == 0 { ActionKind::Scale } else { ActionKind::Restart });
     }
-    app.version_info.last_scaling_at = version;
+    app.version_info = Some(VersionInfo { last_scaling_at: version, last_config_change_at: current.last_config_change_at() });
     let tally = turn.state.tables.tallies.get(&app.id);
-    let outdated = tally.is_some_and(|tally| tally.wanted_before(app.version_info.last_config_change_at, |_| true) > 0);
+    let outdated = tally.is_some_and(|tally| tally.wanted_before(app.last_config_change_at(), |_| true) > 0);
     Some(if outdated && app.instances > 0 { ActionKind::Restart } else { ActionKind::Scale })
 }
 

@@ -298,7 +298,7 @@ fn ended(turn: &mut Turn<'_, '_>, instance: &Arc<Instance>, status: &TaskStatus,
     }
     let version = turn.state.tables.app(instance.app()).map_or(instance.version, |app| {
         // An outdated instance stays what it is: its deployment replaces it.
-        if instance.version >= app.version_info.last_config_change_at { app.version } else { instance.version }
+        if instance.version >= app.last_config_change_at() { app.version } else { instance.version }
     });
     let next = Instance {
         condition: Condition::Scheduled,

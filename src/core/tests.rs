@@ -84,7 +84,7 @@ impl World {
     }
 
     fn create_by(&mut self, user: &str, app: Value) -> Result<Reply, RequestError> {
-        self.request_by(user, Request::CreateApp { input: AppInput::read(&app).unwrap(), force: true })
+        self.request_by(user, Request::CreateApp { input: AppInput::read(&app).unwrap().into(), force: true })
     }
 
     fn update_by(&mut self, user: &str, id: &str, app: Value) -> Result<Reply, RequestError> {
@@ -98,7 +98,7 @@ impl World {
     }
 
     fn create(&mut self, app: Value) -> Result<Reply, RequestError> {
-        self.request(Request::CreateApp { input: AppInput::read(&app).unwrap(), force: false })
+        self.request(Request::CreateApp { input: AppInput::read(&app).unwrap().into(), force: false })
     }
 
     fn update(&mut self, id: &str, app: Value, force: bool) -> Result<Reply, RequestError> {
@@ -730,7 +730,7 @@ fn every_change_is_in_the_frame() {
     let mut world = World::new();
     let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
     let input = AppInput::read(&web(3)).unwrap();
-    let frame = world.step(Input::Api(1, origin, Box::new(Request::CreateApp { input, force: false })));
+    let frame = world.step(Input::Api(1, origin, Box::new(Request::CreateApp { input: input.into(), force: false })));
     let mut tables = Tables::default();
     frame.changes.iter().for_each(|change| tables.apply(change));
     assert_eq!(tables.apps, world.tables().apps);
@@ -944,7 +944,7 @@ fn a_number_that_an_administrator_requires_is_claimed() {
     // Other users' numbers are taken from offers, and the registry is not theirs to write.
     let origin = Origin { user: Owner::new("zmfsea"), admin: false, client_ip: String::new(), uri: String::new() };
     let mut ask = |app: Value| {
-        let request = Request::CreateApp { input: AppInput::read(&app).unwrap(), force: false };
+        let request = Request::CreateApp { input: AppInput::read(&app).unwrap().into(), force: false };
         world.step(Input::Api(1, origin.clone(), Box::new(request))).replies.pop().unwrap().1
     };
     assert_eq!(ask(app("/sub/registry", 5002)).map(|_| ()), Ok(()));
@@ -952,13 +952,13 @@ fn a_number_that_an_administrator_requires_is_claimed() {
     assert_eq!(world.tables().ports.keys().copied().collect::<Vec<_>>(), [5000]);
     world.request(Request::DeleteApp { app: path("/registry"), force: true }).unwrap();
     world.status(&launch.task, TaskState::Killed);
-    let again = Request::CreateApp { input: AppInput::read(&app("/registry", 5002)).unwrap(), force: false };
+    let again = Request::CreateApp { input: AppInput::read(&app("/registry", 5002)).unwrap().into(), force: false };
     assert_eq!(
         world.step(Input::Api(1, origin, Box::new(again))).replies.pop().unwrap().1.map(|_| ()),
         Err(RequestError::AppExists(path("/registry")))
     );
     // Nor is it theirs before there ever was one.
-    let again = Request::CreateApp { input: AppInput::read(&app("/registry", 5002)).unwrap(), force: false };
+    let again = Request::CreateApp { input: AppInput::read(&app("/registry", 5002)).unwrap().into(), force: false };
     let origin = Origin { user: Owner::new("zmfsea"), admin: false, client_ip: String::new(), uri: String::new() };
     let reply = World::new().step(Input::Api(1, origin, Box::new(again))).replies.pop().unwrap().1;
     assert_eq!(reply.map(|_| ()), Err(RequestError::Forbidden));

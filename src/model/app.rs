@@ -121,8 +121,9 @@ pub struct App {
     pub unreachable_strategy: UnreachableStrategy,
     /// When this definition was accepted; names it.
     pub version: Timestamp,
-    /// What the version changed.
-    pub version_info: VersionInfo,
+    /// What the version changed. `None`: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_info: Option<VersionInfo>,
     /// Whose the app was when this was accepted. The instances of an app that is being destroyed are known by it; while the app exists, its entry
     /// says whose it is. `None`: written before apps had owners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,6 +186,16 @@ pub struct Fetch {
 }
 
 impl App {
+    /// The last change of `instances`, or of everything.
+    pub fn last_scaling_at(&self) -> Timestamp {
+        self.version_info.map_or(self.version, |info| info.last_scaling_at)
+    }
+
+    /// The last change of anything but `instances`; an instance of an older version is outdated.
+    pub fn last_config_change_at(&self) -> Timestamp {
+        self.version_info.map_or(self.version, |info| info.last_config_change_at)
+    }
+
     /// The container's port mappings; none without a container.
     pub fn port_mappings(&self) -> &[PortMapping] {
         self.container.as_ref().map_or(&[], |container| &container.port_mappings)
@@ -719,12 +730,12 @@ impl Default for UnreachableStrategy {
     }
 }
 
-/// What a version changed, by the time of the change.
+/// What a version that did not change everything changed, by the time of the change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VersionInfo {
-    /// The last change of `instances`, or the creation.
+    /// The last change of `instances`.
     pub last_scaling_at: Timestamp,
-    /// The last change of anything else; an instance of an older version is outdated.
+    /// The last change of anything else.
     pub last_config_change_at: Timestamp,
 }

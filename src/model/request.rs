@@ -65,7 +65,7 @@ pub enum Request {
     /// `POST /v2/apps`
     CreateApp {
         /// A complete definition; its `id` is required.
-        input: AppInput,
+        input: Box<AppInput>,
         /// Cancels what is in the way.
         force: bool,
     },

@@ -11,7 +11,7 @@ use crate::{
         agent::Agent,
         app::{
             App, Backoff, Container, ContainerKind, KillSelection, NamedNetwork, Network, PortDefinition, PortMapping, PortNumber,
-            Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo,
+            Protocol, UnreachableStrategy, UpgradeStrategy,
         },
         id::{AgentId, InstanceId, PathId},
         instance::{Condition, Goal, Instance, Placement},
@@ -146,7 +146,7 @@ fn plain_app(path: &str) -> App {
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Disabled,
         version: NOW,
-        version_info: VersionInfo::default(),
+        version_info: None,
         owner: None,
         vouched: false,
         administered: false,

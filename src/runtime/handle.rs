@@ -68,6 +68,7 @@ pub struct Handle {
     view: Arc<ArcSwap<View>>,
     submissions: mpsc::Sender<Submission>,
     published: broadcast::Sender<Arc<Published>>,
+    about_tasks: broadcast::Sender<Arc<Published>>,
     metrics: Arc<Metrics>,
     process: u32,
     history: Arc<Mutex<History>>,
@@ -109,10 +110,12 @@ impl Handle {
     pub fn new(view: View) -> (Self, mpsc::Receiver<Submission>) {
         let (submissions, arriving) = mpsc::channel(MAX_WAITING_REQUESTS);
         let (published, _) = broadcast::channel(MAX_OUTSTANDING_COMMITS);
+        let (about_tasks, _) = broadcast::channel(MAX_OUTSTANDING_COMMITS);
         let handle = Self {
             view: Arc::new(ArcSwap::from_pointee(view)),
             submissions,
             published,
+            about_tasks,
             metrics: Arc::default(),
             process: uuid::Uuid::new_v4().as_fields().0,
             history: Arc::default(),
@@ -156,6 +159,12 @@ impl Handle {
         self.published.subscribe()
     }
 
+    /// As [`Handle::follow`], but only the commits that are about tasks: that change an instance, a node, or the definition or deployment of something that
+    /// has instances. Their followers have threads of their own, which are not woken for anything else.
+    pub fn follow_tasks(&self) -> broadcast::Receiver<Arc<Published>> {
+        self.about_tasks.subscribe()
+    }
+
     /// Tells this process' revisions from those of others.
     pub fn process(&self) -> u32 {
         self.process
@@ -174,12 +183,26 @@ impl Handle {
         let before = self.view.load();
         let same = published.changed.is_empty() && before.queue.ptr_eq(&view.queue) && before.readings.ptr_eq(&view.readings);
         let revision = if same { before.revision } else { published.revision };
+        let about_tasks = published.changed.iter().any(|key| is_about_tasks(key, &before, &view));
         self.view.store(Arc::new(View { revision, ..view }));
         let published = Arc::new(published);
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.push(&published);
         // Without followers there is nobody to tell.
+        if about_tasks {
+            _ = self.about_tasks.send(published.clone());
+        }
         _ = self.published.send(published);
+    }
+}
+
+/// A deployment that came and went in one commit has had nothing to do.
+fn is_about_tasks(key: &RecordKey, before: &View, after: &View) -> bool {
+    match key {
+        RecordKey::Instance(_) | RecordKey::Agent(_) => true,
+        RecordKey::Definition(app, _) => after.tables.tallies.contains_key(app),
+        RecordKey::Deployment(id) => [before, after].iter().any(|view| view.tables.deployments.contains_key(id)),
+        _ => false,
     }
 }
 
@@ -188,9 +211,52 @@ mod tests {
     use super::*;
     use crate::core::state::Readings;
     use crate::model::{
+        deployment::Deployment,
         event::{Audience, Fact},
+        id::{AgentId, DeploymentId, InstanceId, PathId},
         time::Timestamp,
     };
+
+    #[test]
+    fn who_follows_tasks_is_not_woken_for_what_is_not_about_any() {
+        let (handle, _submissions) = Handle::new(View::default());
+        let (web, idle): (PathId, PathId) = ("/web".parse().unwrap(), "/idle".parse().unwrap());
+        let deployment = |name: &str| RecordKey::Deployment(DeploymentId::new(name));
+        let mut view = View::default();
+        view.tables.tallies.insert(web.clone(), Arc::default());
+        let begun = Arc::new(Deployment {
+            id: DeploymentId::new("begun"),
+            version: Timestamp(0),
+            changes: Vec::new(),
+            groups: Vec::new(),
+            steps: Vec::new(),
+            current_step: 0,
+            started_at: Timestamp(0),
+        });
+        let mut begin = view.clone();
+        begin.tables.deployments.insert(DeploymentId::new("begun"), begun);
+        let agent = RecordKey::Agent(AgentId::new("a"));
+        let instance = RecordKey::Instance(InstanceId::new(web.clone(), uuid::Uuid::nil()));
+        // In order: a deployment is told of when it begins and when it ends.
+        let table = [
+            (&view, vec![], false),
+            (&view, vec![RecordKey::Meta, RecordKey::App(web.clone()), RecordKey::RootVersion(Timestamp(0))], false),
+            (&view, vec![RecordKey::Definition(idle, Timestamp(0)), deployment("came and went")], false),
+            (&view, vec![RecordKey::Meta, RecordKey::Definition(web, Timestamp(0))], true),
+            (&view, vec![instance], true),
+            (&view, vec![agent], true),
+            (&begin, vec![deployment("begun")], true),
+            (&begin, vec![deployment("another")], false),
+            (&view, vec![deployment("begun")], true),
+            (&view, vec![deployment("begun")], false),
+        ];
+        let (mut all, mut tasks) = (handle.follow(), handle.follow_tasks());
+        for (revision, (view, changed, expected)) in table.into_iter().enumerate() {
+            handle.publish(view.clone(), Published { revision: revision as u64, events: Vec::new(), changed: changed.clone() });
+            assert!(all.try_recv().is_ok());
+            assert_eq!(tasks.try_recv().is_ok(), expected, "{revision}: {changed:?}");
+        }
+    }
 
     #[test]
     fn a_snapshot_has_another_revision_when_it_is_another() {

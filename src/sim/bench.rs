@@ -166,7 +166,7 @@ impl Bench {
         let began = Instant::now();
         let create = |app: usize| {
             let body = json!({"id": format!("/bench/app{app}"), "cmd": "sleep 1", "cpus": 0.01, "mem": 1, "instances": 0});
-            Ok(Request::CreateApp { input: AppInput::read(&body)?, force: false })
+            Ok(Request::CreateApp { input: AppInput::read(&body)?.into(), force: false })
         };
         self.ask(size.apps, create).await?;
         Ok(began.elapsed())

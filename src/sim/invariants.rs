@@ -166,13 +166,13 @@ impl Rules {
                 return;
             }
         }
-        let key = (launch.app.id.clone(), launch.app.version_info.last_config_change_at);
+        let key = (launch.app.id.clone(), launch.app.last_config_change_at());
         self.came_up.entry(key).or_default().insert(launch.task.instance.clone());
     }
 
     /// A task says that it is ready.
     pub(super) fn is_ready(&mut self, launch: &Launch) {
-        let key = (launch.app.id.clone(), launch.app.version_info.last_config_change_at);
+        let key = (launch.app.id.clone(), launch.app.last_config_change_at());
         self.ready.entry(key).or_default().insert(launch.task.instance.clone());
     }
 

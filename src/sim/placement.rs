@@ -139,7 +139,7 @@ fn is_lost(condition: Condition) -> bool {
 impl World<'_> {
     /// The nodes of those that are in the way of one more instance on node `at`: of the same configuration, in reach or on that very node.
     fn in_the_way(&self, at: usize, app: &App, except: Option<&InstanceId>) -> Vec<usize> {
-        let config = app.version_info.last_config_change_at;
+        let config = app.last_config_change_at();
         let counts = |instance: &&Instance| {
             instance.version >= config && instance.condition.is_live() && except.is_none_or(|except| *except != instance.id)
         };

@@ -303,7 +303,7 @@ impl World<'_> {
         let pod = |app: u16| self.disk.current(&path(app)).filter(|app| app.pod.is_some());
         let request = match &op.ask {
             Ask::Create(spec) if spec.is_pod() => Request::CreatePod { input: read_pod(spec), force },
-            Ask::Create(spec) => Request::CreateApp { input: read(spec).ok()?, force },
+            Ask::Create(spec) => Request::CreateApp { input: read(spec).ok()?.into(), force },
             Ask::Replace(spec) if spec.is_pod() => Request::UpdatePod { pod: path(spec.app), input: read_pod(spec), force },
             Ask::Replace(spec) => {
                 Request::UpdateApps { updates: vec![(path(spec.app), read(spec).ok()?)], partial: false, create: true, force }

@@ -62,7 +62,7 @@ enum Kind {
 }
 
 /// The latest schema of each kind, by the kind's number.
-const SCHEMAS: [u8; 14] = [1, 1, 2, 10, 3, 4, 1, 2, 1, 1, 2, 1, 2, 7];
+const SCHEMAS: [u8; 14] = [1, 1, 2, 10, 3, 4, 1, 2, 1, 1, 2, 1, 2, 8];
 
 impl Kind {
     const ALL: [Self; 14] = [
@@ -329,8 +329,8 @@ fn upgrade(kind: Kind, schema: u8, value: Value) -> Result<Value, String> {
         (Kind::Definition, 8) | (Kind::Archived, 6) => Ok(value),
         // The latest definition of an app is its present one, without being named.
         (Kind::App, 1) => Ok(without(value, "version")),
-        // A version may be stored in the place of another one.
-        (Kind::Definition, 9) | (Kind::RootVersion, 1) => Ok(value),
+        // A version may be stored in the place of another one, and what changed everything has no dates of its own.
+        (Kind::Definition, 9) | (Kind::RootVersion, 1) | (Kind::Archived, 7) => Ok(value),
         _ => Err(format!("there is no schema {schema} of {kind:?}")),
     }
 }

@@ -151,6 +151,11 @@ pub(crate) fn usual_app() -> App {
     App { unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 }, ..bare_app() }
 }
 
+/// A version that changed everything.
+pub(crate) fn latest_app() -> App {
+    App { version_info: None, ..usual_app() }
+}
+
 /// A command without a container.
 pub(crate) fn bare_app() -> App {
     App {
@@ -187,7 +192,7 @@ pub(crate) fn bare_app() -> App {
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Disabled,
         version: WHEN,
-        version_info: VersionInfo::default(),
+        version_info: Some(VersionInfo::default()),
         owner: None,
         vouched: false,
         administered: false,
@@ -299,7 +304,7 @@ fn full_app() -> App {
         }),
         kill_selection: KillSelection::OldestFirst,
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 300, expunge_after_seconds: 600 },
-        version_info: VersionInfo { last_scaling_at: WHEN, last_config_change_at: WHEN },
+        version_info: Some(VersionInfo { last_scaling_at: WHEN, last_config_change_at: WHEN }),
         owner: Some(Owner::new("zmfsea")),
         vouched: true,
         administered: true,
@@ -645,7 +650,7 @@ fn any_app() -> BoxedStrategy<App> {
             upgrade_strategy: UpgradeStrategy { minimum_health_capacity: ways.5, maximum_over_capacity: ways.6 },
             unreachable_strategy: ways.7,
             version: times.0,
-            version_info: VersionInfo { last_scaling_at: times.1, last_config_change_at: times.2 },
+            version_info: (times.1 > times.2).then_some(VersionInfo { last_scaling_at: times.1, last_config_change_at: times.2 }),
             owner: None,
             vouched: false,
             administered: false,

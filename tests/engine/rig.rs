@@ -28,7 +28,7 @@ use xtao::{
     model::{
         app::{
             App, Backoff, Container, ContainerKind, Docker, EnvValue, ExternalVolume, FileSystem, KillSelection, Mode, Network,
-            PersistentVolume, PortDefinition, PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy, VersionInfo, Volume,
+            PersistentVolume, PortDefinition, PortMapping, PortNumber, Protocol, UnreachableStrategy, UpgradeStrategy, Volume,
             input::Defaults,
         },
         brick::{BrickMount, DEFAULT_POOL},
@@ -303,7 +303,7 @@ fn definition(id: &str, cmd: &str) -> App {
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Disabled,
         version: Timestamp(0),
-        version_info: VersionInfo::default(),
+        version_info: None,
         owner: None,
         vouched: true,
         administered: false,

@@ -166,7 +166,7 @@ fn group_id(seen: &Seen, id: &[&str]) -> Result<PathId, ApiError> {
 async fn create(api: &Api, mut call: Call) -> ApiResult {
     let input = AppInput::read(&call.json().await?).map_err(|violations| ApiError::unreadable(&violations))?;
     let id = input_id(&input, "")?;
-    let request = Request::CreateApp { input, force: call.flag("force", false) };
+    let request = Request::CreateApp { input: input.into(), force: call.flag("force", false) };
     let Reply::Deployment { id: deployment, version, .. } = submit(api, &call, request).await? else {
         return Ok(answer::empty(StatusCode::CREATED));
     };

@@ -167,9 +167,9 @@ pub fn plain<'a>(seen: &Seen, apps: impl Iterator<Item = &'a Arc<App>>) -> Strin
 /// `tasksStats`: what the live tasks of one app do, in four overlapping groups; a group without tasks is absent.
 pub fn stats(seen: &Seen, app: &App, now: Timestamp) -> Value {
     let groups: [(&str, &dyn Fn(&Instance) -> bool); 4] = [
-        ("startedAfterLastScaling", &|instance| instance.version >= app.version_info.last_scaling_at),
-        ("withLatestConfig", &|instance| instance.version >= app.version_info.last_config_change_at),
-        ("withOutdatedConfig", &|instance| instance.version < app.version_info.last_config_change_at),
+        ("startedAfterLastScaling", &|instance| instance.version >= app.last_scaling_at()),
+        ("withLatestConfig", &|instance| instance.version >= app.last_config_change_at()),
+        ("withOutdatedConfig", &|instance| instance.version < app.last_config_change_at()),
         ("totalSummary", &|_| true),
     ];
     let mut stats = Map::new();

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::Settings;
 use crate::model::{
-    app::{App, Backoff, Container, ContainerKind, Docker, KillSelection, Network, UnreachableStrategy, UpgradeStrategy, VersionInfo},
+    app::{App, Backoff, Container, ContainerKind, Docker, KillSelection, Network, UnreachableStrategy, UpgradeStrategy},
     cluster::Launch,
     id::{AgentId, ClusterId, InstanceId, Owner, PathId, TaskId},
     resources::{Resources, Scalar},
@@ -85,7 +85,7 @@ fn definition(id: PathId) -> App {
         upgrade_strategy: UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
         unreachable_strategy: UnreachableStrategy::Enabled { inactive_after_seconds: 0, expunge_after_seconds: 0 },
         version: Timestamp(0),
-        version_info: VersionInfo::default(),
+        version_info: None,
         owner: None,
         vouched: true,
         administered: false,

@@ -83,7 +83,7 @@ fn scale(turn: &mut Turn<'_, '_>, app: &App) -> bool {
 }
 
 fn restart(turn: &mut Turn<'_, '_>, app: &App) -> bool {
-    let changed = app.version_info.last_config_change_at;
+    let changed = app.last_config_change_at();
     let tally = turn.state.tables.tallies.get(&app.id).cloned().unwrap_or_default();
     // As in Marathon: whatever runs of the old counts, because what failed a check may be well again; the unhealthy go first, so that none that
     // serves goes below the minimum.

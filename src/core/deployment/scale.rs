@@ -115,7 +115,7 @@ fn surplus_of(turn: &Turn<'_, '_>, app: &App, surplus: usize) -> Vec<InstanceId>
 /// An app whose turn in its deployment has not come yet keeps what runs, but what waits beyond its new size is not launched any more.
 pub(in crate::core) fn hold_back(turn: &mut Turn<'_, '_>, id: &PathId) {
     let Some(app) = turn.state.tables.app(id).cloned() else { return };
-    let changed = app.version_info.last_config_change_at;
+    let changed = app.last_config_change_at();
     let tally = turn.state.tables.tallies.get(id).cloned().unwrap_or_default();
     let (_, most) = super::arithmetic::bounds(app.instances, app.upgrade_strategy, app.is_replaced_in_place());
     let of_all = tally.wanted_since(Timestamp(i64::MIN), counts).saturating_sub(most);

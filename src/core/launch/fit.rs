@@ -170,7 +170,7 @@ fn meets_constraints(turn: &mut Turn<'_, '_>, app: &App, offer: &Offer, spread: 
 
 fn lost_on(turn: &Turn<'_, '_>, app: &App, offer: &Offer) -> u32 {
     let versions = turn.state.index.get(&app.id).and_then(|index| index.on_agents.get(&offer.agent));
-    versions.map_or(0, |versions| versions.range(app.version_info.last_config_change_at..).map(|(_, living)| living.lost).sum())
+    versions.map_or(0, |versions| versions.range(app.last_config_change_at()..).map(|(_, living)| living.lost).sum())
 }
 
 /// Instances of apps' present configurations by the values of the fields that their constraints count. Made when it is first asked for, at a cost
@@ -190,7 +190,7 @@ impl Spread {
         if !counts {
             return &NOTHING;
         }
-        let fields = self.0.entry((app.id.clone(), app.version_info.last_config_change_at)).or_default();
+        let fields = self.0.entry((app.id.clone(), app.last_config_change_at())).or_default();
         fields.entry(constraint.field.clone()).or_insert_with(|| in_reach(turn, app, &constraint.field))
     }
 
@@ -210,7 +210,7 @@ fn in_reach(turn: &Turn<'_, '_>, app: &App, field: &str) -> BTreeMap<String, u32
     let mut counts = BTreeMap::new();
     let Some(index) = turn.state.index.get(&app.id) else { return counts };
     for (agent, versions) in &index.on_agents {
-        let current: u32 = versions.range(app.version_info.last_config_change_at..).map(|(_, living)| living.in_reach).sum();
+        let current: u32 = versions.range(app.last_config_change_at()..).map(|(_, living)| living.in_reach).sum();
         let Some(agent) = turn.state.tables.agents.get(agent).filter(|_| current > 0) else { continue };
         if let Some(value) = NodeFacts::of_agent(agent).value(field) {
             *counts.entry(value.to_owned()).or_default() += current;

@@ -91,7 +91,7 @@ impl Queue {
 pub(in crate::core) fn delay(turn: &mut Turn<'_, '_>, instance: &Instance) {
     let Some(app) = turn.state.tables.app(instance.app()).cloned() else { return };
     let (now, wall) = (turn.now(), turn.wall());
-    let (backoff, config) = (app.backoff, app.version_info.last_config_change_at);
+    let (backoff, config) = (app.backoff, app.last_config_change_at());
     if instance.version < config && turn.state.locks.contains_key(&app.id) {
         return;
     }
@@ -123,7 +123,7 @@ pub(in crate::core) fn upkeep(turn: &mut Turn<'_, '_>, app: &PathId) {
         }
         return;
     }
-    let config = state.tables.app(app).map(|app| app.version_info.last_config_change_at);
+    let config = state.tables.app(app).map(|app| app.last_config_change_at());
     if state.queue.delays.get(app).is_some_and(|delay| Some(delay.config) != config) {
         state.queue.delays.remove(app);
         state.timers.clear(&Timer::Backoff(app.clone()));

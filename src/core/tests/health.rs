@@ -177,7 +177,7 @@ fn another_generic_check_restarts_the_tasks() {
     let first = world.offer("a", 9, 1000).remove(0);
     world.status(&first.task, TaskState::Running);
     assert!(world.tables().deployments.is_empty());
-    let changed = |world: &World| world.tables().app(&path("/web")).unwrap().version_info.last_config_change_at;
+    let changed = |world: &World| world.tables().app(&path("/web")).unwrap().last_config_change_at();
     let before = changed(&world);
     world.now += 1000;
     app["check"]["delaySeconds"] = json!(1);

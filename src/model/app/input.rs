@@ -19,7 +19,7 @@ use self::{
 };
 use super::{
     App, Backoff, Constraint, Env, EnvValue, Fetch, KillSelection, Network, Operator, PortDefinition, PortNumber, Secret,
-    UnreachableStrategy, UpgradeStrategy, VersionInfo,
+    UnreachableStrategy, UpgradeStrategy,
 };
 use crate::model::{
     artifact::{is_uri, names_archive},
@@ -314,7 +314,7 @@ pub(in crate::model) fn blank(id: &PathId, defaults: &Defaults) -> App {
         upgrade_strategy: UpgradeStrategy::default(),
         unreachable_strategy: UnreachableStrategy::default(),
         version: Timestamp::default(),
-        version_info: VersionInfo::default(),
+        version_info: None,
         owner: None,
         vouched: false,
         administered: false,

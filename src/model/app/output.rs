@@ -65,8 +65,8 @@ pub fn definition(app: &App) -> Map<String, Value> {
     fields.set(
         "versionInfo",
         json!({
-            "lastScalingAt": app.version_info.last_scaling_at.to_string(),
-            "lastConfigChangeAt": app.version_info.last_config_change_at.to_string(),
+            "lastScalingAt": app.last_scaling_at().to_string(),
+            "lastConfigChangeAt": app.last_config_change_at().to_string(),
         }),
     );
     fields.set("killSelection", kill_selection(app.kill_selection));

@@ -55,14 +55,14 @@ impl World<'_> {
     fn check_dependencies(&mut self, launch: &Launch) {
         let app = &launch.app;
         let deployment = self.disk.deployments().find(|deployment| deployment.changes.iter().any(|change| change.app == app.id));
-        let Some(deployment) = deployment.filter(|deployment| deployment.version == app.version_info.last_config_change_at) else { return };
+        let Some(deployment) = deployment.filter(|deployment| deployment.version == app.last_config_change_at()) else { return };
         let waits_for = |id: &PathId| app.dependencies.iter().any(|one| id == one || id.is_below(one) && self.disk.app(one).is_none());
         let late = deployment.affected_apps().filter(|id| waits_for(id)).filter_map(|id| self.disk.current(id)).find_map(|other| {
-            let key = (other.id.clone(), other.version_info.last_config_change_at);
+            let key = (other.id.clone(), other.last_config_change_at());
             // Whoever is replaced here is asked whether it is ready; whoever stays may have come up when nobody asked.
             let change = deployment.changes.iter().find(|change| change.app == other.id);
             let before = change.and_then(|change| self.disk.definition(&other.id, change.from?));
-            let stays = before.is_some_and(|before| before.version_info.last_config_change_at == key.1);
+            let stays = before.is_some_and(|before| before.last_config_change_at() == key.1);
             let asks = !other.readiness_checks.is_empty() && !stays;
             let up = if asks { &self.rules.ready } else { &self.rules.came_up };
             let up = up.get(&key).map_or(0, BTreeSet::len);
@@ -80,7 +80,7 @@ impl World<'_> {
             one.frame.calls.iter().filter_map(|call| if let ClusterCall::Accept { launches, .. } = call { Some(launches) } else { None });
         for launch in accepts.flatten() {
             let Some(current) = self.disk.current(&launch.app.id) else { continue };
-            let key = (launch.app.id.clone(), current.version_info.last_config_change_at);
+            let key = (launch.app.id.clone(), current.last_config_change_at());
             if let Some(until) = self.rules.delays.get(&key).map(|delay| delay.until).filter(|until| one.at < *until) {
                 let id = short(&launch.task);
                 self.violate("back-off", || format!("{id} has to wait until {}.{:03}", until / 1000, until % 1000));
@@ -102,7 +102,7 @@ impl World<'_> {
             return;
         }
         let Some(app) = self.disk.current(old.app()) else { return };
-        let key = (app.id.clone(), app.version_info.last_config_change_at);
+        let key = (app.id.clone(), app.last_config_change_at());
         // What is about to be replaced says nothing about what comes after it.
         if old.version < key.1 && self.disk.deployments().any(|deployment| deployment.affected_apps().any(|id| *id == app.id)) {
             return;

@@ -132,7 +132,7 @@ impl World<'_> {
     }
 
     fn is_complete(&self, app: &App) -> Result<(), String> {
-        let config = app.version_info.last_config_change_at;
+        let config = app.last_config_change_at();
         let half_way = self.rules.half_way.contains(&app.id);
         let instances: Vec<&Instance> = self.disk.instances_of(&app.id).collect();
         let runs = |instance: &&&Instance| {

@@ -655,7 +655,7 @@ fn the_definition_is_written_as_marathon_writes_it() {
     let check = |name: &str, json: Value| {
         let mut app = create(&json);
         app.version = "2020-01-31T12:34:56.789Z".parse().unwrap();
-        app.version_info = VersionInfo { last_scaling_at: app.version, last_config_change_at: Timestamp(0) };
+        app.version_info = Some(crate::model::app::VersionInfo { last_scaling_at: app.version, last_config_change_at: Timestamp(0) });
         insta::assert_json_snapshot!(name, Value::Object(output::definition(&app)));
     };
     check("least", json!({"cmd": "sleep 100"}));

@@ -96,6 +96,10 @@ impl Embed {
 /// Undoes percent-encoding; in queries `+` is a blank. What is not valid UTF-8 becomes U+FFFD, and a stray `%` stays.
 pub fn decode(text: &str, plus_is_blank: bool) -> String {
     let bytes = text.as_bytes();
+    // As nearly every path and value.
+    if !bytes.iter().any(|byte| *byte == b'%' || *byte == b'+' && plus_is_blank) {
+        return text.to_owned();
+    }
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {

@@ -226,26 +226,26 @@ impl State {
             RecordKey::Deployment(id) => {
                 let before = self.tables.deployments.get(&id).cloned();
                 self.tables.apply(change);
-                let after = self.tables.deployments.get(&id).cloned();
-                self.deployment_changed(before.as_ref(), after.as_ref());
+                let after = if let Change::Put(Record::Deployment(deployment)) = change { Some(deployment) } else { None };
+                self.deployment_changed(before.as_ref(), after);
             }
             RecordKey::Port(port) => {
                 let before = self.tables.ports.get(&port).cloned();
                 self.tables.apply(change);
-                let after = self.tables.ports.get(&port).cloned();
-                self.port_changed(before.as_deref(), after.as_deref());
+                let after = if let Change::Put(Record::Port(claim)) = change { Some(&**claim) } else { None };
+                self.port_changed(before.as_deref(), after);
             }
             RecordKey::Brick(name) => {
                 let before = self.tables.bricks.get(&name).cloned();
                 self.tables.apply(change);
-                let after = self.tables.bricks.get(&name).cloned();
-                self.brick_changed(before.as_deref(), after.as_deref());
+                let after = if let Change::Put(Record::Brick(brick)) = change { Some(&**brick) } else { None };
+                self.brick_changed(before.as_deref(), after);
             }
             RecordKey::RootVersion(version) => {
                 let before = self.tables.root_versions.get(&version).cloned();
                 self.tables.apply(change);
-                let after = self.tables.root_versions.get(&version).cloned();
-                self.root_version_changed(before.as_deref(), after.as_deref());
+                let after = if let Change::Put(Record::RootVersion(root)) = change { Some(&**root) } else { None };
+                self.root_version_changed(before.as_deref(), after);
             }
             RecordKey::Group(_) | RecordKey::Archived(..) => self.tables.apply(change),
             RecordKey::Definition(id, version) => {
@@ -253,9 +253,12 @@ impl State {
                 let before = self.tables.definitions.contains_key(&key);
                 let current = self.tables.app(&key.0).cloned();
                 self.tables.apply(change);
-                let after = self.tables.app(&key.0).cloned();
-                if after.as_ref().map(Arc::as_ptr) != current.as_ref().map(Arc::as_ptr) {
-                    self.app_changed(&key.0, current.as_deref(), after.as_ref());
+                // What is older than the present one is no change of the app.
+                if current.as_ref().is_none_or(|current| current.version <= key.1) {
+                    let after = self.tables.app(&key.0).cloned();
+                    if current.is_some() || after.is_some() {
+                        self.app_changed(&key.0, current.as_deref(), after.as_ref());
+                    }
                 }
                 self.versions_changed(key.0, before, matches!(change, Change::Put(_)));
             }

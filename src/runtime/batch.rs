@@ -66,13 +66,15 @@ impl<S, C> Pipeline<S, C> {
 
 /// Steps each input in turn. The frames come back as one ([`merge`]).
 pub fn run(state: &mut State, inputs: impl IntoIterator<Item = Input>, ctx: &mut Ctx<'_>) -> Frame {
-    merge(inputs.into_iter().map(|input| step(state, input, ctx)))
+    merge(inputs.into_iter().map(|input| step(state, input, ctx)).collect())
 }
 
 /// Several frames as one. A record that was changed several times is named as often; its last value counts.
-pub fn merge(frames: impl IntoIterator<Item = Frame>) -> Frame {
-    let mut frames = frames.into_iter();
-    let Some(mut whole) = frames.next() else { return Frame::default() };
+pub fn merge(frames: Vec<Frame>) -> Frame {
+    let (changes, events) =
+        frames.iter().fold((0, 0), |(changes, events), frame| (changes + frame.changes.len(), events + frame.events.len()));
+    let replies = Vec::with_capacity(frames.len());
+    let mut whole = Frame { changes: Vec::with_capacity(changes), events: Vec::with_capacity(events), replies, ..Frame::default() };
     for frame in frames {
         whole.changes.extend(frame.changes);
         whole.calls.extend(frame.calls);

@@ -1,4 +1,5 @@
-//! Records as bytes: a versioned, checksummed envelope around JSON, and keys that sort like [`RecordKey`].
+//! Records as bytes: a versioned, checksummed envelope around JSON, and keys that sort like [`RecordKey`]. A version may be stored under the key of
+//! another one of its [`family`]; every other record is stored under its own.
 //!
 //! An envelope is, in every format there will ever be, one byte of format first and eight bytes of checksum (XXH3, little endian) last; the
 //! checksum covers the storage key and everything before it. So damage is told from a newer format, and a value never passes under another

@@ -53,6 +53,10 @@ impl<'a> Reader<'a> {
         if self.path.is_empty() { "/" } else { &self.path }
     }
 
+    fn path_of(&self, key: &str) -> String {
+        [&self.path, "/", key].concat()
+    }
+
     /// Notes that something is wrong here.
     pub(in crate::model) fn reject(&self, text: impl Into<String>) {
         self.violations.add(self.path(), text);
@@ -70,14 +74,14 @@ impl<'a> Reader<'a> {
     /// The value of `key`; `None` when it is absent or null.
     pub(in crate::model) fn get(&self, key: &str) -> Option<Reader<'a>> {
         let value = self.value.get(key).filter(|value| !value.is_null())?;
-        Some(Self { value, path: format!("{}/{key}", self.path), violations: self.violations })
+        Some(Self { value, path: self.path_of(key), violations: self.violations })
     }
 
     /// The value of `key`; its absence is noted.
     pub(in crate::model) fn required(&self, key: &str) -> Option<Reader<'a>> {
         let found = self.get(key);
         if found.is_none() {
-            self.violations.add(format!("{}/{key}", self.path), "error.path.missing");
+            self.violations.add(self.path_of(key), "error.path.missing");
         }
         found
     }
@@ -98,9 +102,8 @@ impl<'a> Reader<'a> {
             self.reject("error.expected.jsobject");
             return None;
         };
-        let entry = |(key, value): (&'a String, &'a Value)| {
-            (key.as_str(), Self { value, path: format!("{}/{key}", self.path), violations: self.violations })
-        };
+        let entry =
+            |(key, value): (&'a String, &'a Value)| (key.as_str(), Self { value, path: self.path_of(key), violations: self.violations });
         Some(fields.iter().map(entry).collect())
     }
 

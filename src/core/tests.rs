@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::{Ctx, Frame, Input, Settings, State, state::Tables, step::step};
 use crate::model::{
-    app::input::AppInput,
+    app::{App, input::AppInput},
     cluster::{BrickReport, ClusterCall, ClusterEvent, Launch, Offer, Reason, TaskState, TaskStatus},
     event::Audience,
     id::{AgentId, OfferId, Owner, PathId, TaskId},
     instance::Condition,
-    record::{Change, Record},
+    record::{Change, Record, RecordKey},
     request::{KillSelector, Origin, Reply, Request, RequestError},
     resources::{PortRange, Resources, Scalar},
     time::{Instant, Timestamp},
@@ -737,6 +737,45 @@ fn every_change_is_in_the_frame() {
     assert_eq!(tables.instances, world.tables().instances);
     assert_eq!(tables.deployments, world.tables().deployments);
     assert!(frame.changes.iter().all(|change| matches!(change, Change::Put(_))));
+}
+
+#[test]
+fn a_change_of_an_app_is_one_definition() {
+    let mut world = World::new();
+    world.create(json!({"id": "/web", "cmd": "sleep 100", "instances": 0})).unwrap();
+    let input = AppInput::read(&json!({"labels": {"n": "1"}})).unwrap();
+    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
+    let update = Request::UpdateApps { updates: vec![(path("/web"), input)], partial: true, create: false, force: false };
+    let frame = world.step(Input::Api(1, origin, Box::new(update)));
+    let keys: Vec<RecordKey> = frame.changes.iter().map(Change::key).filter(|key| !matches!(key, RecordKey::Deployment(_))).collect();
+    let version = world.tables().app(&path("/web")).unwrap().version;
+    assert_eq!(keys, [RecordKey::Definition(path("/web"), version), RecordKey::RootVersion(version)]);
+}
+
+/// In whatever order they are read back.
+#[test]
+fn the_latest_definition_of_an_app_is_its_present_one() {
+    let mut world = World::new();
+    world.create(web(0)).unwrap();
+    world.update("/web", json!({"cmd": "sleep 2"}), false).unwrap();
+    world.update("/web", json!({"cmd": "sleep 3"}), false).unwrap();
+    let entry = Change::Put(Record::App(world.tables().apps[&path("/web")].clone()));
+    let versions: Vec<Arc<App>> = world.tables().versions_of(&path("/web")).cloned().collect();
+    let [_, second, third] = &versions[..] else { panic!("{versions:?}") };
+    let changes: Vec<Change> = versions.iter().cloned().map(Record::Definition).map(Change::Put).chain([entry]).collect();
+    let orders = (0..256).map(|bits| [bits & 3, bits >> 2 & 3, bits >> 4 & 3, bits >> 6]);
+    let orders: Vec<[usize; 4]> = orders.filter(|order| (0..4).all(|at| order.contains(&at))).collect();
+    assert_eq!(orders.len(), 24);
+    for order in orders {
+        let mut tables = Tables::default();
+        order.iter().for_each(|at| tables.apply(&changes[*at]));
+        let present = |tables: &Tables| tables.app(&path("/web")).cloned();
+        assert_eq!(present(&tables).as_ref(), Some(third), "{order:?}");
+        tables.apply(&Change::Delete(RecordKey::Definition(path("/web"), third.version)));
+        assert_eq!(present(&tables).as_ref(), Some(second), "{order:?}");
+        tables.apply(&Change::Delete(RecordKey::App(path("/web"))));
+        assert_eq!(present(&tables), None, "{order:?}");
+    }
 }
 
 #[test]

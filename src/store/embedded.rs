@@ -6,6 +6,9 @@
 //! checksums, so that none can vanish or fall back to an earlier value unnoticed; and a small file beside the store remembers how far the
 //! head had come, so that a store that is gone, or that was replaced by an older one, is noticed too.
 //!
+//! A record lies under its own key, a version perhaps in the place of one that went ([`places`]). All the room in the journal that commits need is made
+//! before they need it: at the start ([`reopened`]), and while nobody waits ([`ahead`]).
+//!
 //! After any error nothing more is written: what a failed sync left behind is not known, and only a new process reads it anew.
 
 mod ahead;

@@ -2,8 +2,7 @@
 //!
 //! fjall (3.1, `journal/writer.rs`) makes a journal as a file with a hole of 64 MiB. Each commit would fill a piece of it, and its sync would have to wait
 //! until the file system has noted the new blocks in its own journal: two writes and another thread instead of one write. So zeros are written into the
-//! hole some way ahead. Only where zeros are read are zeros written, by the thread that alone writes commits and while it writes none: what the file says
-//! never changes.
+//! hole some way ahead. Only in a hole are zeros written, by the thread that alone writes commits and while it writes none: what the file says never changes.
 
 use std::{
     fs::{File, OpenOptions},
@@ -16,6 +15,9 @@ use rustix::fs::SeekFrom;
 
 /// So much of the hole is filled at once: a few dozen large commits.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// What it is filled with, again and again.
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 /// The journal that fjall writes to, as far as is known.
 #[derive(Debug)]
@@ -88,13 +90,27 @@ impl Journal {
             return Ok(());
         }
         let wanted = usize::try_from(end.saturating_sub(hole)).unwrap_or(usize::MAX).min(CHUNK_BYTES);
-        let mut bytes = vec![0; wanted];
+        self.check(hole, wanted)?;
+        let end = hole + wanted as u64;
+        for at in (hole..end).step_by(ZEROS.len()) {
+            let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(ZEROS.len());
+            self.file.write_all_at(&ZEROS[..length], at)?;
+        }
+        self.filled = end;
+        Ok(())
+    }
+
+    /// That there is nothing in the hole: the file system has to say so twice, and of a file that is new here it is read, too.
+    fn check(&self, hole: u64, length: usize) -> io::Result<()> {
+        let data = match rustix::fs::seek(&self.file, SeekFrom::Data(hole)) {
+            Err(rustix::io::Errno::NXIO) => u64::MAX,
+            data => data?,
+        };
+        let mut bytes = vec![0; if self.filled == 0 { length } else { 0 }];
         self.file.read_exact_at(&mut bytes, hole)?;
-        if bytes.iter().any(|byte| *byte != 0) {
+        if data < hole + length as u64 || bytes.iter().any(|byte| *byte != 0) {
             return Err(io::Error::other("the file system says that there is a hole where there is none"));
         }
-        self.file.write_all_at(&bytes, hole)?;
-        self.filled = hole + wanted as u64;
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
@@ -65,7 +65,7 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 pub const DIRECTORY: &str = "audit";
 
 /// One line.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// When it was over.
     pub time: Timestamp,
@@ -76,13 +76,11 @@ pub struct Entry {
     /// An address, or `uid 1000` on a unix socket.
     pub from: String,
     /// What.
-    #[serde(flatten)]
     pub what: What,
 }
 
 /// What somebody did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum What {
     /// A request that may change something, carried out or refused.
     Change {
@@ -91,21 +89,51 @@ pub enum What {
         /// The path, without its query.
         path: String,
         /// The apps, bricks, ports or users that it names.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
         of: Vec<String>,
         /// The status of the answer; absent: the client went away before it.
-        #[serde(skip_serializing_if = "Option::is_none")]
         status: Option<u16>,
         /// The deployment that began.
-        #[serde(skip_serializing_if = "Option::is_none")]
         deployment: Option<String>,
     },
     /// Somebody presented a password.
     Login {
         /// Why it was refused; absent: it was right.
-        #[serde(skip_serializing_if = "Option::is_none")]
         refused: Option<String>,
     },
+}
+
+/// What is not there is left out. Written out, because each change waits for its line: a flattened enum is put together twice.
+impl Serialize for Entry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry("time", &self.time)?;
+        line.serialize_entry("user", &self.user)?;
+        line.serialize_entry("admin", &self.admin)?;
+        line.serialize_entry("from", &self.from)?;
+        match &self.what {
+            What::Change { method, path, of, status, deployment } => {
+                line.serialize_entry("kind", "change")?;
+                line.serialize_entry("method", method)?;
+                line.serialize_entry("path", path)?;
+                if !of.is_empty() {
+                    line.serialize_entry("of", of)?;
+                }
+                if let Some(status) = status {
+                    line.serialize_entry("status", status)?;
+                }
+                if let Some(deployment) = deployment {
+                    line.serialize_entry("deployment", deployment)?;
+                }
+            }
+            What::Login { refused } => {
+                line.serialize_entry("kind", "login")?;
+                if let Some(refused) = refused {
+                    line.serialize_entry("refused", refused)?;
+                }
+            }
+        }
+        line.end()
+    }
 }
 
 /// What the writer is asked for.
@@ -332,7 +360,8 @@ fn line(mut entry: Entry) -> Vec<u8> {
         of.iter_mut().for_each(cut);
     }
     // Strings and numbers are always JSON, and JSON has no line break in it.
-    let mut line = serde_json::to_vec(&entry).unwrap_or_default();
+    let mut line = Vec::with_capacity(512);
+    _ = serde_json::to_writer(&mut line, &entry);
     line.push(b'\n');
     line
 }

@@ -77,7 +77,7 @@ pub(super) fn allot(
     origin: &Origin,
     taken: &mut Taken,
 ) -> Result<Allotted, RequestError> {
-    let owner = super::ownership::owner(turn, origin, &app.id);
+    let owner = app.owner.clone().unwrap_or_else(|| super::ownership::owner(turn, origin, &app.id));
     keep_own_numbers(turn, app);
     let mut claims = claims_of_written_numbers(turn, app, &owner, origin, taken)?;
     for position in positions(app) {

@@ -296,9 +296,9 @@ pub(super) fn prepare(
     source: Source,
     draft: &mut Draft,
 ) -> Result<(), RequestError> {
-    let current = match turn.state.tables.apps.contains_key(&app.id) {
-        true => Some(ownership::spec(turn, origin, &app.id)?),
-        false => None,
+    let current = match ownership::spec(turn, origin, &app.id) {
+        Err(error) if turn.state.tables.apps.contains_key(&app.id) => return Err(error),
+        current => current.ok(),
     };
     if current.as_ref().is_some_and(|current| current.pod.is_some() != app.pod.is_some()) {
         return Err(pod::same_id());

@@ -463,7 +463,7 @@ fn read_app(app: &Reader<'_>, unsupported: &Violations) -> AppInput {
     AppInput {
         id: app.get("id").and_then(|id| id.path_id()),
         version: app.get("version").and_then(|version| read_timestamp(&version)),
-        has_content: CONTENT_KEYS.iter().any(|key| app.get(key).is_some()),
+        has_content: app.keys().any(|key| CONTENT_KEYS.contains(&key)),
         unsupported: Vec::new(),
         cmd: app.get("cmd").and_then(|cmd| cmd.some_text()),
         args: app.get("args").and_then(|args| args.list(Reader::text)),

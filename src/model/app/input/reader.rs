@@ -10,6 +10,9 @@ use crate::model::{id::is_written_path, request::Violation};
 /// What is wrong is listed up to this many entries; a longer list helps nobody.
 pub(in crate::model) const MAX_VIOLATIONS: usize = 100;
 
+/// An object of so many keys is looked through, which is quicker than a look-up.
+const SMALL: usize = 4;
+
 /// Collects violations in the order in which they are found.
 #[derive(Debug, Default)]
 pub(in crate::model) struct Violations(RefCell<Vec<Violation>>);
@@ -73,8 +76,20 @@ impl<'a> Reader<'a> {
 
     /// The value of `key`; `None` when it is absent or null.
     pub(in crate::model) fn get(&self, key: &str) -> Option<Reader<'a>> {
-        let value = self.value.get(key).filter(|value| !value.is_null())?;
+        let Value::Object(fields) = self.value else { return None };
+        // Whoever changes something writes little of what could be written.
+        let value = match fields.len() {
+            ..=SMALL => fields.iter().find(|(name, _)| *name == key).map(|(_, value)| value),
+            _ => fields.get(key),
+        };
+        let value = value.filter(|value| !value.is_null())?;
         Some(Self { value, path: self.path_of(key), violations: self.violations })
+    }
+
+    /// The keys of an object, without those of nulls.
+    pub(in crate::model) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        let fields = self.value.as_object().into_iter().flatten();
+        fields.filter(|(_, value)| !value.is_null()).map(|(key, _)| key.as_str())
     }
 
     /// The value of `key`; its absence is noted.

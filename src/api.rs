@@ -32,7 +32,11 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, Semaphore};
-use warp::{Filter, filters::BoxedFilter, http::HeaderValue};
+use warp::{
+    Filter,
+    filters::{BoxedFilter, path::FullPath},
+    http::HeaderValue,
+};
 
 use crate::{
     audit::Audit,
@@ -190,22 +194,29 @@ impl Default for Limits {
 /// Everything that is served, with Marathon's headers on every response. It never rejects.
 pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
     // An address that no header can carry is left out.
-    let leader = HeaderValue::from_str(&api.info.leader_url()).ok();
+    let common = answer::common_headers(HeaderValue::from_str(&api.info.leader_url()).ok());
     let known = guard::filter(api.info.clone()).and(identity::filter(&api)).boxed();
     let gate = known.clone().map(|_| ()).untuple_one().boxed();
     let is_administrator = |origin: Origin| std::future::ready(if origin.admin { Ok(()) } else { Err(warp::reject()) });
     let narrow_gate = known.and_then(is_administrator).untuple_one().boxed();
     let own = {
         let api = Arc::new(api.clone());
-        call::filter(api.limits.body_bytes).then(move |call| surround::answer(api.clone(), call)).boxed()
+        // Boxed where it is made, so that no filter around it moves it.
+        call::filter(api.limits.body_bytes).then(move |call| Box::pin(surround::answer(api.clone(), call)))
     };
+    let segments: Vec<&str> = api.extra.iter().chain(&api.extra_for_administrators).map(|(segment, _)| *segment).collect();
+    let alone = warp::path::full().and_then(move |path: FullPath| {
+        let is_shared = path.as_str().split('/').nth(1).is_some_and(|first| segments.contains(&first));
+        std::future::ready(if is_shared { Err(warp::reject()) } else { Ok(()) })
+    });
     // The segment goes first: who asks is found out at some cost, and our own routes do it themselves.
     let beside = |gate: &BoxedFilter<()>, (segment, extra): (&'static str, BoxedFilter<(Response,)>), rest: BoxedFilter<(Response,)>| {
         warp::path(segment).and(gate.clone()).and(extra).or(rest).unify().boxed()
     };
-    let all = api.extra.into_iter().rev().fold(own, |rest, extra| beside(&gate, extra, rest));
+    let all = api.extra.into_iter().rev().fold(own.clone().boxed(), |rest, extra| beside(&gate, extra, rest));
     let all = api.extra_for_administrators.into_iter().rev().fold(all, |rest, extra| beside(&narrow_gate, extra, rest));
-    all.map(move |response| answer::with_common_headers(response, leader.as_ref())).boxed()
+    // Most requests have nothing to do with what is mounted beside.
+    alone.untuple_one().and(own).or(all).unify().map(move |response| answer::with_common_headers(response, &common)).boxed()
 }
 
 /// The wall clock. Only shown and compared with what is shown, never decided with.

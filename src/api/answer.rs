@@ -15,6 +15,9 @@ use crate::model::{
     time::Timestamp,
 };
 
+/// Headers of nearly every response.
+const MOST_HEADERS: usize = 12;
+
 /// JSON with a status.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     let mut response = warp::reply::json(body).into_response();
@@ -95,9 +98,8 @@ pub fn with_place(mut response: Response, place: &str) -> Response {
 }
 
 /// The headers of every response (Marathon 1.11), and `nosniff`. `leader` is the value of `X-Marathon-Leader`.
-pub fn with_common_headers(mut response: Response, leader: Option<&HeaderValue>) -> Response {
-    let headers = response.headers_mut();
-    headers.reserve(8);
+pub fn common_headers(leader: Option<HeaderValue>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(MOST_HEADERS);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     headers.insert(EXPIRES, HeaderValue::from_static("0"));
@@ -105,7 +107,21 @@ pub fn with_common_headers(mut response: Response, leader: Option<&HeaderValue>)
     headers.insert(X_XSS_PROTECTION, HeaderValue::from_static("1; mode=block"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(leader) = leader {
-        headers.insert(HeaderName::from_static("x-marathon-leader"), leader.clone());
+        headers.insert(HeaderName::from_static("x-marathon-leader"), leader);
+    }
+    headers
+}
+
+/// `response` with the common headers before its own, which give way to them. It is its own few that move, because a map that grows costs more.
+pub fn with_common_headers(mut response: Response, common: &HeaderMap) -> Response {
+    let own = std::mem::replace(response.headers_mut(), common.clone());
+    let mut name = None;
+    for (next, value) in own {
+        // A further value of the same name comes without it.
+        name = next.or(name);
+        if let Some(name) = name.as_ref().filter(|name| !common.contains_key(*name)) {
+            response.headers_mut().append(name, value);
+        }
     }
     response
 }
@@ -114,5 +130,29 @@ pub fn with_common_headers(mut response: Response, leader: Option<&HeaderValue>)
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warp::http::header::WWW_AUTHENTICATE;
+
+    use super::*;
+
+    #[test]
+    fn own_headers_stay_beside_the_common_ones_and_give_way_to_them() {
+        let common = common_headers(Some(HeaderValue::from_static("http://node1:8080")));
+        let mut response = text("text/plain", "x".into());
+        for (name, value) in
+            [(WWW_AUTHENTICATE, "Basic"), (WWW_AUTHENTICATE, "Bearer"), (CACHE_CONTROL, "public"), (CACHE_CONTROL, "private")]
+        {
+            response.headers_mut().append(name, HeaderValue::from_static(value));
+        }
+        let response = with_common_headers(response, &common);
+        let all = |name: HeaderName| response.headers().get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(all(WWW_AUTHENTICATE), ["Basic", "Bearer"]);
+        assert_eq!(all(CACHE_CONTROL), ["no-cache, no-store, must-revalidate"]);
+        assert_eq!(all(CONTENT_TYPE), ["text/plain"]);
+        assert_eq!(response.headers().len(), common.len() + 3);
     }
 }

@@ -1,6 +1,11 @@
 //! A request taken apart: the path without its decorations, the query, and a body that is read only when a route wants it, up to a limit.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    ops::{Deref, DerefMut},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
@@ -45,13 +50,30 @@ impl Peer {
     }
 
     /// The client's address, without its port; `unix` for a unix socket.
-    pub fn client_ip(peer: Option<&Self>) -> String {
-        peer.map_or("unknown", |peer| &*peer.ip).to_owned()
+    pub fn client_ip(peer: Option<&Self>) -> Arc<str> {
+        peer.map_or_else(|| "unknown".into(), |peer| peer.ip.clone())
     }
 }
 
-/// One request.
-pub struct Call {
+/// One request. It passes through many hands, so it is only a pointer.
+pub struct Call(Box<Parts>);
+
+impl Deref for Call {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl DerefMut for Call {
+    fn deref_mut(&mut self) -> &mut Parts {
+        &mut self.0
+    }
+}
+
+/// What a request consists of.
+pub struct Parts {
     /// Its method.
     pub method: Method,
     /// The path's segments, decoded; empty ones are dropped, and so are the prefixes under which DC/OS mounts Marathon.
@@ -68,7 +90,7 @@ pub struct Call {
     pub upgrade: Option<OnUpgrade>,
     /// What the audit log will be told of it.
     pub trail: Arc<Trail>,
-    path: String,
+    path: Arc<str>,
     body: Body,
     body_bytes_max: usize,
 }
@@ -133,18 +155,20 @@ pub fn filter(body_bytes_max: usize) -> impl Filter<Extract = (Call,), Error = R
         .and(warp::ext::optional::<Peer>())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::body::stream().map(boxed))
-        .map(move |method, path: warp::path::FullPath, query: String, headers: HeaderMap, peer, upgrade, pieces| Call {
-            method,
-            segments: segments(path.as_str()).into(),
-            query: Query::read(&query),
-            body: Body::new(pieces, &headers),
-            headers,
-            peer,
-            who: None,
-            upgrade,
-            trail: Arc::default(),
-            path: path.as_str().to_owned(),
-            body_bytes_max,
+        .map(move |method, path: warp::path::FullPath, query: String, headers: HeaderMap, peer, upgrade, pieces| {
+            Call(Box::new(Parts {
+                method,
+                segments: segments(path.as_str()).into(),
+                query: Query::read(&query),
+                body: Body::new(pieces, &headers),
+                headers,
+                peer,
+                who: None,
+                upgrade,
+                trail: Arc::default(),
+                path: path.as_str().into(),
+                body_bytes_max,
+            }))
         })
 }
 
@@ -166,12 +190,12 @@ pub(super) fn segments(path: &str) -> Vec<String> {
 
 impl Call {
     /// The path as it came.
-    pub fn path(&self) -> &str {
+    pub fn path(&self) -> &Arc<str> {
         &self.path
     }
 
     /// The client's address, without its port.
-    pub fn client_ip(&self) -> String {
+    pub fn client_ip(&self) -> Arc<str> {
         Peer::client_ip(self.peer.as_ref())
     }
 

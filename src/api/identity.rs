@@ -341,7 +341,7 @@ fn is_a_monitors(call: &Call, user: &Owner) -> bool {
 /// Who asks; nobody without any right before [`ask`] was called.
 pub fn origin(call: &Call) -> Origin {
     let (user, admin) = call.who.as_ref().map_or_else(|| (Owner::new(""), false), |who| (who.user.clone(), who.admin));
-    Origin { user, admin, client_ip: call.client_ip(), uri: call.path().to_owned() }
+    Origin { user, admin, client_ip: call.client_ip(), uri: call.path().clone() }
 }
 
 /// What an answer to `call` goes on for, when it goes on for long.
@@ -364,7 +364,7 @@ pub fn filter(api: &Api) -> BoxedFilter<(Origin,)> {
                     return Err(warp::reject());
                 }
                 let client_ip = Peer::client_ip(peer.as_ref());
-                Ok::<_, warp::Rejection>(Origin { user: who.user, admin: who.admin, client_ip, uri: path.as_str().to_owned() })
+                Ok::<_, warp::Rejection>(Origin { user: who.user, admin: who.admin, client_ip, uri: path.as_str().into() })
             }
         })
         .boxed()

@@ -691,7 +691,7 @@ async fn one_groups_name_is_not_the_beginning_of_anothers() {
 #[tokio::test]
 async fn events_are_told_to_their_owners_and_to_administrators() {
     let mut platform = Platform::new().await;
-    let origin = |user: &str| Origin { user: who(user).user, admin: who(user).admin, client_ip: String::new(), uri: String::new() };
+    let origin = |user: &str| Origin { user: who(user).user, admin: who(user).admin, client_ip: "".into(), uri: "".into() };
     let mut feeds = ["ann", "bob", "root"].map(|user| platform.server.api.access.session(&origin(user), true, None));
     let app = |cmd: &str| json!({ "id": "/prod/db", "cmd": cmd, "cpus": 0.1, "mem": 32, "env": { "PASSWORD": "s3cret" } });
     platform.fine("ann", "POST /v2/apps", &app("one")).await;
@@ -735,7 +735,7 @@ async fn a_stream_ends_when_its_reader_is_not_the_same_any_more() {
     let platform = Platform::new().await;
     let follow = |user: &str, named: bool| {
         let who = who(user);
-        let origin = Origin { user: who.user, admin: who.admin, client_ip: String::new(), uri: String::new() };
+        let origin = Origin { user: who.user, admin: who.admin, client_ip: "".into(), uri: "".into() };
         platform.server.api.access.session(&origin, named, None)
     };
     let put = async |user: &str, body: Value| platform.fine("root", &format!("PUT /v2/auth/users/{user}"), &body).await;

@@ -95,7 +95,7 @@ impl Owed {
             trail: call.trail.clone(),
             from: from(call.peer.as_ref()),
             method: call.method.to_string(),
-            path: call.path().to_owned(),
+            path: call.path().to_string(),
         }
     }
 
@@ -126,7 +126,7 @@ impl Drop for Owed {
 fn from(peer: Option<&Peer>) -> String {
     match peer.map(|peer| &peer.source) {
         Some(Source::Unix { uid, .. }) => format!("uid {uid}"),
-        _ => Peer::client_ip(peer),
+        _ => Peer::client_ip(peer).to_string(),
     }
 }
 

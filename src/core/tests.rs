@@ -728,7 +728,7 @@ fn that_a_task_is_being_killed_is_told_once() {
 #[test]
 fn every_change_is_in_the_frame() {
     let mut world = World::new();
-    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
+    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: "".into(), uri: "".into() };
     let input = AppInput::read(&web(3)).unwrap();
     let frame = world.step(Input::Api(1, origin, Box::new(Request::CreateApp { input: input.into(), force: false })));
     let mut tables = Tables::default();
@@ -744,7 +744,7 @@ fn a_change_of_an_app_is_one_definition() {
     let mut world = World::new();
     world.create(json!({"id": "/web", "cmd": "sleep 100", "instances": 0})).unwrap();
     let input = AppInput::read(&json!({"labels": {"n": "1"}})).unwrap();
-    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
+    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: "".into(), uri: "".into() };
     let update = Request::UpdateApps { updates: vec![(path("/web"), input)], partial: true, create: false, force: false };
     let frame = world.step(Input::Api(1, origin, Box::new(update)));
     let keys: Vec<RecordKey> = frame.changes.iter().map(Change::key).filter(|key| !matches!(key, RecordKey::Deployment(_))).collect();
@@ -981,7 +981,7 @@ fn a_number_that_an_administrator_requires_is_claimed() {
         "this app has the port 5000 here for good; release it first (DELETE /v2/ports/5000)"
     );
     // Other users' numbers are taken from offers, and the registry is not theirs to write.
-    let origin = Origin { user: Owner::new("zmfsea"), admin: false, client_ip: String::new(), uri: String::new() };
+    let origin = Origin { user: Owner::new("zmfsea"), admin: false, client_ip: "".into(), uri: "".into() };
     let mut ask = |app: Value| {
         let request = Request::CreateApp { input: AppInput::read(&app).unwrap().into(), force: false };
         world.step(Input::Api(1, origin.clone(), Box::new(request))).replies.pop().unwrap().1
@@ -998,7 +998,7 @@ fn a_number_that_an_administrator_requires_is_claimed() {
     );
     // Nor is it theirs before there ever was one.
     let again = Request::CreateApp { input: AppInput::read(&app("/registry", 5002)).unwrap().into(), force: false };
-    let origin = Origin { user: Owner::new("zmfsea"), admin: false, client_ip: String::new(), uri: String::new() };
+    let origin = Origin { user: Owner::new("zmfsea"), admin: false, client_ip: "".into(), uri: "".into() };
     let reply = World::new().step(Input::Api(1, origin, Box::new(again))).replies.pop().unwrap().1;
     assert_eq!(reply.map(|_| ()), Err(RequestError::Forbidden));
 }

@@ -140,7 +140,7 @@ mod tests {
 
     fn origin(text: &str) -> Origin {
         let (user, admin) = text.strip_prefix('#').map_or((text, false), |user| (user, true));
-        Origin { user: Owner::new(user), admin, client_ip: String::new(), uri: String::new() }
+        Origin { user: Owner::new(user), admin, client_ip: "".into(), uri: "".into() }
     }
 
     fn password() -> UserChange {

@@ -51,8 +51,8 @@ pub enum Fact {
     },
     /// `created`: by a request that creates and nothing else, whose answer does not say either what the version changed.
     ApiPost {
-        client_ip: String,
-        uri: String,
+        client_ip: Arc<str>,
+        uri: Arc<str>,
         definition: Arc<App>,
         created: bool,
     },
@@ -96,8 +96,8 @@ pub enum Fact {
     InstanceHealthChanged(Arc<Instance>),
     Pod {
         change: PodChange,
-        client_ip: String,
-        uri: String,
+        client_ip: Arc<str>,
+        uri: Arc<str>,
     },
     RemoveHealthCheck {
         app: PathId,
@@ -220,7 +220,7 @@ impl Fact {
                 if *created {
                     definition.shift_remove("versionInfo");
                 }
-                fields([("clientIp", client_ip.as_str().into()), ("uri", uri.as_str().into()), ("appDefinition", definition.into())])
+                fields([("clientIp", (**client_ip).into()), ("uri", (**uri).into()), ("appDefinition", definition.into())])
             }
             Self::AppTerminated { app } => fields([("appId", app.as_str().into())]),
             Self::DeploymentFailed { deployment, reason } => {
@@ -257,7 +257,7 @@ impl Fact {
                 ("runSpecVersion", instance.version.to_string().into()),
                 ("healthy", instance.healthy.into()),
             ]),
-            Self::Pod { client_ip, uri, .. } => fields([("clientIp", client_ip.as_str().into()), ("uri", uri.as_str().into())]),
+            Self::Pod { client_ip, uri, .. } => fields([("clientIp", (**client_ip).into()), ("uri", (**uri).into())]),
             Self::RemoveHealthCheck { app } => fields([("appId", app.as_str().into())]),
             Self::SchedulerDisconnected { reason } => fields([("reason", reason.as_str().into())]),
             Self::SchedulerRegistered { framework_id, master } => {

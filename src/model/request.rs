@@ -1,5 +1,7 @@
 //! What the API asks of the core, and the core's answers. Marathon's statuses and texts are made from these at the HTTP edge.
 
+use std::sync::Arc;
+
 use super::{
     app::input::AppInput,
     deployment::Step,
@@ -19,9 +21,9 @@ pub struct Origin {
     /// True: may touch what others own.
     pub admin: bool,
     /// The client's address, for `api_post_event`.
-    pub client_ip: String,
+    pub client_ip: Arc<str>,
     /// The request's path, for `api_post_event`.
-    pub uri: String,
+    pub uri: Arc<str>,
 }
 
 impl Origin {

@@ -184,7 +184,7 @@ impl Bench {
 
     /// So many requests, as many in one batch as the driver takes.
     async fn ask(&mut self, count: usize, request: impl Fn(usize) -> Result<Request, Vec<Violation>>) -> Result<(), StoreError> {
-        let origin = || Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
+        let origin = || Origin { user: Owner::default_owner(), admin: true, client_ip: "".into(), uri: "".into() };
         let numbers: Vec<usize> = (0..count).collect();
         for some in numbers.chunks(batch::MAX_INPUTS) {
             let request = |number: &usize| Ok(Input::Api(*number as u64, origin(), Box::new(request(*number)?)));

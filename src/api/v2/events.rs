@@ -59,7 +59,7 @@ pub fn route(api: &Api, call: &Call) -> ApiResult {
     let last = call.headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     let has_gap = last.is_some_and(|id| !EventId::read(id).is_some_and(|id| session.resume(id.process, id.revision, id.place)));
     let stream = Stream {
-        remote_address: call.client_ip(),
+        remote_address: call.client_ip().to_string(),
         wanted: call.query.all("event_type").map(str::to_owned).collect(),
         process: api.access.process(),
         has_gap,
@@ -262,7 +262,7 @@ mod tests {
 
     fn origin(user: &str) -> Origin {
         let Who { user, admin, .. } = who(user);
-        Origin { user, admin, client_ip: String::new(), uri: String::new() }
+        Origin { user, admin, client_ip: "".into(), uri: "".into() }
     }
 
     fn lost() -> Fact {

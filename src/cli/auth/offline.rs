@@ -83,7 +83,7 @@ async fn tell(place: Place, method: &str, name: &Owner, status: u16) {
 
 /// Who can open the directory is its owner, and none of the users: no rule about the own user applies.
 fn root() -> Origin {
-    Origin { user: Owner::new(""), admin: true, client_ip: String::new(), uri: String::new() }
+    Origin { user: Owner::new(""), admin: true, client_ip: "".into(), uri: "".into() }
 }
 
 struct Opened {

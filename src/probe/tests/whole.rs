@@ -111,7 +111,7 @@ async fn a_task_that_turns_bad_is_killed_and_its_successor_checked() {
 
     let check = json!({"path": "/", "intervalSeconds": 1, "timeoutSeconds": 5, "gracePeriodSeconds": 0, "maxConsecutiveFailures": 1});
     let app = json!({"id": "/web", "cmd": "serve", "cpus": 1, "mem": 32, "portDefinitions": [{"port": 0}], "healthChecks": [check]});
-    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
+    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: "".into(), uri: "".into() };
     let request = Request::CreateApp { input: AppInput::read(&app).unwrap().into(), force: false };
     handle.submit(origin, request).await.unwrap();
     let web: PathId = "/web".parse().unwrap();

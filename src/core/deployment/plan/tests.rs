@@ -77,7 +77,7 @@ fn plan(now: &[&str], written: &[&str]) -> Result<Vec<String>, String> {
         planned.push(Planned { change, kind: Some(kind), pod: false });
     }
     let apps = apps.iter().map(|(id, app)| (id, app.as_ref()));
-    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: String::new(), uri: String::new() };
+    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: "".into(), uri: "".into() };
     let mut graph = Graph::new(&tables, &origin, apps, groups.iter().map(|(id, group)| (id, group.as_ref())));
     let told = |error: RequestError| match error {
         RequestError::Invalid(violations) => violations.into_iter().map(|one| one.text).collect::<Vec<_>>().join(" "),

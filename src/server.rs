@@ -59,7 +59,7 @@ use crate::{
         handle::Handle,
         node::NodeAccess,
     },
-    store::{StoreError, embedded::EmbeddedStore, identity::WorkDir},
+    store::{NICENESS, StoreError, embedded::EmbeddedStore, identity::WorkDir},
     telemetry::Levels,
 };
 
@@ -344,6 +344,7 @@ fn start_driver(driver: Driver, stopping: watch::Receiver<bool>) -> Result<onesh
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
     let (sender, ended) = oneshot::channel();
     let run = move || {
+        _ = rustix::process::setpriority_process(None, NICENESS);
         let outcome = runtime.block_on(driver.run(stopping));
         if let Err(error) = &outcome {
             error!(%error, "The driver ended.");

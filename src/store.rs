@@ -65,6 +65,10 @@ pub type Epoch = u64;
 /// A commit under way. It goes on when this is dropped.
 pub type Commit = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
+/// The niceness of the driver's thread and of the one that makes its commits durable: every change passes through them, one after another, so they go
+/// before the many that wait for them. Where the system does not allow it they only wait their turn. On Linux it is a thread's own.
+pub const NICENESS: i32 = -5;
+
 /// Where records are kept.
 #[async_trait]
 pub trait Store: Send {

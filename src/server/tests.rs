@@ -9,6 +9,7 @@ use crate::{
     core::state::View,
     model::{
         record::{Change, Record},
+        request::{Origin, Request},
         time::Timestamp,
         user::{Grants, PasswordHash, Quota, User},
     },
@@ -171,4 +172,31 @@ fn the_key_for_tokens_is_made_in_the_work_directory() {
     assert!(directory.path().join(crate::auth::token::KEY_FILE).exists());
     std::fs::write(directory.path().join(crate::auth::token::KEY_FILE), "x").unwrap();
     assert!(identity(&config, &Audit::default()).err().unwrap().to_string().contains("token.key"));
+}
+
+/// What every change passes through goes before what waits for it. As root, as all tests.
+#[tokio::test]
+async fn driver_and_store_go_before_all_other_threads() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&WorkDir::open(directory.path(), ENGINE).unwrap()).unwrap();
+    let (_events, arriving) = mpsc::channel(1);
+    let (calls, _sent) = mpsc::channel(1);
+    let (driver, handle) = Driver::open(core::Settings::default(), Box::new(store), arriving, calls).await.unwrap();
+    let (stop, stopping) = watch::channel(false);
+    let ended = start_driver(driver, stopping).unwrap();
+    let origin = Origin { user: Owner::default_owner(), admin: true, client_ip: "".into(), uri: "".into() };
+    // Its answer says that the driver runs.
+    handle.submit(origin, Request::ReleasePort { port: 1 }).await.unwrap_err();
+    let mut niceness: Vec<(String, String)> = Vec::new();
+    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+        let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(") ").unwrap();
+        // proc_pid_stat(5): the state is the third field, the niceness the nineteenth.
+        niceness.push((name.to_owned(), rest.split(' ').nth(16).unwrap().to_owned()));
+    }
+    for name in ["driver", "store"] {
+        assert!(niceness.contains(&(name.to_owned(), "-5".to_owned())), "{name} in {niceness:?}");
+    }
+    stop.send(true).unwrap();
+    ended.await.unwrap().unwrap();
 }

@@ -41,7 +41,7 @@ use self::{
     places::{Left, Places},
 };
 use super::{
-    Commit, Epoch, Store, StoreError,
+    Commit, Epoch, NICENESS, Store, StoreError,
     codec::{self, HEAD_KEY},
     files,
     identity::WorkDir,
@@ -99,7 +99,10 @@ impl EmbeddedStore {
         let owner = Owner::open(work_dir.path())?;
         // Few calls are under way at once; one more than fits here waits in `send`.
         let (jobs, arriving) = sync_channel(2);
-        let spawned = std::thread::Builder::new().name("store".into()).spawn(move || owner.run(&arriving));
+        let spawned = std::thread::Builder::new().name("store".into()).spawn(move || {
+            _ = rustix::process::setpriority_process(None, NICENESS);
+            owner.run(&arriving);
+        });
         let thread = spawned.map_err(|error| files::failed("cannot start the thread of the store", &error))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }

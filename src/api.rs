@@ -26,7 +26,6 @@
 //! * An unknown route is 404, not 500. `Accept` never leads to 406: JSON is sent.
 //! * `/v2/tasks` still speaks `text/plain`, as before 1.10.
 //! * There is always a leader: this process. `DELETE /v2/leader` ends it, as in Marathon, for a supervisor to start it again; it takes no backup.
-//! * There are no pods.
 //! * `Host` and `Origin` are checked (`guard`).
 
 use std::{sync::Arc, time::Duration};
@@ -204,6 +203,7 @@ pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
         // Boxed where it is made, so that no filter around it moves it.
         call::filter(api.limits.body_bytes).then(move |call| Box::pin(surround::answer(api.clone(), call)))
     };
+    // Without this what is mounted beside would be asked first for every request of ours.
     let segments: Vec<&str> = api.extra.iter().chain(&api.extra_for_administrators).map(|(segment, _)| *segment).collect();
     let alone = warp::path::full().and_then(move |path: FullPath| {
         let is_shared = path.as_str().split('/').nth(1).is_some_and(|first| segments.contains(&first));
@@ -215,7 +215,6 @@ pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
     };
     let all = api.extra.into_iter().rev().fold(own.clone().boxed(), |rest, extra| beside(&gate, extra, rest));
     let all = api.extra_for_administrators.into_iter().rev().fold(all, |rest, extra| beside(&narrow_gate, extra, rest));
-    // Most requests have nothing to do with what is mounted beside.
     alone.untuple_one().and(own).or(all).unify().map(move |response| answer::with_common_headers(response, &common)).boxed()
 }
 

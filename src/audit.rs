@@ -552,6 +552,26 @@ mod tests {
         assert_eq!((mode(&log), mode(&log.join("audit.jsonl"))), (0o700, 0o600));
     }
 
+    #[test]
+    fn a_line_says_what_is_known() {
+        let check = |what: What, expected: &str| {
+            let text = String::from_utf8(line(Entry { what, ..change("a\"n\n", "/") })).unwrap();
+            let head = r#"{"time":"1970-01-01T00:00:01.000Z","user":"a\"n\n","admin":false,"from":"uid 1000","#;
+            assert_eq!(text, format!("{head}{expected}}}\n"));
+        };
+        let of = |of: &[&str], status, deployment: Option<&str>| {
+            let of = of.iter().map(|name| (*name).to_owned()).collect();
+            What::Change { method: "POST".into(), path: "/v2/apps".into(), of, status, deployment: deployment.map(str::to_owned) }
+        };
+        check(
+            of(&["/a", "/b"], Some(201), Some("id")),
+            r#""kind":"change","method":"POST","path":"/v2/apps","of":["/a","/b"],"status":201,"deployment":"id""#,
+        );
+        check(of(&[], None, None), r#""kind":"change","method":"POST","path":"/v2/apps""#);
+        check(What::Login { refused: None }, r#""kind":"login""#);
+        check(What::Login { refused: Some("locked".into()) }, r#""kind":"login","refused":"locked""#);
+    }
+
     #[tokio::test]
     async fn a_line_that_was_cut_off_does_not_run_into_the_next() {
         let directory = tempfile::tempdir().unwrap();

@@ -338,7 +338,7 @@ fn failed(what: &str) -> StoreError {
     StoreError::Failed { what: what.into(), reason: "see the log".into() }
 }
 
-/// The driver's own thread and runtime: its commits block, and nothing else waits for them.
+/// The driver's own thread and runtime: its commits block, and nothing else waits for them. It goes before other threads, as the store's does.
 fn start_driver(driver: Driver, stopping: watch::Receiver<bool>) -> Result<oneshot::Receiver<Result<(), StoreError>>, ServerError> {
     let system = |source| ServerError::System { what: "the driver's thread", source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;

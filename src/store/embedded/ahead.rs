@@ -104,16 +104,23 @@ impl Journal {
     /// beginning is read: commits lie one after another, and if there were one here, some of the next bytes would be its.
     fn check(&self, hole: u64, length: usize) -> io::Result<()> {
         let data = match rustix::fs::seek(&self.file, SeekFrom::Data(hole)) {
-            Err(rustix::io::Errno::NXIO) => u64::MAX,
-            data => data?,
+            Err(rustix::io::Errno::NXIO) => None,
+            data => Some(data?),
         };
         let mut next = vec![0; length.min(ZEROS.len())];
         self.file.read_exact_at(&mut next, hole)?;
-        if data < hole + length as u64 || next != ZEROS[..next.len()] {
-            return Err(io::Error::other("the file system says that there is a hole where there is none"));
+        let end = hole + length as u64;
+        if is_empty(data, end, &next) {
+            Ok(())
+        } else {
+            Err(io::Error::other("the file system says that there is a hole where there is none"))
         }
-        Ok(())
     }
+}
+
+/// `data`: where the file system says that something is again, if anywhere; `next`: what is read.
+fn is_empty(data: Option<u64>, end: u64, next: &[u8]) -> bool {
+    data.is_none_or(|data| data >= end) && next.iter().all(|byte| *byte == 0)
 }
 
 #[cfg(test)]
@@ -179,6 +186,16 @@ mod tests {
         check(chunk, 0, true);
         check(0, chunk, true);
         check(chunk + 50, chunk, false);
+    }
+
+    #[test]
+    fn neither_the_file_system_nor_what_is_read_alone_makes_a_hole() {
+        let check = |data: Option<u64>, next: &[u8], expected: bool| assert_eq!(is_empty(data, 100, next), expected, "{data:?}, {next:?}");
+        check(None, &[0; 8], true);
+        check(Some(100), &[0; 8], true);
+        check(Some(99), &[0; 8], false);
+        check(None, &[0, 0, 0, 0, 0, 0, 0, 7], false);
+        check(Some(200), &[7, 0, 0, 0, 0, 0, 0, 0], false);
     }
 
     #[test]

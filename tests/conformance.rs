@@ -1,13 +1,10 @@
 //! Marathon's API, line by line: the tables in `tests/conformance/*.txt` against a server, and against the list of what the reference says
 //! (`tests/conformance/list`). How they are written: [`table`].
 
-#[path = "conformance/cluster.rs"]
 mod cluster;
 #[path = "../src/api/describe/hold.rs"]
 mod hold;
-#[path = "conformance/run.rs"]
 mod run;
-#[path = "conformance/table.rs"]
 mod table;
 
 use std::{collections::BTreeSet, path::Path};

@@ -1,19 +1,10 @@
-//! The embedded engine against a real Docker daemon of its own. Needs root; see [`support::docker`].
+//! The embedded engine against a real Docker daemon of its own. Needs root; see [`docker`](crate::support::docker).
 
-#[path = "support/docker.rs"]
-mod docker;
-#[path = "engine/host_volumes.rs"]
 mod host_volumes;
-#[path = "engine/registry.rs"]
 mod registry;
-#[path = "engine/rig.rs"]
-mod rig;
 
 use std::{io::Read, time::Duration};
 
-use docker::{Daemon, Options};
-use registry::Registry;
-use rig::{Rig, bridge, command, own_name, parameter, pod, process, volume, with_brick, with_external, with_volume};
 use xtao::{
     cluster::engine::sandbox,
     model::{
@@ -24,6 +15,12 @@ use xtao::{
         request::Asker,
         resources::{ResourceLimit, ResourceLimits, Scalar},
     },
+};
+
+use self::registry::Registry;
+use crate::support::{
+    docker::{Daemon, IMAGE, Options},
+    rig::{self, Rig, bridge, command, own_name, parameter, pod, process, volume, with_brick, with_external, with_volume},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +177,7 @@ async fn failures_say_what_to_do() {
     // A name that someone else uses.
     let clash = command("/clash", "sleep 1000");
     let name = format!("xtao-{}", clash.task());
-    daemon.docker(&["create", "--name", &name, docker::IMAGE, "sleep", "1"]);
+    daemon.docker(&["create", "--name", &name, IMAGE, "sleep", "1"]);
     let task = rig.launch(clash).await;
     let status = rig.status(&task, TaskState::Failed).await;
     assert!(status.message.contains("is in the way and not ours"), "{}", status.message);
@@ -203,10 +200,10 @@ async fn an_image_comes_from_a_registry_and_its_absence_is_explained() {
     let mut registry = Registry::start(&daemon.path("registry"));
     let at = registry.address().to_owned();
     let image = format!("{at}/zmfsea/tool:1");
-    daemon.docker(&["tag", docker::IMAGE, &image]);
+    daemon.docker(&["tag", IMAGE, &image]);
     daemon.docker(&["push", &image]);
     let id = daemon.docker(&["image", "inspect", "-f", "{{.Id}}", &image]);
-    daemon.docker(&["rmi", &image, docker::IMAGE]);
+    daemon.docker(&["rmi", &image, IMAGE]);
     assert_eq!(daemon.docker(&["images", "-q"]), "");
 
     let mut rig = Rig::start(&daemon).await;
@@ -273,9 +270,9 @@ const WANTS_LOGIN: &str =
 fn private_registry(daemon: &Daemon) -> (Registry, String) {
     let mut open = Registry::start(&daemon.path("registry"));
     let pushed = format!("{}/zmfsea/tool:1", open.address());
-    daemon.docker(&["tag", docker::IMAGE, &pushed]);
+    daemon.docker(&["tag", IMAGE, &pushed]);
     daemon.docker(&["push", &pushed]);
-    daemon.docker(&["rmi", &pushed, docker::IMAGE]);
+    daemon.docker(&["rmi", &pushed, IMAGE]);
     open.stop();
     // By bcrypt. Question marks make the difference between the two alphabets of base64.
     let registry = Registry::start_for(&daemon.path("registry"), "ann:$2b$05$abcdefghijklmnopqrstuuC2EGgSfix3kCuDxW6G3idhmE.rB2AUy\n");
@@ -630,7 +627,7 @@ async fn a_restart_of_the_server_adopts_what_runs() {
     rig.crash().await;
 
     daemon.docker(&["kill", &format!("xtao-{quits}")]);
-    daemon.docker(&["create", "--name", "bystander", "--label", "xtao.cluster=another", docker::IMAGE, "true"]);
+    daemon.docker(&["create", "--name", "bystander", "--label", "xtao.cluster=another", IMAGE, "true"]);
     let half = command("/half", "sleep 1000");
     rig.create_only(&daemon, &half).await;
     rig.begin(&daemon).await;

@@ -1,12 +1,7 @@
 //! Images against the real registry (Debian's `docker-registry`) and the real Docker: pushed, looked at, pulled, and refused to who may not.
 //! The parts with Docker need root; see `support/docker.rs`.
 
-#[path = "support/docker.rs"]
-mod docker;
-#[path = "images/house.rs"]
 mod house;
-#[path = "engine/rig.rs"]
-mod rig;
 
 use std::{
     io::Read,
@@ -16,9 +11,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use docker::{Daemon, IMAGE, Options};
-use house::{House, archive, bad_line, noise, oci_archive, who};
-use rig::{Rig, command};
 use xtao::{
     model::{cluster::TaskState, id::Owner, image::ImageName},
     registry::{
@@ -27,6 +19,12 @@ use xtao::{
         platform::{PlatformError, Whereabouts},
         push::{Memory, Push, PushError, Step, Tokens, Watch},
     },
+};
+
+use self::house::{House, archive, bad_line, noise, oci_archive, who};
+use crate::support::{
+    docker::{Daemon, IMAGE, Options},
+    rig::{Rig, command},
 };
 
 /// Tokens of one user, straight from the authority.

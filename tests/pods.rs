@@ -1,9 +1,6 @@
 //! Pods, and the generic checks of apps, on the whole way: the HTTP API, the real core and driver, the embedded engine, and a real Docker daemon of the test's own. Needs root; see
-//! [`support::docker`].
+//! [`docker`](crate::support::docker).
 
-#[path = "support/docker.rs"]
-mod docker;
-#[path = "pods/house.rs"]
 mod house;
 
 use std::{
@@ -16,10 +13,11 @@ use std::{
     },
 };
 
-use docker::{Daemon, IMAGE, Options};
-use house::House;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+
+use self::house::House;
+use crate::support::docker::{Daemon, IMAGE, Options};
 
 fn container(name: &str, command: &str) -> Value {
     json!({

@@ -1,20 +1,10 @@
 //! Tasks without an image, on an engine that has no Docker at all: real processes, real supervisors. Needs root.
 
-#[path = "support/docker.rs"]
-mod docker;
-#[path = "engine/rig.rs"]
-mod rig;
-
 use std::{
     io::{BufRead, Write},
     path::Path,
 };
 
-use docker::{Daemon, Options};
-use rig::{
-    Rig, check_often, command, grown, held, process, until_no_rest, until_runs, volume, volume_with, with_brick_at, with_external,
-    with_volume,
-};
 use xtao::{
     cluster::engine::access::ExecError,
     model::{
@@ -24,6 +14,14 @@ use xtao::{
         id::{AgentId, BrickName, Owner},
         request::Asker,
         resources::{PortRange, ResourceLimit, ResourceLimits, Scalar},
+    },
+};
+
+use crate::support::{
+    docker::{Daemon, Options},
+    rig::{
+        self, Rig, check_often, command, grown, held, process, until_no_rest, until_runs, volume, volume_with, with_brick_at,
+        with_external, with_volume,
     },
 };
 

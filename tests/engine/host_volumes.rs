@@ -7,7 +7,7 @@ use std::{
 
 use xtao::model::{app::Mode, cluster::TaskState};
 
-use crate::{
+use crate::support::{
     docker::{Daemon, Options},
     rig::{Rig, Wanted, command, volume, volume_with},
 };

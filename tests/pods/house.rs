@@ -24,7 +24,7 @@ use xtao::{
     store::memory::{Disk, MemoryStore},
 };
 
-use crate::docker::Daemon;
+use crate::support::docker::Daemon;
 
 /// Longer than anything takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);

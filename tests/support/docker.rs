@@ -3,8 +3,6 @@
 //! Needs root, `dockerd`, `containerd`, `runc`, the `docker` command line, `ip`, and a static `/bin/busybox` (Debian: `docker.io`, `busybox-static`).
 //! Dropping it removes its containers, processes, mounts and bridge.
 
-#![allow(dead_code, reason = "each test crate uses a part of it")]
-
 use std::{
     fs::File,
     path::{Path, PathBuf},

@@ -1,7 +1,5 @@
 //! A core's side of the seam, for tests: it launches on the offers that come, acknowledges every status, and remembers what was told.
 
-#![allow(dead_code, reason = "each test crate uses a part of it")]
-
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -41,7 +39,7 @@ use xtao::{
     },
 };
 
-use crate::docker::{Daemon, IMAGE};
+use crate::support::docker::{Daemon, IMAGE};
 
 /// Longer than anything takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);

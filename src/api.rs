@@ -56,6 +56,7 @@ pub mod identity;
 mod info;
 mod patience;
 mod query;
+mod quiet;
 mod revalidate;
 #[cfg(test)]
 mod security;

@@ -23,7 +23,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::{Serialize, Serializer, ser::SerializeMap};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
@@ -49,6 +48,9 @@ pub const FILES: usize = 10;
 /// A text of a client is cut to this many bytes; a path has more only when it is no path of ours.
 const MAX_TEXT_BYTES: usize = 2048;
 
+/// Names in one line, at most.
+const MAX_NAMES: usize = 100;
+
 /// How long a change waits for a place.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -65,75 +67,41 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 pub const DIRECTORY: &str = "audit";
 
 /// One line.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Entry<'a> {
     /// When it was over.
     pub time: Timestamp,
     /// Who: the user that was recognised, or the name that was given. Empty: nobody was.
-    pub user: String,
+    pub user: &'a str,
     /// True: as an administrator.
     pub admin: bool,
     /// An address, or `uid 1000` on a unix socket.
-    pub from: String,
+    pub from: &'a str,
     /// What.
-    pub what: What,
+    pub what: What<'a>,
 }
 
 /// What somebody did.
-#[derive(Clone, Debug, PartialEq)]
-pub enum What {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum What<'a> {
     /// A request that may change something, carried out or refused.
     Change {
         /// The method.
-        method: String,
+        method: &'a str,
         /// The path, without its query.
-        path: String,
+        path: &'a str,
         /// The apps, bricks, ports or users that it names.
-        of: Vec<String>,
+        of: &'a [String],
         /// The status of the answer; absent: the client went away before it.
         status: Option<u16>,
         /// The deployment that began.
-        deployment: Option<String>,
+        deployment: Option<&'a str>,
     },
     /// Somebody presented a password.
     Login {
         /// Why it was refused; absent: it was right.
-        refused: Option<String>,
+        refused: Option<&'a str>,
     },
-}
-
-/// What is not there is left out. Written out, because each change waits for its line: a flattened enum is put together twice.
-impl Serialize for Entry {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut line = serializer.serialize_map(None)?;
-        line.serialize_entry("time", &self.time)?;
-        line.serialize_entry("user", &self.user)?;
-        line.serialize_entry("admin", &self.admin)?;
-        line.serialize_entry("from", &self.from)?;
-        match &self.what {
-            What::Change { method, path, of, status, deployment } => {
-                line.serialize_entry("kind", "change")?;
-                line.serialize_entry("method", method)?;
-                line.serialize_entry("path", path)?;
-                if !of.is_empty() {
-                    line.serialize_entry("of", of)?;
-                }
-                if let Some(status) = status {
-                    line.serialize_entry("status", status)?;
-                }
-                if let Some(deployment) = deployment {
-                    line.serialize_entry("deployment", deployment)?;
-                }
-            }
-            What::Login { refused } => {
-                line.serialize_entry("kind", "login")?;
-                if let Some(refused) = refused {
-                    line.serialize_entry("refused", refused)?;
-                }
-            }
-        }
-        line.end()
-    }
 }
 
 /// What the writer is asked for.
@@ -203,7 +171,7 @@ impl Audit {
 
     /// Tells of what has been done already. When there is no room it is only logged elsewhere: a login changes nothing, and guessing must not be able to
     /// stop the server.
-    pub fn tell(&self, entry: Entry) {
+    pub fn tell(&self, entry: &Entry<'_>) {
         let Some(open) = &self.open else { return };
         match open.errands.try_reserve() {
             Ok(place) => {
@@ -220,7 +188,7 @@ pub struct Place(Option<(mpsc::OwnedPermit<Errand>, Arc<Lines>)>);
 
 impl Place {
     /// Fills it, without waiting.
-    pub fn fill(self, entry: Entry) -> Written {
+    pub fn fill(self, entry: &Entry<'_>) -> Written {
         Written(self.0.map(|(permit, lines)| Line { number: lines.add(&line(entry)), permit, lines }))
     }
 }
@@ -351,23 +319,56 @@ impl Lines {
     }
 }
 
-fn line(mut entry: Entry) -> Vec<u8> {
-    cut(&mut entry.user);
-    if let What::Change { method, path, of, .. } = &mut entry.what {
-        cut(method);
-        cut(path);
-        of.truncate(100);
-        of.iter_mut().for_each(cut);
-    }
-    // Strings and numbers are always JSON, and JSON has no line break in it.
+/// What is not there is left out. Put together from the keys as they stand here, because each change waits for its line.
+fn line(entry: &Entry<'_>) -> Vec<u8> {
     let mut line = Vec::with_capacity(512);
-    _ = serde_json::to_writer(&mut line, &entry);
-    line.push(b'\n');
+    put(&mut line, br#"{"time":""#, entry.time.text().as_str());
+    put_text(&mut line, br#"","user":"#, entry.user);
+    line.extend_from_slice(if entry.admin { br#","admin":true"# } else { br#","admin":false"# });
+    put_text(&mut line, br#","from":"#, entry.from);
+    match entry.what {
+        What::Change { method, path, of, status, deployment } => {
+            put_text(&mut line, br#","kind":"change","method":"#, method);
+            put_text(&mut line, br#","path":"#, path);
+            for (at, name) in of.iter().take(MAX_NAMES).enumerate() {
+                put_text(&mut line, if at == 0 { br#","of":["# } else { b"," }, name);
+            }
+            line.extend_from_slice(if of.is_empty() { b"" } else { b"]" });
+            if let Some(status) = status {
+                put(&mut line, br#","status":"#, &status.to_string());
+            }
+            if let Some(deployment) = deployment {
+                put_text(&mut line, br#","deployment":"#, deployment);
+            }
+        }
+        What::Login { refused } => {
+            line.extend_from_slice(br#","kind":"login""#);
+            if let Some(refused) = refused {
+                put_text(&mut line, br#","refused":"#, refused);
+            }
+        }
+    }
+    line.extend_from_slice(b"}\n");
     line
 }
 
-fn cut(text: &mut String) {
-    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+fn put(line: &mut Vec<u8>, before: &[u8], text: &str) {
+    line.extend_from_slice(before);
+    line.extend_from_slice(text.as_bytes());
+}
+
+/// As a JSON string, which has no line break in it.
+fn put_text(line: &mut Vec<u8>, before: &[u8], text: &str) {
+    line.extend_from_slice(before);
+    let text = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
+    // All are looked at, so that many are at a time.
+    if !text.bytes().fold(false, |special, byte| special | (byte < b' ') | (byte == b'"') | (byte == b'\\')) {
+        put(line, b"\"", text);
+        line.push(b'"');
+    } else {
+        // A string is always JSON, and a vector takes everything.
+        _ = serde_json::to_writer(line, text);
+    }
 }
 
 /// The file with this number; 0 is the present one.
@@ -523,17 +524,19 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{os::unix::fs::PermissionsExt, sync::LazyLock};
 
     use super::*;
 
-    fn change(user: &str, path: &str) -> Entry {
-        let what = What::Change { method: "PUT".into(), path: path.into(), of: vec!["/web".into()], status: Some(200), deployment: None };
-        Entry { time: Timestamp(1_000), user: user.into(), admin: false, from: "uid 1000".into(), what }
+    static WEB: LazyLock<[String; 1]> = LazyLock::new(|| ["/web".to_owned()]);
+
+    fn change<'a>(user: &'a str, path: &'a str) -> Entry<'a> {
+        let what = What::Change { method: "PUT", path, of: &*WEB, status: Some(200), deployment: None };
+        Entry { time: Timestamp(1_000), user, admin: false, from: "uid 1000", what }
     }
 
-    async fn write(audit: &Audit, entry: &Entry) {
-        audit.reserve().await.unwrap().fill(entry.clone()).done().await;
+    async fn write(audit: &Audit, entry: &Entry<'_>) {
+        audit.reserve().await.unwrap().fill(entry).done().await;
     }
 
     fn query() -> Query {
@@ -554,22 +557,20 @@ mod tests {
 
     #[test]
     fn a_line_says_what_is_known() {
-        let check = |what: What, expected: &str| {
-            let text = String::from_utf8(line(Entry { what, ..change("a\"n\n", "/") })).unwrap();
+        let check = |what: What<'_>, expected: &str| {
+            let text = String::from_utf8(line(&Entry { what, ..change("a\"n\n", "/") })).unwrap();
             let head = r#"{"time":"1970-01-01T00:00:01.000Z","user":"a\"n\n","admin":false,"from":"uid 1000","#;
             assert_eq!(text, format!("{head}{expected}}}\n"));
         };
-        let of = |of: &[&str], status, deployment: Option<&str>| {
-            let of = of.iter().map(|name| (*name).to_owned()).collect();
-            What::Change { method: "POST".into(), path: "/v2/apps".into(), of, status, deployment: deployment.map(str::to_owned) }
-        };
+        let apps = ["/a", "/b"].map(str::to_owned);
+        let of = |of, status, deployment| What::Change { method: "POST", path: "/v2/apps", of, status, deployment };
         check(
-            of(&["/a", "/b"], Some(201), Some("id")),
+            of(&apps, Some(201), Some("id")),
             r#""kind":"change","method":"POST","path":"/v2/apps","of":["/a","/b"],"status":201,"deployment":"id""#,
         );
         check(of(&[], None, None), r#""kind":"change","method":"POST","path":"/v2/apps""#);
         check(What::Login { refused: None }, r#""kind":"login""#);
-        check(What::Login { refused: Some("locked".into()) }, r#""kind":"login","refused":"locked""#);
+        check(What::Login { refused: Some("locked") }, r#""kind":"login","refused":"locked""#);
     }
 
     #[tokio::test]
@@ -601,7 +602,7 @@ mod tests {
         // Rotation fails as long as there are directories in its way.
         let obstacles = [8, 9].map(|number| path_of(directory.path(), number));
         obstacles.iter().for_each(|obstacle| std::fs::create_dir_all(obstacle.join("x")).unwrap());
-        let held = tokio::spawn(audit.reserve().await.unwrap().fill(change("held", "/")).done());
+        let held = tokio::spawn(audit.reserve().await.unwrap().fill(&change("held", "/")).done());
         while audit.reserve().await.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -619,7 +620,7 @@ mod tests {
         let audit = Audit::open(directory.path()).unwrap();
         let mut written = Vec::new();
         for user in ["ann", "bob", "cleo"] {
-            written.push(audit.reserve().await.unwrap().fill(change(user, "/")));
+            written.push(audit.reserve().await.unwrap().fill(&change(user, "/")));
         }
         assert_eq!(read(directory.path(), &query()).unwrap().len(), 0);
         written.remove(1).done().await;
@@ -631,12 +632,12 @@ mod tests {
     async fn a_line_that_nobody_waits_for_is_written() {
         let directory = tempfile::tempdir().unwrap();
         let audit = Audit::open(directory.path()).unwrap();
-        drop(audit.reserve().await.unwrap().fill(change("ann", "/")));
+        drop(audit.reserve().await.unwrap().fill(&change("ann", "/")));
         while read(directory.path(), &query()).unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
         // One whose waiting is given up.
-        let mut waits = Box::pin(audit.reserve().await.unwrap().fill(change("bob", "/")).done());
+        let mut waits = Box::pin(audit.reserve().await.unwrap().fill(&change("bob", "/")).done());
         assert!(futures_util::poll!(waits.as_mut()).is_pending());
         drop(waits);
         while read(directory.path(), &query()).unwrap().len() < 2 {
@@ -667,8 +668,8 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_and_lines_stay_lines() {
-        let entry = change("a\nb\u{2028}\"", &"ä".repeat(5000));
-        let line = String::from_utf8(line(entry.clone())).unwrap();
+        let path = "ä".repeat(5000);
+        let line = String::from_utf8(line(&change("a\nb\u{2028}\"", &path))).unwrap();
         assert!(line.len() < 3000 && line.ends_with('\n') && line.matches('\n').count() == 1, "{line}");
     }
 }

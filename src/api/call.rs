@@ -1,9 +1,11 @@
 //! A request taken apart: the path without its decorations, the query, and a body that is read only when a route wants it, up to a limit.
 
 use std::{
+    future::poll_fn,
     ops::{Deref, DerefMut},
     pin::Pin,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -25,6 +27,7 @@ use super::{
     identity::{Asked, Source, Who},
     patience::{Hold, Patience},
     query::{Query, decode},
+    quiet::muted,
     trail::Trail,
 };
 
@@ -108,16 +111,31 @@ struct Body {
     pieces: Option<Pieces>,
     /// The headers say that there is one.
     announced: bool,
+    /// Bytes that are still to come, if that was said.
+    left: Option<u64>,
 }
 
 impl Body {
     fn new(pieces: Pieces, headers: &HeaderMap) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        Self { pieces: Some(pieces), announced: length.is_some_and(|length| length > 0) || headers.contains_key(TRANSFER_ENCODING) }
+        let announced = length.is_some_and(|length| length > 0) || headers.contains_key(TRANSFER_ENCODING);
+        Self { pieces: Some(pieces), announced, left: length }
     }
 
     async fn next(&mut self) -> Option<Result<Bytes, warp::Error>> {
-        let piece = self.pieces.as_mut()?.next().await;
+        let (pieces, left) = (self.pieces.as_mut()?, &mut self.left);
+        let piece = poll_fn(|context| {
+            let (piece, rung) = muted(|| pieces.as_mut().poll_next(context));
+            if let (Poll::Ready(Some(Ok(piece))), Some(left)) = (&piece, &mut *left) {
+                *left = left.saturating_sub(piece.len() as u64);
+            }
+            // Behind the last piece there is nothing that the connection could go on with.
+            if rung && *left != Some(0) {
+                context.waker().wake_by_ref();
+            }
+            piece
+        })
+        .await;
         if !matches!(piece, Some(Ok(_))) {
             self.pieces = None;
         }
@@ -178,7 +196,8 @@ fn boxed(body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync +
 
 /// An id may come with its slashes encoded, so decoding goes first.
 pub(super) fn segments(path: &str) -> Vec<String> {
-    let mut segments: Vec<String> = decode(path, false).split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
+    let mut segments = Vec::with_capacity(8);
+    segments.extend(decode(path, false).split('/').filter(|segment| !segment.is_empty()).map(str::to_owned));
     for prefix in [["service", "marathon"].as_slice(), &["marathon"]] {
         if segments.len() >= prefix.len() && prefix.iter().zip(&segments).all(|(ours, theirs)| ours == theirs) {
             segments.drain(..prefix.len());
@@ -292,8 +311,10 @@ impl Call {
 }
 
 fn is_json(kind: &str) -> bool {
-    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || essence.starts_with("application/") && essence.ends_with("+json")
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+        || essence.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("application/"))
+            && essence.len().checked_sub(5).and_then(|at| essence.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case("+json"))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Queries and percent-encoding. Lenient as JAX-RS is: a flag is true when it says `true` in any case, and false when it says anything else.
 
+use std::borrow::Cow;
+
 /// The parameters of a query, decoded, in the order written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);
@@ -15,7 +17,7 @@ impl Query {
             pairs
                 .map(|pair| {
                     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (decode(name, true), decode(value, true))
+                    (decode(name, true).into_owned(), decode(value, true).into_owned())
                 })
                 .collect(),
         )
@@ -94,11 +96,11 @@ impl Embed {
 }
 
 /// Undoes percent-encoding; in queries `+` is a blank. What is not valid UTF-8 becomes U+FFFD, and a stray `%` stays.
-pub fn decode(text: &str, plus_is_blank: bool) -> String {
+pub fn decode(text: &str, plus_is_blank: bool) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     // As nearly every path and value.
     if !bytes.iter().any(|byte| *byte == b'%' || *byte == b'+' && plus_is_blank) {
-        return text.to_owned();
+        return text.into();
     }
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -115,7 +117,7 @@ pub fn decode(text: &str, plus_is_blank: bool) -> String {
         }
         at += 1;
     }
-    String::from_utf8(decoded).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    String::from_utf8(decoded).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()).into()
 }
 
 fn hex(digit: u8) -> Option<u8> {

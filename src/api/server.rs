@@ -8,7 +8,7 @@
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -37,6 +37,7 @@ use super::{
     call::Peer,
     identity::{Door, Source},
     patience::Patience,
+    quiet::Quiet,
     routes,
 };
 use crate::auth::accounts;
@@ -219,13 +220,13 @@ async fn connection(
         hyper::service::Service::call(&service, request)
     });
     let io = TokioIo::new(Idle::new(stream, limits.idle, patience));
-    let connection = builder.serve_connection_with_upgrades(io, service);
-    tokio::pin!(connection);
+    let connection = pin!(builder.serve_connection_with_upgrades(io, service));
+    let mut connection = Quiet::new(connection);
     let told_to_end = async { _ = closing.wait_for(|closing| *closing).await };
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = &mut connection => ended,
         () = told_to_end => {
-            connection.as_mut().graceful_shutdown();
+            connection.get_mut().as_mut().graceful_shutdown();
             connection.await
         }
     };

@@ -4,7 +4,9 @@
 //! Only requests of somebody who was recognised are told of as changes. Who is nobody changes nothing, and must not be able to push the log of the others
 //! out of its files; a wrong password is told of as a login.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use hyper::Method;
 
 use super::{
     Response,
@@ -33,16 +35,16 @@ impl Trail {
 
     /// What is asked of the core.
     pub fn note(&self, request: &Request) {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner).extend(named(request));
+        self.named().extend(named(request));
     }
 
     /// What is asked of others than the core, by its kind and name.
     pub fn note_name(&self, name: String) {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        self.named().push(name);
     }
 
-    fn named(&self) -> Vec<String> {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn named(&self) -> MutexGuard<'_, Vec<String>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,37 +84,30 @@ fn named(request: &Request) -> Vec<String> {
 pub struct Owed {
     place: Option<Place>,
     trail: Arc<Trail>,
-    from: String,
-    method: String,
-    path: String,
+    from: Arc<str>,
+    method: Method,
+    path: Arc<str>,
 }
 
 impl Owed {
     /// For `call`, in a place that was reserved before.
     pub fn new(place: Place, call: &Call) -> Self {
-        Self {
-            place: Some(place),
-            trail: call.trail.clone(),
-            from: from(call.peer.as_ref()),
-            method: call.method.to_string(),
-            path: call.path().to_string(),
-        }
+        let (from, method, path) = (from(call.peer.as_ref()), call.method.clone(), call.path().clone());
+        Self { place: Some(place), trail: call.trail.clone(), from, method, path }
     }
 
     /// Writes it, with what is answered.
     pub async fn pay(mut self, response: &Response) {
-        let deployment = response.headers().get("marathon-deployment-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let deployment = response.headers().get("marathon-deployment-id").and_then(|id| id.to_str().ok());
         if let Some(written) = self.write(Some(response.status().as_u16()), deployment) {
             written.done().await;
         }
     }
 
-    fn write(&mut self, status: Option<u16>, deployment: Option<String>) -> Option<Written> {
+    fn write(&mut self, status: Option<u16>, deployment: Option<&str>) -> Option<Written> {
         let (place, origin) = (self.place.take()?, self.trail.origin.get()?);
-        let (method, path) = (std::mem::take(&mut self.method), std::mem::take(&mut self.path));
-        let what = What::Change { method, path, of: self.trail.named(), status, deployment };
-        let from = std::mem::take(&mut self.from);
-        Some(place.fill(Entry { time: wall(), user: origin.user.to_string(), admin: origin.admin, from, what }))
+        let what = What::Change { method: self.method.as_str(), path: &self.path, of: &self.trail.named(), status, deployment };
+        Some(place.fill(&Entry { time: wall(), user: origin.user.as_str(), admin: origin.admin, from: &self.from, what }))
     }
 }
 
@@ -123,17 +118,17 @@ impl Drop for Owed {
     }
 }
 
-fn from(peer: Option<&Peer>) -> String {
+fn from(peer: Option<&Peer>) -> Arc<str> {
     match peer.map(|peer| &peer.source) {
-        Some(Source::Unix { uid, .. }) => format!("uid {uid}"),
-        _ => Peer::client_ip(peer).to_string(),
+        Some(Source::Unix { uid, .. }) => format!("uid {uid}").into(),
+        _ => Peer::client_ip(peer),
     }
 }
 
 impl AuditSink for Audit {
     fn decided(&self, decision: &Decision<'_>) {
         let Decision { user, from, refused } = decision;
-        let from = if from.is_empty() { "unknown" } else { from }.to_owned();
-        self.tell(Entry { time: wall(), user: (*user).to_owned(), admin: false, from, what: What::Login { refused: refused.clone() } });
+        let from = if from.is_empty() { "unknown" } else { from };
+        self.tell(&Entry { time: wall(), user, admin: false, from, what: What::Login { refused: refused.as_deref() } });
     }
 }

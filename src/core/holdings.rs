@@ -91,8 +91,10 @@ enum Item {
     Group(PathId),
 }
 
-/// The items that a change may concern, before it and after it.
-pub(super) struct Concerned(Vec<(RecordKey, Option<(Owner, Item)>)>);
+/// The items that a change may concern, before it and after it: what it is about, and the app whose missing bricks it may change.
+pub(super) struct Concerned([Option<Before>; 2]);
+
+type Before = (RecordKey, Option<(Owner, Item)>);
 
 impl Concerned {
     /// To be called before `change` is applied to `tables`. `None`: the change is about nothing that anyone has.
@@ -117,13 +119,16 @@ impl Concerned {
             Change::Delete(RecordKey::Brick(name)) => tables.bricks.get(name).map(|brick| brick.app.clone()),
             _ => None,
         };
-        let keys = std::iter::once(key).chain(app.map(RecordKey::App));
-        Some(Self(keys.map(|key| (key.clone(), item(tables, &key))).collect()))
+        let before = |key: RecordKey| {
+            let item = item(tables, &key);
+            (key, item)
+        };
+        Some(Self([Some(before(key)), app.map(RecordKey::App).map(before)]))
     }
 
     /// To be called when the change is in `tables`.
     pub(super) fn after(self, tables: &mut Tables) {
-        for (key, before) in self.0 {
+        for (key, before) in self.0.into_iter().flatten() {
             let after = item(tables, &key);
             if before != after {
                 replace(tables, before, after);

@@ -464,12 +464,15 @@ impl State {
     }
 
     fn root_version_changed(&mut self, before: Option<&RootVersion>, after: Option<&RootVersion>) {
-        let named = |root: &RootVersion| root.apps.iter().filter_map(|change| Some((change.app.clone(), change.from?))).collect::<Vec<_>>();
-        for key in after.map(named).into_iter().flatten() {
-            *self.mentions.entry(key).or_default() += 1;
+        for change in after.iter().flat_map(|root| &root.apps) {
+            if let Some(from) = change.from {
+                *self.mentions.entry((change.app.clone(), from)).or_default() += 1;
+            }
         }
-        for key in before.map(named).into_iter().flatten() {
-            decrease(&mut self.mentions, key);
+        for change in before.iter().flat_map(|root| &root.apps) {
+            if let Some(from) = change.from {
+                decrease(&mut self.mentions, (change.app.clone(), from));
+            }
         }
     }
 

@@ -607,7 +607,8 @@ fn drop_old_versions(turn: &mut Turn<'_, '_>, id: &PathId) {
     if surplus == 0 {
         return;
     }
-    let versions: Vec<Timestamp> = turn.state.tables.versions_of(id).map(|app| app.version).take(surplus).collect();
+    let from_here_on = turn.state.tables.definitions.range((id.clone(), Timestamp(i64::MIN))..);
+    let versions: Vec<Timestamp> = from_here_on.take_while(|((app, _), _)| app == id).map(|((_, at), _)| *at).take(surplus).collect();
     let running = turn.state.tables.tallies.get(id).cloned().unwrap_or_default();
     let lock = turn.state.locks.get(id).and_then(|lock| turn.state.tables.deployments.get(lock)).cloned();
     let is_named = |version: &Timestamp| {

@@ -134,6 +134,12 @@ impl PathId {
         std::iter::successors(Some(self.parent()), |group| Some(group.parent())).take_while(|group| !group.is_root())
     }
 
+    /// The texts of the groups around it, from its parent up to the root. The root has none.
+    pub fn around(&self) -> impl Iterator<Item = &str> {
+        let parent = |text: &str| text.rfind('/').filter(|_| text != "/").map(|at| at.max(1));
+        std::iter::successors(parent(&self.0), move |end| parent(&self.0[..*end])).map(|end| &self.0[..end])
+    }
+
     /// True when this path lies below `group`, by whole segments: `/prod` is not above `/production`.
     pub fn is_below(&self, group: &PathId) -> bool {
         group.is_root() && !self.is_root() || self.0.strip_prefix(group.as_str()).is_some_and(|rest| rest.starts_with('/'))
@@ -165,7 +171,17 @@ pub const PATH_PATTERN_TEXT: &str = "must fully match regular expression '^(([a-
 /// Already as [`PathId::resolve`] would write it.
 fn is_canonical(text: &str) -> bool {
     let Some(rest) = text.strip_prefix('/') else { return false };
-    rest.is_empty() || rest.split('/').all(is_segment) && rest.split('/').count() <= MAX_PATH_SEGMENTS
+    let (mut before, mut slashes) = (b'/', 0);
+    for byte in rest.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' => {}
+            b'-' if !matches!(before, b'/' | b'.') => {}
+            b'/' | b'.' if !matches!(before, b'/' | b'.' | b'-') => slashes += usize::from(byte == b'/'),
+            _ => return false,
+        }
+        before = byte;
+    }
+    rest.is_empty() || !matches!(before, b'/' | b'.' | b'-') && slashes < MAX_PATH_SEGMENTS
 }
 
 /// True when a body may have `text` as an id: Marathon's pattern `PathId`, which knows `..` but not `.`.
@@ -406,6 +422,22 @@ mod tests {
         check("/", &"a/".repeat(MAX_PATH_SEGMENTS + 1), "a path has at most 50 segments");
         for bad in ["Web", "a_b", "-a", "a-", "a..b", ".a", "a b", "ä"] {
             check("/", bad, PATH_PATTERN_TEXT);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_canonical_path_is_one_of_segments(text in "[/a.-]{0,9}|/[/a-z0-9.A-]{0,9}|(/a){48,52}/?") {
+            let is_one = |rest: &str| rest.is_empty() || rest.split('/').all(is_segment) && rest.split('/').count() <= MAX_PATH_SEGMENTS;
+            proptest::prop_assert_eq!(is_canonical(&text), text.strip_prefix('/').is_some_and(is_one));
+        }
+
+        #[test]
+        fn groups_around_are_found_without_being_made(text in "(/[a-c]{1,2}){0,5}") {
+            let path = PathId::resolve(&text, &PathId::root()).unwrap();
+            let mut ancestors: Vec<String> = path.ancestors().map(|group| group.to_string()).collect();
+            ancestors.extend((!path.is_root()).then(|| "/".to_owned()));
+            proptest::prop_assert_eq!(path.around().collect::<Vec<_>>(), ancestors);
         }
     }
 

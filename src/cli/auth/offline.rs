@@ -71,14 +71,10 @@ pub async fn remove(work_dir: &Path, name: &Owner) -> Result<(), Error> {
 async fn tell(place: Place, method: &str, name: &Owner, status: u16) {
     let uid = rustix::process::getuid().as_raw();
     let user = accounts::name_of(uid).map(|name| name.to_string()).unwrap_or_default();
-    let what = What::Change {
-        method: method.to_owned(),
-        path: super::path(name.as_str()),
-        of: vec![format!("user {name}")],
-        status: Some(status),
-        deployment: None,
-    };
-    place.fill(Entry { time: wall(), user, admin: true, from: format!("uid {uid}, while the server was stopped"), what }).done().await;
+    let what =
+        What::Change { method, path: &super::path(name.as_str()), of: &[format!("user {name}")], status: Some(status), deployment: None };
+    let from = format!("uid {uid}, while the server was stopped");
+    place.fill(&Entry { time: wall(), user: &user, admin: true, from: &from, what }).done().await;
 }
 
 /// Who can open the directory is its owner, and none of the users: no rule about the own user applies.

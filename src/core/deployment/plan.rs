@@ -115,6 +115,9 @@ impl<'a> Graph<'a> {
 
     /// How many apps the longest way from here has, this one included.
     fn level(&mut self, app: &PathId) -> Result<usize, RequestError> {
+        if self.waits_for_nothing(app) {
+            return Ok(1);
+        }
         let start = Node::App(app.clone());
         if let Some(Visit::Done(level)) = self.known.get(&start) {
             return Ok(*level);
@@ -145,6 +148,12 @@ impl<'a> Graph<'a> {
                 }
             }
         }
+    }
+
+    /// Most apps do not, nor does anything around them.
+    fn waits_for_nothing(&self, app: &PathId) -> bool {
+        let waits = |group: &str| self.tables.groups.get(group).is_some_and(|group| !group.dependencies.is_empty());
+        self.groups.is_empty() && self.app(app).is_none_or(|app| app.dependencies.is_empty()) && !app.around().any(waits)
     }
 
     fn open(&mut self, node: Node) -> Open {

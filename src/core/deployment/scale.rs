@@ -63,8 +63,7 @@ pub(in crate::core) fn counts(condition: Condition) -> bool {
 
 /// Adds what is missing and ends what is too much. Returns true when the number was right.
 pub(in crate::core) fn adjust(turn: &mut Turn<'_, '_>, app: &App) -> bool {
-    let tally = turn.state.tables.tallies.get(&app.id).cloned().unwrap_or_default();
-    let present = tally.wanted_since(Timestamp(i64::MIN), counts);
+    let present = turn.state.tables.tallies.get(&app.id).map_or(0, |tally| tally.wanted_since(Timestamp(i64::MIN), counts));
     if present < app.instances {
         add(turn, app, app.instances - present);
     } else if present > app.instances {
@@ -116,7 +115,7 @@ fn surplus_of(turn: &Turn<'_, '_>, app: &App, surplus: usize) -> Vec<InstanceId>
 pub(in crate::core) fn hold_back(turn: &mut Turn<'_, '_>, id: &PathId) {
     let Some(app) = turn.state.tables.app(id).cloned() else { return };
     let changed = app.last_config_change_at();
-    let tally = turn.state.tables.tallies.get(id).cloned().unwrap_or_default();
+    let Some(tally) = turn.state.tables.tallies.get(id) else { return };
     let (_, most) = super::arithmetic::bounds(app.instances, app.upgrade_strategy, app.is_replaced_in_place());
     let of_all = tally.wanted_since(Timestamp(i64::MIN), counts).saturating_sub(most);
     let surplus = tally.wanted_since(changed, counts).saturating_sub(app.instances).max(of_all) as usize;

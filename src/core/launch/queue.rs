@@ -117,7 +117,7 @@ pub(in crate::core) fn upkeep(turn: &mut Turn<'_, '_>, app: &PathId) {
     if !waiting {
         state.queue.entries.remove(app);
         state.queue.ready.remove(app);
-        if !state.tables.apps.contains_key(app) {
+        if state.queue.delays.contains_key(app) && !state.tables.apps.contains_key(app) {
             state.queue.delays.remove(app);
             state.timers.clear(&Timer::Backoff(app.clone()));
         }

@@ -205,7 +205,7 @@ pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
         call::filter(api.limits.body_bytes).then(move |call| Box::pin(surround::answer(api.clone(), call)))
     };
     // Without this what is mounted beside would be asked first for every request of ours.
-    let segments: Vec<&str> = api.extra.iter().chain(&api.extra_for_administrators).map(|(segment, _)| *segment).collect();
+    let segments: Arc<[&str]> = api.extra.iter().chain(&api.extra_for_administrators).map(|(segment, _)| *segment).collect();
     let alone = warp::path::full().and_then(move |path: FullPath| {
         let is_shared = path.as_str().split('/').nth(1).is_some_and(|first| segments.contains(&first));
         std::future::ready(if is_shared { Err(warp::reject()) } else { Ok(()) })

@@ -80,9 +80,12 @@ pub fn deployment(status: StatusCode, id: &DeploymentId, version: Timestamp) -> 
     with_deployment(json(status, &Body { version, deployment_id: id }), id)
 }
 
+/// The header that names the deployment that a change has begun.
+pub const DEPLOYMENT_ID: HeaderName = HeaderName::from_static("marathon-deployment-id");
+
 /// Adds `Marathon-Deployment-Id`.
 pub fn with_deployment(mut response: Response, id: &DeploymentId) -> Response {
-    set(response.headers_mut(), HeaderName::from_static("marathon-deployment-id"), id.as_str());
+    set(response.headers_mut(), DEPLOYMENT_ID, id.as_str());
     response
 }
 

@@ -17,13 +17,14 @@ use tokio::sync::watch;
 use warp::{
     Filter, Rejection,
     http::{
-        HeaderMap, HeaderName, Method, StatusCode,
+        HeaderMap, Method, StatusCode,
         header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, REFERER, TRANSFER_ENCODING},
     },
 };
 
 use super::{
     error::ApiError,
+    guard::SEC_FETCH_SITE,
     identity::{Asked, Source, Who},
     patience::{Hold, Patience},
     query::{Query, decode},
@@ -278,8 +279,7 @@ impl Call {
     /// # Errors
     /// As [`json`](Self::json).
     pub async fn json_of_a_script(&mut self) -> Result<Value, ApiError> {
-        let from_a_page =
-            [ORIGIN, REFERER, HeaderName::from_static("sec-fetch-site")].iter().any(|header| self.headers.contains_key(header));
+        let from_a_page = [ORIGIN, REFERER, SEC_FETCH_SITE].iter().any(|header| self.headers.contains_key(header));
         if from_a_page { self.json().await } else { self.json_of_any_kind().await }
     }
 
@@ -319,7 +319,35 @@ fn is_json(kind: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use warp::http::HeaderName;
+
     use super::*;
+    use crate::api::quiet::wakes_of;
+
+    #[test]
+    fn behind_the_last_piece_of_a_body_alone_the_connection_is_not_woken() {
+        let check = |headers: &[(HeaderName, &'static str)], expected: usize| {
+            let mut pieces = ["12", "345"].into_iter();
+            // As hyper's body does with whoever sends into it.
+            let stream = futures_util::stream::poll_fn(move |context| {
+                let piece = pieces.next();
+                piece.iter().for_each(|_| context.waker().wake_by_ref());
+                Poll::Ready(piece.map(|piece| Ok(Bytes::from(piece))))
+            });
+            let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+            let mut body = Body::new(Box::pin(stream), &headers);
+            let mut taken = 0;
+            let wakes = wakes_of(async {
+                while let Some(piece) = body.next().await {
+                    taken += piece.unwrap().len()
+                }
+            });
+            assert_eq!((taken, wakes), (5, expected), "{headers:?}");
+        };
+        check(&[(CONTENT_LENGTH, "5")], 1);
+        check(&[(CONTENT_LENGTH, "6")], 2);
+        check(&[(TRANSFER_ENCODING, "chunked")], 2);
+    }
 
     #[test]
     fn decorations_of_a_path_are_dropped() {

@@ -11,12 +11,15 @@ use warp::{
     Filter,
     filters::BoxedFilter,
     http::{
-        HeaderMap, Method, StatusCode,
+        HeaderMap, HeaderName, Method, StatusCode,
         header::{HOST, ORIGIN},
     },
 };
 
 use super::{Info, call::Peer, error::ApiError, identity::Source};
+
+/// How browsers say where the page is from that sends a request.
+pub(super) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Rejects what [`check`] refuses. Our own routes ask [`check`] again and answer; filters mounted beside them are not even asked.
 pub fn filter(info: Arc<Info>) -> BoxedFilter<()> {
@@ -55,7 +58,7 @@ pub fn check(info: &Info, is_tls: bool, method: &Method, headers: &HeaderMap) ->
         if !same && !info.origins.iter().any(|allowed| *allowed == origin) {
             return forbidden(format!("pages of '{origin}' may not change anything here"));
         }
-    } else if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+    } else if headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site") {
         return forbidden("other sites' pages may not change anything here".into());
     }
     Ok(())

@@ -371,6 +371,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_in_many_pieces_is_read_to_its_end() {
+        let (address, _stop, _server) = listening(Limits::default()).await;
+        let body = " ".repeat(1 << 20) + "{";
+        let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        for (header, body) in [(format!("Content-Length: {}", body.len()), &body), ("Transfer-Encoding: chunked".to_owned(), &chunked)] {
+            let answer =
+                exchange(address, &format!("POST /v2/apps HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n\r\n{body}"))
+                    .await;
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{header}: {answer}");
+        }
+    }
+
+    #[tokio::test]
     async fn headers_have_a_limit() {
         let (address, _stop, _server) = listening(Limits::default()).await;
         let many = "X: y\r\n".repeat(200);

@@ -10,6 +10,7 @@ use hyper::Method;
 
 use super::{
     Response,
+    answer::DEPLOYMENT_ID,
     call::{Call, Peer},
     identity::{AuditSink, Decision, Source},
     wall,
@@ -98,7 +99,7 @@ impl Owed {
 
     /// Writes it, with what is answered.
     pub async fn pay(mut self, response: &Response) {
-        let deployment = response.headers().get("marathon-deployment-id").and_then(|id| id.to_str().ok());
+        let deployment = response.headers().get(DEPLOYMENT_ID).and_then(|id| id.to_str().ok());
         if let Some(written) = self.write(Some(response.status().as_u16()), deployment) {
             written.done().await;
         }

@@ -250,8 +250,9 @@ impl State {
             RecordKey::Group(_) | RecordKey::Archived(..) => self.tables.apply(change),
             RecordKey::Definition(id, version) => {
                 let key = (id, version);
-                let before = self.tables.definitions.contains_key(&key);
                 let current = self.tables.app(&key.0).cloned();
+                // There is none later than the present one.
+                let before = current.as_ref().is_none_or(|current| current.version >= key.1) && self.tables.definitions.contains_key(&key);
                 self.tables.apply(change);
                 // What is older than the present one is no change of the app.
                 if current.as_ref().is_none_or(|current| current.version <= key.1) {

@@ -4,6 +4,7 @@ mod claims;
 mod tasks;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -167,11 +168,11 @@ impl Draft {
     }
 
     /// What a definition gets that does not say it.
-    pub(super) fn defaults(&self, turn: &Turn<'_, '_>, id: &PathId) -> Defaults {
-        let defaults = turn.state.settings.app_defaults.clone();
+    pub(super) fn defaults<'a>(&self, turn: &'a Turn<'_, '_>, id: &PathId) -> Cow<'a, Defaults> {
+        let defaults = &turn.state.settings.app_defaults;
         match self.enforced_role(turn, id) {
-            Some(role) => Defaults { role: role.to_owned(), ..defaults },
-            None => defaults,
+            Some(role) => Cow::Owned(Defaults { role: role.to_owned(), ..defaults.clone() }),
+            None => Cow::Borrowed(defaults),
         }
     }
 

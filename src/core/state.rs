@@ -234,8 +234,12 @@ impl Tables {
             }
             Change::Put(Record::Definition(app)) => {
                 self.definitions.insert((app.id.clone(), app.version), app.clone());
-                let is_latest = self.current.get(&app.id).is_none_or(|current| current.version <= app.version);
-                if is_latest && self.apps.contains_key(&app.id) {
+                // Only of an app that exists there is a present one.
+                let is_latest = match self.current.get(&app.id) {
+                    Some(current) => current.version <= app.version,
+                    None => self.apps.contains_key(&app.id),
+                };
+                if is_latest {
                     self.current.insert(app.id.clone(), app.clone());
                 }
             }

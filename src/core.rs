@@ -4,6 +4,7 @@
 //! when it is returned; the driver makes them durable before anything else of the frame leaves.
 
 pub mod allotment;
+pub mod definitions;
 mod deployment;
 pub mod group;
 mod health;

@@ -291,7 +291,7 @@ mod tests {
         let mut found = AllHoldings::new();
         for owner in OWNERS.map(Owner::new) {
             let mut own = Holdings::default();
-            let ids = tables.apps.keys().chain(tables.definitions.keys().map(|(id, _)| id));
+            let ids = tables.apps.keys().chain(tables.definitions.values().map(|app| &app.id));
             own.apps = ids.filter(|id| tables.owner_of(id) == Some(&owner)).cloned().collect();
             own.ports = tables.ports.values().filter(|claim| claim.owner == owner).map(|claim| claim.port).collect();
             own.bricks = tables.bricks.values().filter(|brick| brick.owner == owner).map(|brick| brick.name.clone()).collect();

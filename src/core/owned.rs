@@ -109,8 +109,6 @@ pub struct State {
     /// Where the master is.
     pub(super) local_region: Option<String>,
     pub(super) heard_of: OrdMap<AgentId, Timestamp>,
-    /// How many definitions each app has.
-    pub(super) versions: BTreeMap<PathId, usize>,
     /// The newest version given out.
     pub(super) last_version: Timestamp,
 }
@@ -154,16 +152,14 @@ impl State {
             connected_since: None,
             local_region: None,
             heard_of: OrdMap::new(),
-            versions: BTreeMap::new(),
             last_version: tables
                 .definitions
-                .keys()
-                .map(|(_, at)| *at)
+                .values()
+                .map(|app| app.version)
                 .chain(tables.root_versions.keys().copied())
                 .max()
                 .unwrap_or_default(),
         };
-        tables.definitions.keys().for_each(|(id, _)| *state.versions.entry(id.clone()).or_default() += 1);
         tables.apps.values().filter_map(|entry| tables.app(&entry.id)).for_each(|app| state.app_changed(&app.id, None, Some(app)));
         tables.instances.values().for_each(|instance| state.instance_changed(&instance.id, None, Some(instance)));
         tables.instances.values().for_each(|instance| state.continue_launch(instance, wall));
@@ -249,19 +245,15 @@ impl State {
             }
             RecordKey::Group(_) | RecordKey::Archived(..) => self.tables.apply(change),
             RecordKey::Definition(id, version) => {
-                let key = (id, version);
-                let current = self.tables.app(&key.0).cloned();
-                // There is none later than the present one.
-                let before = current.as_ref().is_none_or(|current| current.version >= key.1) && self.tables.definitions.contains_key(&key);
+                let current = self.tables.app(&id).cloned();
                 self.tables.apply(change);
                 // What is older than the present one is no change of the app.
-                if current.as_ref().is_none_or(|current| current.version <= key.1) {
-                    let after = self.tables.app(&key.0).cloned();
+                if current.as_ref().is_none_or(|current| current.version <= version) {
+                    let after = self.tables.app(&id).cloned();
                     if current.is_some() || after.is_some() {
-                        self.app_changed(&key.0, current.as_deref(), after.as_ref());
+                        self.app_changed(&id, current.as_deref(), after.as_ref());
                     }
                 }
-                self.versions_changed(key.0, before, matches!(change, Change::Put(_)));
             }
             RecordKey::Meta | RecordKey::Agent(_) | RecordKey::Failure(_) | RecordKey::User(_) => {
                 self.tables.apply(change);
@@ -428,22 +420,6 @@ impl State {
         }
         for (_, name) in after.iter().flat_map(|app| virtual_hosts(app)) {
             self.virtual_hosts.entry(name).or_default().insert(id.clone());
-        }
-    }
-
-    /// One definition of `id` was, and is, there.
-    fn versions_changed(&mut self, id: PathId, before: bool, after: bool) {
-        match (before, after) {
-            (false, true) => *self.versions.entry(id).or_default() += 1,
-            (true, false) => {
-                if let Some(count) = self.versions.get_mut(&id) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.versions.remove(&id);
-                    }
-                }
-            }
-            _ => {}
         }
     }
 

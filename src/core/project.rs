@@ -70,7 +70,7 @@ fn check_events(tables: &Tables, deployment: &Deployment, action: &Action, tell:
         ActionKind::Stop => removed_checks(tables, change, tell),
         ActionKind::Scale if change.from.is_some() => {}
         ActionKind::Scale | ActionKind::Restart => {
-            let definition = change.to.and_then(|version| tables.definitions.get(&(change.app.clone(), version)));
+            let definition = change.to.and_then(|version| tables.definitions.get(&change.app, version));
             for check in definition.iter().flat_map(|app| &app.health_checks) {
                 let version = definition.map_or_else(Timestamp::default, |app| app.version);
                 tell(&change.app, Fact::AddHealthCheck { app: change.app.clone(), version, check: Box::new(check.clone()) });
@@ -81,7 +81,7 @@ fn check_events(tables: &Tables, deployment: &Deployment, action: &Action, tell:
 }
 
 fn removed_checks(tables: &Tables, change: &AppChange, tell: &mut impl FnMut(&PathId, Fact)) {
-    let definition = change.from.and_then(|version| tables.definitions.get(&(change.app.clone(), version)));
+    let definition = change.from.and_then(|version| tables.definitions.get(&change.app, version));
     let count = definition.map_or(0, |app| app.health_checks.len());
     (0..count).for_each(|_| tell(&change.app, Fact::RemoveHealthCheck { app: change.app.clone() }));
 }

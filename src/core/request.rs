@@ -604,12 +604,11 @@ fn write(turn: &mut Turn<'_, '_>, origin: &Origin, prepared: Prepared, created: 
 
 /// Keeps the newest versions, and older ones as long as something names them.
 fn drop_old_versions(turn: &mut Turn<'_, '_>, id: &PathId) {
-    let surplus = turn.state.versions.get(id).map_or(0, |count| count.saturating_sub(turn.state.settings.max_versions));
+    let surplus = turn.state.tables.definitions.count(id).saturating_sub(turn.state.settings.max_versions);
     if surplus == 0 {
         return;
     }
-    let from_here_on = turn.state.tables.definitions.range((id.clone(), Timestamp(i64::MIN))..);
-    let versions: Vec<Timestamp> = from_here_on.take_while(|((app, _), _)| app == id).map(|((_, at), _)| *at).take(surplus).collect();
+    let versions: Vec<Timestamp> = turn.state.tables.definitions.of(id).map(|app| app.version).take(surplus).collect();
     let running = turn.state.tables.tallies.get(id).cloned().unwrap_or_default();
     let lock = turn.state.locks.get(id).and_then(|lock| turn.state.tables.deployments.get(lock)).cloned();
     let is_named = |version: &Timestamp| {

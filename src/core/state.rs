@@ -4,7 +4,10 @@ use std::{ops::Bound, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 
-use super::holdings::{AllHoldings, Concerned};
+use super::{
+    definitions::Definitions,
+    holdings::{AllHoldings, Concerned},
+};
 use crate::model::{
     agent::Agent,
     app::App,
@@ -29,7 +32,7 @@ pub struct Tables {
     /// The apps that exist.
     pub apps: OrdMap<PathId, Arc<AppEntry>>,
     /// Definitions by app and version; the newest 50 of each app and those that instances or deployments still name.
-    pub definitions: OrdMap<(PathId, Timestamp), Arc<App>>,
+    pub definitions: Definitions,
     /// Ordered by app first: the instances of one app lie together.
     pub instances: OrdMap<InstanceId, Arc<Instance>>,
     /// The deployments that run.
@@ -233,7 +236,7 @@ impl Tables {
                 }
             }
             Change::Put(Record::Definition(app)) => {
-                self.definitions.insert((app.id.clone(), app.version), app.clone());
+                self.definitions.insert(app.clone());
                 // Only of an app that exists there is a present one.
                 let is_latest = match self.current.get(&app.id) {
                     Some(current) => current.version <= app.version,
@@ -274,7 +277,7 @@ impl Tables {
                 self.current.remove(app);
             }
             RecordKey::Definition(app, version) => {
-                self.definitions.remove(&(app.clone(), *version));
+                self.definitions.remove(app, *version);
                 if self.current.get(app).is_some_and(|current| current.version == *version) {
                     self.current.remove(app);
                     self.find_current(app);
@@ -437,18 +440,17 @@ impl Tables {
 
     /// One version of an app, also of one that is gone.
     pub fn definition(&self, id: &PathId, version: Timestamp) -> Option<&Arc<App>> {
-        let key = (id.clone(), version);
-        self.definitions.get(&key).or_else(|| self.archive.get(&key))
+        self.definitions.get(id, version).or_else(|| self.archive.get(&(id.clone(), version)))
     }
 
     /// The definition that an instance runs, or will run.
     pub fn definition_of(&self, instance: &Instance) -> Option<&Arc<App>> {
-        self.definitions.get(&(instance.app().clone(), instance.version))
+        self.definitions.get(instance.app(), instance.version)
     }
 
     /// What a running instance of this version of an app needs in order to serve.
     pub fn needs(&self, app: &PathId, version: Timestamp) -> Needs {
-        let definition = self.definitions.get(&(app.clone(), version));
+        let definition = self.definitions.get(app, version);
         definition
             .map_or_else(Needs::default, |app| Needs { healthy: !app.health_checks.is_empty(), ready: !app.readiness_checks.is_empty() })
     }
@@ -462,8 +464,7 @@ impl Tables {
 
     /// The versions of one app, oldest first.
     pub fn versions_of<'a>(&'a self, app: &PathId) -> impl DoubleEndedIterator<Item = &'a Arc<App>> + use<'a> {
-        let range = (app.clone(), Timestamp(i64::MIN))..=(app.clone(), Timestamp(i64::MAX));
-        self.definitions.range(range).map(|(_, definition)| definition)
+        self.definitions.of(app)
     }
 }
 

@@ -348,7 +348,11 @@ fn an_app_is_created_launched_and_destroyed() {
     for launch in &launches {
         world.status(&launch.task, TaskState::Killed);
     }
-    assert!(world.tables().instances.is_empty() && world.tables().deployments.is_empty() && world.tables().definitions.is_empty());
+    assert!(
+        world.tables().instances.is_empty()
+            && world.tables().deployments.is_empty()
+            && world.tables().definitions.values().next().is_none()
+    );
 }
 
 #[test]

@@ -30,7 +30,10 @@ use super::{
     label::{MAX_LABEL_BYTES, Rule, TaskHash},
 };
 use crate::{
-    core::state::{Tables, View},
+    core::{
+        definitions::Definitions,
+        state::{Tables, View},
+    },
     model::{
         agent::Agent,
         app::App,
@@ -151,7 +154,7 @@ pub struct Zone {
     hashes: OrdSet<(TaskHash, InstanceId)>,
     labels: OrdSet<(Arc<str>, PathId)>,
     agents: OrdMap<AgentId, Arc<Agent>>,
-    definitions: OrdMap<(PathId, Timestamp), Arc<App>>,
+    definitions: Definitions,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -178,7 +181,7 @@ impl Zone {
             hashes: OrdSet::new(),
             labels: OrdSet::new(),
             agents: OrdMap::new(),
-            definitions: OrdMap::new(),
+            definitions: Definitions::default(),
         };
         zone.insert_all(view.tables.instances.values());
         zone.refer_to(&view.tables, now);
@@ -328,7 +331,7 @@ impl Zone {
     }
 
     fn definition(&self, task: Task<'_>) -> Option<&App> {
-        self.definitions.get(&(task.instance.app().clone(), task.instance.version)).map(|app| &**app)
+        self.definitions.get(task.instance.app(), task.instance.version).map(|app| &**app)
     }
 }
 

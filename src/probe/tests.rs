@@ -186,7 +186,7 @@ fn world(port: u16, health: Vec<HealthCheck>, readiness: Vec<ReadinessCheck>) ->
     let mut world = World::default();
     world.agent("S1", &["127.0.0.1"]);
     world.app("/web", "host", &["http-api:80/tcp"]);
-    let mut app = crate::model::app::App::clone(&world.tables.definitions[&("/web".parse().unwrap(), NOW)]);
+    let mut app = crate::model::app::App::clone(world.tables.definitions.get(&"/web".parse().unwrap(), NOW).unwrap());
     app.port_definitions.iter_mut().for_each(|definition: &mut PortDefinition| definition.name = Some("http-api".into()));
     (app.health_checks, app.readiness_checks) = (health, readiness);
     world.apply(Change::Put(Record::Definition(app.into())));
@@ -333,7 +333,7 @@ async fn a_check_of_mesos_is_made_in_the_tasks_network_and_from_outside_where_no
         let mut world = World::default();
         world.agent("S1", &["127.0.0.3"]);
         world.app("/web", "bridge", &[&format!("{port}/tcp")]);
-        let app = App::clone(&world.tables.definitions[&("/web".parse().unwrap(), NOW)]);
+        let app = App::clone(world.tables.definitions.get(&"/web".parse().unwrap(), NOW).unwrap());
         let check = HealthCheck { protocol: CheckProtocol::MesosTcp, path: None, ..http("") };
         world.apply(Change::Put(Record::Definition(App { health_checks: vec![check], ..app }.into())));
         world.run("/web", 1, "S1", &["127.0.0.2"], &[]);
@@ -393,7 +393,7 @@ async fn a_task_with_an_ipv6_address_alone_is_asked_there_by_that_name() {
         let mut world = World::default();
         world.agent("S1", &["127.0.0.1"]);
         world.app("/web", "overlay", &[&format!("{port}/tcp")]);
-        let mut app = App::clone(&world.tables.definitions[&("/web".parse().unwrap(), NOW)]);
+        let mut app = App::clone(world.tables.definitions.get(&"/web".parse().unwrap(), NOW).unwrap());
         app.health_checks = vec![HealthCheck { protocol, ipv6, ..http("/ping") }];
         world.apply(Change::Put(Record::Definition(app.into())));
         world.run("/web", 1, "S1", &["::1"], &[]);

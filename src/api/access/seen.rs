@@ -206,7 +206,7 @@ impl Seen {
 
     /// One version of an app.
     pub fn definition(&self, id: &PathId, version: Timestamp) -> Option<&Arc<App>> {
-        self.view.tables.definitions.get(&(id.clone(), version)).filter(|_| self.sees_app(id))
+        self.view.tables.definitions.get(id, version).filter(|_| self.sees_app(id))
     }
 
     /// How many instances of an app are in which condition.

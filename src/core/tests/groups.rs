@@ -306,7 +306,7 @@ fn a_group_goes_back_to_what_it_was() {
     world.play();
     let gone = version_of(world.delete_group("/shop"));
     world.play();
-    assert_eq!(world.tables().definitions.keys().filter(|(id, _)| id.is_below(&path("/shop"))).count(), 0);
+    assert_eq!(world.tables().definitions.values().filter(|app| app.id.is_below(&path("/shop"))).count(), 0);
     world.restart();
     world.cluster(ClusterEvent::Connected { framework_id: "f".into(), master: "m".into(), region: None });
 
@@ -335,14 +335,14 @@ fn versions_of_the_root_are_few_and_take_their_definitions_with_them() {
     let mut world = World::new();
     world.group("/", json!({"id": "/g", "apps": [small("a", 1, &[])]})).unwrap();
     world.delete_group("/g").unwrap();
-    assert_eq!((world.tables().archive.len(), world.tables().definitions.len()), (1, 0));
+    assert_eq!((world.tables().archive.len(), world.tables().definitions.values().count()), (1, 0));
     for n in 0..100 {
         world.create(small("/x", n % 2, &[])).or_else(|_| world.update("/x", json!({ "instances": n % 2 }), true)).unwrap();
     }
     assert_eq!((world.tables().root_versions.len(), world.tables().archive.len()), (50, 0));
-    assert!(world.tables().definitions.len() <= 52, "{}", world.tables().definitions.len());
+    assert!(world.tables().definitions.values().count() <= 52, "{}", world.tables().definitions.values().count());
     world.request(Request::DeleteApp { app: path("/x"), force: true }).unwrap();
-    assert_eq!(world.tables().definitions.len(), 0);
+    assert_eq!(world.tables().definitions.values().count(), 0);
     assert!(world.tables().archive.len() <= 50);
 }
 

@@ -19,7 +19,7 @@ fn check(network: &str, ports: &[&str], placed: &[u16], change: impl Fn(&mut Hea
     let mut world = World::default();
     world.agent("S1", &["192.0.2.1", "2001:db8::1"]);
     world.app("/web", network, ports);
-    let mut app = App::clone(&world.tables.definitions[&("/web".parse().unwrap(), NOW)]);
+    let mut app = App::clone(world.tables.definitions.get(&"/web".parse().unwrap(), NOW).unwrap());
     let mut asked = HealthCheck { port_index: Some(0), ..health_check(protocol) };
     change(&mut asked);
     app.health_checks = vec![asked];

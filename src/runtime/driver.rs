@@ -238,9 +238,10 @@ impl Driver {
             self.handle.metrics().add(Counter::Commits, 1);
         }
         let events = flight.frame.events.into_iter().map(Into::into).collect();
-        self.handle.publish(flight.view, Published { revision: self.revision, events, changed: flight.changed });
+        let past = self.handle.publish(flight.view, Published { revision: self.revision, events, changed: flight.changed });
         self.send(flight.frame.calls);
         self.answer(flight.frame.replies);
+        drop(past);
     }
 
     fn send(&mut self, calls: Vec<ClusterCall>) {

@@ -84,9 +84,11 @@ struct History {
 }
 
 impl History {
-    fn push(&mut self, commit: &Arc<Published>) {
+    /// What is kept no more.
+    fn push(&mut self, commit: &Arc<Published>) -> Vec<Arc<Published>> {
+        let mut gone = Vec::new();
         if commit.events.is_empty() {
-            return;
+            return gone;
         }
         self.events += commit.events.len();
         self.commits.push_back(commit.clone());
@@ -95,7 +97,9 @@ impl History {
         {
             self.events -= oldest.events.len();
             self.gone = Some(oldest.revision);
+            gone.push(oldest);
         }
+        gone
     }
 
     /// From `revision` on, which is part of it; `None`: some of it is gone.
@@ -179,21 +183,29 @@ impl Handle {
     }
 
     /// Makes a commit visible: first the snapshot, then the news of it. The driver's alone.
-    pub fn publish(&self, view: View, published: Published) {
-        let before = self.view.load();
+    pub fn publish(&self, view: View, published: Published) -> Past {
+        let before = self.view.load_full();
         let same = published.changed.is_empty() && before.queue.ptr_eq(&view.queue) && before.readings.ptr_eq(&view.readings);
         let revision = if same { before.revision } else { published.revision };
         let about_tasks = published.changed.iter().any(|key| is_about_tasks(key, &before, &view));
         self.view.store(Arc::new(View { revision, ..view }));
         let published = Arc::new(published);
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.push(&published);
+        let gone = history.push(&published);
         // Without followers there is nobody to tell.
         if about_tasks {
             _ = self.about_tasks.send(published.clone());
         }
         _ = self.published.send(published);
+        Past { _view: before, _commits: gone }
     }
+}
+
+/// What a commit has taken the place of: the snapshot before, and the commits that are kept no more. To free them takes longer than to publish it, and who
+/// waits for the commit need not wait for that.
+pub struct Past {
+    _view: Arc<View>,
+    _commits: Vec<Arc<Published>>,
 }
 
 /// A deployment that came and went in one commit has had nothing to do.

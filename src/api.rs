@@ -14,6 +14,7 @@
 //! | `v2` | the routes, one file each |
 //! | [`view`] | the JSON bodies, computed from a snapshot alone |
 //! | `patience` | which connections may be silent |
+//! | `quiet` | that a connection does not wake itself for nothing |
 //! | `describe` | what all this is, for programs and for people |
 //! | `error` | every refusal, with Marathon's status and text |
 //!

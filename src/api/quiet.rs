@@ -1,7 +1,7 @@
 //! A connection that does not wake itself for nothing.
 //!
 //! hyper's body channel wakes its sender for each piece that is taken out of it. On a connection the sender is the one who is taking: with each request
-//! that has a body the whole stack would be polled once more, by whichever thread is free, to find nothing to do. Who takes the last piece mutes that.
+//! that has a body the whole stack would be polled once more, by whichever thread is free, to find nothing to do. Whoever takes the last piece mutes that.
 
 use std::{
     cell::Cell,

@@ -608,7 +608,7 @@ fn drop_old_versions(turn: &mut Turn<'_, '_>, id: &PathId) {
     if surplus == 0 {
         return;
     }
-    let versions: Vec<Timestamp> = turn.state.tables.definitions.of(id).map(|app| app.version).take(surplus).collect();
+    let versions: Vec<Timestamp> = turn.state.tables.versions_of(id).map(|app| app.version).take(surplus).collect();
     let running = turn.state.tables.tallies.get(id).cloned().unwrap_or_default();
     let lock = turn.state.locks.get(id).and_then(|lock| turn.state.tables.deployments.get(lock)).cloned();
     let is_named = |version: &Timestamp| {

@@ -4,5 +4,6 @@ pub mod batch;
 pub mod clock;
 pub mod driver;
 pub mod handle;
+pub mod inbox;
 mod metering;
 pub mod node;

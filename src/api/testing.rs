@@ -10,7 +10,6 @@ use hyper::body::Body as _;
 use hyper_util::service::TowerToHyperService;
 use indexmap::IndexMap;
 use serde_json::Value;
-use tokio::sync::mpsc;
 use uuid::Uuid;
 use warp::{
     filters::BoxedFilter,
@@ -52,6 +51,7 @@ use crate::{
     registry::platform::Platform,
     runtime::{
         handle::{Handle, Published, Submission},
+        inbox::Inbox,
         node::NodeAccess,
     },
 };
@@ -502,8 +502,12 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
-        while let Some(submission) = submissions.recv().await {
+    async fn run(mut self, mut submissions: Inbox<Submission>) {
+        loop {
+            let Some(submission) = submissions.take() else {
+                submissions.wait(1).await;
+                continue;
+            };
             self.requests.lock().unwrap().push((*submission.request).clone());
             let outcome = self.carry_out(*submission.request, &submission.origin);
             self.revision += 1;

@@ -8,10 +8,10 @@ use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
     rr::{Name, RData, RecordType},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::{fixture::World, *};
-use crate::runtime::handle::Submission;
+use crate::runtime::{handle::Submission, inbox::Inbox};
 
 /// A name server on loopback with a world behind it.
 pub(crate) struct Served {
@@ -20,7 +20,7 @@ pub(crate) struct Served {
     pub(crate) running: Running,
     revision: u64,
     stop: watch::Sender<bool>,
-    _submissions: mpsc::Receiver<Submission>,
+    _submissions: Inbox<Submission>,
 }
 
 impl Served {

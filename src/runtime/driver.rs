@@ -12,6 +12,7 @@ use super::{
     batch::{self, MAX_INPUTS, Pipeline},
     clock::Clock,
     handle::{Handle, Published, Submission},
+    inbox::Inbox,
     metering,
 };
 use crate::{
@@ -65,6 +66,13 @@ impl Crowd {
         (self.lately >= MIN_CROWD * 16).then(|| (self.lately / 32).min(MAX_INPUTS / 2))
     }
 
+    /// How many callers are worth waking the driver for, when there is room for so many in its batch. While a commit is `under_way`, or a batch has an end of
+    /// waiting, it is woken soon anyway.
+    fn worth_waking(&self, under_way: bool, room: usize) -> usize {
+        let soon = under_way || self.until.is_some();
+        self.half().filter(|_| soon).map_or(1, |half| half.div_ceil(2).min(room))
+    }
+
     /// May a batch of this many inputs begin, when so many callers wait in all?
     fn is_enough(&mut self, inputs: usize, callers: usize) -> bool {
         self.lately = self.lately.max(callers * 16);
@@ -90,7 +98,7 @@ pub struct Driver {
     epoch: Epoch,
     clock: Clock,
     handle: Handle,
-    submissions: mpsc::Receiver<Submission>,
+    submissions: Inbox<Submission>,
     events: mpsc::Receiver<ClusterEvent>,
     calls: mpsc::Sender<ClusterCall>,
     pipeline: Pipeline<Frame, Flight>,
@@ -145,7 +153,9 @@ impl Driver {
         let mut stopping = *shutdown.borrow();
         while !(stopping && self.pipeline.is_idle()) {
             let deadline = self.state.next_deadline().map(|at| self.clock.at(at).into());
-            let listens = !stopping && self.room() > 0;
+            let room = self.room();
+            let listens = !stopping && room > 0;
+            let enough = self.crowd.worth_waking(self.pipeline.is_under_way(), room);
             let first = tokio::select! {
                 biased;
                 durable = landed(self.pipeline.under_way()) => {
@@ -161,7 +171,10 @@ impl Driver {
                     continue;
                 }
                 Some(event) = self.events.recv(), if listens => Input::Cluster(event),
-                Some(submission) = self.submissions.recv(), if listens => self.admit(submission),
+                () = self.submissions.wait(enough), if listens => match self.submissions.take() {
+                    Some(submission) => self.admit(submission),
+                    None => continue,
+                },
                 () = sleep_until(deadline), if listens => Input::Tick,
                 () = sleep_until(self.crowd.until) => {
                     self.take_off();
@@ -183,7 +196,7 @@ impl Driver {
         while inputs.len() < room {
             let before = inputs.len();
             inputs.extend(self.events.try_recv().ok().map(Input::Cluster));
-            if let Ok(submission) = self.submissions.try_recv() {
+            if let Some(submission) = self.submissions.take() {
                 let input = self.admit(submission);
                 inputs.push(input);
             }
@@ -218,7 +231,7 @@ impl Driver {
 
     /// Begins the next commit, unless one is under way. What readers will see of it is laid aside as it is now.
     fn take_off(&mut self) {
-        if self.pipeline.is_under_way() || !self.crowd.is_enough(self.pipeline.waiting(), self.waiting.len() + self.submissions.len()) {
+        if self.pipeline.is_under_way() || !self.crowd.is_enough(self.pipeline.waiting(), self.waiting.len() + self.submissions.waiting()) {
             return;
         }
         let (store, view) = (&mut self.store, || self.state.view());
@@ -302,6 +315,25 @@ mod tests {
         check(64, 31, false, Some(32));
         check(64, 32, true, Some(32));
         check(100_000, MAX_INPUTS / 2, true, Some(MAX_INPUTS / 2));
+    }
+
+    #[test]
+    fn several_of_a_crowd_wake_the_driver_once_when_it_is_woken_soon_anyway() {
+        let check = |callers: usize, under_way: bool, waits: bool, room: usize, expected: usize| {
+            let until = waits.then(tokio::time::Instant::now);
+            let crowd = Crowd { lately: callers * 16, until };
+            assert_eq!(crowd.worth_waking(under_way, room), expected, "{callers}, {under_way}, {waits}, {room}");
+        };
+        check(1, true, true, 256, 1);
+        check(MIN_CROWD - 1, true, true, 256, 1);
+        check(MIN_CROWD, true, false, 4, MIN_CROWD / 4);
+        check(64, false, false, 32, 1);
+        check(64, true, false, 32, 16);
+        check(64, false, true, 32, 16);
+        // What is missing in a batch is enough.
+        check(64, false, true, 7, 7);
+        check(64, true, true, 1, 1);
+        check(100_000, true, true, 256, MAX_INPUTS / 4);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::inbox::{self, Inbox};
 use crate::{
     core::state::View,
     metrics::Metrics,
@@ -66,7 +67,7 @@ pub struct Submission {
 #[derive(Clone)]
 pub struct Handle {
     view: Arc<ArcSwap<View>>,
-    submissions: mpsc::Sender<Submission>,
+    submissions: inbox::Sender<Submission>,
     published: broadcast::Sender<Arc<Published>>,
     about_tasks: broadcast::Sender<Arc<Published>>,
     metrics: Arc<Metrics>,
@@ -111,8 +112,8 @@ impl History {
 
 impl Handle {
     /// A handle, and the end on which submissions arrive. The holder of that end also publishes ([`Handle::publish`]).
-    pub fn new(view: View) -> (Self, mpsc::Receiver<Submission>) {
-        let (submissions, arriving) = mpsc::channel(MAX_WAITING_REQUESTS);
+    pub fn new(view: View) -> (Self, Inbox<Submission>) {
+        let (submissions, arriving) = inbox::channel(MAX_WAITING_REQUESTS);
         let (published, _) = broadcast::channel(MAX_OUTSTANDING_COMMITS);
         let (about_tasks, _) = broadcast::channel(MAX_OUTSTANDING_COMMITS);
         let handle = Self {

@@ -13,7 +13,7 @@ use crate::{
         time::Timestamp,
         user::{Grants, PasswordHash, Quota, User},
     },
-    runtime::handle::Submission,
+    runtime::{handle::Submission, inbox::Inbox},
 };
 
 fn config(args: &str) -> Config {
@@ -22,12 +22,12 @@ fn config(args: &str) -> Config {
     Config::from(&args, &[], None, &machine).unwrap().0
 }
 
-fn handle(with_password: bool) -> (Handle, tokio::sync::mpsc::Receiver<Submission>) {
+fn handle(with_password: bool) -> (Handle, Inbox<Submission>) {
     handle_with(with_password.then(|| PasswordHash::new("$")))
 }
 
 /// With a user `zm`.
-fn handle_with(password: Option<PasswordHash>) -> (Handle, tokio::sync::mpsc::Receiver<Submission>) {
+fn handle_with(password: Option<PasswordHash>) -> (Handle, Inbox<Submission>) {
     let mut view = View::default();
     let user = User {
         name: Owner::new("zm"),

@@ -15,7 +15,10 @@ use crate::{
         record::{Change, Record},
         user::{Grants, PasswordHash, Quota},
     },
-    runtime::handle::{Handle, Submission},
+    runtime::{
+        handle::{Handle, Submission},
+        inbox::Inbox,
+    },
 };
 
 static HASH: LazyLock<PasswordHash> = LazyLock::new(|| password::hash("p@ssw0rd"));
@@ -35,7 +38,7 @@ struct World {
     identity: Identity,
     access: Access,
     notes: Arc<Notes>,
-    _submissions: tokio::sync::mpsc::Receiver<Submission>,
+    _submissions: Inbox<Submission>,
 }
 
 impl World {

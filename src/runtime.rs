@@ -1,4 +1,4 @@
-//! The driver loop and what hangs on it: the snapshot for readers, the fan-out of what was committed, the handle for callers.
+//! The driver loop and what hangs on it: the inbox, the snapshot for readers, the fan-out of what was committed, the handle for callers.
 
 pub mod batch;
 pub mod clock;

@@ -69,6 +69,7 @@ pub mod output;
 mod parameters;
 mod ports;
 pub mod process;
+mod resolved;
 pub mod sandbox;
 mod secrets;
 mod session;

@@ -26,7 +26,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::spec::file_name;
+use super::{resolved, spec::file_name};
 use crate::model::{
     app::{App, EnvValue, Volume},
     id::TaskId,
@@ -101,8 +101,8 @@ fn read_file(directory: &Path, source: &str) -> Result<Vec<u8>, String> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     check_way(&root, source, resolve)?;
     // Without NONBLOCK a pipe in its place would be waited for.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::openat2(&root, source, flags, Mode::empty(), resolve).map_err(not_opened)?);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let file = resolved::open(&root, source, flags, resolve).map_err(not_opened)?;
     let meta = file.metadata().map_err(|error| error.to_string())?;
     if !meta.is_file() {
         return Err("it is no plain file".to_owned());
@@ -131,9 +131,9 @@ fn not_opened(error: Errno) -> String {
 fn check_way(root: &OwnedFd, source: &str, resolve: ResolveFlags) -> Result<(), String> {
     let ends = std::iter::once(0).chain(source.match_indices('/').map(|(end, _)| end));
     for above in ends.map(|end| &source[..end]) {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
         let shown = if above.is_empty() { "." } else { above };
-        let directory = rustix::fs::openat2(root, shown, flags, Mode::empty(), resolve).map_err(not_opened)?;
+        let directory = resolved::open(root, shown, flags, resolve).map_err(not_opened)?;
         let stat = rustix::fs::fstat(&directory).map_err(|error| error.to_string())?;
         if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
             return Err(format!("the directory '{shown}' must be root's own, and written by nobody else"));

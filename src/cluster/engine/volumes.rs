@@ -17,7 +17,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{account::Whom, idmap::Shown, spec::Bind};
+use super::{account::Whom, idmap::Shown, resolved, spec::Bind};
 use crate::model::host_volume::HostVolumeRule;
 
 /// Device and inode: what a path leads to.
@@ -90,7 +90,7 @@ pub fn find(host_path: &str, rule: &HostVolumeRule, whom: &Whom) -> Result<Owned
 pub fn seen_by(pid: i64, target: &str) -> io::Result<Identity> {
     let root = rustix::fs::open(format!("/proc/{pid}/root"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let there = rustix::fs::openat2(&root, target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), flags)?;
+    let there = resolved::open(&root, target, OFlags::PATH, flags)?;
     let stat = rustix::fs::fstat(&there)?;
     Ok((stat.st_dev, stat.st_ino))
 }

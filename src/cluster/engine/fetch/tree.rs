@@ -13,6 +13,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::cluster::engine::resolved;
+
 /// A directory that nothing made through this leaves.
 #[derive(Clone, Debug)]
 pub(in crate::cluster::engine) struct Tree {
@@ -94,8 +96,8 @@ impl Tree {
 
 /// The directory `name` in `parent`; the kernel refuses `..` and links.
 fn below(parent: &OwnedFd, name: &str, make: bool) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || rustix::fs::openat2(parent, name, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let open = || resolved::open(parent, name, flags, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS).map(OwnedFd::from);
     match open() {
         Err(Errno::NOENT) if make => {
             match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {

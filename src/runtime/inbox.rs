@@ -1,5 +1,6 @@
 //! Where requests wait for the driver. The driver says how many of them are worth waking it for: one, if nothing else will wake it; several, if a crowd is
-//! asking and it is woken soon anyway. To wake a thread and to let it sleep again costs about as much as to step a request.
+//! asking and it is woken soon anyway. To wake a thread and to let it sleep again is dear beside stepping
+//! one request.
 
 use std::sync::{
     Arc,
@@ -65,7 +66,7 @@ impl<T> Sender<T> {
 }
 
 impl<T> Inbox<T> {
-    /// Waits until about so many are in. It may come back earlier, never later.
+    /// Waits until so many are in; it may come back earlier. One who waits for more than one must be woken by something else too.
     pub async fn wait(&self, enough: usize) {
         self.bell.enough.store(enough, Ordering::Relaxed);
         fence(Ordering::SeqCst);

@@ -7,12 +7,13 @@ use rustix::{
     io::Errno,
 };
 
-/// How often the kernel is asked again. While this machine renames as fast as it can, a few times are enough.
+/// How often the kernel is asked at most. While another thread renames without a pause, twelve times are enough.
 const MOST_TRIES: usize = 128;
 
 /// What `path` leads to from `directory`, within the bounds that `resolve` sets.
 ///
 /// With `..` on the way the kernel says `EAGAIN` when anything anywhere was renamed or mounted meanwhile: it cannot tell then whether the way led out.
+/// What is opened is closed on `exec`.
 ///
 /// # Errors
 /// As `openat2`.

@@ -53,7 +53,12 @@ await() {
 
 # alive PID NAME: is PID a process whose command is NAME? (A pid file may be older than the process that has its number now.)
 alive() {
-    [ -n "$1" ] && [ -r "/proc/$1/comm" ] && [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ]
+    [ -n "$1" ] && [ -r "/proc/$1/comm" ] && [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ] && ! has_ended "$1"
+}
+
+# has_ended PID: all of it, and only nobody has waited for it yet.
+has_ended() {
+    awk '/^State:/ { ended = $2 == "Z" } /^Threads:/ { exit !(ended && $2 <= 1) }' "/proc/$1/status" 2>/dev/null
 }
 
 # end_process PID NAME SECONDS: asks a process to end and waits for it; kills it after SECONDS.

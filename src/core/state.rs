@@ -307,9 +307,8 @@ impl Tables {
 
     /// The latest definition of an app that exists is its present one.
     fn find_current(&mut self, app: &PathId) {
-        let latest = self.versions_of(app).next_back().cloned();
-        if let Some(definition) = latest {
-            self.current.insert(app.clone(), definition);
+        if let Some(latest) = self.definitions.latest(app) {
+            self.current.insert(app.clone(), latest.clone());
         }
     }
 
@@ -399,7 +398,7 @@ impl Tables {
     pub fn owner_of(&self, id: &PathId) -> Option<&Owner> {
         match self.apps.get(id) {
             Some(entry) => Some(&entry.owner),
-            None => self.versions_of(id).next_back()?.owner.as_ref(),
+            None => self.definitions.latest(id)?.owner.as_ref(),
         }
     }
 
@@ -463,7 +462,7 @@ impl Tables {
     }
 
     /// The versions of one app, oldest first.
-    pub fn versions_of<'a>(&'a self, app: &PathId) -> impl DoubleEndedIterator<Item = &'a Arc<App>> + use<'a> {
+    pub fn versions_of<'a>(&'a self, app: &PathId) -> impl Iterator<Item = &'a Arc<App>> + use<'a> {
         self.definitions.of(app)
     }
 }

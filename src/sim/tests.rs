@@ -40,7 +40,7 @@ fn without_users(seed: u64) -> Plan {
     plan
 }
 
-/// What each of these once found is told by a test of the core; 651 found a rule that was too strict.
+/// What each of these once found is told by a test of the core; 651 and 18,025 found a rule that was too strict.
 #[test]
 fn what_once_broke_holds() {
     for seed in [301_241, 303_052] {
@@ -50,6 +50,8 @@ fn what_once_broke_holds() {
     check(244..245, PLAIN);
     // A clock that is set forward before a restart makes a launch overdue sooner.
     check(651..652, PLAIN);
+    // Such a one is killed, lost with its node, and comes back running.
+    check(18_025..18_026, PLAIN);
 }
 
 /// In each of these something has no room (a fixed port that is taken on every node, say), and others wait for it in a deployment: for ever, as in

@@ -141,9 +141,14 @@ impl World<'_> {
             self.rules.asked_to_kill.extend(containers.into_iter().map(|(task, _)| task));
             return;
         }
+        let is_overdue = is_overdue(id);
+        // One that was overdue, is lost on its way out and comes back is killed once more; its record does not say by then how old it is.
+        if goal == Goal::Running && condition == Condition::Killing && is_overdue {
+            self.rules.asked_to_kill.insert(id.clone());
+        }
         // A kill that nobody asked for hides behind its condition: only what never came up may be killed by us alone.
         let runs = self.tasks.get(id).is_some_and(|task| task.phase == Phase::Running && task.told == Told::Live);
-        let wanted = goal == Goal::Running && (condition == Condition::Running || runs && !is_overdue(id));
+        let wanted = goal == Goal::Running && (condition == Condition::Running || runs && !is_overdue);
         let taken_along = id.container.is_some()
             && self.rules.ends.get(&launch_of(id)).is_some_and(|ends| ends.values().any(|state| *state != TaskState::Finished));
         if wanted && !taken_along && !self.rules.asked_to_kill.contains(id) {

@@ -305,6 +305,7 @@ impl World<'_> {
         if let Some(new) = new {
             self.stats.ready += u64::from(new.ready && !old.ready);
             self.check_health_kill(one, old, new);
+            self.note_overdue(old, new);
             if old.condition == Condition::Scheduled && new.condition == Condition::Provisioned {
                 self.check_placed(new);
             }

@@ -99,6 +99,26 @@ impl World<'_> {
         self.rules.asked_to_kill.extend(tasks);
     }
 
+    /// What is overdue when it is told to end stays so, although it may come up before the kill is sent, or be lost meanwhile and come back.
+    pub(super) fn note_overdue(&mut self, old: &Instance, new: &Instance) {
+        if old.condition == Condition::Killing || new.condition != Condition::Killing || new.goal != Goal::Running {
+            return;
+        }
+        let tasks = self.disk.tasks_of(old);
+        if tasks.iter().any(|(task, condition)| is_not_up(*condition) && self.is_overdue(old, task)) {
+            self.rules.asked_to_kill.extend(tasks.into_iter().map(|(task, _)| task));
+        }
+    }
+
+    /// After a restart what was launched before is as old as the wall clock says, which may have been set meanwhile.
+    fn is_overdue(&self, instance: &Instance, id: &TaskId) -> bool {
+        let aged = instance.staged_at.map_or(0, |at| self.rules.booted_wall.ms_since(at)) + self.now.saturating_sub(self.rules.booted_at);
+        self.rules.launched.get(id).is_some_and(|launched_at| {
+            let of_before = *launched_at < self.rules.booted_at;
+            self.now + COMMITS_MS >= launched_at + OVERDUE_MS || of_before && aged + COMMITS_MS >= OVERDUE_MS
+        })
+    }
+
     pub(super) fn check_written_off(&mut self, old: &Instance) {
         let tasks: Vec<TaskId> = self.disk.tasks_of(old).into_iter().map(|(task, _)| task).collect();
         let told = |task: &TaskId| self.tasks.get(task).map(|task| task.told);
@@ -126,26 +146,11 @@ impl World<'_> {
         let Some(condition) = containers.iter().find(|(task, _)| task == id).map(|(_, condition)| *condition) else {
             return;
         };
-        // After a restart what was launched before is as old as the wall clock says, which may have been set meanwhile.
-        let aged = instance.staged_at.map_or(0, |at| self.rules.booted_wall.ms_since(at)) + self.now.saturating_sub(self.rules.booted_at);
-        let is_overdue = |id: &TaskId| {
-            let is_old = |launched_at: &u64| {
-                let of_before = *launched_at < self.rules.booted_at;
-                self.now + COMMITS_MS >= launched_at + OVERDUE_MS || of_before && aged + COMMITS_MS >= OVERDUE_MS
-            };
-            self.rules.launched.get(id).is_some_and(is_old)
-        };
-        let not_up = |condition| matches!(condition, Condition::Provisioned | Condition::Staging | Condition::Starting);
-        if id.container.is_some() && containers.iter().any(|(task, condition)| not_up(*condition) && is_overdue(task)) {
-            // It is repeated when the one that was late is on its way out already.
-            self.rules.asked_to_kill.extend(containers.into_iter().map(|(task, _)| task));
+        let overdue = |id: &TaskId| self.is_overdue(instance, id);
+        if id.container.is_some() && containers.iter().any(|(task, condition)| is_not_up(*condition) && overdue(task)) {
             return;
         }
-        let is_overdue = is_overdue(id);
-        // One that was overdue, is lost on its way out and comes back is killed once more; its record does not say by then how old it is.
-        if goal == Goal::Running && condition == Condition::Killing && is_overdue {
-            self.rules.asked_to_kill.insert(id.clone());
-        }
+        let is_overdue = overdue(id);
         // A kill that nobody asked for hides behind its condition: only what never came up may be killed by us alone.
         let runs = self.tasks.get(id).is_some_and(|task| task.phase == Phase::Running && task.told == Told::Live);
         let wanted = goal == Goal::Running && (condition == Condition::Running || runs && !is_overdue);
@@ -169,6 +174,10 @@ impl World<'_> {
             self.violate("hot-loop", || format!("{} is killed again and again", short(id)));
         }
     }
+}
+
+fn is_not_up(condition: Condition) -> bool {
+    matches!(condition, Condition::Provisioned | Condition::Staging | Condition::Starting)
 }
 
 fn tasks_to_kill(disk: &Disk, request: &Request) -> Vec<TaskId> {

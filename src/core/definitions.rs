@@ -14,7 +14,7 @@ pub struct Definitions {
 }
 
 impl Definitions {
-    /// One version of an app. The latest ones are found at once, an older one costs a look at each that is newer.
+    /// One version of an app. The latest and the oldest ones are found at once, what lies between after a look at some of them.
     pub fn get(&self, app: &PathId, version: Timestamp) -> Option<&Arc<App>> {
         self.by_app.get(app)?.get(version)
     }
@@ -95,9 +95,17 @@ impl Versions {
         }
     }
 
+    /// The oldest ones may be kept for long, by instances that run them: one that goes behind them costs a look at each of these and no more.
     fn remove(&mut self, version: Timestamp) {
-        if self.older.first().is_some_and(|oldest| oldest.version == version) {
-            self.older.pop();
+        let (mut rest, mut before) = (self.older.clone(), Vec::new());
+        while let Some(older) = rest.first().filter(|older| older.version < version).cloned() {
+            before.push(older);
+            rest.pop();
+        }
+        if rest.first().is_some_and(|oldest| oldest.version == version) {
+            rest.pop();
+            before.into_iter().rev().for_each(|older| rest.push(older));
+            self.older = rest;
             self.count -= 1;
         } else {
             *self = Self::sorted(self.iter().filter(|app| app.version != version).cloned().collect());

@@ -1,6 +1,5 @@
 //! Where requests wait for the driver. The driver says how many of them are worth waking it for: one, if nothing else will wake it; several, if a crowd is
-//! asking and it is woken soon anyway. To wake a thread and to let it sleep again is dear beside stepping
-//! one request.
+//! asking and it is woken soon anyway. To wake a thread and to let it sleep again is dear beside stepping one request.
 
 use std::sync::{
     Arc,
